@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The configuration file (weir.yaml), as plain data.
+ *
+ *     interfaces: auto                 # or a list: [eth0, "veth*"]; a name may not be there yet
+ *     flows:
+ *       cache: {ipv4: 32768, ipv6: 8192}   # lines per CPU, powers of two, 64..4194304
+ *       table: 131072                  # flows kept by the agent, 1024..16777216
+ *       hosts: 65536                   # remote addresses with totals of their own, 64..1048576
+ *       ring: 1mib                     # records on their way to the agent, per CPU, power of two, 64kib..64mib
+ *       scan: 5s                       # how often the cache is read when nobody asks, 100ms..1m
+ *       idle: 2m                       # a flow without packets leaves the table, 1s..1d
+ *       closed: 1m                     # after FIN or RST, 1s..1h
+ *       active: 30m                    # a longer flow begins a new entry, 10s..7d; 0: never
+ *     api:
+ *       mode: "0660"                   # of the socket: who may read
+ *       group: weir                    # group of the socket; default: root's
+ *       change: root                   # who may change: root, or group (members of api.group too)
+ *     metrics:
+ *       listen: off                    # off, PORT (on 127.0.0.1) or ADDRESS:PORT / [ADDRESS6]:PORT
+ *     log: info                        # error, warning, info, debug
+ */
+#ifndef WEIR_MODEL_CONFIG_H
+#define WEIR_MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "basic/address.h"
+#include "basic/error.h"
+#include "basic/log.h"
+
+struct config {
+	bool interfaces_auto;
+	char **interfaces; /* names or fnmatch(3) patterns; NULL-terminated; NULL with interfaces_auto */
+
+	uint32_t cache4_lines, cache6_lines; /* per CPU, powers of two */
+	uint32_t table_flows;
+	uint32_t table_hosts;
+	uint32_t ring_bytes; /* per CPU, power of two, multiple of the page size */
+	uint64_t scan_ns;
+	uint64_t idle_ns, closed_ns, active_ns; /* active_ns 0: never */
+
+	mode_t api_mode;
+	char *api_group;       /* NULL: root's group; checked against the group database by the agent */
+	bool api_group_change; /* members of api_group may change too */
+
+	bool metrics_on;
+	struct address metrics_address;
+	uint16_t metrics_port; /* host byte order */
+
+	enum log_level log_level;
+};
+
+/* Defaults; config_free() undoes. */
+int config_init(struct config *ret_config);
+void config_free(struct config *config);
+
+/* Reads a configuration.  0 or a negative errno with `error` naming file, line and column; unknown keys are
+ * errors and the nearest known one is suggested.  ret_config (uninitialised before) untouched on failure. */
+int config_read_file(const char *file, struct config *ret_config, struct error *error);
+int config_read_text(const char *text, size_t length, const char *name, struct config *ret_config,
+	struct error *error);
+
+/* Is this interface name meant (for a list; auto is the agent's decision)? */
+bool config_names_interface(const struct config *config, const char *name);
+
+#endif
