@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Account: the flow cache (shared/flow.h says what a line is and how it is read).
+ *
+ * A hit touches the CPU's counters and one cache line (two for IPv6).  To keep it at one, a flow's first
+ * choice among the four ways comes from its hash; the others are looked at only if another flow lives there.
+ *
+ * Nothing here is atomic: a CPU's part of the cache is written only by tc programs, which run with softirqs
+ * off and so never interrupt each other.  PREEMPT_RT may preempt one by another; the price there is a
+ * miscounted packet.
+ */
+#ifndef WEIR_BPF_FLOW_H
+#define WEIR_BPF_FLOW_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/lib/packet.h"
+#include "shared/flow.h"
+
+const volatile __u32 flow_sets4 = 1; /* sets per CPU, powers of two */
+const volatile __u32 flow_sets6 = 1;
+const volatile __u64 flow_seed[2] = {}; /* odd; random, so that nobody can aim at one set */
+const volatile __u32 flow_ring_bytes = 4096;
+
+/* The agent sets the numbers of entries: CPUs times sets, and CPUs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_set4);
+} flow_cache4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_set6);
+} flow_cache6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_stats);
+} flow_stats SEC(".maps");
+
+struct flow_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+};
+
+/* A ring per CPU: under a flood of new flows one ring's lock would be the bottleneck of the host. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct flow_ring);
+} flow_rings SEC(".maps");
+
+/* What the hook knows of a packet beside its headers. */
+struct flow_sight {
+	__u32 cpu;
+	__u32 ifindex;
+	__u32 packets; /* wire packets */
+	__u32 bytes;   /* wire bytes of all of them */
+	__u32 now;     /* tick */
+	__u8 kind;     /* FLOW_KIND_* */
+	__u8 origin;
+};
+
+/* A full barrier on every architecture: the reader must not see the new tenant under the old serial. */
+#define flow_publish(serial, value) __sync_lock_test_and_set(&(serial), (value))
+
+packet_inline __u32 flow_now(void)
+{
+	return bpf_ktime_get_coarse_ns() >> FLOW_TICK_SHIFT;
+}
+
+packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
+{
+	hash = (hash ^ word) * odd;
+	return hash ^ hash >> 32;
+}
+
+packet_inline void flow_hit(struct flow_counts *counts, const struct flow_sight *sight, __u8 tcp_flags)
+{
+	counts->bytes += sight->bytes;
+	counts->packets += sight->packets;
+	counts->last = sight->now;
+	counts->tcp_flags |= tcp_flags;
+	counts->origin |= sight->origin;
+}
+
+packet_inline void flow_fill(struct flow_counts *counts, struct flow_decision *decision,
+	const struct flow_sight *sight, __u8 tcp_flags)
+{
+	*counts = (struct flow_counts){
+		.bytes = sight->bytes,
+		.packets = sight->packets,
+		.first = sight->now,
+		.last = sight->now,
+		.tcp_flags = tcp_flags,
+		.origin = sight->origin,
+	};
+	*decision = (struct flow_decision){};
+}
+
+/* 0 means empty, so a wrapped counter steps over it. */
+packet_inline __u32 flow_next_serial(struct flow_stats *stats)
+{
+	__u32 serial = stats->serial + 1;
+
+	serial += !serial;
+	stats->serial = serial;
+	return serial;
+}
+
+/* Does the line want to be pushed out before it is counted on?  Its packet counter has 32 bits. */
+packet_inline int flow_is_full(const struct flow_counts *counts)
+{
+	return counts->packets >= 0xf0000000;
+}
+
+/* Moves a line's packets from cached to emitted or lost. */
+packet_inline void flow_pushed_out(struct flow_stats *stats, const struct flow_counts *counts, int emitted)
+{
+	stats->cached -= counts->packets;
+	if (emitted) {
+		stats->emitted += counts->packets;
+		stats->records++;
+	} else {
+		stats->lost += counts->packets;
+		stats->lost_bytes += counts->bytes;
+	}
+}
+
+/* The agent sleeps until a quarter of the ring is full, or its own clock wakes it. */
+packet_inline __u64 flow_wakeup(void *ring, const struct flow_stats *stats)
+{
+	if (stats->records % 32)
+		return BPF_RB_NO_WAKEUP;
+	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= flow_ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP
+										 : BPF_RB_NO_WAKEUP;
+}
+
+/* Pushes a line out into the ring.  Out of line: a miss can afford the call, and a hit the smaller program.
+ */
+static __attribute__((noinline)) int flow_emit4(
+	struct flow_line4 *line, struct flow_stats *stats, __u32 cpu, __u32 index)
+{
+	struct flow_record4 *record = NULL;
+	void *ring;
+
+	if (!line || !stats)
+		return 0;
+	ring = bpf_map_lookup_elem(&flow_rings, &cpu);
+	if (ring)
+		record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);
+	flow_pushed_out(stats, &line->counts, record != NULL);
+	if (!record)
+		return 0;
+	record->family = 4;
+	record->line = index;
+	record->flow = *line;
+	bpf_ringbuf_submit(record, flow_wakeup(ring, stats));
+	return 0;
+}
+
+static __attribute__((noinline)) int flow_emit6(
+	struct flow_line6 *line, struct flow_stats *stats, __u32 cpu, __u32 index)
+{
+	struct flow_record6 *record = NULL;
+	void *ring;
+
+	if (!line || !stats)
+		return 0;
+	ring = bpf_map_lookup_elem(&flow_rings, &cpu);
+	if (ring)
+		record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);
+	flow_pushed_out(stats, &line->counts, record != NULL);
+	if (!record)
+		return 0;
+	record->family = 6;
+	record->line = index;
+	record->flow = *line;
+	bpf_ringbuf_submit(record, flow_wakeup(ring, stats));
+	return 0;
+}
+
+/* An empty way, else the one unused for longest. */
+#define FLOW_VICTIM(set, home, now)                                                                          \
+	({                                                                                                   \
+		__u32 victim_ = (home), age_ = 0;                                                            \
+		PACKET_UNROLL                                                                                \
+		for (__u32 i_ = 0; i_ < FLOW_WAYS; i_++) {                                                   \
+			__u32 way_ = ((home) + i_) % FLOW_WAYS;                                              \
+			__u32 idle_ = (now) - (set)->line[way_].counts.last;                                 \
+                                                                                                             \
+			if (!(set)->line[way_].serial) {                                                     \
+				victim_ = way_;                                                              \
+				break;                                                                       \
+			}                                                                                    \
+			if (idle_ > age_) {                                                                  \
+				age_ = idle_;                                                                \
+				victim_ = way_;                                                              \
+			}                                                                                    \
+		}                                                                                            \
+		victim_ % FLOW_WAYS;                                                                         \
+	})
+
+packet_inline int flow_account4(
+	const struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
+{
+	__u64 addresses = p->src[0] | (__u64)p->dst[0] << 32;
+	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
+	__u32 rest = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
+	__u64 hash = flow_mix(flow_mix(0, addresses, flow_seed[0]), ports ^ (__u64)rest << 24, flow_seed[1]);
+	__u32 set_index = hash & (flow_sets4 - 1), home = hash >> 62, way, i;
+	__u32 index = sight->cpu * flow_sets4 + set_index;
+	struct flow_set4 *set = bpf_map_lookup_elem(&flow_cache4, &index);
+	struct flow_line4 *line;
+
+	if (!set)
+		return -1;
+	PACKET_UNROLL
+	for (i = 0; i < FLOW_WAYS; i++) {
+		line = &set->line[(home + i) % FLOW_WAYS];
+		if (*(__u64 *)&line->src == addresses && *(__u64 *)&line->sport == ports &&
+			*(__u32 *)&line->proto == rest && line->serial && !flow_is_full(&line->counts)) {
+			flow_hit(&line->counts, sight, p->tcp_flags);
+			goto counted;
+		}
+	}
+
+	way = FLOW_VICTIM(set, home, sight->now);
+	line = &set->line[way];
+	if (line->serial) {
+		flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		flow_publish(line->serial, 0);
+	}
+	*(__u64 *)&line->src = addresses;
+	*(__u64 *)&line->sport = ports;
+	*(__u32 *)&line->proto = rest;
+	flow_fill(&line->counts, &line->decision, sight, p->tcp_flags);
+	flow_publish(line->serial, flow_next_serial(stats));
+counted:
+	stats->cached += sight->packets;
+	return 0;
+}
+
+packet_inline int flow_account6(
+	const struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
+{
+	const __u64 *src = (const __u64 *)p->src, *dst = (const __u64 *)p->dst;
+	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
+	__u32 rest = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
+	__u64 hash = flow_mix(flow_mix(src[0], src[1], flow_seed[0]), dst[0], flow_seed[1]);
+	__u32 set_index, home, way, index, i;
+	struct flow_set6 *set;
+	struct flow_line6 *line;
+
+	hash = flow_mix(flow_mix(hash, dst[1], flow_seed[0]), ports ^ (__u64)rest << 24, flow_seed[1]);
+	set_index = hash & (flow_sets6 - 1);
+	home = hash >> 62;
+	index = sight->cpu * flow_sets6 + set_index;
+	set = bpf_map_lookup_elem(&flow_cache6, &index);
+	if (!set)
+		return -1;
+	PACKET_UNROLL
+	for (i = 0; i < FLOW_WAYS; i++) {
+		__u64 *line_src, *line_dst;
+
+		line = &set->line[(home + i) % FLOW_WAYS];
+		line_src = (__u64 *)line->src;
+		line_dst = (__u64 *)line->dst;
+		if (line_src[1] == src[1] && line_dst[1] == dst[1] && *(__u64 *)&line->sport == ports &&
+			line_src[0] == src[0] && line_dst[0] == dst[0] && *(__u32 *)&line->proto == rest &&
+			line->serial && !flow_is_full(&line->counts)) {
+			flow_hit(&line->counts, sight, p->tcp_flags);
+			goto counted;
+		}
+	}
+
+	way = FLOW_VICTIM(set, home, sight->now);
+	line = &set->line[way];
+	if (line->serial) {
+		flow_emit6(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		flow_publish(line->serial, 0);
+	}
+	*(__u64 *)&line->src[0] = src[0];
+	*(__u64 *)&line->src[2] = src[1];
+	*(__u64 *)&line->dst[0] = dst[0];
+	*(__u64 *)&line->dst[2] = dst[1];
+	*(__u64 *)&line->sport = ports;
+	*(__u32 *)&line->proto = rest;
+	flow_fill(&line->counts, &line->decision, sight, p->tcp_flags);
+	flow_publish(line->serial, flow_next_serial(stats));
+counted:
+	stats->cached += sight->packets;
+	return 0;
+}
+
+/* The key's part that says how to read the rest. */
+packet_inline __u8 flow_kind(const struct packet *p, int out)
+{
+	__u8 kind = out ? FLOW_KIND_OUT : 0;
+
+	if (p->vlan_depth)
+		kind |= FLOW_KIND_TAGGED;
+	if (!p->family)
+		return kind;
+	kind |= p->family == 4 ? FLOW_KIND_IPV4 : FLOW_KIND_IPV6;
+	if (p->fragment == PACKET_FRAGMENT_LATER)
+		kind |= FLOW_KIND_FRAGMENT;
+	else if (p->l4_valid)
+		kind |= p->proto == PACKET_PROTO_ICMP || p->proto == PACKET_PROTO_ICMP6 ? FLOW_KIND_ICMP
+											: FLOW_KIND_PORTS;
+	return kind;
+}
+
+packet_inline void flow_account(struct packet *p, __u32 ifindex, int out, __u32 packets, __u32 bytes)
+{
+	struct flow_sight sight = {
+		.cpu = bpf_get_smp_processor_id(),
+		.ifindex = ifindex,
+		.packets = packets,
+		.bytes = bytes,
+		.now = flow_now(),
+		.kind = flow_kind(p, out),
+	};
+	struct flow_stats *stats = bpf_map_lookup_elem(&flow_stats, &sight.cpu);
+
+	if (!stats)
+		return;
+	stats->seen += packets;
+	stats->seen_bytes += bytes;
+	if (p->reason != PARSE_OK) {
+		__u32 reason = p->reason;
+
+		asm volatile("" : "+r"(reason)); /* or the compiler knows better and drops the mask */
+		stats->reasons[reason & (PARSE_REASON_MAX - 1)] += packets;
+	}
+	if (p->proto == PACKET_PROTO_TCP && p->tcp_flags & 2)
+		sight.origin = p->tcp_flags & 16 ? FLOW_ORIGIN_RESPONDER : FLOW_ORIGIN_INITIATOR;
+
+	if (p->family == 6) {
+		flow_account6(p, &sight, stats);
+		return;
+	}
+	if (!p->family) {
+		p->src[0] = p->dst[0] = 0;
+		p->proto = 0;
+		p->sport = p->ethertype;
+		p->dport = bpf_htons(p->reason);
+	}
+	flow_account4(p, &sight, stats);
+}
+
+#endif

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * The entry programs at tc ingress and egress: parse, account, hand on.
+ *
+ * Each direction has a program for interfaces with an Ethernet header and one for those without (tun, ipip):
+ * which it is, the agent knows when it attaches, and the packet does not say.  Every program ends in
+ * TCX_NEXT, which for a clsact filter is TC_ACT_UNSPEC: whoever else is attached has its say as if weir were
+ * not there.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#define PACKET_CONTEXT				struct __sk_buff
+#define packet_load(context, offset, to, bytes) bpf_skb_load_bytes(context, offset, to, bytes)
+
+#include "bpf/lib/flow.h"
+#include "bpf/lib/packet.h"
+
+#define WATCH_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC */
+
+#define VLAN_TAG_BYTES 4
+
+enum watch_link { WATCH_RAW, WATCH_ETHERNET };
+enum watch_direction { WATCH_IN, WATCH_OUT };
+
+packet_inline int watch_is_short(enum parse_reason reason)
+{
+	return reason == PARSE_LINK_SHORT || reason == PARSE_IP_SHORT || reason == PARSE_EXTENSION_SHORT ||
+	       reason == PARSE_L4_SHORT;
+}
+
+/* Headers may lie outside the linear part of the packet.  That is rare and looked for only when they are
+ * missed. */
+packet_inline void watch_parse(struct __sk_buff *skb, enum watch_link link, struct packet *p)
+{
+	int pass;
+
+#pragma clang loop unroll(disable)
+	for (pass = 0; pass < 2; pass++) {
+		void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+		*p = (struct packet){};
+		p->reason = packet_parse(skb, data, end, link, skb->protocol, p);
+		if (!watch_is_short(p->reason) || end - data >= skb->len)
+			break;
+		if (bpf_skb_pull_data(skb, skb->len < PACKET_HEADERS_USUAL ? skb->len : PACKET_HEADERS_USUAL))
+			break;
+	}
+}
+
+packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_direction direction)
+{
+	__u32 packets = skb->gso_segs, bytes = skb->len;
+	struct packet p;
+
+	watch_parse(skb, link, &p);
+
+	/* A GSO or GRO packet stands for several on the wire, each with headers of its own.  The kernel has
+	 * done the sum for egress (it knows the inner headers of tunnels too); for ingress it is ours. */
+	if (packets > 1) {
+		bytes = direction == WATCH_OUT ? skb->wire_len : bytes + (packets - 1) * p.header_bytes;
+	} else if (skb->gso_size && bytes > p.header_bytes) {
+		/* from an untrusted source (a guest, packet sockets): nobody has counted the segments yet */
+		packets = (bytes - p.header_bytes + skb->gso_size - 1) / skb->gso_size;
+		bytes += packets ? (packets - 1) * p.header_bytes : 0;
+	}
+	packets += !packets;
+
+	/* A tag beside the packet will be, or was, in it. */
+	if (skb->vlan_present) {
+		if (!p.vlan_depth)
+			p.vlan = skb->vlan_tci & 0xfff;
+		p.vlan_depth++;
+		bytes += packets * VLAN_TAG_BYTES;
+	}
+
+	flow_account(&p, skb->ifindex, direction == WATCH_OUT, packets, bytes);
+	return WATCH_NEXT;
+}
+
+SEC("tc") int watch_ethernet_in(struct __sk_buff *skb)
+{
+	return watch(skb, WATCH_ETHERNET, WATCH_IN);
+}
+
+SEC("tc") int watch_ethernet_out(struct __sk_buff *skb)
+{
+	return watch(skb, WATCH_ETHERNET, WATCH_OUT);
+}
+
+SEC("tc") int watch_raw_in(struct __sk_buff *skb)
+{
+	return watch(skb, WATCH_RAW, WATCH_IN);
+}
+
+SEC("tc") int watch_raw_out(struct __sk_buff *skb)
+{
+	return watch(skb, WATCH_RAW, WATCH_OUT);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Which kernel features are there: every one is tried, none is guessed from a version. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "engine/internal.h"
+
+#ifndef BPF_TCX_INGRESS_VALUE
+#define BPF_TCX_INGRESS_VALUE 46 /* enum bpf_attach_type since 6.6; Debian 12's headers are older */
+#endif
+
+static bool probe_ring(void)
+{
+	return libbpf_probe_bpf_map_type(BPF_MAP_TYPE_RINGBUF, NULL) == 1;
+}
+
+static bool probe_coarse_clock(void)
+{
+	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_ktime_get_coarse_ns, NULL) == 1;
+}
+
+static bool probe_mmap(void)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+	_cleanup_close_ int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "weir_probe", 4, 8, 1, &options);
+
+	return fd >= 0;
+}
+
+/* With TCX the kernel gets as far as not finding the interface; without, it does not know the attach type. */
+static bool probe_tcx(void)
+{
+	struct bpf_insn code[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = -1},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	_cleanup_close_ int program =
+		bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "weir_probe", "Dual BSD/GPL", code, 2, NULL);
+	int link;
+
+	if (program < 0)
+		return false;
+	link = bpf_link_create(program, INT_MAX, (enum bpf_attach_type)BPF_TCX_INGRESS_VALUE, NULL);
+	if (link >= 0)
+		close(link);
+	return link >= 0 || link == -ENODEV;
+}
+
+static bool probe_jit(void)
+{
+	_cleanup_close_ int fd = open("/proc/sys/net/core/bpf_jit_enable", O_RDONLY | O_CLOEXEC);
+	char digit = '0';
+
+	/* kernels with CONFIG_BPF_JIT_ALWAYS_ON may hide the switch */
+	return fd < 0 || (read(fd, &digit, 1) == 1 && digit != '0');
+}
+
+static bool probe_btf(void)
+{
+	return access("/sys/kernel/btf/vmlinux", R_OK) == 0;
+}
+
+static const struct {
+	const char *name, *purpose, *replacement;
+	bool (*probe)(void);
+} feature_table[] = {
+	{"ring-buffer", "records of flows that leave the cache", NULL, probe_ring},
+	{"coarse-clock", "times of packets, at a twentieth of the cost", NULL, probe_coarse_clock},
+	{"map-mmap", "reading the flow cache without system calls", NULL, probe_mmap},
+	{"tcx", "attaching beside other programs, bound to a pin", "clsact filters", probe_tcx},
+	{"jit", "programs as machine code", "the interpreter, several times slower", probe_jit},
+	{"btf", "types of the running kernel", "nothing that this version does needs them", probe_btf},
+};
+
+_Static_assert(sizeof(feature_table) / sizeof(feature_table[0]) <= FEATURES_MAX, "room for every feature");
+
+void engine_probe_features(struct engine *engine)
+{
+	size_t count = sizeof(feature_table) / sizeof(feature_table[0]);
+
+	for (size_t i = 0; i < count; i++)
+		engine->features[i] = (struct engine_feature){
+			.name = feature_table[i].name,
+			.purpose = feature_table[i].purpose,
+			.replacement = feature_table[i].replacement,
+			.found = feature_table[i].probe(),
+		};
+	engine->feature_count = count;
+}
+
+bool engine_has(const struct engine *engine, const char *feature)
+{
+	for (size_t i = 0; i < engine->feature_count; i++)
+		if (strcmp(engine->features[i].name, feature) == 0)
+			return engine->features[i].found;
+	return false;
+}
+
+const struct engine_feature *engine_features(const struct engine *engine, size_t *ret_count)
+{
+	*ret_count = engine->feature_count;
+	return engine->features;
+}

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Hooks: attaching to tc ingress and egress beside whoever else is there.
+ *
+ * TCX links (6.6 and later) are pinned as "link_IFINDEX_in" and "_out": the pin is the attachment.  Weir goes
+ * first, to see what others may drop.  Older kernels get clsact filters, remembered in the pinned map
+ * "hooks"; the clsact qdisc is removed at the end only if weir made it and no filter of somebody else's has
+ * moved in.
+ */
+/* before the kernel's linux/if.h, which then gives way */
+#include <net/if.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/pkt_sched.h>
+#include <netlink/route/classifier.h>
+#include <netlink/route/qdisc.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "engine/internal.h"
+
+/* Names of Linux 6.6's uapi that Debian 12's headers do not have yet. */
+#define TCX_INGRESS   ((enum bpf_attach_type)46)
+#define TCX_EGRESS    ((enum bpf_attach_type)47)
+#define LINK_F_BEFORE (1U << 3) /* BPF_F_BEFORE without a relative: before everyone */
+
+#define FILTER_PRIORITY 1
+#define FILTER_HANDLE	1
+
+struct hook_side {
+	const char *suffix; /* of the pin */
+	enum bpf_attach_type tcx;
+	enum bpf_tc_attach_point clsact;
+	enum engine_program ethernet, raw;
+};
+
+static const struct hook_side sides[2] = {
+	{"in", TCX_INGRESS, BPF_TC_INGRESS, PROGRAM_ETHERNET_IN, PROGRAM_RAW_IN},
+	{"out", TCX_EGRESS, BPF_TC_EGRESS, PROGRAM_ETHERNET_OUT, PROGRAM_RAW_OUT},
+};
+
+static enum engine_program side_program(const struct hook_side *side, bool ethernet)
+{
+	return ethernet ? side->ethernet : side->raw;
+}
+
+static const char *link_path(
+	const struct engine *engine, char path[static PATH_MAX], uint32_t index, const struct hook_side *side)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "link_%u_%s", index, side->suffix);
+	return pins_path(&engine->pins, path, name);
+}
+
+/* The interface that a link is on; 0 when that is gone (or the link cannot be asked). */
+static uint32_t link_interface(int link, uint32_t *ret_program)
+{
+	struct bpf_link_info info = {};
+	__u32 length = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(link, &info, &length) < 0)
+		return 0;
+	*ret_program = info.prog_id;
+	return info.xdp.ifindex; /* the first member of the tcx part, too */
+}
+
+static int tcx_attach(
+	struct engine *engine, const struct engine_interface *interface, struct engine_hooks *hooks)
+{
+	uint32_t *programs[2] = {&hooks->program_in, &hooks->program_out};
+
+	for (int i = 0; i < 2; i++) {
+		enum engine_program program = side_program(&sides[i], interface->ethernet);
+		LIBBPF_OPTS(bpf_link_create_opts, options, .flags = LINK_F_BEFORE);
+		_cleanup_close_ int link = -1;
+		char path[PATH_MAX];
+
+		link = bpf_obj_get(link_path(engine, path, interface->index, &sides[i]));
+		if (link >= 0) {
+			if (link_interface(link, programs[i]) == interface->index)
+				continue;
+			unlink(path);
+			close(TAKE_FD(link));
+		}
+		link = bpf_link_create(
+			engine->programs[program], (int)interface->index, sides[i].tcx, &options);
+		if (link < 0)
+			return link;
+		if (bpf_obj_pin(link, path) < 0)
+			return -errno;
+		*programs[i] = engine->program_ids[program];
+	}
+	hooks->kind = ENGINE_HOOK_TCX;
+	return 0;
+}
+
+static int clsact_attach_side(struct engine *engine, const struct engine_interface *interface,
+	const struct hook_side *side, uint32_t *priority, uint32_t *handle)
+{
+	enum engine_program program = side_program(side, interface->ethernet);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)interface->index, .attach_point = side->clsact);
+	LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = engine->programs[program], .priority = FILTER_PRIORITY,
+		.handle = FILTER_HANDLE);
+	int r = bpf_tc_attach(&hook, &options);
+
+	/* somebody else is first: the kernel finds us the place before the next */
+	for (uint32_t next = FILTER_PRIORITY + 1; r < 0 && r != -EPERM && r != -ENODEV && next < 64; next++) {
+		options.priority = next;
+		options.prog_id = 0;
+		r = bpf_tc_attach(&hook, &options);
+	}
+	if (r < 0)
+		return r;
+	*priority = options.priority;
+	*handle = options.handle;
+	return 0;
+}
+
+static void clsact_detach_side(
+	uint32_t index, const struct hook_side *side, uint32_t priority, uint32_t handle)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = side->clsact);
+	LIBBPF_OPTS(bpf_tc_opts, options, .priority = priority, .handle = handle);
+
+	if (priority)
+		bpf_tc_detach(&hook, &options);
+}
+
+/* Has the clsact qdisc filters (ours are off by now)? */
+static bool clsact_in_use(struct engine *engine, uint32_t index)
+{
+	static const uint32_t parents[2] = {
+		TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)};
+
+	for (int i = 0; i < 2; i++) {
+		struct nl_cache *cache = NULL;
+		int count;
+
+		if (rtnl_cls_alloc_cache(engine->requests, (int)index, parents[i], &cache) < 0)
+			return true; /* not known: better leave it */
+		count = nl_cache_nitems(cache);
+		nl_cache_free(cache);
+		if (count)
+			return true;
+	}
+	return false;
+}
+
+static void clsact_detach(struct engine *engine, uint32_t index, const struct engine_clsact *entry)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+
+	clsact_detach_side(index, &sides[0], entry->priority_in, entry->handle_in);
+	clsact_detach_side(index, &sides[1], entry->priority_out, entry->handle_out);
+	if (entry->made_qdisc && !clsact_in_use(engine, index))
+		bpf_tc_hook_destroy(&hook);
+}
+
+/* The program that a remembered filter runs; 0 when the filter is gone. */
+static uint32_t clsact_program(
+	uint32_t index, const struct hook_side *side, uint32_t priority, uint32_t handle)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = side->clsact);
+	LIBBPF_OPTS(bpf_tc_opts, options, .priority = priority, .handle = handle);
+
+	return bpf_tc_query(&hook, &options) == 0 ? options.prog_id : 0;
+}
+
+static int clsact_attach(
+	struct engine *engine, const struct engine_interface *interface, struct engine_hooks *hooks)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)interface->index,
+		.attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	struct engine_clsact entry = {};
+	int r;
+
+	hooks->kind = ENGINE_HOOK_CLSACT;
+	if (bpf_map_lookup_elem(engine->hooks_map, &interface->index, &entry) == 0) {
+		hooks->program_in =
+			clsact_program(interface->index, &sides[0], entry.priority_in, entry.handle_in);
+		hooks->program_out =
+			clsact_program(interface->index, &sides[1], entry.priority_out, entry.handle_out);
+		if (hooks->program_in && hooks->program_out)
+			return 0;
+		/* an interface of the same index but not the same, or somebody took the filters away */
+		clsact_detach(engine, interface->index, &entry);
+		entry = (struct engine_clsact){};
+	}
+	r = bpf_tc_hook_create(&hook);
+	if (r < 0 && r != -EEXIST)
+		return r;
+	entry.made_qdisc = r == 0;
+	/* remembered first: killed in between, the next agent cleans up */
+	if (bpf_map_update_elem(engine->hooks_map, &interface->index, &entry, BPF_ANY) < 0)
+		return -errno;
+	r = clsact_attach_side(engine, interface, &sides[0], &entry.priority_in, &entry.handle_in);
+	if (r == 0)
+		r = clsact_attach_side(engine, interface, &sides[1], &entry.priority_out, &entry.handle_out);
+	if (bpf_map_update_elem(engine->hooks_map, &interface->index, &entry, BPF_ANY) < 0 && r == 0)
+		r = -errno;
+	hooks->program_in = engine->program_ids[side_program(&sides[0], interface->ethernet)];
+	hooks->program_out = engine->program_ids[side_program(&sides[1], interface->ethernet)];
+	return r;
+}
+
+int engine_attach(struct engine *engine, const struct engine_interface *interface,
+	struct engine_hooks *ret_hooks, struct error *error)
+{
+	struct engine_hooks hooks = {};
+	int r;
+
+	if (engine_has(engine, "tcx"))
+		r = tcx_attach(engine, interface, &hooks);
+	else
+		r = clsact_attach(engine, interface, &hooks);
+	if (r < 0) {
+		engine_detach(engine, interface->index);
+		return error_set(
+			error, r, "cannot attach to interface '%s': %s", interface->name, strerror(-r));
+	}
+	*ret_hooks = hooks;
+	return 0;
+}
+
+int engine_detach(struct engine *engine, uint32_t index)
+{
+	struct engine_clsact entry;
+
+	for (int i = 0; i < 2; i++) {
+		char path[PATH_MAX];
+
+		if (unlink(link_path(engine, path, index, &sides[i])) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	if (engine->hooks_map >= 0 && bpf_map_lookup_elem(engine->hooks_map, &index, &entry) == 0) {
+		clsact_detach(engine, index, &entry);
+		bpf_map_delete_elem(engine->hooks_map, &index);
+	}
+	return 0;
+}
+
+typedef void link_function(struct engine *engine, const char *path, int link, const struct hook_side *side);
+
+static void for_each_link(struct engine *engine, link_function *function)
+{
+	int copy = openat(engine->pins.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *directory = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *entry;
+
+	if (!directory) {
+		if (copy >= 0)
+			close(copy);
+		return;
+	}
+	while ((entry = readdir(directory))) {
+		_cleanup_close_ int link = -1;
+		char path[PATH_MAX];
+		size_t length = strlen(entry->d_name);
+
+		if (strncmp(entry->d_name, "link_", 5) != 0)
+			continue;
+		link = bpf_obj_get(pins_path(&engine->pins, path, entry->d_name));
+		if (link >= 0)
+			function(engine, path, link,
+				&sides[length > 4 && strcmp(entry->d_name + length - 4, "_out") == 0]);
+	}
+	closedir(directory);
+}
+
+static void forget_if_gone(struct engine *engine, const char *path, int link, const struct hook_side *side)
+{
+	uint32_t program;
+
+	(void)engine;
+	(void)side;
+	if (!link_interface(link, &program))
+		unlink(path);
+}
+
+void engine_forget_gone(struct engine *engine)
+{
+	uint32_t index, next;
+	int more;
+
+	for_each_link(engine, forget_if_gone);
+	for (more = bpf_map_get_next_key(engine->hooks_map, NULL, &index); more == 0;) {
+		char name[IF_NAMESIZE];
+
+		more = bpf_map_get_next_key(engine->hooks_map, &index, &next);
+		if (!if_indextoname(index, name))
+			bpf_map_delete_elem(engine->hooks_map, &index);
+		index = next;
+	}
+}
+
+/* Whether a program is for raw links: asked by name, which all versions share. */
+static bool is_raw_program(uint32_t id)
+{
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
+	_cleanup_close_ int fd = bpf_prog_get_fd_by_id(id);
+
+	return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &length) == 0 &&
+	       strncmp(info.name, "watch_raw", 9) == 0;
+}
+
+static void update_link(struct engine *engine, const char *path, int link, const struct hook_side *side)
+{
+	uint32_t program = 0;
+
+	if (!link_interface(link, &program)) {
+		unlink(path);
+		return;
+	}
+	/* refused: take it away, and attaching finds no hook there and makes a new one */
+	if (bpf_link_update(link, engine->programs[side_program(side, !is_raw_program(program))], NULL) < 0)
+		unlink(path);
+}
+
+static void update_filter(struct engine *engine, uint32_t index, const struct hook_side *side,
+	uint32_t priority, uint32_t handle)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = side->clsact);
+	uint32_t old = clsact_program(index, side, priority, handle);
+	LIBBPF_OPTS(bpf_tc_opts, options, .priority = priority, .handle = handle, .flags = BPF_TC_F_REPLACE,
+		.prog_fd = engine->programs[side_program(side, !is_raw_program(old))]);
+
+	if (old)
+		bpf_tc_attach(&hook, &options);
+}
+
+void engine_replace_programs(struct engine *engine)
+{
+	uint32_t index, *previous = NULL;
+
+	for_each_link(engine, update_link);
+	while (bpf_map_get_next_key(engine->hooks_map, previous, &index) == 0) {
+		struct engine_clsact entry;
+
+		previous = &index;
+		if (bpf_map_lookup_elem(engine->hooks_map, &index, &entry) < 0)
+			continue;
+		update_filter(engine, index, &sides[0], entry.priority_in, entry.handle_in);
+		update_filter(engine, index, &sides[1], entry.priority_out, entry.handle_out);
+	}
+}
+
+static void detach_link(struct engine *engine, const char *path, int link, const struct hook_side *side)
+{
+	(void)engine;
+	(void)link;
+	(void)side;
+	unlink(path);
+}
+
+void engine_detach_all(struct engine *engine)
+{
+	uint32_t index;
+
+	for_each_link(engine, detach_link);
+	if (engine->hooks_map < 0)
+		return;
+	while (bpf_map_get_next_key(engine->hooks_map, NULL, &index) == 0) {
+		engine_detach(engine, index);
+		bpf_map_delete_elem(engine->hooks_map, &index);
+	}
+}

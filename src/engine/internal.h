@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The engine from inside: what its files share. */
+#ifndef WEIR_ENGINE_INTERNAL_H
+#define WEIR_ENGINE_INTERNAL_H
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <netlink/netlink.h>
+
+#include "engine/engine.h"
+#include "engine/pins.h"
+
+/* The value of the pinned map "meta": what an adopting agent has to know before it touches anything. */
+#define META_MAGIC 0x72696577 /* "weir" */
+#define META_LAYOUT                                                                                          \
+	1 /* of the shared structs and of the agent's regions; changes whenever one of them does */
+
+struct engine_meta {
+	uint32_t magic, layout;
+	uint32_t cpus;
+	struct engine_sizes sizes;
+	uint64_t since_ns;	       /* CLOCK_MONOTONIC */
+	uint64_t network_namespace[2]; /* device and inode */
+	uint64_t flow_seed[2];
+	char boot[40]; /* kernel.random.boot_id */
+};
+
+enum engine_program {
+	PROGRAM_ETHERNET_IN,
+	PROGRAM_ETHERNET_OUT,
+	PROGRAM_RAW_IN,
+	PROGRAM_RAW_OUT,
+	PROGRAM_COUNT,
+};
+
+/* An entry of the pinned map "hooks", by ifindex: clsact filters, which have no pin of their own. */
+struct engine_clsact {
+	uint32_t handle_in, priority_in, handle_out, priority_out;
+	uint32_t made_qdisc; /* the clsact qdisc is ours to remove */
+};
+
+#define FEATURES_MAX 16
+
+struct engine {
+	struct pins pins;
+	bool adopted;
+	struct engine_meta meta;
+	struct watch_bpf *skeleton;
+	int programs[PROGRAM_COUNT];
+	uint32_t program_ids[PROGRAM_COUNT];
+	int hooks_map;
+	struct engine_view view;
+	size_t cache4_bytes, cache6_bytes, stats_bytes;
+	struct ring_buffer **rings; /* one per CPU */
+	struct engine_ring_reader *readers;
+	struct engine_feature features[FEATURES_MAX];
+	size_t feature_count;
+	struct nl_sock *requests, *events;
+};
+
+/* feature.c */
+void engine_probe_features(struct engine *engine);
+bool engine_has(const struct engine *engine, const char *feature);
+
+/* interface.c */
+int engine_netlink_open(struct engine *engine, struct error *error);
+void engine_netlink_close(struct engine *engine);
+
+/* hook.c */
+/* Puts this build's programs where an earlier agent's are. */
+void engine_replace_programs(struct engine *engine);
+void engine_detach_all(struct engine *engine);
+
+#endif

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The flow cache, as the datapath writes it and the agent reads it.
+ *
+ * Per CPU, four ways a set.  A line is one flow as one CPU saw it: key, counters, and the decision about it
+ * (which later parts of weir fill in).  An IPv4 line is one 64-byte cache line; an IPv6 line is two, with all
+ * that a hit compares in the first.  Only its own CPU writes a line; the agent reads through a shared
+ * mapping.
+ *
+ * How a reader stays safe: `serial` names the tenant of a line.  It is 0 while the line is empty or being
+ * refilled, and different for every filling of one line.  A reader takes the serial, copies the line, and
+ * takes the serial again; if it is the same and not 0, key and counters belong together.  Counters of a
+ * living line are single aligned words, so they are never torn; packets and bytes may be one packet apart,
+ * until the next read.
+ *
+ * How nothing gets lost between line and record: the record of a line that is pushed out is in the ring
+ * before the line's serial changes.  Who sees a new serial will find the old tenant's record in the ring, or
+ * it was counted lost.
+ */
+#ifndef WEIR_SHARED_FLOW_H
+#define WEIR_SHARED_FLOW_H
+
+#include <linux/types.h>
+
+#include "shared/reason.h"
+
+#define FLOW_WAYS 4
+
+/* Time in the datapath: CLOCK_MONOTONIC_COARSE in ticks of 2^20 ns (1.05 ms).  32 bits last 52 days. */
+#define FLOW_TICK_SHIFT 20
+
+/* flow kind: what the addresses and ports of a key mean */
+#define FLOW_KIND_OUT	   0x01 /* left through the interface; else came in */
+#define FLOW_KIND_IPV4	   0x02
+#define FLOW_KIND_IPV6	   0x04 /* neither: not IP, or unreadable; sport = EtherType, dport = parse reason */
+#define FLOW_KIND_FRAGMENT 0x08 /* a later fragment: no ports */
+#define FLOW_KIND_PORTS	   0x10 /* sport and dport are ports */
+#define FLOW_KIND_ICMP	   0x20 /* sport = echo identifier or 0, dport = type << 8 | code */
+#define FLOW_KIND_TAGGED   0x40 /* vlan is a VLAN id */
+
+/* who began: from the SYN, so that the service's side is known */
+#define FLOW_ORIGIN_INITIATOR 0x01 /* a SYN without ACK came from src */
+#define FLOW_ORIGIN_RESPONDER 0x02 /* a SYN with ACK came from src */
+
+struct flow_counts {
+	__u64 bytes;	/* wire bytes from the link header on */
+	__u32 packets;	/* wire packets; the line is pushed out before this wraps */
+	__u32 last;	/* tick of the last packet */
+	__u32 first;	/* tick of the first packet */
+	__u8 tcp_flags; /* all seen; FIN is bit 0 (RFC 9293) */
+	__u8 origin;
+	__u8 verdict; /* for rules */
+	__u8 reserved;
+};
+
+/* What was decided about the flow; zero until rules, shaping, balancing and owners are built. */
+struct flow_decision {
+	__u32 rule;	  /* id of the rule that decided */
+	__u32 generation; /* of the policy that decided */
+	__u16 class;	  /* for shaping */
+	__u16 backend;	  /* for balancing */
+	__u32 owner;	  /* index of the owning process' identity */
+};
+
+struct flow_line4 {
+	__be32 src, dst;
+	__be16 sport, dport;
+	__u32 ifindex;
+	__u8 proto; /* IP protocol */
+	__u8 kind;
+	__u16 vlan; /* innermost VLAN id, host byte order */
+	__u32 serial;
+	struct flow_counts counts;
+	struct flow_decision decision;
+};
+
+struct flow_line6 {
+	__be32 src[4], dst[4];
+	__be16 sport, dport;
+	__u32 ifindex;
+	__u8 proto;
+	__u8 kind;
+	__u16 vlan;
+	__u32 serial;
+	struct flow_counts counts;
+	struct flow_decision decision;
+	__u32 reserved[10];
+};
+
+struct flow_set4 {
+	struct flow_line4 line[FLOW_WAYS];
+};
+
+struct flow_set6 {
+	struct flow_line6 line[FLOW_WAYS];
+};
+
+_Static_assert(sizeof(struct flow_line4) == 64, "an IPv4 flow is one cache line");
+_Static_assert(sizeof(struct flow_line6) == 128, "an IPv6 flow is two cache lines");
+
+/* A record in the ring: a line that was pushed out.  `line` is its index in its CPU's part of the array. */
+struct flow_record4 {
+	__u32 family; /* 4 */
+	__u32 line;
+	struct flow_line4 flow;
+};
+
+struct flow_record6 {
+	__u32 family; /* 6 */
+	__u32 line;
+	struct flow_line6 flow;
+};
+
+/*
+ * What one CPU counted, in wire packets.  seen = cached + emitted + lost: `seen` is counted where a packet
+ * enters, the others where its line is; a reader that finds them unequal came in the middle of a packet and
+ * reads again.
+ */
+struct flow_stats {
+	__u64 seen;
+	__u64 cached;  /* in lines now */
+	__u64 emitted; /* in records that went to the ring */
+	__u64 lost;    /* in lines whose record found no room */
+	__u64 seen_bytes;
+	__u64 lost_bytes;
+	__u64 records; /* records that went to the ring */
+	__u32 serial;  /* of the line filled last */
+	__u32 reserved0;
+	__u64 reasons[PARSE_REASON_MAX]; /* packets per parse_reason but OK */
+	__u64 reserved1[8];
+};
+
+_Static_assert(sizeof(struct flow_stats) == 256, "CPUs do not share cache lines");
+
+#endif
