@@ -12,11 +12,12 @@ struct agent_options {
 	const char *config_file; /* NULL: the defaults */
 };
 
-/* Runs until it is told to stop: SIGTERM leaves the datapath, SIGINT and POST /v1/down remove it.  Prints its own
- * errors; returns an exit status. */
+/* Runs until it is told to stop: SIGTERM leaves the datapath, SIGINT and POST /v1/down remove it.  Prints its
+ * own errors; returns an exit status. */
 int agent_main(const struct agent_options *options);
 
-/* Removes the datapath that a killed or stopped agent left.  0 or a negative errno; -ENOENT: nothing was there. */
+/* Removes the datapath that a killed or stopped agent left.  0 or a negative errno; -ENOENT: nothing was
+ * there. */
 int agent_down(const char *run_dir, struct error *error);
 
 #endif

@@ -31,7 +31,7 @@ struct collector {
 		unsigned int cpu;
 		uint32_t line;
 		bool ipv6;
-	} *pending;
+	} * pending;
 	size_t pending_count, pending_room;
 };
 
@@ -57,8 +57,14 @@ static uint64_t tick_ns(uint64_t now_ns, uint32_t tick)
 static struct line_copy copy4(const struct flow_line4 *line)
 {
 	return (struct line_copy){
-		.key = {.src = {line->src}, .dst = {line->dst}, .sport = line->sport, .dport = line->dport,
-			.ifindex = line->ifindex, .proto = line->proto, .kind = line->kind, .vlan = line->vlan},
+		.key = {.src = {line->src},
+			.dst = {line->dst},
+			.sport = line->sport,
+			.dport = line->dport,
+			.ifindex = line->ifindex,
+			.proto = line->proto,
+			.kind = line->kind,
+			.vlan = line->vlan},
 		.counts = line->counts,
 	};
 }
@@ -66,8 +72,12 @@ static struct line_copy copy4(const struct flow_line4 *line)
 static struct line_copy copy6(const struct flow_line6 *line)
 {
 	struct line_copy copy = {
-		.key = {.sport = line->sport, .dport = line->dport, .ifindex = line->ifindex, .proto = line->proto,
-			.kind = line->kind, .vlan = line->vlan},
+		.key = {.sport = line->sport,
+			.dport = line->dport,
+			.ifindex = line->ifindex,
+			.proto = line->proto,
+			.kind = line->kind,
+			.vlan = line->vlan},
 		.counts = line->counts,
 	};
 
@@ -77,8 +87,9 @@ static struct line_copy copy6(const struct flow_line6 *line)
 }
 
 /* Accounts what a tenant has counted beyond `before`. */
-static void account(struct collector *collector, const struct line_copy *copy, const struct table_line *before,
-	struct table_line *target, struct table_line after, unsigned int cpu, uint64_t position)
+static void account(struct collector *collector, const struct line_copy *copy,
+	const struct table_line *before, struct table_line *target, struct table_line after, unsigned int cpu,
+	uint64_t position)
 {
 	bool known = before && before->serial == copy->serial;
 	uint64_t bytes = known ? before->bytes & ~TABLE_LINE_LEFT : 0;
@@ -127,7 +138,8 @@ static int collect_record(void *context, unsigned int cpu, uint64_t position, co
 	line += (size_t)cpu * lines + record4->line % lines;
 	after = (struct table_line){copy.serial, copy.counts.packets, copy.counts.bytes | TABLE_LINE_LEFT};
 
-	/* A line that was scanned under its next tenant already keeps that; the older tenant was never scanned. */
+	/* A line that was scanned under its next tenant already keeps that; the older tenant was never
+	 * scanned. */
 	if (line->serial != copy.serial && (int32_t)(copy.serial - line->serial) < 0 && line->serial)
 		account(collector, &copy, NULL, NULL, after, cpu, position + 1);
 	else
@@ -158,16 +170,18 @@ static void postpone(struct collector *collector, unsigned int cpu, uint32_t lin
 }
 
 /*
- * Accounts a line as it is now.  In the first pass a line with a new tenant whose last tenant was scanned but has not
- * sent its record is postponed: the record is in the ring by now, and has to be read before the line is taken over.  In the
- * second pass (`final`) the ring was read, so that record was lost, and the datapath has counted it as lost.
+ * Accounts a line as it is now.  In the first pass a line with a new tenant whose last tenant was scanned but
+ * has not sent its record is postponed: the record is in the ring by now, and has to be read before the line
+ * is taken over.  In the second pass (`final`) the ring was read, so that record was lost, and the datapath
+ * has counted it as lost.
  */
 #define COLLECT_LINE(collector, cpu, index, cached, known, ipv6, copy_line, final)                           \
 	do {                                                                                                 \
 		uint32_t serial_ = __atomic_load_n(&(cached)->serial, __ATOMIC_ACQUIRE);                     \
 		struct line_copy copy_;                                                                      \
                                                                                                              \
-		if (!serial_ || (serial_ == (known)->serial && (cached)->counts.packets == (known)->packets)) \
+		if (!serial_ ||                                                                              \
+			(serial_ == (known)->serial && (cached)->counts.packets == (known)->packets))        \
 			break;                                                                               \
 		if (serial_ != (known)->serial && (known)->serial && !((known)->bytes & TABLE_LINE_LEFT) &&  \
 			!(final)) {                                                                          \
@@ -224,8 +238,11 @@ void collect_all(struct collector *collector)
 			collect_line6(collector, cpu, i, false);
 	}
 	if (collector->pending_count) {
+		/* as many as a ring can hold: all that were in it when the first pass ended, and an end even
+		 * under a flood */
 		for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
-			drain(collector, cpu, UINT64_MAX);
+			drain(collector, cpu,
+				engine_sizes(collector->engine)->ring_bytes / sizeof(struct flow_record4));
 		for (size_t i = 0; i < collector->pending_count; i++)
 			(collector->pending[i].ipv6 ? collect_line6 : collect_line4)(
 				collector, collector->pending[i].cpu, collector->pending[i].line, true);

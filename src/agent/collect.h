@@ -2,9 +2,10 @@
 /*
  * Collecting: from the datapath's lines and records to deltas for the table.
  *
- * A line counts up while its flow lives in it; a record tells its last word.  For each line the table remembers which
- * tenant (serial) it last accounted and how far.  What a scan or a record adds is always the difference to that, so a
- * flow is neither missed nor counted twice however scans, evictions and the agent's death interleave.
+ * A line counts up while its flow lives in it; a record tells its last word.  For each line the table
+ * remembers which tenant (serial) it last accounted and how far.  What a scan or a record adds is always the
+ * difference to that, so a flow is neither missed nor counted twice however scans, evictions and the agent's
+ * death interleave.
  */
 #ifndef WEIR_AGENT_COLLECT_H
 #define WEIR_AGENT_COLLECT_H
@@ -29,7 +30,8 @@ void collector_close(struct collector *collector);
 
 /* Reads a bounded number of records of one CPU: what to do when its ring asks for attention. */
 void collect_ring(struct collector *collector, unsigned int cpu);
-/* Reads everything: all rings, all lines.  Afterwards the table is as the datapath was at some moment in between. */
+/* Reads everything: all rings, all lines.  Afterwards the table is as the datapath was at some moment in
+ * between. */
 void collect_all(struct collector *collector);
 /* CLOCK_MONOTONIC time of the last collect_all(). */
 uint64_t collected_at(const struct collector *collector);

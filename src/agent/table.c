@@ -10,22 +10,31 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
-#define PORTS_LIMIT      16384
+#define PORTS_LIMIT	 16384
 #define INTERFACES_LIMIT 1024
-#define CPUS_MAX         4096
-#define JOURNAL_MAX      16
-#define TICK_MIN_NS      900000000ULL /* rates over less are noise */
+#define CPUS_MAX	 4096
+#define JOURNAL_MAX	 16
+#define TICK_MIN_NS	 900000000ULL /* rates over less are noise */
 
-/* Sampling begins when the table is three quarters full and doubles its rate in each of eight steps from there. */
-#define SAMPLE_FROM(limit)  ((limit) / 4 * 3)
-#define SAMPLE_STEP(limit)  ((limit) / 32 + 1)
-#define SAMPLE_SHIFT_MAX    8
+/* Sampling begins when the table is three quarters full and doubles its rate in each of eight steps from
+ * there. */
+#define SAMPLE_FROM(limit) ((limit) / 4 * 3)
+#define SAMPLE_STEP(limit) ((limit) / 32 + 1)
+#define SAMPLE_SHIFT_MAX   8
 
 /* Under pressure a flow that was idle for so much of its time-out leaves early. */
 #define PRESSURE_IDLE_PART 4
 
-enum table_region { REGION_STATE, REGION_FLOWS, REGION_HOSTS, REGION_PORTS, REGION_INTERFACES, REGION_LINES4,
-	REGION_LINES6, REGION_COUNT };
+enum table_region {
+	REGION_STATE,
+	REGION_FLOWS,
+	REGION_HOSTS,
+	REGION_PORTS,
+	REGION_INTERFACES,
+	REGION_LINES4,
+	REGION_LINES6,
+	REGION_COUNT
+};
 
 static const char *const region_names[REGION_COUNT] = {
 	"state", "flows", "hosts", "ports", "interfaces", "lines4", "lines6"};
@@ -79,7 +88,8 @@ struct table {
 	uint32_t interface_count;
 };
 
-/* -- journal ---------------------------------------------------------------------------------------------------- */
+/* -- journal
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void journal_add(struct table *table, enum table_region region, uint64_t *target, uint64_t value)
 {
@@ -125,7 +135,8 @@ static int journal_redo(struct table *table)
 	return 0;
 }
 
-/* -- hashing ---------------------------------------------------------------------------------------------------- */
+/* -- hashing
+ * ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t hash_words(uint64_t seed, const void *data, size_t bytes)
 {
@@ -168,7 +179,8 @@ static uint32_t *total_head(struct table *table, struct table_pool *pool, const 
 	return &pool->heads[hash_words(table->memory->seed, key, sizeof(pool->totals->key)) & pool->mask];
 }
 
-/* -- totals ----------------------------------------------------------------------------------------------------- */
+/* -- totals
+ * ----------------------------------------------------------------------------------------------------- */
 
 static uint32_t total_find(struct table *table, struct table_pool *pool, const uint8_t *key)
 {
@@ -275,7 +287,8 @@ static uint32_t interface_get(const struct table *table, uint32_t ifindex)
 	return TABLE_OTHER;
 }
 
-/* -- flows ------------------------------------------------------------------------------------------------------ */
+/* -- flows
+ * ------------------------------------------------------------------------------------------------------ */
 
 static uint32_t sample_shift(const struct table *table)
 {
@@ -382,7 +395,8 @@ static uint32_t flow_get(struct table *table, const struct table_delta *delta, b
 	return i;
 }
 
-static void total_add(struct table *table, enum table_pool_name pool, uint32_t i, const struct table_delta *delta)
+static void total_add(
+	struct table *table, enum table_pool_name pool, uint32_t i, const struct table_delta *delta)
 {
 	enum table_region region = REGION_HOSTS + (enum table_region)pool;
 	struct table_total *total;
@@ -442,7 +456,8 @@ void table_account(struct table *table, const struct table_delta *delta)
 			port = port_get(table, &delta->key, delta->origin);
 			if (is_flow)
 				counts_add(table,
-					sampled ? &table->memory->sampled_out : &table->memory->refused, delta);
+					sampled ? &table->memory->sampled_out : &table->memory->refused,
+					delta);
 		}
 		total_add(table, TABLE_HOSTS, host, delta);
 		total_add(table, TABLE_PORTS, port, delta);
@@ -458,7 +473,8 @@ void table_account(struct table *table, const struct table_delta *delta)
 	journal_commit(table);
 }
 
-/* -- time ------------------------------------------------------------------------------------------------------- */
+/* -- time
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void rate_tick(struct table_rate *rate, uint64_t bytes, uint64_t elapsed_ns)
 {
@@ -473,7 +489,8 @@ static void rate_tick(struct table_rate *rate, uint64_t bytes, uint64_t elapsed_
 
 enum flow_end { FLOW_STAYS, FLOW_IDLE, FLOW_CLOSED, FLOW_PRESSURE };
 
-static enum flow_end flow_end(const struct table *table, const struct table_flow *flow, uint64_t now_ns, bool pressure)
+static enum flow_end flow_end(
+	const struct table *table, const struct table_flow *flow, uint64_t now_ns, bool pressure)
 {
 	uint64_t idle_ns = now_ns > flow->last_ns ? now_ns - flow->last_ns : 0;
 	bool closed = flow->tcp_flags & 0x05; /* FIN, RST */
@@ -535,7 +552,8 @@ void table_tick(struct table *table, uint64_t now_ns)
 		}
 }
 
-/* -- opening ---------------------------------------------------------------------------------------------------- */
+/* -- opening
+ * ---------------------------------------------------------------------------------------------------- */
 
 static uint32_t reserve_flows(uint32_t limit)
 {
@@ -553,9 +571,11 @@ static int regions_open(struct table *table, struct error *error)
 	} sizes[REGION_COUNT] = {
 		[REGION_STATE] = {sizeof(struct table_memory), sizeof(struct table_memory)},
 		[REGION_FLOWS] = {reserve_flows(table->limits.flows) * sizeof(struct table_flow), 0},
-		[REGION_HOSTS] = {(size_t)(1U << 20) * sizeof(struct table_total), sizeof(struct table_total)},
+		[REGION_HOSTS] = {(size_t)(1U << 20) * sizeof(struct table_total),
+			sizeof(struct table_total)},
 		[REGION_PORTS] = {PORTS_LIMIT * sizeof(struct table_total), sizeof(struct table_total)},
-		[REGION_INTERFACES] = {INTERFACES_LIMIT * sizeof(struct table_total), sizeof(struct table_total)},
+		[REGION_INTERFACES] = {INTERFACES_LIMIT * sizeof(struct table_total),
+			sizeof(struct table_total)},
 		[REGION_LINES4] = {lines4, lines4},
 		[REGION_LINES6] = {lines6, lines6},
 	};
@@ -567,8 +587,8 @@ static int regions_open(struct table *table, struct error *error)
 		if (r == 0)
 			r = engine_region_grow(table->engine, &table->regions[i], sizes[i].now);
 		if (r < 0)
-			return error_set(error, r, "cannot get memory for the table of %s: %s", region_names[i],
-				strerror(-r));
+			return error_set(error, r, "cannot get memory for the table of %s: %s",
+				region_names[i], strerror(-r));
 	}
 	return 0;
 }
@@ -581,8 +601,9 @@ static int pools_open(struct table *table)
 
 		pool->region = &table->regions[REGION_HOSTS + p];
 		pool->totals = pool->region->base;
-		pool->limit = p == TABLE_HOSTS ? table->limits.hosts : p == TABLE_PORTS ? PORTS_LIMIT
-											: INTERFACES_LIMIT;
+		pool->limit = p == TABLE_HOSTS	 ? table->limits.hosts
+			      : p == TABLE_PORTS ? PORTS_LIMIT
+						 : INTERFACES_LIMIT;
 		if (!*used) {
 			pool->totals[TABLE_OTHER].state = TABLE_LIVE;
 			*used = 1;
@@ -641,8 +662,8 @@ int table_open(struct engine *engine, const struct table_limits *limits, struct 
 		return r;
 	}
 	table->memory = table->regions[REGION_STATE].base;
-	if (!table->memory->seed &&
-		getrandom(&table->memory->seed, sizeof(table->memory->seed), 0) != sizeof(table->memory->seed))
+	if (!table->memory->seed && getrandom(&table->memory->seed, sizeof(table->memory->seed), 0) !=
+					    sizeof(table->memory->seed))
 		r = -errno;
 	if (r == 0)
 		r = journal_redo(table);
@@ -675,7 +696,8 @@ void table_set_limits(struct table *table, const struct table_limits *limits)
 {
 	table->limits = *limits;
 	/* smaller limits than what is in use take effect as entries leave; hash heads keep their number */
-	table->flows_limit = limits->flows > table->memory->flows_used ? limits->flows : table->memory->flows_used;
+	table->flows_limit =
+		limits->flows > table->memory->flows_used ? limits->flows : table->memory->flows_used;
 	table->pools[TABLE_HOSTS].limit = limits->hosts;
 }
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The merged table: what all CPUs' lines and records of one flow add up to, and the totals of hosts, ports and
- * interfaces, which never go backwards.
+ * The merged table: what all CPUs' lines and records of one flow add up to, and the totals of hosts, ports
+ * and interfaces, which never go backwards.
  *
- * It stands in regions of the engine, so a new agent finds what a killed one knew.  That has to be right to the packet
- * wherever the kill struck: adding a delta changes a dozen counters in several places, and all of them or none must
- * be changed.  So the new values are written to a journal first, and an agent that finds an open journal writes them
- * again.  (A process dies, the memory does not: the order of stores is all that counts.)
+ * It stands in regions of the engine, so a new agent finds what a killed one knew.  That has to be right to
+ * the packet wherever the kill struck: adding a delta changes a dozen counters in several places, and all of
+ * them or none must be changed.  So the new values are written to a journal first, and an agent that finds an
+ * open journal writes them again.  (A process dies, the memory does not: the order of stores is all that
+ * counts.)
  *
- * Memory is bounded.  Beyond three quarters of the budget new flows are sampled by their hash, ever more thinly; what
- * is not kept as a flow still counts in the totals, and is counted as sampled out or refused.
+ * Memory is bounded.  Beyond three quarters of the budget new flows are sampled by their hash, ever more
+ * thinly; what is not kept as a flow still counts in the totals, and is counted as sampled out or refused.
  */
 #ifndef WEIR_AGENT_TABLE_H
 #define WEIR_AGENT_TABLE_H
@@ -33,7 +34,8 @@ struct table_rate {
 	uint64_t bps;
 };
 
-/* A flow's identity, whichever CPU saw it. Addresses and ports as in struct flow_line6; IPv4 uses the first words. */
+/* A flow's identity, whichever CPU saw it. Addresses and ports as in struct flow_line6; IPv4 uses the first
+ * words. */
 struct table_key {
 	__be32 src[4], dst[4];
 	__be16 sport, dport;
@@ -46,14 +48,14 @@ enum table_state { TABLE_FREE, TABLE_LIVE };
 
 struct table_flow {
 	struct table_key key; /* 44 bytes */
-	uint32_t next;        /* in the hash chain or the free list */
+	uint32_t next;	      /* in the hash chain or the free list */
 	struct table_counts counts;
 	struct table_rate rate;
-	uint64_t first_ns, last_ns; /* CLOCK_MONOTONIC */
+	uint64_t first_ns, last_ns;	/* CLOCK_MONOTONIC */
 	uint32_t host, port, interface; /* entries of the totals; TABLE_NONE: has none */
-	uint8_t state;                  /* enum table_state */
+	uint8_t state;			/* enum table_state */
 	uint8_t tcp_flags;
-	uint8_t origin;       /* FLOW_ORIGIN_* */
+	uint8_t origin;	      /* FLOW_ORIGIN_* */
 	uint8_t sample_shift; /* admitted while one of 2^n new flows was */
 };
 
@@ -83,7 +85,8 @@ enum table_pool_name { TABLE_HOSTS, TABLE_PORTS, TABLE_INTERFACES, TABLE_POOLS }
 
 #define TABLE_OTHER 0 /* the entry of each pool for what found no entry of its own */
 
-/* What is known of a line of the flow cache: so much of its tenant has been accounted.  Two words, for the journal. */
+/* What is known of a line of the flow cache: so much of its tenant has been accounted.  Two words, for the
+ * journal. */
 struct table_line {
 	uint32_t serial;
 	uint32_t packets;
@@ -98,7 +101,7 @@ struct table_delta {
 	struct table_counts counts;
 	uint64_t first_ns, last_ns;
 	uint8_t tcp_flags, origin;
-	struct table_line *line;   /* in lines4 or lines6 */
+	struct table_line *line;     /* in lines4 or lines6 */
 	struct table_line accounted; /* becomes *line */
 	unsigned int cpu;
 	uint64_t position; /* of the record behind this delta, plus 1; 0: a line */
@@ -125,12 +128,14 @@ void table_set_limits(struct table *table, const struct table_limits *limits);
 /* The accounted lines, one per line of the flow cache in the same order. */
 struct table_line *table_lines4(struct table *table);
 struct table_line *table_lines6(struct table *table);
-/* Was the record at this position of this CPU accounted already (by an agent that was killed right behind that)? */
+/* Was the record at this position of this CPU accounted already (by an agent that was killed right behind
+ * that)? */
 bool table_has_record(const struct table *table, unsigned int cpu, uint64_t position);
 
 void table_account(struct table *table, const struct table_delta *delta);
 
-/* Tells the name of an interface index.  An interface that comes back under its name goes on with its totals. */
+/* Tells the name of an interface index.  An interface that comes back under its name goes on with its totals.
+ */
 uint32_t table_name_interface(struct table *table, uint32_t ifindex, const char *name);
 
 /* Ages flows and works out rates.  To be called every second or less often. */

@@ -29,7 +29,8 @@ static const char *const program_names[PROGRAM_COUNT] = {
 	[PROGRAM_RAW_OUT] = "watch_raw_out",
 };
 
-static int __attribute__((format(printf, 2, 0))) log_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
+static int __attribute__((format(printf, 2, 0)))
+log_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
 {
 	char line[1024];
 

@@ -69,7 +69,8 @@ int engine_ring_fd(const struct engine *engine, unsigned int cpu);
 typedef int engine_record_function(
 	void *context, unsigned int cpu, uint64_t position, const void *record, size_t size);
 /* Reads the CPU's ring until it is empty or the function says stop.  A record is off the ring when the
- * function has returned; killed inside it, the next agent gets the same record, at the same position, again. */
+ * function has returned; killed inside it, the next agent gets the same record, at the same position, again.
+ */
 void engine_ring_read(
 	struct engine *engine, unsigned int cpu, engine_record_function *function, void *context);
 

@@ -1,0 +1,704 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The documents of the API: what is selected, in which order, and how it reads (docs/api.md). */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/internal.h"
+#include "basic/cleanup.h"
+
+#define NS_PER_S 1000000000ULL
+
+/* A rate that no tick has renewed for so long is over. */
+#define RATE_STALE_NS (15 * NS_PER_S)
+
+/* -- small parts
+ * ------------------------------------------------------------------------------------------------ */
+
+static void write_time(struct json_write *out, const char *key, uint64_t monotonic_ns)
+{
+	struct timespec wall;
+	uint64_t now_ns, then_ns;
+	char text[64], day[32];
+	struct tm parts;
+	time_t seconds;
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	now_ns = (uint64_t)wall.tv_sec * NS_PER_S + (uint64_t)wall.tv_nsec;
+	then_ns = now_ns - (agent_now_ns() - monotonic_ns);
+	seconds = (time_t)(then_ns / NS_PER_S);
+	gmtime_r(&seconds, &parts);
+	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &parts);
+	snprintf(text, sizeof(text), "%s.%03uZ", day, (unsigned int)(then_ns % NS_PER_S / 1000000));
+	json_string(out, key, text);
+}
+
+static void write_counts(struct json_write *out, const char *key, const struct table_counts *counts)
+{
+	json_object_begin(out, key);
+	json_number(out, "packets", counts->packets);
+	json_number(out, "bytes", counts->bytes);
+	json_object_end(out);
+}
+
+static void write_losses(const struct agent *agent, struct json_write *out)
+{
+	struct losses losses;
+
+	collect_losses(agent->engine, &losses);
+	json_object_begin(out, "losses");
+	json_number(out, "seen", losses.seen);
+	json_number(out, "cached", losses.cached);
+	json_number(out, "emitted", losses.emitted);
+	json_number(out, "lost", losses.lost);
+	json_object_end(out);
+}
+
+static struct address key_address(const __be32 words[4], uint8_t kind)
+{
+	struct address address = {.family = kind & FLOW_KIND_IPV4 ? 4 : 6};
+
+	memcpy(address.bytes, words, address.family == 4 ? 4 : 16);
+	return address;
+}
+
+static void write_address(struct json_write *out, const char *key, const struct address *address)
+{
+	char text[ADDRESS_TEXT_MAX];
+
+	json_string(out, key, address_print(text, sizeof(text), address));
+}
+
+static void write_protocol(struct json_write *out, uint8_t proto)
+{
+	const char *name = protocol_name(proto);
+	char number[8];
+
+	snprintf(number, sizeof(number), "%u", proto);
+	json_string(out, "proto", name ? name : number);
+}
+
+/* -- flows
+ * ------------------------------------------------------------------------------------------------------ */
+
+static const char *flow_interface(const struct agent *agent, const struct table_flow *flow)
+{
+	return flow->interface == TABLE_OTHER
+		       ? "?"
+		       : table_total(agent->table, TABLE_INTERFACES, flow->interface)->name;
+}
+
+static bool is_flow(const struct table_flow *flow)
+{
+	return flow->state == TABLE_LIVE && flow->key.kind & (FLOW_KIND_IPV4 | FLOW_KIND_IPV6);
+}
+
+static bool flow_fits(const struct agent *agent, const struct table_flow *flow, const struct match *match)
+{
+	const struct table_key *key = &flow->key;
+	struct match_subject subject = {
+		.direction = key->kind & FLOW_KIND_OUT ? MATCH_OUT : MATCH_IN,
+		.interface = flow_interface(agent, flow),
+		.family = key->kind & FLOW_KIND_IPV4 ? 4 : 6,
+		.protocol = key->proto,
+		.source = key_address(key->src, key->kind),
+		.destination = key_address(key->dst, key->kind),
+		.has_ports = key->kind & FLOW_KIND_PORTS,
+		.source_port = ntohs(key->sport),
+		.destination_port = ntohs(key->dport),
+		.tcp_flags = flow->tcp_flags,
+		.icmp_type = key->kind & FLOW_KIND_ICMP ? ntohs(key->dport) >> 8 : -1,
+		.vlan = key->kind & FLOW_KIND_TAGGED ? key->vlan : -1,
+		.fragment = key->kind & FLOW_KIND_FRAGMENT,
+	};
+
+	return match_fits(match, &subject);
+}
+
+struct flow_order {
+	const struct agent *agent;
+	const struct query *query;
+};
+
+static int compare_numbers(uint64_t a, uint64_t b)
+{
+	return (a > b) - (a < b);
+}
+
+static int compare_flows(const void *left, const void *right, void *context)
+{
+	const struct flow_order *order = context;
+	const struct table_flow *a = table_flow(order->agent->table, *(const uint32_t *)left);
+	const struct table_flow *b = table_flow(order->agent->table, *(const uint32_t *)right);
+	struct address address_a, address_b;
+	int result = 0;
+
+	switch (order->query->sort) {
+	case SORT_PACKETS:
+		result = compare_numbers(a->counts.packets, b->counts.packets);
+		break;
+	case SORT_RATE:
+		result = compare_numbers(a->rate.bps, b->rate.bps);
+		break;
+	case SORT_FIRST:
+		result = compare_numbers(a->first_ns, b->first_ns);
+		break;
+	case SORT_LAST:
+		result = compare_numbers(a->last_ns, b->last_ns);
+		break;
+	case SORT_DURATION:
+		result = compare_numbers(a->last_ns - a->first_ns, b->last_ns - b->first_ns);
+		break;
+	case SORT_SRC:
+		address_a = key_address(a->key.src, a->key.kind);
+		address_b = key_address(b->key.src, b->key.kind);
+		result = address_compare(&address_a, &address_b);
+		break;
+	case SORT_DST:
+		address_a = key_address(a->key.dst, a->key.kind);
+		address_b = key_address(b->key.dst, b->key.kind);
+		result = address_compare(&address_a, &address_b);
+		break;
+	case SORT_SPORT:
+		result = compare_numbers(ntohs(a->key.sport), ntohs(b->key.sport));
+		break;
+	case SORT_DPORT:
+		result = compare_numbers(ntohs(a->key.dport), ntohs(b->key.dport));
+		break;
+	default:
+		result = compare_numbers(a->counts.bytes, b->counts.bytes);
+	}
+	if (!order->query->ascending)
+		result = -result;
+	/* the same question gets the same order */
+	return result ? result : compare_numbers(*(const uint32_t *)left, *(const uint32_t *)right);
+}
+
+int answer_select_flows(
+	struct agent *agent, const struct query *query, uint32_t **ret_flows, size_t *ret_count)
+{
+	struct flow_order order = {agent, query};
+	uint32_t room = table_flow_count(agent->table);
+	uint32_t *flows = malloc((room + 1) * sizeof(*flows));
+	size_t count = 0;
+
+	if (!flows)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < room; i++) {
+		const struct table_flow *flow = table_flow(agent->table, i);
+
+		if (is_flow(flow) && flow_fits(agent, flow, &query->match))
+			flows[count++] = i;
+	}
+	qsort_r(flows, count, sizeof(*flows), compare_flows, &order);
+	*ret_flows = flows;
+	*ret_count = count < query->limit ? count : query->limit;
+	return 0;
+}
+
+static void write_tcp_flags(struct json_write *out, uint8_t flags)
+{
+	static const struct {
+		char letter;
+		uint8_t bit;
+	} letters[] = {{'S', 0x02}, {'A', 0x10}, {'P', 0x08}, {'F', 0x01}, {'R', 0x04}, {'U', 0x20},
+		{'E', 0x40}, {'C', 0x80}};
+	char text[sizeof(letters) / sizeof(letters[0]) + 1];
+	size_t length = 0;
+
+	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++)
+		if (flags & letters[i].bit)
+			text[length++] = letters[i].letter;
+	text[length] = '\0';
+	json_string(out, "tcp_flags", text);
+}
+
+void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
+{
+	const struct table_flow *flow = table_flow(agent->table, index);
+	const struct table_key *key = &flow->key;
+	struct address src = key_address(key->src, key->kind), dst = key_address(key->dst, key->kind);
+
+	if (!is_flow(flow))
+		return; /* left the table between two pieces of the answer */
+	json_object_begin(out, NULL);
+	json_number(out, "family", src.family);
+	write_protocol(out, key->proto);
+	write_address(out, "src", &src);
+	json_number(out, "sport", key->kind & FLOW_KIND_PORTS ? ntohs(key->sport) : 0);
+	write_address(out, "dst", &dst);
+	json_number(out, "dport", key->kind & FLOW_KIND_PORTS ? ntohs(key->dport) : 0);
+	json_string(out, "interface", flow_interface(agent, flow));
+	json_string(out, "direction", key->kind & FLOW_KIND_OUT ? "out" : "in");
+	json_number(out, "packets", flow->counts.packets);
+	json_number(out, "bytes", flow->counts.bytes);
+	write_time(out, "first", flow->first_ns);
+	write_time(out, "last", flow->last_ns);
+	json_real(out, "duration", (double)(flow->last_ns - flow->first_ns) / 1e9, 3);
+	if (key->proto == IPPROTO_TCP && key->kind & FLOW_KIND_PORTS)
+		write_tcp_flags(out, flow->tcp_flags);
+	if (key->kind & FLOW_KIND_ICMP) {
+		json_number(out, "icmp_type", ntohs(key->dport) >> 8);
+		json_number(out, "icmp_code", ntohs(key->dport) & 0xff);
+		if (key->sport)
+			json_number(out, "icmp_id", ntohs(key->sport));
+	}
+	if (key->kind & FLOW_KIND_TAGGED)
+		json_number(out, "vlan", key->vlan);
+	if (key->kind & FLOW_KIND_FRAGMENT)
+		json_boolean(out, "fragment", true);
+	if (flow->sample_shift)
+		json_number(out, "sample_rate", 1U << flow->sample_shift);
+	json_number(out, "rate_bps", flow->rate.bps);
+	json_string(out, "state", flow->tcp_flags & 0x05 ? "closed" : "active");
+	json_object_end(out);
+	json_newline(out);
+}
+
+static void write_table_summary(const struct agent *agent, struct json_write *out)
+{
+	struct table_summary summary;
+
+	table_summarize(agent->table, &summary);
+	json_object_begin(out, "table");
+	json_number(out, "flows", summary.flows);
+	json_number(out, "limit", summary.flows_limit);
+	json_number(out, "sample_rate", summary.sample_rate);
+	write_counts(out, "sampled_out", &summary.sampled_out);
+	write_counts(out, "refused", &summary.refused);
+	json_number(out, "hosts", summary.hosts);
+	json_number(out, "hosts_limit", summary.hosts_limit);
+	json_object_begin(out, "ended");
+	json_number(out, "idle", summary.ended.idle);
+	json_number(out, "active", summary.ended.active);
+	json_number(out, "closed", summary.ended.closed);
+	json_number(out, "pressure", summary.ended.pressure);
+	json_object_end(out);
+	json_object_end(out);
+}
+
+void answer_flows_end(struct agent *agent, struct json_write *out)
+{
+	write_losses(agent, out);
+	write_table_summary(agent, out);
+}
+
+/* -- totals of hosts and ports
+ * ---------------------------------------------------------------------------------- */
+
+/* A line of an answer: a total, or what the matching flows of one add up to. */
+struct sum {
+	uint32_t total;
+	struct table_counts in, out;
+	uint64_t rate_in_bps, rate_out_bps;
+	uint64_t first_ns, last_ns;
+	uint32_t flows;
+};
+
+struct sums {
+	struct sum *sums;
+	size_t count;
+	struct sum other;
+};
+
+static void sum_from_total(struct sum *sum, const struct table_total *total, enum match_direction direction)
+{
+	*sum = (struct sum){.total = sum->total,
+		.first_ns = total->first_ns,
+		.last_ns = total->last_ns,
+		.flows = total->flows};
+	if (direction != MATCH_OUT) {
+		sum->in = total->in;
+		sum->rate_in_bps = total->rate_in.bps;
+	}
+	if (direction != MATCH_IN) {
+		sum->out = total->out;
+		sum->rate_out_bps = total->rate_out.bps;
+	}
+}
+
+static void sum_add_flow(struct sum *sum, const struct table_flow *flow)
+{
+	bool out = flow->key.kind & FLOW_KIND_OUT;
+	struct table_counts *counts = out ? &sum->out : &sum->in;
+
+	counts->packets += flow->counts.packets;
+	counts->bytes += flow->counts.bytes;
+	*(out ? &sum->rate_out_bps : &sum->rate_in_bps) += flow->rate.bps;
+	if (!sum->first_ns || flow->first_ns < sum->first_ns)
+		sum->first_ns = flow->first_ns;
+	if (flow->last_ns > sum->last_ns)
+		sum->last_ns = flow->last_ns;
+	sum->flows++;
+}
+
+/* Does a host's total hold what the match asks for?  The remote end is where traffic comes from, or goes to.
+ */
+static bool host_fits(const struct table_total *total, const struct match *match)
+{
+	struct match_subject subject = {
+		.family = total->family, .icmp_type = -1, .vlan = -1, .interface = ""};
+	struct address remote = {.family = total->family};
+	struct match local = *match;
+
+	memcpy(remote.bytes, total->address, remote.family == 4 ? 4 : 16);
+	subject.source = subject.destination = remote;
+	local.direction = MATCH_BOTH;
+	return match_fits(&local, &subject);
+}
+
+/* A total knows the remote end only: where traffic that comes in is from, where traffic that goes out is to.
+ */
+static bool is_for_totals(const struct match *match)
+{
+	if (!match_is_address_only(match) || match->either.has_prefix)
+		return false;
+	return (!match->from.has_prefix || match->direction == MATCH_IN) &&
+	       (!match->to.has_prefix || match->direction == MATCH_OUT);
+}
+
+static int sums_from_totals(
+	struct agent *agent, enum table_pool_name pool, const struct query *query, struct sums *sums)
+{
+	uint32_t count = table_total_count(agent->table, pool);
+
+	sums->sums = calloc(count + 1, sizeof(*sums->sums));
+	if (!sums->sums)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct table_total *total = table_total(agent->table, pool, i);
+		struct sum sum = {.total = i};
+
+		sum_from_total(&sum, total, query->match.direction);
+		if (i == TABLE_OTHER)
+			sums->other = sum;
+		else if ((pool != TABLE_HOSTS || host_fits(total, &query->match)) &&
+			 (sum.in.packets || sum.out.packets))
+			sums->sums[sums->count++] = sum;
+	}
+	return 0;
+}
+
+static int sums_from_flows(
+	struct agent *agent, enum table_pool_name pool, const struct query *query, struct sums *sums)
+{
+	uint32_t totals = table_total_count(agent->table, pool), flows = table_flow_count(agent->table);
+
+	sums->sums = calloc(totals + 1, sizeof(*sums->sums));
+	if (!sums->sums)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < flows; i++) {
+		const struct table_flow *flow = table_flow(agent->table, i);
+		uint32_t total = pool == TABLE_HOSTS ? flow->host : flow->port;
+
+		if (is_flow(flow) && total != TABLE_NONE && flow_fits(agent, flow, &query->match))
+			sum_add_flow(&sums->sums[total], flow);
+	}
+	sums->other = sums->sums[TABLE_OTHER];
+	for (uint32_t i = TABLE_OTHER + 1; i < totals; i++) {
+		if (!sums->sums[i].flows)
+			continue;
+		sums->sums[sums->count] = sums->sums[i];
+		sums->sums[sums->count++].total = i;
+	}
+	return 0;
+}
+
+struct sum_order {
+	const struct agent *agent;
+	const struct query *query;
+	enum table_pool_name pool;
+};
+
+static int compare_sums(const void *left, const void *right, void *context)
+{
+	const struct sum_order *order = context;
+	const struct sum *a = left, *b = right;
+	const struct table_total *total_a = table_total(order->agent->table, order->pool, a->total);
+	const struct table_total *total_b = table_total(order->agent->table, order->pool, b->total);
+	int result;
+
+	switch (order->query->sort) {
+	case SORT_PACKETS:
+		result = compare_numbers(a->in.packets + a->out.packets, b->in.packets + b->out.packets);
+		break;
+	case SORT_IN:
+		result = compare_numbers(a->in.bytes, b->in.bytes);
+		break;
+	case SORT_OUT:
+		result = compare_numbers(a->out.bytes, b->out.bytes);
+		break;
+	case SORT_RATE:
+		result = compare_numbers(a->rate_in_bps + a->rate_out_bps, b->rate_in_bps + b->rate_out_bps);
+		break;
+	case SORT_FLOWS:
+		result = compare_numbers(a->flows, b->flows);
+		break;
+	case SORT_PORT:
+		result = compare_numbers(total_a->port, total_b->port);
+		break;
+	case SORT_ADDRESS:
+		result = total_a->family != total_b->family
+				 ? compare_numbers(total_a->family, total_b->family)
+				 : memcmp(total_a->address, total_b->address, sizeof(total_a->address));
+		break;
+	default:
+		result = compare_numbers(a->in.bytes + a->out.bytes, b->in.bytes + b->out.bytes);
+	}
+	if (!order->query->ascending)
+		result = -result;
+	return result ? result : compare_numbers(a->total, b->total);
+}
+
+static void write_sum(struct json_write *out, const struct sum *sum)
+{
+	write_counts(out, "in", &sum->in);
+	write_counts(out, "out", &sum->out);
+	json_number(out, "flows", sum->flows);
+	json_number(out, "rate_in_bps", sum->rate_in_bps);
+	json_number(out, "rate_out_bps", sum->rate_out_bps);
+	if (sum->first_ns) {
+		write_time(out, "first", sum->first_ns);
+		write_time(out, "last", sum->last_ns);
+	}
+}
+
+static void write_host_key(struct json_write *out, const struct table_total *total)
+{
+	struct address address = {.family = total->family};
+
+	memcpy(address.bytes, total->address, address.family == 4 ? 4 : 16);
+	write_address(out, "address", &address);
+}
+
+static void write_port_key(struct json_write *out, const struct table_total *total)
+{
+	write_protocol(out, total->proto);
+	json_number(out, "port", total->port);
+}
+
+static int answer_sums(struct agent *agent, const struct query *query, enum table_pool_name pool,
+	const char *name, bool from_totals,
+	void (*write_key)(struct json_write *, const struct table_total *), struct json_write *out)
+{
+	struct sum_order order = {agent, query, pool};
+	struct sums sums = {};
+	size_t count;
+	int r = from_totals ? sums_from_totals(agent, pool, query, &sums)
+			    : sums_from_flows(agent, pool, query, &sums);
+
+	if (r < 0)
+		return r;
+	qsort_r(sums.sums, sums.count, sizeof(*sums.sums), compare_sums, &order);
+	count = sums.count < query->limit ? sums.count : query->limit;
+	json_object_begin(out, NULL);
+	json_array_begin(out, name);
+	for (size_t i = 0; i < count; i++) {
+		json_object_begin(out, NULL);
+		write_key(out, table_total(agent->table, pool, sums.sums[i].total));
+		write_sum(out, &sums.sums[i]);
+		json_object_end(out);
+		json_newline(out);
+	}
+	json_array_end(out);
+	json_string(out, "source", from_totals ? "totals" : "flows");
+	json_object_begin(out, "other");
+	write_sum(out, &sums.other);
+	json_object_end(out);
+	write_losses(agent, out);
+	write_table_summary(agent, out);
+	json_object_end(out);
+	free(sums.sums);
+	return 0;
+}
+
+int answer_hosts(struct agent *agent, const struct query *query, struct json_write *out)
+{
+	return answer_sums(
+		agent, query, TABLE_HOSTS, "hosts", is_for_totals(&query->match), write_host_key, out);
+}
+
+int answer_ports(struct agent *agent, const struct query *query, struct json_write *out)
+{
+	const struct match *match = &query->match;
+	bool from_totals = match_is_address_only(match) && !match->family && !match->from.has_prefix &&
+			   !match->to.has_prefix && !match->either.has_prefix;
+
+	return answer_sums(agent, query, TABLE_PORTS, "ports", from_totals, write_port_key, out);
+}
+
+/* -- interfaces and status
+ * -------------------------------------------------------------------------------------- */
+
+static void write_kernel_counters(
+	struct json_write *out, const char *key, const struct engine_counters *counters)
+{
+	json_object_begin(out, key);
+	json_number(out, "packets", counters->packets);
+	json_number(out, "bytes", counters->bytes);
+	json_number(out, "dropped", counters->dropped);
+	json_object_end(out);
+}
+
+static void write_hook(struct json_write *out, const char *hook, enum engine_hook_kind kind, uint32_t program)
+{
+	json_object_begin(out, NULL);
+	json_string(out, "hook", hook);
+	json_string(out, "kind", kind == ENGINE_HOOK_TCX ? "tcx" : "clsact");
+	json_number(out, "program", program);
+	json_object_end(out);
+}
+
+static void write_interface(const struct agent *agent, struct json_write *out, const struct watched *watched)
+{
+	static const char *const states[] = {"watched", "waiting", "failed"};
+	uint32_t index = table_name_interface(agent->table, watched->index, watched->name);
+	const struct table_total *total = table_total(agent->table, TABLE_INTERFACES, index);
+
+	json_object_begin(out, NULL);
+	json_string(out, "name", watched->name);
+	if (watched->index)
+		json_number(out, "index", watched->index);
+	json_string(out, "state", states[watched->state]);
+	if (watched->state == WATCH_FAILED)
+		json_string(out, "error", watched->failure);
+	if (watched->index)
+		json_string(out, "link", watched->ethernet ? "ethernet" : "raw");
+	json_array_begin(out, "hooks");
+	if (watched->state == WATCH_WATCHED) {
+		write_hook(out, "tc-ingress", watched->hooks.kind, watched->hooks.program_in);
+		write_hook(out, "tc-egress", watched->hooks.kind, watched->hooks.program_out);
+	}
+	json_array_end(out);
+	write_counts(out, "in", &total->in);
+	write_counts(out, "out", &total->out);
+	json_number(out, "rate_in_bps", total->rate_in.bps);
+	json_number(out, "rate_out_bps", total->rate_out.bps);
+	if (watched->index) {
+		json_object_begin(out, "kernel");
+		write_kernel_counters(out, "in", &watched->in);
+		write_kernel_counters(out, "out", &watched->out);
+		json_object_end(out);
+	}
+	json_object_end(out);
+	json_newline(out);
+}
+
+static void write_interfaces(const struct agent *agent, struct json_write *out)
+{
+	json_array_begin(out, "interfaces");
+	for (size_t i = 0; i < agent->watched_count; i++)
+		write_interface(agent, out, &agent->watched[i]);
+	json_array_end(out);
+}
+
+void answer_interfaces(struct agent *agent, struct json_write *out)
+{
+	json_object_begin(out, NULL);
+	write_interfaces(agent, out);
+	write_losses(agent, out);
+	write_table_summary(agent, out);
+	json_object_end(out);
+}
+
+static void write_features(const struct agent *agent, struct json_write *out)
+{
+	size_t count;
+	const struct engine_feature *features = engine_features(agent->engine, &count);
+
+	json_array_begin(out, "features");
+	for (size_t i = 0; i < count; i++) {
+		json_object_begin(out, NULL);
+		json_string(out, "name", features[i].name);
+		json_boolean(out, "found", features[i].found);
+		json_string(out, "for", features[i].purpose);
+		if (features[i].replacement)
+			json_string(out, "else", features[i].replacement);
+		json_object_end(out);
+	}
+	json_array_end(out);
+}
+
+static void write_memory(const struct agent *agent, struct json_write *out)
+{
+	struct table_summary summary;
+
+	table_summarize(agent->table, &summary);
+	json_object_begin(out, "memory");
+	json_number(out, "agent_bytes", memory_of_agent());
+	json_number(out, "cache_bytes", engine_map_bytes(agent->engine));
+	json_number(out, "ring_bytes",
+		(uint64_t)engine_view(agent->engine)->cpus * engine_sizes(agent->engine)->ring_bytes);
+	json_number(out, "table_bytes", summary.bytes);
+	json_object_end(out);
+}
+
+static void write_parse_reasons(struct json_write *out, const struct losses *losses)
+{
+	json_array_begin(out, "parse");
+	for (int i = PARSE_OK + 1; i < PARSE_REASON_COUNT; i++) {
+		json_object_begin(out, NULL);
+		json_string(out, "reason", parse_reason_name((enum parse_reason)i));
+		json_number(out, "packets", losses->reasons[i]);
+		json_object_end(out);
+	}
+	json_array_end(out);
+}
+
+void answer_status(struct agent *agent, struct json_write *out)
+{
+	struct losses losses;
+	struct utsname system;
+
+	collect_losses(agent->engine, &losses);
+	uname(&system);
+	json_object_begin(out, NULL);
+	json_string(out, "version", WEIR_VERSION);
+	json_number(out, "pid", (uint64_t)getpid());
+	json_string(out, "host", system.nodename);
+	json_string(out, "run_dir", agent->run_dir);
+	json_string(out, "pins", engine_pins(agent->engine));
+	if (agent->options->config_file)
+		json_string(out, "config", agent->options->config_file);
+	write_time(out, "started", agent->started_ns);
+	json_number(out, "uptime", (agent_now_ns() - agent->started_ns) / NS_PER_S);
+	write_time(out, "datapath_since", engine_since(agent->engine));
+	json_string(out, "kernel", system.release);
+	write_features(agent, out);
+	json_object_begin(out, "losses");
+	json_number(out, "seen", losses.seen);
+	json_number(out, "cached", losses.cached);
+	json_number(out, "emitted", losses.emitted);
+	json_number(out, "lost", losses.lost);
+	json_object_end(out);
+	json_number(out, "lost_bytes", losses.lost_bytes);
+	json_number(out, "records", losses.records);
+	write_table_summary(agent, out);
+	write_parse_reasons(out, &losses);
+	write_memory(agent, out);
+	write_interfaces(agent, out);
+	json_object_end(out);
+}
+
+void answer_error(const struct error *error, struct json_write *out)
+{
+	json_object_begin(out, NULL);
+	json_object_begin(out, "error");
+	json_string(out, "what", error->what);
+	if (*error->want)
+		json_string(out, "want", error->want);
+	if (*error->file)
+		json_string(out, "file", error->file);
+	if (error->line)
+		json_number(out, "line", error->line);
+	if (error->column) {
+		json_string(out, "text", error->excerpt);
+		json_number(out, "column", error->column);
+	}
+	json_object_end(out);
+	json_object_end(out);
+}

@@ -1,0 +1,618 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* HTTP on the Unix socket, and the metrics page on a TCP address (docs/api.md). */
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/keyvalq_struct.h>
+#include <event2/listener.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agent/internal.h"
+#include "basic/cleanup.h"
+#include "basic/log.h"
+#include "basic/text.h"
+
+#define HEADERS_MAX	 8192
+#define BODY_MAX	 65536
+#define CLIENT_TIMEOUT_S 30  /* a client that neither reads nor writes for so long is gone */
+#define FLOWS_AT_ONCE	 256 /* of a long answer: the loop has other things to do in between */
+
+/* -- replies
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void reply_text(struct evhttp_request *request, int status, const char *reason, const char *type,
+	struct evbuffer *body)
+{
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", type);
+	evhttp_send_reply(request, status, reason, body);
+}
+
+static void reply_json(
+	struct evhttp_request *request, int status, const char *reason, struct json_write *json)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	json_newline(json);
+	if (!body || json->error || evbuffer_add(body, json->text, json->length) < 0)
+		evhttp_send_error(request, HTTP_INTERNAL, NULL);
+	else
+		reply_text(request, status, reason, "application/json", body);
+	if (body)
+		evbuffer_free(body);
+}
+
+static void reply_error(
+	struct evhttp_request *request, int status, const char *reason, const struct error *error)
+{
+	struct json_write json = {};
+
+	answer_error(error, &json);
+	reply_json(request, status, reason, &json);
+	json_write_free(&json);
+}
+
+static void reply_failure(struct evhttp_request *request, int r)
+{
+	struct error error = {};
+
+	error_set(&error, r, "%s", r == -ENOMEM ? "out of memory" : strerror(-r));
+	reply_error(request, HTTP_INTERNAL, "Internal Server Error", &error);
+}
+
+/* -- questions
+ * -------------------------------------------------------------------------------------------------- */
+
+struct sort_key {
+	const char *name;
+	enum query_sort sort;
+	bool ascending; /* unless asked otherwise */
+};
+
+static const struct sort_key flow_sorts[] = {
+	{"bytes", SORT_BYTES, false},
+	{"packets", SORT_PACKETS, false},
+	{"rate", SORT_RATE, false},
+	{"first", SORT_FIRST, false},
+	{"last", SORT_LAST, false},
+	{"duration", SORT_DURATION, false},
+	{"src", SORT_SRC, true},
+	{"dst", SORT_DST, true},
+	{"sport", SORT_SPORT, true},
+	{"dport", SORT_DPORT, true},
+	{},
+};
+
+static const struct sort_key host_sorts[] = {
+	{"bytes", SORT_BYTES, false},
+	{"packets", SORT_PACKETS, false},
+	{"in", SORT_IN, false},
+	{"out", SORT_OUT, false},
+	{"rate", SORT_RATE, false},
+	{"address", SORT_ADDRESS, true},
+	{},
+};
+
+static const struct sort_key port_sorts[] = {
+	{"bytes", SORT_BYTES, false},
+	{"packets", SORT_PACKETS, false},
+	{"in", SORT_IN, false},
+	{"out", SORT_OUT, false},
+	{"rate", SORT_RATE, false},
+	{"flows", SORT_FLOWS, false},
+	{"port", SORT_PORT, true},
+	{},
+};
+
+static int parse_sort(
+	const struct sort_key *sorts, const char *value, struct query *query, struct error *error)
+{
+	const char *known[16] = {};
+	size_t count = 0;
+	const char *near;
+
+	for (; sorts->name; sorts++) {
+		if (strcmp(sorts->name, value) == 0) {
+			query->sort = sorts->sort;
+			query->ascending = sorts->ascending;
+			return 0;
+		}
+		known[count++] = sorts->name;
+	}
+	error_set(error, -EINVAL, "cannot sort by '%s'", value);
+	near = text_nearest(value, known);
+	if (near)
+		return error_want(error, "did you mean '%s'?", near);
+	return error_want(error, "see the list of sort keys in weir(8)");
+}
+
+static int parse_limit(const char *value, struct query *query, struct error *error)
+{
+	char *end;
+
+	errno = 0;
+	query->limit = strtoull(value, &end, 10);
+	if (*value >= '0' && *value <= '9' && !*end && !errno)
+		return 0;
+	error_set(error, -EINVAL, "the limit '%s' is not a number", value);
+	return error_want(error, "a whole number");
+}
+
+static int parse_parameters(
+	const struct sort_key *sorts, struct evkeyvalq *parameters, struct query *query, struct error *error)
+{
+	const char *order = NULL;
+	int r = 0;
+
+	for (struct evkeyval *pair = parameters->tqh_first; pair && r == 0; pair = pair->next.tqe_next) {
+		if (strcmp(pair->key, "filter") == 0) {
+			r = match_parse(pair->value, &query->match, error);
+		} else if (strcmp(pair->key, "sort") == 0) {
+			r = parse_sort(sorts, pair->value, query, error);
+		} else if (strcmp(pair->key, "limit") == 0) {
+			r = parse_limit(pair->value, query, error);
+		} else if (strcmp(pair->key, "order") == 0) {
+			order = pair->value;
+		} else {
+			error_set(error, -EINVAL, "unknown parameter '%s'", pair->key);
+			r = error_want(error, "filter, sort, order or limit");
+		}
+	}
+	if (r < 0 || !order)
+		return r;
+	query->ascending = strcmp(order, "ascending") == 0;
+	if (query->ascending || strcmp(order, "descending") == 0)
+		return 0;
+	error_set(error, -EINVAL, "unknown order '%s'", order);
+	return error_want(error, "ascending or descending");
+}
+
+static int parse_query(const struct sort_key *sorts, struct evhttp_request *request, struct query *ret_query,
+	struct error *error)
+{
+	const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+	struct query query = {.sort = SORT_BYTES, .limit = UINT64_MAX};
+	struct evkeyvalq parameters = {};
+	int r = 0;
+
+	match_init(&query.match);
+	if (text && *text) {
+		if (evhttp_parse_query_str(text, &parameters) < 0) {
+			error_set(error, -EINVAL, "malformed query string");
+			return error_want(error, "NAME=VALUE&..., percent-encoded");
+		}
+		r = parse_parameters(sorts, &parameters, &query, error);
+		evhttp_clear_headers(&parameters);
+	}
+	if (r == 0)
+		*ret_query = query;
+	return r;
+}
+
+/* -- flows: a long answer, in pieces
+ * ---------------------------------------------------------------------------- */
+
+struct flow_stream {
+	struct agent *agent;
+	struct evhttp_request *request;
+	uint32_t *flows;
+	size_t count, next;
+	struct json_write json;
+	bool ended;
+};
+
+static void stream_free(struct flow_stream *stream)
+{
+	free(stream->flows);
+	json_write_free(&stream->json);
+	free(stream);
+}
+
+/* The client went away in the middle. */
+static void stream_closed(struct evhttp_connection *connection, void *context)
+{
+	(void)connection;
+	stream_free(context);
+}
+
+static void stream_on(struct evhttp_connection *connection, void *context)
+{
+	struct flow_stream *stream = context;
+	struct evbuffer *piece;
+	size_t end =
+		stream->next + FLOWS_AT_ONCE < stream->count ? stream->next + FLOWS_AT_ONCE : stream->count;
+
+	if (stream->ended) {
+		struct evhttp_request *request = stream->request;
+
+		evhttp_connection_set_closecb(connection, NULL, NULL);
+		stream_free(stream);
+		evhttp_send_reply_end(request);
+		return;
+	}
+	for (; stream->next < end; stream->next++)
+		answer_flow(stream->agent, &stream->json, stream->flows[stream->next]);
+	if (stream->next == stream->count) {
+		json_array_end(&stream->json);
+		answer_flows_end(stream->agent, &stream->json);
+		json_object_end(&stream->json);
+		json_newline(&stream->json);
+		stream->ended = true;
+	}
+	piece = evbuffer_new();
+	if (!piece || stream->json.error || evbuffer_add(piece, stream->json.text, stream->json.length) < 0) {
+		/* too late for a status: the missing end of the document tells */
+		stream->ended = true;
+		stream->json.length = 0;
+	}
+	json_write_clear(&stream->json);
+	if (piece) {
+		evhttp_send_reply_chunk_with_cb(stream->request, piece, stream_on, stream);
+		evbuffer_free(piece);
+	} else {
+		stream_on(connection, stream);
+	}
+}
+
+static void reply_flows(struct agent *agent, struct evhttp_request *request)
+{
+	struct flow_stream *stream;
+	struct error error = {};
+	struct query query;
+	int r;
+
+	if (parse_query(flow_sorts, request, &query, &error) < 0) {
+		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
+		return;
+	}
+	stream = calloc(1, sizeof(*stream));
+	if (!stream) {
+		reply_failure(request, -ENOMEM);
+		return;
+	}
+	stream->agent = agent;
+	stream->request = request;
+	r = answer_select_flows(agent, &query, &stream->flows, &stream->count);
+	if (r < 0) {
+		stream_free(stream);
+		reply_failure(request, r);
+		return;
+	}
+	json_object_begin(&stream->json, NULL);
+	json_array_begin(&stream->json, "flows");
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "application/json");
+	evhttp_send_reply_start(request, HTTP_OK, "OK");
+	evhttp_connection_set_closecb(evhttp_request_get_connection(request), stream_closed, stream);
+	stream_on(evhttp_request_get_connection(request), stream);
+}
+
+/* -- everything else
+ * -------------------------------------------------------------------------------------------- */
+
+typedef int totals_function(struct agent *agent, const struct query *query, struct json_write *out);
+
+static void reply_totals(struct agent *agent, struct evhttp_request *request, const struct sort_key *sorts,
+	totals_function *function)
+{
+	struct json_write json = {};
+	struct error error = {};
+	struct query query;
+	int r = parse_query(sorts, request, &query, &error);
+
+	if (r < 0) {
+		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
+		return;
+	}
+	r = function(agent, &query, &json);
+	if (r < 0)
+		reply_failure(request, r);
+	else
+		reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+static void reply_hosts(struct agent *agent, struct evhttp_request *request)
+{
+	reply_totals(agent, request, host_sorts, answer_hosts);
+}
+
+static void reply_ports(struct agent *agent, struct evhttp_request *request)
+{
+	reply_totals(agent, request, port_sorts, answer_ports);
+}
+
+static void reply_document(struct agent *agent, struct evhttp_request *request,
+	void (*function)(struct agent *agent, struct json_write *out))
+{
+	struct json_write json = {};
+
+	function(agent, &json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+static void reply_interfaces(struct agent *agent, struct evhttp_request *request)
+{
+	watch_reconcile(agent); /* for the kernel's counters of now */
+	reply_document(agent, request, answer_interfaces);
+}
+
+static void reply_status(struct agent *agent, struct evhttp_request *request)
+{
+	watch_reconcile(agent);
+	reply_document(agent, request, answer_status);
+}
+
+static void reply_metrics(struct agent *agent, struct evhttp_request *request)
+{
+	struct evbuffer *body = evbuffer_new();
+
+	if (!body) {
+		evhttp_send_error(request, HTTP_INTERNAL, NULL);
+		return;
+	}
+	metrics_write(agent, body);
+	reply_text(request, HTTP_OK, "OK", "text/plain; version=0.0.4; charset=utf-8", body);
+	evbuffer_free(body);
+}
+
+static void reply_done(struct evhttp_request *request, const char *what)
+{
+	struct json_write json = {};
+
+	json_object_begin(&json, NULL);
+	json_boolean(&json, what, true);
+	json_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+static void reply_reload(struct agent *agent, struct evhttp_request *request)
+{
+	struct error error = {};
+
+	if (agent_reload(agent, &error) < 0)
+		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
+	else
+		reply_done(request, "reloaded");
+}
+
+static void down_replied(struct evhttp_request *request, void *context)
+{
+	(void)request;
+	agent_stop(context, AGENT_REMOVES);
+}
+
+static void reply_down(struct agent *agent, struct evhttp_request *request)
+{
+	static const struct timeval patience = {1, 0};
+
+	agent->end = AGENT_REMOVES;
+	evhttp_request_set_on_complete_cb(request, down_replied, agent);
+	event_base_loopexit(agent->base, &patience); /* should the client not wait for its answer */
+	reply_done(request, "down");
+}
+
+struct route {
+	const char *path;
+	enum evhttp_cmd_type method;
+	void (*reply)(struct agent *agent, struct evhttp_request *request);
+};
+
+static const struct route routes[] = {
+	{"/v1/flows", EVHTTP_REQ_GET, reply_flows},
+	{"/v1/hosts", EVHTTP_REQ_GET, reply_hosts},
+	{"/v1/ports", EVHTTP_REQ_GET, reply_ports},
+	{"/v1/interfaces", EVHTTP_REQ_GET, reply_interfaces},
+	{"/v1/status", EVHTTP_REQ_GET, reply_status},
+	{"/metrics", EVHTTP_REQ_GET, reply_metrics},
+	{"/v1/reload", EVHTTP_REQ_POST, reply_reload},
+	{"/v1/down", EVHTTP_REQ_POST, reply_down},
+};
+
+static bool is_member(gid_t group, uid_t user)
+{
+	struct group *entry = getgrgid(group);
+	struct passwd *person = getpwuid(user);
+
+	if (!entry || !person)
+		return false;
+	if (person->pw_gid == group)
+		return true;
+	for (char **member = entry->gr_mem; *member; member++)
+		if (strcmp(*member, person->pw_name) == 0)
+			return true;
+	return false;
+}
+
+/* May whoever is at the other end of the Unix socket change anything? */
+static bool may_change(struct agent *agent, struct evhttp_request *request)
+{
+	struct bufferevent *stream =
+		evhttp_connection_get_bufferevent(evhttp_request_get_connection(request));
+	struct group *group = agent->config.api_group ? getgrnam(agent->config.api_group) : NULL;
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	if (getsockopt(bufferevent_getfd(stream), SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+		return false;
+	if (peer.uid == 0 || peer.uid == geteuid())
+		return true;
+	return agent->config.api_group_change && group &&
+	       (peer.gid == group->gr_gid || is_member(group->gr_gid, peer.uid));
+}
+
+static void on_request(struct evhttp_request *request, void *context)
+{
+	struct agent *agent = context;
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+	enum evhttp_cmd_type method = evhttp_request_get_command(request);
+	const struct route *route = routes, *end = routes + sizeof(routes) / sizeof(routes[0]);
+	struct error error = {};
+
+	while (route < end && (!path || strcmp(route->path, path) != 0))
+		route++;
+	if (route == end) {
+		error_set(&error, -ENOENT, "there is no %s", path ? path : "such path");
+		error_want(&error, "one of the paths in docs/api.md, such as /v1/status");
+		reply_error(request, HTTP_NOTFOUND, "Not Found", &error);
+	} else if (route->method != method &&
+		   !(route->method == EVHTTP_REQ_GET && method == EVHTTP_REQ_HEAD)) {
+		const char *allowed = route->method == EVHTTP_REQ_GET ? "GET" : "POST";
+
+		error_set(&error, -EINVAL, "wrong method for %s", route->path);
+		error_want(&error, "%s", allowed);
+		evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", allowed);
+		reply_error(request, HTTP_BADMETHOD, "Method Not Allowed", &error);
+	} else if (route->method == EVHTTP_REQ_POST && !may_change(agent, request)) {
+		error_set(&error, -EACCES, "not allowed to change anything");
+		error_want(&error, "root, or api.change: group for the members of api.group");
+		reply_error(request, 403, "Forbidden", &error);
+	} else {
+		if (route->method == EVHTTP_REQ_GET)
+			agent_refresh(agent);
+		route->reply(agent, request);
+	}
+}
+
+/* The TCP listener shows the metrics and nothing else. */
+static void on_metrics_request(struct evhttp_request *request, void *context)
+{
+	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+
+	if (!path || strcmp(path, "/metrics") != 0) {
+		evhttp_send_error(request, HTTP_NOTFOUND, NULL);
+		return;
+	}
+	agent_refresh(context);
+	reply_metrics(context, request);
+}
+
+/* -- sockets
+ * ---------------------------------------------------------------------------------------------------- */
+
+static struct evhttp *http_new(struct agent *agent, void (*function)(struct evhttp_request *, void *))
+{
+	struct evhttp *http = evhttp_new(agent->base);
+
+	if (!http)
+		return NULL;
+	evhttp_set_max_headers_size(http, HEADERS_MAX);
+	evhttp_set_max_body_size(http, BODY_MAX);
+	evhttp_set_timeout(http, CLIENT_TIMEOUT_S);
+	evhttp_set_gencb(http, function, agent);
+	return http;
+}
+
+int api_protect(struct agent *agent, struct error *error)
+{
+	gid_t group = getegid();
+
+	if (agent->config.api_group) {
+		struct group *entry = getgrnam(agent->config.api_group);
+
+		if (!entry) {
+			error_set(error, -ENOENT, "there is no group '%s'", agent->config.api_group);
+			return error_want(error, "an existing group in api.group");
+		}
+		group = entry->gr_gid;
+	}
+	if (chown(agent->socket_path, (uid_t)-1, group) < 0 ||
+		chmod(agent->socket_path, agent->config.api_mode) < 0)
+		return error_set(error, -errno, "cannot set mode and group of %s: %s", agent->socket_path,
+			strerror(errno));
+	return 0;
+}
+
+/* A socket that nobody answers on is what a killed agent left; we hold the lock, so there is no other agent.
+ */
+static int remove_stale(struct agent *agent, struct error *error)
+{
+	struct stat status;
+
+	if (lstat(agent->socket_path, &status) < 0)
+		return 0;
+	if (!S_ISSOCK(status.st_mode)) {
+		error_set(error, -EEXIST, "%s is in the way and is not a socket", agent->socket_path);
+		return error_want(error, "remove it, or use another --run-dir");
+	}
+	if (unlink(agent->socket_path) < 0)
+		return error_set(error, -errno, "cannot remove the stale socket %s: %s", agent->socket_path,
+			strerror(errno));
+	return 0;
+}
+
+int api_open(struct agent *agent, struct error *error)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct evconnlistener *listener;
+	mode_t mask;
+	int r = remove_stale(agent, error);
+
+	if (r < 0)
+		return r;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", agent->socket_path);
+	mask = umask(0177); /* nobody else before mode and group are set */
+	r = fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+	umask(mask);
+	if (r < 0)
+		return error_set(error, r, "cannot make socket %s: %s", agent->socket_path, strerror(-r));
+	r = api_protect(agent, error);
+	if (r < 0) {
+		unlink(agent->socket_path);
+		return r;
+	}
+	agent->api = http_new(agent, on_request);
+	listener = agent->api
+			   ? evconnlistener_new(agent->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE, SOMAXCONN, fd)
+			   : NULL;
+	if (!listener || !evhttp_bind_listener(agent->api, listener))
+		return error_set(error, -ENOMEM, "cannot listen on %s", agent->socket_path);
+	TAKE_FD(fd);
+	return 0;
+}
+
+int api_listen_metrics(struct agent *agent, struct error *error)
+{
+	char text[ADDRESS_TEXT_MAX];
+	struct evhttp_bound_socket *bound = NULL;
+	const struct config *config = &agent->config;
+
+	if (agent->metrics_socket) {
+		evhttp_del_accept_socket(agent->metrics, agent->metrics_socket);
+		agent->metrics_socket = NULL;
+	}
+	if (!config->metrics_on)
+		return 0;
+	if (!agent->metrics)
+		agent->metrics = http_new(agent, on_metrics_request);
+	address_print(text, sizeof(text), &config->metrics_address);
+	if (agent->metrics)
+		bound = evhttp_bind_socket_with_handle(agent->metrics, text, config->metrics_port);
+	if (!bound) {
+		error_set(error, errno ? -errno : -EADDRNOTAVAIL, "cannot serve metrics on %s port %u: %s",
+			text, config->metrics_port, strerror(errno));
+		return error_want(error, "another address or port in metrics.listen");
+	}
+	agent->metrics_socket = bound;
+	return 0;
+}
+
+void api_close(struct agent *agent)
+{
+	if (agent->api) {
+		evhttp_free(agent->api);
+		unlink(agent->socket_path);
+	}
+	if (agent->metrics)
+		evhttp_free(agent->metrics);
+	agent->api = agent->metrics = NULL;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The agent from inside: what its files share. */
+#ifndef WEIR_AGENT_INTERNAL_H
+#define WEIR_AGENT_INTERNAL_H
+
+#include <event2/event.h>
+#include <event2/http.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/agent.h"
+#include "agent/collect.h"
+#include "agent/table.h"
+#include "basic/error.h"
+#include "basic/json_write.h"
+#include "engine/engine.h"
+#include "model/config.h"
+#include "model/match.h"
+
+enum watch_state { WATCH_WATCHED, WATCH_WAITING, WATCH_FAILED };
+
+/* An interface that is wanted. */
+struct watched {
+	char name[ENGINE_NAME_MAX];
+	uint32_t index; /* 0 while waiting */
+	enum watch_state state;
+	bool ethernet;
+	struct engine_hooks hooks;
+	char failure[256];
+	struct engine_counters in, out; /* the kernel's, at the last look */
+};
+
+enum agent_end { AGENT_RUNS, AGENT_LEAVES, AGENT_REMOVES };
+
+struct agent {
+	const struct agent_options *options;
+	char run_dir[PATH_MAX];
+	char socket_path[PATH_MAX];
+	bool made_run_dir;
+	int lock;
+	struct config config;
+	struct engine *engine;
+	struct table *table;
+	struct collector *collector;
+	struct watched *watched;
+	size_t watched_count;
+	struct event_base *base;
+	struct evhttp *api, *metrics;
+	struct evhttp_bound_socket *metrics_socket;
+	struct event *scan_timer;
+	uint64_t asked_ns; /* CLOCK_MONOTONIC time of the last request */
+	uint64_t started_ns;
+	enum agent_end end;
+};
+
+/* A client's question about flows, hosts or ports. */
+enum query_sort {
+	SORT_BYTES,
+	SORT_PACKETS,
+	SORT_RATE,
+	SORT_FIRST,
+	SORT_LAST,
+	SORT_DURATION,
+	SORT_SRC,
+	SORT_DST,
+	SORT_SPORT,
+	SORT_DPORT,
+	SORT_IN,
+	SORT_OUT,
+	SORT_ADDRESS,
+	SORT_FLOWS,
+	SORT_PORT,
+};
+
+struct query {
+	struct match match;
+	enum query_sort sort;
+	bool ascending;
+	uint64_t limit;
+};
+
+/* agent.c */
+uint64_t agent_now_ns(void);
+int agent_reload(struct agent *agent, struct error *error);
+void agent_stop(struct agent *agent, enum agent_end end);
+/* Has the table brought up to date, unless it was a moment ago. */
+void agent_refresh(struct agent *agent);
+
+/* watch.c */
+void watch_reconcile(struct agent *agent);
+void watch_free(struct agent *agent);
+
+/* api.c */
+int api_open(struct agent *agent, struct error *error);
+int api_protect(struct agent *agent, struct error *error); /* mode and group of the socket */
+int api_listen_metrics(struct agent *agent, struct error *error);
+void api_close(struct agent *agent);
+
+/* answer.c */
+/* The flows that a query asks for, sorted: indices into the table; the caller frees them. */
+int answer_select_flows(
+	struct agent *agent, const struct query *query, uint32_t **ret_flows, size_t *ret_count);
+void answer_flow(struct agent *agent, struct json_write *out, uint32_t flow);
+void answer_flows_end(struct agent *agent, struct json_write *out);
+int answer_hosts(struct agent *agent, const struct query *query, struct json_write *out);
+int answer_ports(struct agent *agent, const struct query *query, struct json_write *out);
+void answer_interfaces(struct agent *agent, struct json_write *out);
+void answer_status(struct agent *agent, struct json_write *out);
+void answer_error(const struct error *error, struct json_write *out);
+
+/* metrics.c */
+struct evbuffer;
+void metrics_write(struct agent *agent, struct evbuffer *out);
+size_t memory_of_agent(void); /* resident bytes */
+const char *parse_reason_name(enum parse_reason reason);
+
+#endif
