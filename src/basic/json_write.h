@@ -3,7 +3,8 @@
  * Writes JSON as a stream: a list of a million flows never stands in memory as a tree.
  *
  * Keys and values are written in order; commas and escapes are the writer's business.  `key` is NULL inside
- * arrays.  When memory runs out the writer stops writing and json_write_error() says so.
+ * arrays.  When memory runs out the writer stops writing and `error` says so.  Bytes that are not UTF-8 are
+ * written as U+FFFD, numbers that are not finite as null.  A struct json_write begins as all zeros.
  */
 #ifndef WEIR_BASIC_JSON_WRITE_H
 #define WEIR_BASIC_JSON_WRITE_H

@@ -7,8 +7,8 @@
 
 #include <stddef.h>
 
-/* The word of the NULL-terminated list `known` nearest to `word` (Damerau-Levenshtein, at most a third of
- * the length and at most 3 away); NULL when none is near. */
+/* The word of the NULL-terminated list `known` nearest to `word` (Damerau-Levenshtein without regard to case,
+ * at most a third of the longer one's length and at most 3 away); NULL when none is near. */
 const char *text_nearest(const char *word, const char *const *known);
 
 #endif

@@ -4,9 +4,9 @@
  *
  * Sizes are bytes: `512`, `64kb`, `1mb`, `2gb` (powers of 1000) and `64kib`, `1mib` (powers of 1024).
  * Rates are bits per second: `10mbit`, `1gbit`, `500kbit`, `9600bit`, also `10mbit/s`.
- * Durations: `250ms`, `30s`, `5m`, `2h`, `1d`, and sums like `1m30s`.
- * Letters may be of either case; a fraction (`1.5mb`) is allowed where the result is a whole number of the
- * base unit.  A bare number is bytes, bits per second, or seconds.
+ * Durations: `250ms`, `30s`, `5m`, `2h`, `1d`, also `us` and `ns`, and sums like `1m30s`, the largest unit
+ * first. Letters may be of either case; a fraction (`1.5mb`) is allowed where the result is a whole number of
+ * the base unit.  A bare number is bytes, bits per second, or seconds.
  */
 #ifndef WEIR_BASIC_UNITS_H
 #define WEIR_BASIC_UNITS_H
@@ -27,11 +27,11 @@ enum units {
 };
 
 /* Formatters write at most `size` bytes with the NUL and return `buffer`. */
-char *size_format(char *buffer, size_t size, uint64_t bytes, enum units units);   /* "12.3 MB" */
-char *rate_format(char *buffer, size_t size, uint64_t bps, enum units units);     /* "98.1 Mbit/s" */
-char *count_format(char *buffer, size_t size, uint64_t count, enum units units);  /* "1.2 M" */
-char *duration_format(char *buffer, size_t size, uint64_t ns);                    /* "1m30s", "2d4h", "250ms" */
-char *duration_print(char *buffer, size_t size, uint64_t ns); /* exact, parses back: "90s" -> "1m30s" */
-char *size_print(char *buffer, size_t size, uint64_t bytes);  /* exact, parses back: "1mib", "64kb", "1234" */
+char *size_format(char *buffer, size_t size, uint64_t bytes, enum units units);	 /* "12.3 MB" */
+char *rate_format(char *buffer, size_t size, uint64_t bps, enum units units);	 /* "98.1 Mbit/s" */
+char *count_format(char *buffer, size_t size, uint64_t count, enum units units); /* "1.2 M" */
+char *duration_format(char *buffer, size_t size, uint64_t ns); /* "1m30s", "2d4h", "250ms" */
+char *duration_print(char *buffer, size_t size, uint64_t ns);  /* exact, parses back: "90s" -> "1m30s" */
+char *size_print(char *buffer, size_t size, uint64_t bytes); /* exact, parses back: "1mib", "64kb", "1234" */
 
 #endif

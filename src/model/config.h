@@ -7,7 +7,7 @@
  *       cache: {ipv4: 32768, ipv6: 8192}   # lines per CPU, powers of two, 64..4194304
  *       table: 131072                  # flows kept by the agent, 1024..16777216
  *       hosts: 65536                   # remote addresses with totals of their own, 64..1048576
- *       ring: 1mib                     # records on their way to the agent, per CPU, power of two, 64kib..64mib
+ *       ring: 1mib                     # records on their way to the agent, per CPU, power of 2, 64kib..64mib
  *       scan: 5s                       # how often the cache is read when nobody asks, 100ms..1m
  *       idle: 2m                       # a flow without packets leaves the table, 1s..1d
  *       closed: 1m                     # after FIN or RST, 1s..1h
@@ -61,8 +61,8 @@ void config_free(struct config *config);
 /* Reads a configuration.  0 or a negative errno with `error` naming file, line and column; unknown keys are
  * errors and the nearest known one is suggested.  ret_config (uninitialised before) untouched on failure. */
 int config_read_file(const char *file, struct config *ret_config, struct error *error);
-int config_read_text(const char *text, size_t length, const char *name, struct config *ret_config,
-	struct error *error);
+int config_read_text(
+	const char *text, size_t length, const char *name, struct config *ret_config, struct error *error);
 
 /* Is this interface name meant (for a list; auto is the agent's decision)? */
 bool config_names_interface(const struct config *config, const char *name);

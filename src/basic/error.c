@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "basic/error.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+
+int error_set(struct error *error, int code, const char *format, ...)
+{
+	char what[sizeof(error->what)];
+	va_list args;
+
+	if (!error)
+		return code;
+
+	/* By way of a buffer of its own: the arguments may point into the error that is replaced. */
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+
+	*error = (struct error){.code = code};
+	memcpy(error->what, what, sizeof(what));
+	return code;
+}
+
+int error_want(struct error *error, const char *format, ...)
+{
+	char want[sizeof(error->want)];
+	va_list args;
+
+	if (!error)
+		return 0;
+
+	va_start(args, format);
+	vsnprintf(want, sizeof(want), format, args);
+	va_end(args);
+
+	memcpy(error->want, want, sizeof(want));
+	return error->code;
+}
+
+void error_at(struct error *error, const char *file, const char *text, size_t offset)
+{
+	size_t start = 0, end, length;
+
+	if (!error)
+		return;
+
+	snprintf(error->file, sizeof(error->file), "%s", file ? file : "");
+	error->line = 0;
+	error->column = 0;
+	error->excerpt[0] = '\0';
+	if (!text)
+		return;
+
+	length = strlen(text);
+	if (offset > length)
+		offset = length;
+
+	error->line = 1;
+	for (size_t i = 0; i < offset; i++) {
+		if (text[i] != '\n')
+			continue;
+		error->line++;
+		start = i + 1;
+	}
+	error->column = (unsigned int)(offset - start) + 1;
+
+	end = start + strcspn(text + start, "\n");
+	if (end > start && text[end - 1] == '\r')
+		end--;
+	snprintf(error->excerpt, sizeof(error->excerpt), "%.*s", (int)(end - start), text + start);
+}
+
+/* What a person typed is shown to a terminal: no control character may reach it. */
+static void text_print(const char *text, FILE *out)
+{
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		fputc((c < 0x20 && c != '\t') || c == 0x7f ? '?' : c, out);
+	}
+}
+
+/* `column` counts bytes, the eye counts characters: the later bytes of a UTF-8 character take no room. */
+static void caret_print(const char *excerpt, unsigned int column, FILE *out)
+{
+	for (unsigned int i = 0; i + 1 < column; i++) {
+		if (excerpt[i] == '\t')
+			fputc('\t', out);
+		else if (((unsigned char)excerpt[i] & 0xc0) != 0x80)
+			fputc(' ', out);
+	}
+	fputs("^\n", out);
+}
+
+void error_print(const struct error *error, const char *prefix, FILE *out)
+{
+	if (error->file[0]) {
+		text_print(error->file, out);
+		if (error->line)
+			fprintf(out, ":%u", error->line);
+		if (error->line && error->column)
+			fprintf(out, ":%u", error->column);
+		fputs(": ", out);
+	} else if (prefix) {
+		fputs(prefix, out);
+	}
+
+	text_print(error->what, out);
+	if (error->want[0]) {
+		fputs("; ", out);
+		text_print(error->want, out);
+	}
+	fputc('\n', out);
+
+	if (!error->excerpt[0])
+		return;
+	fputs("  ", out);
+	text_print(error->excerpt, out);
+	fputc('\n', out);
+	/* A line that was too long to be kept whole may not reach to the column. */
+	if (error->column && error->column <= strlen(error->excerpt) + 1) {
+		fputs("  ", out);
+		caret_print(error->excerpt, error->column, out);
+	}
+}
