@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""The list of tests: every function marked @test in the files test_*.py."""
+
+import importlib
+import os
+
+TESTS = []
+
+
+class Test:
+    """One test: a function of a Lab; the first paragraph of its docstring is the sentence it proves."""
+
+    def __init__(self, function, tags, seconds):
+        self.function = function
+        self.name = function.__name__
+        self.tags = tags
+        self.seconds = seconds
+        self.sentence = " ".join(function.__doc__.split("\n\n")[0].split()).rstrip(".")
+
+
+def test(*tags, seconds=40):
+    """Marks a test.  The tag `vm` has it run in the older kernels, too; `seconds` is when it is given up."""
+
+    def mark(function):
+        TESTS.append(Test(function, set(tags), seconds))
+        return function
+
+    return mark
+
+
+def variants(argument, *values):
+    """Makes one test of each value; `{argument}` in the docstring stands for it.  Stands below @test."""
+
+    def spread(function):
+        made = []
+        for value in values:
+            def one(lab, function=function, value=value):
+                return function(lab, **{argument: value})
+
+            one.__name__ = f"{function.__name__}_{str(value).lower().replace(' ', '_').replace('.', '_')}"
+            one.__doc__ = function.__doc__.replace("{" + argument + "}", str(value))
+            made.append(one)
+        return made
+
+    return spread
+
+
+def each(*tags, seconds=40):
+    """@test for what @variants made."""
+
+    def mark(functions):
+        for function in functions:
+            test(*tags, seconds=seconds)(function)
+        return functions
+
+    return mark
+
+
+def load():
+    directory = os.path.dirname(os.path.abspath(__file__))
+    for name in sorted(os.listdir(directory)):
+        if name.startswith("test_") and name.endswith(".py"):
+            importlib.import_module(name[:-3])
+    return TESTS
