@@ -23,7 +23,9 @@ struct line_copy {
 struct collector {
 	struct engine *engine;
 	struct table *table;
-	uint64_t now_ns;    /* of this round */
+	uint64_t now_ns; /* of this round, and the datapath's clock at the same moment */
+	uint32_t now_tick;
+	uint64_t tick_ns;
 	uint64_t all_at_ns; /* of the last collect_all() */
 	uint64_t budget;    /* records that may still be read in this turn */
 	/* lines whose last tenant's record was not seen in the first pass */
@@ -43,15 +45,21 @@ static uint64_t monotonic_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* A 32-bit tick of the recent past as nanoseconds. */
-static uint64_t tick_ns(uint64_t now_ns, uint32_t tick)
+/* A tick of the recent past as CLOCK_MONOTONIC time. */
+static uint64_t tick_time(const struct collector *collector, uint32_t tick)
 {
-	uint64_t now = now_ns >> FLOW_TICK_SHIFT;
-	uint32_t age = (uint32_t)now - tick;
+	uint32_t age = collector->now_tick - tick;
 
 	if (age > UINT32_MAX / 2)
-		return now_ns; /* written after we looked at the clock */
-	return (now - age) << FLOW_TICK_SHIFT;
+		return collector->now_ns; /* written after we looked at the clock */
+	return collector->now_ns - age * collector->tick_ns;
+}
+
+static void look_at_clocks(struct collector *collector)
+{
+	collector->now_ns = monotonic_ns();
+	/* cannot fail once it has worked; if it did, times would stand still, counters not */
+	engine_clock(collector->engine, &collector->now_tick, &collector->tick_ns);
 }
 
 static struct line_copy copy4(const struct flow_line4 *line)
@@ -96,8 +104,8 @@ static void account(struct collector *collector, const struct line_copy *copy,
 	struct table_delta delta = {
 		.key = copy->key,
 		.counts = {copy->counts.packets - (known ? before->packets : 0), copy->counts.bytes - bytes},
-		.first_ns = tick_ns(collector->now_ns, copy->counts.first),
-		.last_ns = tick_ns(collector->now_ns, copy->counts.last),
+		.first_ns = tick_time(collector, copy->counts.first),
+		.last_ns = tick_time(collector, copy->counts.last),
 		.tcp_flags = copy->counts.tcp_flags,
 		.origin = copy->counts.origin,
 		.line = target,
@@ -219,7 +227,7 @@ static void collect_line6(struct collector *collector, unsigned int cpu, uint32_
 
 void collect_ring(struct collector *collector, unsigned int cpu)
 {
-	collector->now_ns = monotonic_ns();
+	look_at_clocks(collector);
 	drain(collector, cpu, RECORDS_AT_ONCE);
 }
 
@@ -227,7 +235,7 @@ void collect_all(struct collector *collector)
 {
 	const struct engine_view *view = engine_view(collector->engine);
 
-	collector->now_ns = monotonic_ns();
+	look_at_clocks(collector);
 	collector->pending_count = 0;
 	for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
 		drain(collector, cpu, RECORDS_AT_ONCE);

@@ -70,7 +70,7 @@ static struct engine *engine_new(void)
 	if (!engine)
 		return NULL;
 	engine->pins.directory = engine->pins.keeper = -1;
-	engine->hooks_map = -1;
+	engine->hooks_map = engine->clock_program = -1;
 	for (int i = 0; i < PROGRAM_COUNT; i++)
 		engine->programs[i] = -1;
 	return engine;
@@ -95,6 +95,8 @@ void engine_close(struct engine *engine)
 		munmap((void *)engine->view.stats, engine->stats_bytes);
 	if (engine->hooks_map >= 0)
 		close(engine->hooks_map);
+	if (engine->clock_program >= 0)
+		close(engine->clock_program);
 	watch_bpf__destroy(engine->skeleton);
 	engine_netlink_close(engine);
 	pins_close(&engine->pins);
@@ -292,6 +294,38 @@ static int hooks_open(struct engine *engine, struct error *error)
 	return 0;
 }
 
+/* Only the kernel knows its tick counter, so a program of two instructions asks it.  The coarse clock moves
+ * on by a tick, so its resolution is the tick's length. */
+static int clock_open(struct engine *engine, struct error *error)
+{
+	struct bpf_insn code[] = {
+		{.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_jiffies64},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	struct timespec resolution;
+
+	engine->clock_program =
+		bpf_prog_load(BPF_PROG_TYPE_SCHED_CLS, "weir_clock", "Dual BSD/GPL", code, 2, NULL);
+	if (engine->clock_program < 0 || clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) < 0)
+		return error_set(error, -errno, "cannot read the kernel's clock: %s", strerror(errno));
+	engine->tick_ns = (uint64_t)resolution.tv_nsec;
+	return 0;
+}
+
+int engine_clock(const struct engine *engine, uint32_t *ret_tick, uint64_t *ret_tick_ns)
+{
+	uint8_t packet[64] = {};
+	LIBBPF_OPTS(
+		bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof(packet), .repeat = 1);
+	int r = bpf_prog_test_run_opts(engine->clock_program, &options);
+
+	if (r < 0)
+		return r;
+	*ret_tick = options.retval;
+	*ret_tick_ns = engine->tick_ns;
+	return 0;
+}
+
 static int check_features(const struct engine *engine, struct error *error)
 {
 	for (size_t i = 0; i < engine->feature_count; i++)
@@ -386,6 +420,8 @@ static int engine_setup(
 	if (!engine->rings || !engine->readers)
 		return error_set(error, -ENOMEM, "out of memory");
 	r = engine_netlink_open(engine, error);
+	if (r == 0)
+		r = clock_open(engine, error);
 	if (r == 0)
 		r = load(engine, error);
 	for (unsigned int cpu = 0; cpu < meta.cpus && r == 0; cpu++)

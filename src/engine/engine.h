@@ -51,6 +51,9 @@ const struct engine_sizes *engine_sizes(const struct engine *engine);
 uint64_t engine_since(const struct engine *engine);
 size_t engine_map_bytes(const struct engine *engine); /* flow cache; rings are apart */
 
+/* The datapath's clock: the tick of now, and the length of a tick. */
+int engine_clock(const struct engine *engine, uint32_t *ret_tick, uint64_t *ret_tick_ns);
+
 /* What the datapath writes, mapped.  Valid until engine_close(). */
 struct engine_view {
 	unsigned int cpus; /* possible CPUs; each part below is one part per CPU, one after the other */

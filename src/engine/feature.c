@@ -19,9 +19,9 @@ static bool probe_ring(void)
 	return libbpf_probe_bpf_map_type(BPF_MAP_TYPE_RINGBUF, NULL) == 1;
 }
 
-static bool probe_coarse_clock(void)
+static bool probe_jiffies(void)
 {
-	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_ktime_get_coarse_ns, NULL) == 1;
+	return libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_jiffies64, NULL) == 1;
 }
 
 static bool probe_mmap(void)
@@ -70,7 +70,7 @@ static const struct {
 	bool (*probe)(void);
 } feature_table[] = {
 	{"ring-buffer", "records of flows that leave the cache", NULL, probe_ring},
-	{"coarse-clock", "times of packets, at a twentieth of the cost", NULL, probe_coarse_clock},
+	{"jiffies", "times of packets, for the price of a load", NULL, probe_jiffies},
 	{"map-mmap", "reading the flow cache without system calls", NULL, probe_mmap},
 	{"tcx", "attaching beside other programs, bound to a pin", "clsact filters", probe_tcx},
 	{"jit", "programs as machine code", "the interpreter, several times slower", probe_jit},

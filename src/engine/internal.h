@@ -49,6 +49,8 @@ struct engine {
 	int programs[PROGRAM_COUNT];
 	uint32_t program_ids[PROGRAM_COUNT];
 	int hooks_map;
+	int clock_program;
+	uint64_t tick_ns;
 	struct engine_view view;
 	size_t cache4_bytes, cache6_bytes, stats_bytes;
 	struct ring_buffer **rings; /* one per CPU */

@@ -26,8 +26,8 @@
 
 #define FLOW_WAYS 4
 
-/* Time in the datapath: CLOCK_MONOTONIC_COARSE in ticks of 2^20 ns (1.05 ms).  32 bits last 52 days. */
-#define FLOW_TICK_SHIFT 20
+/* Time in the datapath is the kernel's tick counter, jiffies: reading it is one load, where the coarse clock
+ * costs as much as all the rest of accounting.  32 bits last 49 days at 1000 Hz. */
 
 /* flow kind: what the addresses and ports of a key mean */
 #define FLOW_KIND_OUT	   0x01 /* left through the interface; else came in */
@@ -121,13 +121,12 @@ struct flow_stats {
 	__u64 cached;  /* in lines now */
 	__u64 emitted; /* in records that went to the ring */
 	__u64 lost;    /* in lines whose record found no room */
-	__u64 seen_bytes;
 	__u64 lost_bytes;
 	__u64 records; /* records that went to the ring */
 	__u32 serial;  /* of the line filled last */
 	__u32 reserved0;
 	__u64 reasons[PARSE_REASON_MAX]; /* packets per parse_reason but OK */
-	__u64 reserved1[8];
+	__u64 reserved1[9];
 };
 
 _Static_assert(sizeof(struct flow_stats) == 256, "CPUs do not share cache lines");

@@ -78,7 +78,7 @@ struct flow_sight {
 
 packet_inline __u32 flow_now(void)
 {
-	return bpf_ktime_get_coarse_ns() >> FLOW_TICK_SHIFT;
+	return bpf_jiffies64();
 }
 
 packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
@@ -213,6 +213,7 @@ static __attribute__((noinline)) int flow_emit6(
 		victim_ % FLOW_WAYS;                                                                         \
 	})
 
+/* An empty line matches nothing: its key is zero, and no interface has index 0. */
 packet_inline int flow_account4(
 	const struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
 {
@@ -229,17 +230,21 @@ packet_inline int flow_account4(
 		return -1;
 	PACKET_UNROLL
 	for (i = 0; i < FLOW_WAYS; i++) {
-		line = &set->line[(home + i) % FLOW_WAYS];
-		if (*(__u64 *)&line->src == addresses && *(__u64 *)&line->sport == ports &&
-			*(__u32 *)&line->proto == rest && line->serial && !flow_is_full(&line->counts)) {
-			flow_hit(&line->counts, sight, p->tcp_flags);
-			goto counted;
-		}
+		way = (home + i) % FLOW_WAYS;
+		line = &set->line[way];
+		if (*(__u64 *)&line->src != addresses || *(__u64 *)&line->sport != ports ||
+			*(__u32 *)&line->proto != rest)
+			continue;
+		if (flow_is_full(&line->counts))
+			goto push_out;
+		flow_hit(&line->counts, sight, p->tcp_flags);
+		goto counted;
 	}
 
 	way = FLOW_VICTIM(set, home, sight->now);
 	line = &set->line[way];
 	if (line->serial) {
+	push_out:
 		flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
 		flow_publish(line->serial, 0);
 	}
@@ -256,7 +261,7 @@ counted:
 packet_inline int flow_account6(
 	const struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
 {
-	const __u64 *src = (const __u64 *)p->src, *dst = (const __u64 *)p->dst;
+	const __u64 *src = p->src64, *dst = p->dst64;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
 	__u32 rest = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
 	__u64 hash = flow_mix(flow_mix(src[0], src[1], flow_seed[0]), dst[0], flow_seed[1]);
@@ -275,20 +280,23 @@ packet_inline int flow_account6(
 	for (i = 0; i < FLOW_WAYS; i++) {
 		__u64 *line_src, *line_dst;
 
-		line = &set->line[(home + i) % FLOW_WAYS];
+		way = (home + i) % FLOW_WAYS;
+		line = &set->line[way];
 		line_src = (__u64 *)line->src;
 		line_dst = (__u64 *)line->dst;
-		if (line_src[1] == src[1] && line_dst[1] == dst[1] && *(__u64 *)&line->sport == ports &&
-			line_src[0] == src[0] && line_dst[0] == dst[0] && *(__u32 *)&line->proto == rest &&
-			line->serial && !flow_is_full(&line->counts)) {
-			flow_hit(&line->counts, sight, p->tcp_flags);
-			goto counted;
-		}
+		if (line_src[1] != src[1] || line_dst[1] != dst[1] || *(__u64 *)&line->sport != ports ||
+			line_src[0] != src[0] || line_dst[0] != dst[0] || *(__u32 *)&line->proto != rest)
+			continue;
+		if (flow_is_full(&line->counts))
+			goto push_out;
+		flow_hit(&line->counts, sight, p->tcp_flags);
+		goto counted;
 	}
 
 	way = FLOW_VICTIM(set, home, sight->now);
 	line = &set->line[way];
 	if (line->serial) {
+	push_out:
 		flow_emit6(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
 		flow_publish(line->serial, 0);
 	}
@@ -305,24 +313,6 @@ counted:
 	return 0;
 }
 
-/* The key's part that says how to read the rest. */
-packet_inline __u8 flow_kind(const struct packet *p, int out)
-{
-	__u8 kind = out ? FLOW_KIND_OUT : 0;
-
-	if (p->vlan_depth)
-		kind |= FLOW_KIND_TAGGED;
-	if (!p->family)
-		return kind;
-	kind |= p->family == 4 ? FLOW_KIND_IPV4 : FLOW_KIND_IPV6;
-	if (p->fragment == PACKET_FRAGMENT_LATER)
-		kind |= FLOW_KIND_FRAGMENT;
-	else if (p->l4_valid)
-		kind |= p->proto == PACKET_PROTO_ICMP || p->proto == PACKET_PROTO_ICMP6 ? FLOW_KIND_ICMP
-											: FLOW_KIND_PORTS;
-	return kind;
-}
-
 packet_inline void flow_account(struct packet *p, __u32 ifindex, int out, __u32 packets, __u32 bytes)
 {
 	struct flow_sight sight = {
@@ -331,21 +321,20 @@ packet_inline void flow_account(struct packet *p, __u32 ifindex, int out, __u32 
 		.packets = packets,
 		.bytes = bytes,
 		.now = flow_now(),
-		.kind = flow_kind(p, out),
+		.kind = p->kind | (out ? FLOW_KIND_OUT : 0),
 	};
 	struct flow_stats *stats = bpf_map_lookup_elem(&flow_stats, &sight.cpu);
 
 	if (!stats)
 		return;
 	stats->seen += packets;
-	stats->seen_bytes += bytes;
-	if (p->reason != PARSE_OK) {
+	if (__builtin_expect(p->reason != PARSE_OK, 0)) {
 		__u32 reason = p->reason;
 
 		asm volatile("" : "+r"(reason)); /* or the compiler knows better and drops the mask */
 		stats->reasons[reason & (PARSE_REASON_MAX - 1)] += packets;
 	}
-	if (p->proto == PACKET_PROTO_TCP && p->tcp_flags & 2)
+	if (p->tcp_flags & 2)
 		sight.origin = p->tcp_flags & 16 ? FLOW_ORIGIN_RESPONDER : FLOW_ORIGIN_INITIATOR;
 
 	if (p->family == 6) {

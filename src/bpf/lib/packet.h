@@ -13,6 +13,7 @@
 
 #include <linux/types.h>
 
+#include "shared/flow.h"
 #include "shared/reason.h"
 
 /*
@@ -67,18 +68,25 @@ enum packet_fragment {
 };
 
 struct packet {
-	__u32 src[4], dst[4]; /* network byte order; IPv4 uses [0] */
-	__be16 sport, dport;  /* ports; ICMP: echo identifier (or 0), type << 8 | code */
-	__be16 ethertype;     /* of the network layer */
-	__u16 vlan;	      /* innermost VLAN id, host byte order; valid with vlan_depth */
-	__u16 l3_offset;      /* from the start of the packet data */
-	__u16 l4_offset;      /* 0 while unknown */
-	__u16 header_bytes;   /* up to the payload of the transport header, where it could be read */
+	union {
+		__u32 src[4]; /* network byte order; IPv4 uses [0] */
+		__u64 src64[2];
+	};
+	union {
+		__u32 dst[4];
+		__u64 dst64[2];
+	};
+	__be16 sport, dport; /* ports; ICMP: echo identifier (or 0), type << 8 | code */
+	__be16 ethertype;    /* of the network layer */
+	__u16 vlan;	     /* innermost VLAN id, host byte order; valid with vlan_depth */
+	__u16 l3_offset;     /* from the start of the packet data */
+	__u16 l4_offset;     /* 0 while unknown */
+	__u16 header_bytes;  /* up to the payload of the transport header, where it could be read */
 	__u8 vlan_depth;
 	__u8 family;	/* 4, 6; 0: not IP or unreadable */
 	__u8 proto;	/* IP protocol number, behind IPv6 extension headers */
 	__u8 fragment;	/* enum packet_fragment */
-	__u8 l4_valid;	/* sport and dport were read */
+	__u8 kind;	/* FLOW_KIND_*: what addresses and ports mean, as a flow's key says it */
 	__u8 tcp_flags; /* FIN is bit 0 */
 	__u8 tos;	/* IPv4 TOS or IPv6 traffic class: DSCP << 2 | ECN */
 	__u8 reason;	/* enum parse_reason */
@@ -124,8 +132,8 @@ struct packet_ip6 {
 	__be32 version_class_label;
 	__be16 payload_length;
 	__u8 proto, hop_limit;
-	__be32 src[4], dst[4];
-};
+	__u64 src[2], dst[2];
+} __attribute__((packed));
 
 struct packet_extension {
 	__u8 next, length; /* in units of 8 bytes without the first; AH: of 4 bytes without the first two */
@@ -162,8 +170,10 @@ packet_inline enum parse_reason packet_read_l4(void *data, void *l4, void *end, 
 {
 	p->l4_offset = l4 - data;
 	p->header_bytes = p->l4_offset;
-	if (p->fragment == PACKET_FRAGMENT_LATER)
+	if (p->fragment == PACKET_FRAGMENT_LATER) {
+		p->kind |= FLOW_KIND_FRAGMENT;
 		return PARSE_OK;
+	}
 
 	if (p->proto == PACKET_PROTO_TCP) {
 		struct packet_tcp *tcp = l4;
@@ -178,7 +188,7 @@ packet_inline enum parse_reason packet_read_l4(void *data, void *l4, void *end, 
 		p->dport = tcp->dport;
 		p->tcp_flags = tcp->flags;
 		p->header_bytes += bytes;
-		p->l4_valid = 1;
+		p->kind |= FLOW_KIND_PORTS;
 	} else if (p->proto == PACKET_PROTO_UDP || p->proto == PACKET_PROTO_UDPLITE ||
 		   p->proto == PACKET_PROTO_SCTP || p->proto == PACKET_PROTO_DCCP) {
 		__be16 *ports = l4;
@@ -189,7 +199,7 @@ packet_inline enum parse_reason packet_read_l4(void *data, void *l4, void *end, 
 		p->sport = ports[0];
 		p->dport = ports[1];
 		p->header_bytes += p->proto == PACKET_PROTO_SCTP || p->proto == PACKET_PROTO_DCCP ? 12 : 8;
-		p->l4_valid = 1;
+		p->kind |= FLOW_KIND_PORTS;
 	} else if ((p->proto == PACKET_PROTO_ICMP && p->family == 4) ||
 		   (p->proto == PACKET_PROTO_ICMP6 && p->family == 6)) {
 		struct packet_icmp *icmp = l4;
@@ -200,7 +210,7 @@ packet_inline enum parse_reason packet_read_l4(void *data, void *l4, void *end, 
 		if (packet_is_echo(p->proto, icmp->type))
 			p->sport = icmp->id;
 		p->header_bytes += 8;
-		p->l4_valid = 1;
+		p->kind |= FLOW_KIND_ICMP;
 	}
 	return PARSE_OK;
 }
@@ -224,6 +234,7 @@ packet_inline enum parse_reason packet_read_ip4(void *data, void *l3, void *end,
 		return PARSE_IP_SHORT;
 
 	p->family = 4;
+	p->kind |= FLOW_KIND_IPV4;
 	p->src[0] = ip->src;
 	p->dst[0] = ip->dst;
 	p->proto = ip->proto;
@@ -305,9 +316,11 @@ packet_inline enum parse_reason packet_read_ip6(
 		return PARSE_IP_VERSION;
 
 	p->family = 6;
-	for (i = 0; i < 4; i++) {
-		p->src[i] = ip->src[i];
-		p->dst[i] = ip->dst[i];
+	p->kind |= FLOW_KIND_IPV6;
+	/* in the words they will be read in: a load of two stores waits for both */
+	for (i = 0; i < 2; i++) {
+		p->src64[i] = ip->src[i];
+		p->dst64[i] = ip->dst[i];
 	}
 	p->tos = bpf_ntohs(*(__be16 *)l3) >> 4;
 	p->proto = ip->proto;
@@ -355,6 +368,7 @@ packet_inline enum parse_reason packet_parse(
 				return PARSE_LINK_SHORT;
 			p->vlan = bpf_ntohs(vlan->tci) & 0xfff;
 			p->vlan_depth++;
+			p->kind |= FLOW_KIND_TAGGED;
 			ethertype = vlan->ethertype;
 			l3 += sizeof(*vlan);
 		}
@@ -362,7 +376,7 @@ packet_inline enum parse_reason packet_parse(
 	p->ethertype = ethertype;
 	p->l3_offset = l3 - data;
 	p->header_bytes = p->l3_offset;
-	if (ethertype == bpf_htons(PACKET_ETH_IPV4))
+	if (__builtin_expect(ethertype == bpf_htons(PACKET_ETH_IPV4), 1))
 		return packet_read_ip4(data, l3, end, p);
 	if (ethertype == bpf_htons(PACKET_ETH_IPV6))
 		return packet_read_ip6(context, data, l3, end, p);
