@@ -283,12 +283,14 @@ static void log_event(int severity, const char *message)
 	log_debug("%s", message);
 }
 
-/* An event that lives as long as the base. */
 static int add_event(struct agent *agent, evutil_socket_t fd, short what, event_callback_fn function)
 {
 	struct event *event = event_new(agent->base, fd, what | EV_PERSIST, function, agent);
 
-	return event && event_add(event, NULL) == 0 ? 0 : -ENOMEM;
+	if (!event)
+		return -ENOMEM;
+	agent->events[agent->event_count++] = event;
+	return event_add(event, NULL) == 0 ? 0 : -EIO;
 }
 
 static int open_events(struct agent *agent, struct error *error)
@@ -298,7 +300,10 @@ static int open_events(struct agent *agent, struct error *error)
 
 	event_set_log_callback(log_event);
 	agent->base = event_base_new();
-	if (!agent->base)
+	/* signals, a ring per CPU, interfaces */
+	agent->events = calloc(sizeof(signals) / sizeof(signals[0]) + engine_view(agent->engine)->cpus + 1,
+		sizeof(struct event *));
+	if (!agent->base || !agent->events)
 		return error_set(error, -ENOMEM, "cannot make an event loop");
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]) && r == 0; i++)
 		r = add_event(agent, signals[i], EV_SIGNAL, on_signal);
@@ -359,6 +364,11 @@ static void stop(struct agent *agent, struct error *error)
 	watch_free(agent);
 	collector_close(agent->collector);
 	table_close(agent->table);
+	for (size_t i = 0; i < agent->event_count; i++)
+		event_free(agent->events[i]);
+	free(agent->events);
+	if (agent->scan_timer)
+		event_free(agent->scan_timer);
 	if (agent->base)
 		event_base_free(agent->base);
 	if (agent->engine && agent->end == AGENT_REMOVES)

@@ -49,6 +49,8 @@ struct agent {
 	struct evhttp *api, *metrics;
 	struct evhttp_bound_socket *metrics_socket;
 	struct event *scan_timer;
+	struct event **events; /* everything else the loop waits for */
+	size_t event_count;
 	uint64_t asked_ns; /* CLOCK_MONOTONIC time of the last request */
 	uint64_t started_ns;
 	enum agent_end end;

@@ -22,6 +22,8 @@
 
 #define USUAL_BPFFS   "/sys/fs/bpf"
 #define ANCESTORS_MAX 64
+#define KEEPER_NAME   "weir-keeper"
+#define LINGER_LOOK_S 5
 
 /* What the keeper answers first. */
 struct pins_answer {
@@ -80,6 +82,78 @@ static void enter_outermost_mounts(const char *run_dir)
 		if (setns(own, CLONE_NEWNS) < 0)
 			_exit(1);
 	}
+}
+
+/* -- a keeper that lingers
+ * --------------------------------------------------------------------------------------- */
+
+/* Does anybody but the agent, the keeper before and us live in our mount namespace, so that it will stay
+ * without us? */
+static bool mounts_are_shared(pid_t before)
+{
+	DIR *directory = opendir("/proc");
+	struct dirent *entry;
+	struct stat own, other;
+	bool shared = false;
+
+	if (!directory || stat("/proc/self/ns/mnt", &own) < 0) {
+		if (directory)
+			closedir(directory);
+		return false;
+	}
+	while (!shared && (entry = readdir(directory))) {
+		pid_t pid = atoi(entry->d_name);
+		char path[64];
+
+		if (pid <= 0 || pid == getpid() || pid == getppid() || pid == before)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
+		shared = stat(path, &other) == 0 && other.st_ino == own.st_ino && other.st_dev == own.st_dev;
+	}
+	closedir(directory);
+	return shared;
+}
+
+static void keeper_file(const char *run_dir, char path[static PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/keeper", run_dir);
+}
+
+/* The process that lingers for this run directory; 0: none does. */
+static pid_t keeper_find(const char *run_dir)
+{
+	_cleanup_fclose_ FILE *file = NULL, *name = NULL;
+	char path[PATH_MAX], comm[32];
+	int pid;
+
+	keeper_file(run_dir, path);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%d", &pid) != 1 || pid <= 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	name = fopen(path, "re");
+	return name && fscanf(name, "%31s", comm) == 1 && strcmp(comm, KEEPER_NAME) == 0 ? pid : 0;
+}
+
+static void keeper_register(const char *run_dir)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[PATH_MAX];
+
+	keeper_file(run_dir, path);
+	file = fopen(path, "we");
+	if (file)
+		fprintf(file, "%d\n", getpid());
+}
+
+/* Holds the mount namespace until another agent's keeper takes over, or the run directory is gone. */
+static void __attribute__((noreturn)) linger(const char *run_dir)
+{
+	setsid();
+	unshare(CLONE_NEWNET); /* or we would hold the network namespace, too */
+	while (keeper_find(run_dir) == getpid())
+		sleep(LINGER_LOOK_S);
+	_exit(0);
 }
 
 /* "/run/weir" names the directory "run-weir": one below the usual bpffs for each run directory. */
@@ -184,39 +258,93 @@ static int receive_answer(int socket, struct pins_answer *answer, int *ret_direc
 	return 0;
 }
 
-/* The keeper: answers where the pins are, and then waits to be told to take the mount away.  The agent's end,
- * however it comes, closes the socket and ends the keeper too, mount untouched. */
-static void __attribute__((noreturn)) keep(int socket, const char *run_dir, bool create)
+/* Nothing of the agent's stays open here but the socket: a keeper may outlive it. */
+static void detach_from_agent(int socket)
 {
-	struct pins_answer answer = {};
-	int directory = -1;
-	char command;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
+	for (int fd = 0; fd <= 2; fd++)
+		dup2(null, fd);
+	close_range(3, (unsigned int)socket - 1, 0);
+	close_range((unsigned int)socket + 1, ~0U, 0);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	prctl(PR_SET_NAME, "weir-keeper");
+	prctl(PR_SET_NAME, KEEPER_NAME);
+}
+
+/* Goes to where the pins are or are to be; returns the keeper that lingered there. */
+static pid_t enter_mounts(const char *run_dir)
+{
+	pid_t before = keeper_find(run_dir);
+	char path[64];
+
+	if (before > 0) {
+		_cleanup_close_ int mounts = -1;
+
+		snprintf(path, sizeof(path), "/proc/%d/ns/mnt", before);
+		mounts = open(path, O_RDONLY | O_CLOEXEC);
+		if (mounts >= 0 && setns(mounts, CLONE_NEWNS) == 0)
+			return before;
+	}
 	enter_outermost_mounts(run_dir);
+	return 0;
+}
+
+static int remove_place(const struct pins_answer *answer)
+{
+	int result = 0;
+
+	if (answer->own_mount && umount2(answer->path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
+		result = errno;
+	if (rmdir(answer->path) < 0 && !result)
+		result = errno;
+	if (!answer->own_mount)
+		rmdir(USUAL_BPFFS "/weir"); /* stays while other agents have theirs in it */
+	return result;
+}
+
+/*
+ * The keeper: answers where the pins are, and then waits to be told to take the mount away.  The agent's end,
+ * however it comes, closes the socket.  Then the keeper ends too, mount untouched; unless the mount namespace
+ * would end with it.
+ */
+static void __attribute__((noreturn)) keep(int socket, const char *run_dir, bool create)
+{
+	struct pins_answer answer = {};
+	char command, path[PATH_MAX];
+	int directory = -1;
+	bool lingers;
+	pid_t before;
+
+	detach_from_agent(socket);
+	before = enter_mounts(run_dir);
 	if (locate(run_dir, create, &answer) == 0) {
 		directory = open(answer.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (directory < 0)
 			fail(&answer, "open", answer.path);
 	}
-	if (send_answer(socket, &answer, directory) < 0 || answer.error)
+	lingers = !answer.error && answer.own_mount && !mounts_are_shared(before);
+	keeper_file(run_dir, path);
+	if (lingers)
+		keeper_register(run_dir);
+	else
+		unlink(path);
+	if (before > 0)
+		kill(before, SIGKILL);
+	if (send_answer(socket, &answer, directory) < 0 || answer.error || chdir("/") < 0)
 		_exit(0);
 	close(directory);
-	if (chdir("/") == 0 && read(socket, &command, 1) == 1) {
-		int result = 0;
+	if (read(socket, &command, 1) == 1) {
+		int result = remove_place(&answer);
 
-		if (answer.own_mount && umount2(answer.path, MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
-			result = errno;
-		if (rmdir(answer.path) < 0 && !result)
-			result = errno;
-		if (!answer.own_mount)
-			rmdir(USUAL_BPFFS "/weir"); /* stays while other agents have theirs in it */
+		unlink(path);
 		if (write(socket, &result, sizeof(result)) < 0)
 			_exit(1);
+		_exit(0);
 	}
+	if (lingers)
+		linger(run_dir);
 	_exit(0);
 }
 
@@ -284,7 +412,8 @@ int pins_remove(struct pins *pins, struct error *error)
 			close(copy);
 	}
 	while (directory && (entry = readdir(directory))) {
-		if (entry->d_name[0] == '.')
+		/* a fresh bpffs brings maps.debug and progs.debug; ours have no dots */
+		if (strchr(entry->d_name, '.'))
 			continue;
 		if (unlinkat(pins->directory, entry->d_name, 0) < 0)
 			r = error_set(error, -errno, "cannot remove %s/%s: %s", pins->path, entry->d_name,
@@ -294,9 +423,10 @@ int pins_remove(struct pins *pins, struct error *error)
 		closedir(directory);
 	close(pins->directory);
 	pins->directory = -1;
-	if (r == 0 && (write(pins->keeper, "u", 1) != 1 || read(pins->keeper, &result, sizeof(result)) < 0))
+	if (write(pins->keeper, "u", 1) != 1 ||
+		read(pins->keeper, &result, sizeof(result)) != (ssize_t)sizeof(result))
 		result = EIO;
-	if (result)
+	if (result && r == 0)
 		r = error_set(error, -result, "cannot remove %s: %s", pins->path, strerror(result));
 	pins_close(pins);
 	return r;
