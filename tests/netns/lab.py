@@ -26,6 +26,7 @@ import urllib.parse
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 READY = "weir: ready"
+FRESH_SECONDS = 0.12  # the agent answers from a table up to 0.1 s old; so long later it knows what was before
 PREFIX = "weir-test-"  # of every namespace and temporary directory, so that leftovers can be found
 
 
@@ -306,6 +307,7 @@ class Agent:
             connection.close()
 
     def get(self, path, **parameters):
+        time.sleep(FRESH_SECONDS)
         if parameters:
             path += "?" + urllib.parse.urlencode(parameters, quote_via=urllib.parse.quote)
         status, body, _ = self.request("GET", path)
