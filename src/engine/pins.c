@@ -395,7 +395,7 @@ void pins_close(struct pins *pins)
 		close(pins->directory);
 	if (pins->keeper >= 0) {
 		close(pins->keeper);
-		waitpid(pins->keeper_pid, NULL, 0);
+		waitpid(pins->keeper_pid, NULL, WNOHANG); /* it may linger */
 	}
 	pins->directory = pins->keeper = -1;
 }
@@ -426,6 +426,7 @@ int pins_remove(struct pins *pins, struct error *error)
 	if (write(pins->keeper, "u", 1) != 1 ||
 		read(pins->keeper, &result, sizeof(result)) != (ssize_t)sizeof(result))
 		result = EIO;
+	waitpid(pins->keeper_pid, NULL, 0);
 	if (result && r == 0)
 		r = error_set(error, -result, "cannot remove %s: %s", pins->path, strerror(result));
 	pins_close(pins);
