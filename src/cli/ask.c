@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "cli/ask.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "cli/view/screens.h"
+
+int client_open(const struct cli *cli, struct weir_client **ret_client, struct error *error)
+{
+	int r = weir_client_open(cli->run_dir, ret_client);
+
+	if (r == -ENAMETOOLONG) {
+		error_set(error, r, "the path of the socket in '%s' is too long", cli->run_dir);
+		return error_want(error, "a run directory of at most 97 bytes");
+	}
+	if (r < 0)
+		return error_set(error, r, "no memory");
+	return 0;
+}
+
+int answer_read(const char *body, size_t length, json_t **ret_answer, struct error *error)
+{
+	json_error_t problem;
+	json_t *answer = json_loadb(body, length, 0, &problem);
+
+	if (!answer)
+		return error_set(error, -EPROTO, "the agent's answer is not JSON: %s", problem.text);
+	*ret_answer = answer;
+	return 0;
+}
+
+/* {"error":{"what":…,"want":…,"text":…,"column":…}}, see docs/api.md. */
+static int refusal_read(int status, const char *body, size_t length, struct error *error)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	const json_t *refusal;
+
+	if (answer_read(body, length, &answer, NULL) < 0 || !(refusal = json_object_get(answer, "error")))
+		return error_set(error, -EREMOTEIO, "the agent answered with HTTP status %d", status);
+
+	error_set(error, -EREMOTEIO, "%s", json_get_text(refusal, "what"));
+	error_want(error, "%s", json_get_text(refusal, "want"));
+	if (!error)
+		return -EREMOTEIO;
+	snprintf(error->file, sizeof(error->file), "%s", json_get_text(refusal, "file"));
+	snprintf(error->excerpt, sizeof(error->excerpt), "%s", json_get_text(refusal, "text"));
+	error->line = (unsigned int)json_get_number(refusal, "line");
+	error->column = (unsigned int)json_get_number(refusal, "column");
+	return -EREMOTEIO;
+}
+
+int ask_text(struct weir_client *client, const char *method, const char *path, const char *query,
+	char **ret_body, size_t *ret_length, struct error *error)
+{
+	_cleanup_free_ char *body = NULL;
+	size_t length;
+	int status, r;
+
+	r = weir_request(client, method, path, query, &status, &body, &length);
+	if (r < 0) {
+		error_set(error, r, "%s", weir_client_error(client));
+		return error_want(error, "%s", weir_client_hint(client));
+	}
+	if (status != 200)
+		return refusal_read(status, body, length, error);
+	*ret_body = TAKE(body);
+	if (ret_length)
+		*ret_length = length;
+	return 0;
+}
+
+int ask_json(struct weir_client *client, const char *method, const char *path, const char *query,
+	json_t **ret_answer, struct error *error)
+{
+	_cleanup_free_ char *body = NULL;
+	size_t length;
+	int r;
+
+	r = ask_text(client, method, path, query, &body, &length, error);
+	if (r < 0)
+		return r;
+	return answer_read(body, length, ret_answer, error);
+}
+
+bool error_is_no_agent(const struct error *error)
+{
+	return error->code == -ENOENT || error->code == -ECONNREFUSED;
+}
+
+int fail(const struct error *error)
+{
+	error_print(error, "weir: ", stderr);
+	return error_is_no_agent(error) ? EXIT_NO_AGENT : EXIT_FAILED;
+}
+
+int fail_usage(const struct error *error)
+{
+	error_print(error, "weir: ", stderr);
+	return EXIT_USAGE;
+}
+
+int output_end(int status)
+{
+	struct error error;
+
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	error_set(&error, -EIO, "writing to standard output: %s", strerror(errno));
+	return status == EXIT_OK ? fail(&error) : status;
+}
+
+void document_print(const char *body, size_t length)
+{
+	fwrite(body, 1, length, stdout);
+	if (!length || body[length - 1] != '\n')
+		putchar('\n');
+}

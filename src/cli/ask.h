@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Asking the agent, with what goes wrong in a struct error whichever side it went wrong on.
+ */
+#ifndef WEIR_CLI_ASK_H
+#define WEIR_CLI_ASK_H
+
+#include <jansson.h>
+
+#include "basic/cleanup.h"
+#include "cli/cli.h"
+#include "weir/weir.h"
+
+static inline void cleanup_client(struct weir_client **client)
+{
+	weir_client_close(*client);
+}
+
+static inline void cleanup_json(json_t **json)
+{
+	json_decref(*json);
+}
+
+#define _cleanup_client_ _cleanup_(cleanup_client)
+#define _cleanup_json_	 _cleanup_(cleanup_json)
+
+/* 0 or a negative errno with `error` set. */
+int client_open(const struct cli *cli, struct weir_client **ret_client, struct error *error);
+
+/* The body of a 200, with a NUL behind it.  0, -EREMOTEIO when the agent refused (`error` then holds its
+ * words), or what weir_request() returns.  `ret_length` may be NULL. */
+int ask_text(struct weir_client *client, const char *method, const char *path, const char *query,
+	char **ret_body, size_t *ret_length, struct error *error);
+
+/* The same, read as JSON. */
+int ask_json(struct weir_client *client, const char *method, const char *path, const char *query,
+	json_t **ret_answer, struct error *error);
+
+/* JSON text to JSON. */
+int answer_read(const char *body, size_t length, json_t **ret_answer, struct error *error);
+
+/* Did it fail because nothing answers? */
+bool error_is_no_agent(const struct error *error);
+
+/* Prints an error on standard error and returns the exit status that goes with it. */
+int fail(const struct error *error);
+int fail_usage(const struct error *error);
+
+/* Flushes standard output; a full disk or a broken pipe is not success. */
+int output_end(int status);
+
+/* Prints a document as it came, ending with a newline. */
+void document_print(const char *body, size_t length);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The `weir` command: what a command is, what a person asked it for, and how it ends.
+ */
+#ifndef WEIR_CLI_CLI_H
+#define WEIR_CLI_CLI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "basic/error.h"
+#include "basic/units.h"
+#include "cli/view/style.h"
+
+struct weir_client;
+struct screen;
+
+/* Exit statuses, as weir(8) promises them. */
+enum {
+	EXIT_OK = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_NO_AGENT = 3,
+};
+
+enum cli_option {
+	OPTION_RUN_DIR,
+	OPTION_JSON,
+	OPTION_COLOR,
+	OPTION_NO_COLOR,
+	OPTION_UNITS,
+	OPTION_HELP,
+	OPTION_VERSION,
+	OPTION_SORT,
+	OPTION_REVERSE,
+	OPTION_LIMIT,
+	OPTION_WATCH,
+	OPTION_CONFIG,
+	OPTION_VIEW,
+	OPTION_ONCE,
+	OPTION_INTERVAL,
+	OPTION_SCREEN,
+	OPTION_COUNT,
+};
+
+#define OPTION_BIT(name) (1U << OPTION_##name)
+
+/* What every command takes, whether it can do something with it or not: scripts and aliases may set them
+ * once. */
+#define OPTIONS_COMMON                                                                                       \
+	(OPTION_BIT(RUN_DIR) | OPTION_BIT(COLOR) | OPTION_BIT(NO_COLOR) | OPTION_BIT(UNITS) |                \
+		OPTION_BIT(HELP) | OPTION_BIT(VERSION))
+
+/* What a person asked for. */
+struct cli {
+	const struct command *command;
+	uint32_t given;	     /* OPTION_BITs that were on the command line */
+	const char *run_dir; /* never NULL once main() has read the command line */
+	bool json, reverse, watch, view, once;
+	enum color color;
+	enum units units;
+	const char *sort;
+	const char *config;
+	const struct screen *screen; /* --screen; NULL: not asked for */
+	uint64_t limit;		     /* 0: all */
+	uint64_t interval_ns;	     /* --watch, --interval */
+	char **words;		     /* what is neither option nor command, NULL-terminated */
+	int word_count;
+};
+
+/* What may stand behind a command besides options. */
+enum words {
+	WORDS_NONE,
+	WORDS_FILTER,  /* a sentence */
+	WORDS_FILE,    /* exactly one file */
+	WORDS_COMMAND, /* at most one name of a command */
+};
+
+struct command {
+	const char *name;
+	const char *summary; /* one line for the overview */
+	const char *usage;   /* what stands behind "weir NAME [OPTION]..." */
+	const char *help;    /* the paragraphs of `weir NAME --help` */
+	uint32_t options;    /* OPTION_BITs besides OPTIONS_COMMON */
+	enum words words;
+	int (*run)(const struct cli *cli); /* an exit status */
+};
+
+extern const struct command commands[]; /* ends with a name of NULL */
+
+/* NULL with `error` suggesting the nearest. */
+const struct command *command_find(const char *name, struct error *error);
+void command_list_print(FILE *out);			    /* `weir --help` */
+void command_help_print(const struct command *, FILE *out); /* `weir NAME --help` */
+
+/* The commands, one file in cmd/ each. */
+int cmd_run(const struct cli *cli);
+int cmd_down(const struct cli *cli);
+int cmd_reload(const struct cli *cli);
+int cmd_status(const struct cli *cli);
+int cmd_list(const struct cli *cli);
+int cmd_metrics(const struct cli *cli);
+int cmd_top(const struct cli *cli);
+int cmd_check(const struct cli *cli);
+int cmd_version(const struct cli *cli);
+int cmd_help(const struct cli *cli);
+
+#endif

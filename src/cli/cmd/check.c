@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <errno.h>
+#include <stdio.h>
+
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "model/config.h"
+
+static int check_json(const char *file, const struct error *error)
+{
+	_cleanup_json_ json_t *document = json_pack("{s:s, s:b}", "file", file, "valid", !error);
+	json_t *problem;
+
+	if (!document)
+		return -ENOMEM;
+	if (error) {
+		problem = json_pack("{s:s}", "what", error->what);
+		if (json_object_set_new(document, "error", problem) < 0)
+			return -ENOMEM;
+		if (error->want[0])
+			json_object_set_new(problem, "want", json_string(error->want));
+		if (error->line)
+			json_object_set_new(problem, "line", json_integer(error->line));
+		if (error->column)
+			json_object_set_new(problem, "column", json_integer(error->column));
+		if (error->excerpt[0])
+			json_object_set_new(problem, "text", json_string(error->excerpt));
+	}
+	if (json_dumpf(document, stdout, JSON_COMPACT) < 0)
+		return -EIO;
+	putchar('\n');
+	return 0;
+}
+
+int cmd_check(const struct cli *cli)
+{
+	const char *file = cli->words[0];
+	struct config config;
+	struct error error;
+	int r;
+
+	r = config_read_file(file, &config, &error);
+	if (r == 0)
+		config_free(&config);
+
+	if (cli->json) {
+		if (check_json(file, r < 0 ? &error : NULL) < 0) {
+			error_set(&error, -ENOMEM,
+				"cannot write the answer as JSON; the name of the file may not be UTF-8");
+			return fail(&error);
+		}
+	} else if (r < 0) {
+		error_print(&error, "weir: ", stderr);
+	} else {
+		printf("%s: valid\n", file);
+	}
+	return output_end(r < 0 ? EXIT_FAILED : EXIT_OK);
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * weir status: all the agent has to say about itself, in paragraphs; the losses stand last, always.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/view/print.h"
+
+struct status {
+	const struct cli *cli;
+	const struct style *style;
+	struct weir_client *client;
+};
+
+static void __attribute__((format(printf, 3, 4)))
+line_print(const struct style *style, const char *name, const char *format, ...)
+{
+	va_list args;
+
+	printf("%s%-10s%s ", style->bold, name, style->reset);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+static void title_print(const struct style *style, const char *title)
+{
+	printf("\n%s%s%s\n", style->bold, title, style->reset);
+}
+
+static void agent_print(const json_t *answer, const struct style *style)
+{
+	char uptime[32], text[512];
+	const char *config = json_get_text(answer, "config");
+
+	line_print(style, "weir", "%s", json_get_text(answer, "version"));
+	line_print(style, "agent", "pid %" PRIu64 ", up %s since %s", json_get_number(answer, "pid"),
+		duration_format(uptime, sizeof(uptime), json_get_number(answer, "uptime") * 1000000000),
+		json_get_text(answer, "started"));
+	line_print(style, "datapath", "counting since %s", json_get_text(answer, "datapath_since"));
+	line_print(style, "kernel", "%s", json_get_text(answer, "kernel"));
+	line_print(style, "config", "%s",
+		*config ? text_fit(text, sizeof(text), config, 0) : "built-in settings");
+	line_print(style, "run dir", "%s", text_fit(text, sizeof(text), json_get_text(answer, "run_dir"), 0));
+	line_print(style, "pins", "%s", text_fit(text, sizeof(text), json_get_text(answer, "pins"), 0));
+}
+
+/* A kernel feature, and what it is for or what stands in for it. */
+static void features_print(const json_t *answer, const struct style *style)
+{
+	const json_t *features = json_object_get(answer, "features"), *feature;
+	static const struct table_column columns[] = {
+		{"KERNEL FEATURE"}, {"FOUND"}, {"FOR"}, {"INSTEAD", .hide_empty = true}};
+	char line[TABLE_LINE_MAX];
+	struct table table;
+	size_t i;
+
+	table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+	json_array_foreach (features, i, feature) {
+		bool found = json_is_true(json_object_get(feature, "found"));
+
+		table_add(&table, json_get_text(feature, "name"));
+		table_add(&table, found ? "yes" : "no");
+		table_add(&table, json_get_text(feature, "for"));
+		table_add(&table, found ? "" : json_get_text(feature, "else"));
+	}
+	if (table_rows(&table)) {
+		table_fit(&table, 0, NULL);
+		title_print(style, table_line(&table, TABLE_HEADER, line, sizeof(line)));
+		for (i = 0; i < table_rows(&table); i++)
+			puts(table_line(&table, i, line, sizeof(line)));
+	}
+	table_free(&table);
+}
+
+static void memory_print(const json_t *answer, enum units units, const struct style *style)
+{
+	static const struct {
+		const char *key, *text;
+	} parts[] = {
+		{"agent_bytes", "agent"},
+		{"cache_bytes", "flow caches"},
+		{"ring_bytes", "ring buffers"},
+		{"table_bytes", "flow table"},
+	};
+	const json_t *memory = json_object_get(answer, "memory");
+	const char *separator = "";
+	char text[256], size[32];
+	size_t length = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		if (!json_object_get(memory, parts[i].key))
+			continue;
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s%s %s", separator,
+			parts[i].text,
+			size_format(size, sizeof(size), json_get_number(memory, parts[i].key), units));
+		separator = ", ";
+	}
+	line_print(style, "memory", "%s", text);
+}
+
+static void table_print(const json_t *answer, enum units units, const struct style *style)
+{
+	static const char *const ends[] = {"idle", "active", "closed", "pressure"};
+	const json_t *table = json_object_get(answer, "table"), *ended = json_object_get(table, "ended");
+	static const struct {
+		const char *key, *text;
+	} merged[] = {
+		{"sampled_out", "not sampled"},
+		{"refused", "no room in the table"},
+	};
+	char packets[32], bytes[32];
+
+	line_print(style, "flows", "%" PRIu64 " of %" PRIu64 " in the table", json_get_number(table, "flows"),
+		json_get_number(table, "limit"));
+	line_print(style, "hosts", "%" PRIu64 " of %" PRIu64 " with totals of their own",
+		json_get_number(table, "hosts"), json_get_number(table, "hosts_limit"));
+	if (ended) {
+		printf("%s%-10s%s", style->bold, "ended", style->reset);
+		for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+			printf("%s %s %s", i ? "," : "", ends[i],
+				count_format(
+					packets, sizeof(packets), json_get_number(ended, ends[i]), units));
+		putchar('\n');
+	}
+	for (size_t i = 0; i < sizeof(merged) / sizeof(merged[0]); i++) {
+		const json_t *sum = json_object_get(table, merged[i].key);
+
+		if (!json_get_number(sum, "packets"))
+			continue;
+		line_print(style, "totals", "only: %s packets, %s (%s)",
+			count_format(packets, sizeof(packets), json_get_number(sum, "packets"), units),
+			size_format(bytes, sizeof(bytes), json_get_number(sum, "bytes"), units),
+			merged[i].text);
+	}
+}
+
+static void parse_print(const json_t *answer, enum units units, const struct style *style)
+{
+	const json_t *reasons = json_object_get(answer, "parse"), *reason;
+	bool title = false;
+	char count[32];
+	size_t i;
+
+	json_array_foreach (reasons, i, reason) {
+		uint64_t packets = json_get_number(reason, "packets");
+
+		if (!packets)
+			continue;
+		if (!title)
+			title_print(style, "PACKETS THAT ARE NOT FLOWS");
+		title = true;
+		printf("%-20s %10s\n", json_get_text(reason, "reason"),
+			count_format(count, sizeof(count), packets, units));
+	}
+}
+
+static int status_print(void *user, struct error *error)
+{
+	const struct status *status = user;
+	const struct style *style = status->style;
+	enum units units = status->cli->units;
+	_cleanup_json_ json_t *answer = NULL;
+	_cleanup_free_ char *body = NULL;
+	struct losses losses;
+	char bytes[32];
+	size_t length;
+	int r;
+
+	r = ask_text(status->client, "GET", "/v1/status", NULL, &body, &length, error);
+	if (r < 0)
+		return r;
+	if (status->cli->json) {
+		document_print(body, length);
+		return 0;
+	}
+	r = answer_read(body, length, &answer, error);
+	if (r < 0)
+		return r;
+
+	agent_print(answer, style);
+	memory_print(answer, units, style);
+	table_print(answer, units, style);
+	features_print(answer, style);
+	putchar('\n');
+	r = screen_table_print(&screens[SCREEN_INTERFACES], answer, units, style, error);
+	if (r < 0)
+		return r;
+	parse_print(answer, units, style);
+
+	/* To the last packet: here somebody may want to add them up. */
+	putchar('\n');
+	losses_read(answer, &losses);
+	if (json_get_number(answer, "lost_bytes"))
+		printf("%s%s in packets that were lost as flows%s\n", style->bad,
+			size_format(bytes, sizeof(bytes), json_get_number(answer, "lost_bytes"), units),
+			style->reset);
+	losses_line_print(&losses, UNITS_EXACT, style);
+	return 0;
+}
+
+int cmd_status(const struct cli *cli)
+{
+	_cleanup_client_ struct weir_client *client = NULL;
+	struct error error;
+
+	if (client_open(cli, &client, &error) < 0)
+		return fail(&error);
+	return print_repeatedly(cli, status_print,
+		&(struct status){.cli = cli, .style = style_choose(cli->color), .client = client});
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The words of a filter, as one sentence.
+ */
+#ifndef WEIR_CLI_FILTER_H
+#define WEIR_CLI_FILTER_H
+
+#include "cli/cli.h"
+
+/* Joins the words with spaces and reads them with the grammar, so that a mistake is shown before anybody is
+ * asked. 0 with the sentence, to be freed, or a negative errno with `error` set. */
+int filter_read(const struct cli *cli, char **ret_filter, struct error *error);
+
+#endif

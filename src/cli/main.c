@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include <errno.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/text.h"
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "weir/weir.h"
+
+#define WATCH_DEFAULT_NS 2000000000ULL
+#define TOP_DEFAULT_NS	 1000000000ULL
+
+#define OPTIONS_LIST                                                                                         \
+	(OPTION_BIT(JSON) | OPTION_BIT(SORT) | OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT) | OPTION_BIT(WATCH))
+
+const struct command commands[] = {
+	{
+		.name = "run",
+		.summary = "be the agent, in the foreground",
+		.help = "Watches the interfaces of the network namespace it is started in, until it is told "
+			"to stop:\n"
+			"SIGTERM ends the agent and leaves the datapath counting, SIGINT removes "
+			"everything,\n"
+			"SIGHUP reads the configuration again.  Prints 'weir: ready' when it is.\n"
+			"\n"
+			"With --view on a terminal it shows the live screen, and ends, leaving nothing "
+			"behind,\n"
+			"with 'q' or Ctrl-C.",
+		.options = OPTION_BIT(CONFIG) | OPTION_BIT(VIEW),
+		.run = cmd_run,
+	},
+	{
+		.name = "down",
+		.summary = "remove the datapath and end the agent",
+		.help = "Removes programs, hooks, pins and files, and waits until the agent is gone.  Where "
+			"no agent\n"
+			"answers, it removes what a killed or stopped one has left.",
+		.options = OPTION_BIT(JSON),
+		.run = cmd_down,
+	},
+	{
+		.name = "reload",
+		.summary = "have the agent read its configuration again",
+		.help = "The same as SIGHUP, but it says what is wrong with the file.  A file with an error "
+			"changes "
+			"nothing.",
+		.options = OPTION_BIT(JSON),
+		.run = cmd_reload,
+	},
+	{
+		.name = "status",
+		.summary = "show the agent, the kernel's features, interfaces, memory and losses",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
+		.run = cmd_status,
+	},
+	{
+		.name = "flows",
+		.summary = "list flows",
+		.usage = "[MATCH]",
+		.help = "MATCH says which, in the words of the sentence grammar (weir(8)):\n"
+			"  weir flows tcp to port 443\n"
+			"  weir flows in on eth0 from 10.0.0.0/8 --sort rate -n 10\n"
+			"\n"
+			"Sort keys: bytes, packets, rate, first, last, duration, src, dst, sport, dport.",
+		.options = OPTIONS_LIST,
+		.words = WORDS_FILTER,
+		.run = cmd_list,
+	},
+	{
+		.name = "hosts",
+		.summary = "list remote addresses with their traffic in both directions",
+		.usage = "[MATCH]",
+		.help = "Without MATCH, or with one that asks only for direction, family and addresses, "
+			"these are totals\n"
+			"since the datapath was set up; with any other, the sums of the flows still in the "
+			"table.\n"
+			"  weir hosts in from 10.0.0.0/8\n"
+			"\n"
+			"Sort keys: bytes, packets, in, out, rate, address.",
+		.options = OPTIONS_LIST,
+		.words = WORDS_FILTER,
+		.run = cmd_list,
+	},
+	{
+		.name = "ports",
+		.summary = "list service ports with their traffic in both directions",
+		.usage = "[MATCH]",
+		.help = "The service port is the one that answered the SYN; where no SYN was seen, the lower "
+			"of the two.\n"
+			"  weir ports udp\n"
+			"\n"
+			"Sort keys: bytes, packets, in, out, rate, flows, port.",
+		.options = OPTIONS_LIST,
+		.words = WORDS_FILTER,
+		.run = cmd_list,
+	},
+	{
+		.name = "interfaces",
+		.summary = "list interfaces with hooks and traffic",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
+		.run = cmd_list,
+	},
+	{
+		.name = "metrics",
+		.summary = "print metrics as Prometheus text",
+		.run = cmd_metrics,
+	},
+	{
+		.name = "top",
+		.summary = "show flows, hosts, ports and interfaces live",
+		.usage = "[MATCH]",
+		.help = "Keys: f, h, p, i or Tab change the screen, s and S the sort key, r the order, u the "
+			"units;\n"
+			"/ edits the filter, space pauses, + and - change the interval, ? explains, q "
+			"quits.\n"
+			"With --once it prints one plain picture: the ten largest of everything, or the "
+			"screen that\n"
+			"--screen asks for.",
+		.options = OPTION_BIT(ONCE) | OPTION_BIT(INTERVAL) | OPTION_BIT(SCREEN) | OPTION_BIT(SORT) |
+			   OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT),
+		.words = WORDS_FILTER,
+		.run = cmd_top,
+	},
+	{
+		.name = "check",
+		.summary = "say whether a configuration file is valid, and where it is not",
+		.usage = "FILE",
+		.options = OPTION_BIT(JSON),
+		.words = WORDS_FILE,
+		.run = cmd_check,
+	},
+	{
+		.name = "version",
+		.summary = "print the version",
+		.options = OPTION_BIT(JSON),
+		.run = cmd_version,
+	},
+	{
+		.name = "help",
+		.summary = "say what a command does",
+		.usage = "[COMMAND]",
+		.words = WORDS_COMMAND,
+		.run = cmd_help,
+	},
+	{.name = NULL},
+};
+
+const struct command *command_find(const char *name, struct error *error)
+{
+	const char *names[sizeof(commands) / sizeof(commands[0])] = {}, *near;
+	unsigned int i;
+
+	for (i = 0; commands[i].name; i++) {
+		if (strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+		names[i] = commands[i].name;
+	}
+	error_set(error, -EINVAL, "unknown command '%s'", name);
+	near = text_nearest(name, names);
+	if (near)
+		error_want(error, "did you mean '%s'?", near);
+	else
+		error_want(error, "'weir help' lists them");
+	return NULL;
+}
+
+void command_list_print(FILE *out)
+{
+	fputs("usage: weir COMMAND [OPTION]... [WORD]...\n"
+	      "\n"
+	      "Sees all traffic of this host.\n"
+	      "\n",
+		out);
+	for (const struct command *command = commands; command->name; command++)
+		fprintf(out, "  %-12s %s\n", command->name, command->summary);
+	fputs("\nOptions of every command:\n", out);
+	options_print(OPTIONS_COMMON, out);
+	fputs("\n'weir COMMAND --help' says more about one; the manual is weir(8).\n", out);
+}
+
+void command_help_print(const struct command *command, FILE *out)
+{
+	fprintf(out, "usage: weir %s [OPTION]...%s%s\n\n%c%s.\n", command->name, command->usage ? " " : "",
+		command->usage ? command->usage : "", command->summary[0] - 'a' + 'A', command->summary + 1);
+	if (command->help)
+		fprintf(out, "\n%s\n", command->help);
+	fputs("\nOptions:\n", out);
+	options_print(command->options | OPTIONS_COMMON, out);
+}
+
+/* How many words a command takes. */
+static int words_check(const struct cli *cli, struct error *error)
+{
+	const char *name = cli->command->name;
+
+	switch (cli->command->words) {
+	case WORDS_NONE:
+		if (!cli->word_count)
+			return 0;
+		error_set(
+			error, -EINVAL, "'weir %s' does not know what to do with '%s'", name, cli->words[0]);
+		return error_want(error, "'weir %s' takes only options", name);
+	case WORDS_FILE:
+		if (cli->word_count == 1)
+			return 0;
+		error_set(error, -EINVAL, "'weir %s' takes one file, not %d", name, cli->word_count);
+		return error_want(error, "for example: weir %s /etc/weir/weir.yaml", name);
+	case WORDS_COMMAND:
+		if (cli->word_count <= 1)
+			return 0;
+		error_set(error, -EINVAL, "'weir %s' takes one command, not %d", name, cli->word_count);
+		return error_want(error, "'weir help' lists them");
+	case WORDS_FILTER:
+		return 0;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const char *run_dir = getenv("WEIR_RUN_DIR");
+	struct cli cli = {.run_dir = run_dir && *run_dir ? run_dir : WEIR_RUN_DIR_DEFAULT};
+	struct error error;
+	int first;
+
+	/* Not LC_NUMERIC: a decimal comma would make the output another language for scripts. */
+	setlocale(LC_CTYPE, "");
+
+	if (options_read(&cli, argc, argv, true, &first, &error) < 0)
+		return fail_usage(&error);
+	if (first == argc) {
+		if (cli.given & OPTION_BIT(VERSION))
+			return cmd_version(&cli);
+		command_list_print(cli.given & OPTION_BIT(HELP) ? stdout : stderr);
+		return cli.given & OPTION_BIT(HELP) ? output_end(EXIT_OK) : EXIT_USAGE;
+	}
+
+	cli.command = command_find(argv[first], &error);
+	if (!cli.command)
+		return fail_usage(&error);
+	argc -= first;
+	argv += first;
+	if (options_read(&cli, argc, argv, false, &first, &error) < 0)
+		return fail_usage(&error);
+	if (cli.given & OPTION_BIT(HELP)) {
+		command_help_print(cli.command, stdout);
+		return output_end(EXIT_OK);
+	}
+	if (cli.given & OPTION_BIT(VERSION))
+		return cmd_version(&cli);
+
+	cli.words = argv + first;
+	cli.word_count = argc - first;
+	if (!cli.interval_ns)
+		cli.interval_ns = cli.watch ? WATCH_DEFAULT_NS : TOP_DEFAULT_NS;
+	if (options_check(&cli, &error) < 0 || words_check(&cli, &error) < 0)
+		return fail_usage(&error);
+	return cli.command->run(&cli);
+}

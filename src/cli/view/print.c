@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "cli/view/print.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/ask.h"
+
+void losses_line_print(const struct losses *losses, enum units units, const struct style *style)
+{
+	char text[256];
+
+	printf("%s%s%s\n", losses_matter(losses) ? style->bad : style->good,
+		losses_print(losses, units, text, sizeof(text)), style->reset);
+}
+
+int screen_table_print(const struct screen *screen, const json_t *answer, enum units units,
+	const struct style *style, struct error *error)
+{
+	struct table table;
+	char line[TABLE_LINE_MAX];
+	size_t rows;
+	int r = 0;
+
+	screen_fill(screen, answer, units, &table);
+	if (table.no_memory) {
+		r = error_set(error, -ENOMEM, "no memory for the list");
+		goto out;
+	}
+	rows = table_rows(&table);
+	if (!rows) {
+		printf("%s\n", screen->nothing);
+		goto out;
+	}
+	table_fit(&table, terminal_width(), NULL);
+	printf("%s%s%s\n", style->bold, table_line(&table, TABLE_HEADER, line, sizeof(line)), style->reset);
+	for (size_t i = 0; i < rows; i++)
+		puts(table_line(&table, i, line, sizeof(line)));
+out:
+	table_free(&table);
+	return r;
+}
+
+int screen_print(const struct screen *screen, const json_t *answer, enum units units,
+	const struct style *style, struct error *error)
+{
+	struct losses losses;
+	int r;
+
+	r = screen_table_print(screen, answer, units, style, error);
+	if (r < 0)
+		return r;
+	if (strcmp(json_get_text(answer, "source"), "flows") == 0)
+		printf("%ssums of the flows still in the table%s\n", style->dim, style->reset);
+	losses_read(answer, &losses);
+	if (losses_matter(&losses))
+		losses_line_print(&losses, units, style);
+	return 0;
+}
+
+int print_repeatedly(const struct cli *cli, int (*print)(void *user, struct error *error), void *user)
+{
+	bool clear = cli->watch && !cli->json && isatty(STDOUT_FILENO);
+	struct timespec pause = {.tv_sec = (time_t)(cli->interval_ns / 1000000000),
+		.tv_nsec = (long)(cli->interval_ns % 1000000000)};
+	struct error error;
+	int status = EXIT_OK;
+
+	do {
+		/* Home and clear to the end of the screen. */
+		if (clear)
+			fputs("\033[H\033[2J", stdout);
+		status = print(user, &error) < 0 ? fail(&error) : EXIT_OK;
+		status = output_end(status);
+	} while (cli->watch && status == EXIT_OK && nanosleep(&pause, NULL) == 0);
+	return status;
+}

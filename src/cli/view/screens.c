@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "cli/view/screens.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+#include "weir/weir.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* An endpoint cut to this still shows every IPv4 address with its port: 255.255.255.255:65535. */
+#define ENDPOINT_MIN 21
+
+uint64_t json_get_number(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+
+	if (json_is_real(value))
+		return json_real_value(value) > 0 ? (uint64_t)json_real_value(value) : 0;
+	return json_integer_value(value) > 0 ? (uint64_t)json_integer_value(value) : 0;
+}
+
+const char *json_get_text(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+
+	return text ? text : "";
+}
+
+double json_get_time(const json_t *object, const char *key)
+{
+	const char *text = json_get_text(object, key);
+	struct tm tm = {};
+	const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+	if (!rest)
+		return 0;
+	return (double)timegm(&tm) + (*rest == '.' ? atof(rest) : 0);
+}
+
+static void seconds_format(char *buffer, size_t size, double seconds)
+{
+	duration_format(buffer, size, seconds > 0 ? (uint64_t)(seconds * 1e9) : 0);
+}
+
+/* Time since an entry's `last`. */
+static void idle_format(const json_t *entry, const struct cell_context *context, char *buffer, size_t size)
+{
+	double last = json_get_time(entry, "last"), idle = context->now - last;
+
+	if (!last)
+		return;
+	/* Whole seconds: the agent knows it no better than its last scan. */
+	if (idle < 1)
+		snprintf(buffer, size, "now");
+	else
+		seconds_format(buffer, size, (double)(uint64_t)idle);
+}
+
+static void amount_format(const json_t *entry, const char *direction, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	size_format(
+		buffer, size, json_get_number(json_object_get(entry, direction), "bytes"), context->units);
+}
+
+static void packets_format(const json_t *entry, const char *direction, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	count_format(
+		buffer, size, json_get_number(json_object_get(entry, direction), "packets"), context->units);
+}
+
+static void rate_cell(
+	const json_t *entry, const char *key, const struct cell_context *context, char *buffer, size_t size)
+{
+	if (json_object_get(entry, key))
+		rate_format(buffer, size, json_get_number(entry, key), context->units);
+}
+
+/* ---- flows ---- */
+
+enum {
+	FLOW_PROTO,
+	FLOW_DIRECTION,
+	FLOW_INTERFACE,
+	FLOW_SOURCE,
+	FLOW_DESTINATION,
+	FLOW_PACKETS,
+	FLOW_BYTES,
+	FLOW_RATE,
+	FLOW_DURATION,
+	FLOW_IDLE,
+	FLOW_STATE,
+	FLOW_INFO,
+};
+
+static const struct table_column flow_columns[] = {
+	[FLOW_PROTO] = {"PROTO"},
+	[FLOW_DIRECTION] = {"DIR", .importance = 1},
+	[FLOW_INTERFACE] = {"INTERFACE", .importance = 5},
+	[FLOW_SOURCE] = {"SOURCE", .elastic = ENDPOINT_MIN},
+	[FLOW_DESTINATION] = {"DESTINATION", .elastic = ENDPOINT_MIN},
+	[FLOW_PACKETS] = {"PACKETS", ALIGN_RIGHT, .importance = 2},
+	[FLOW_BYTES] = {"BYTES", ALIGN_RIGHT},
+	[FLOW_RATE] = {"RATE", ALIGN_RIGHT},
+	[FLOW_DURATION] = {"DURATION", ALIGN_RIGHT, .importance = 4},
+	[FLOW_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 6},
+	[FLOW_STATE] = {"STATE", .importance = 7},
+	[FLOW_INFO] = {"INFO", .importance = 3, .hide_empty = true},
+};
+
+static const struct sort_key flow_sorts[] = {
+	{"bytes"},
+	{"packets"},
+	{"rate"},
+	{"first"},
+	{"last"},
+	{"duration"},
+	{"src", .ascending = true},
+	{"dst", .ascending = true},
+	{"sport", .ascending = true},
+	{"dport", .ascending = true},
+	{NULL},
+};
+
+static void endpoint_format(
+	const json_t *flow, const char *address_key, const char *port_key, char *buffer, size_t size)
+{
+	const char *address = json_get_text(flow, address_key);
+	uint64_t port = json_get_number(flow, port_key);
+
+	if (!port)
+		snprintf(buffer, size, "%s", address);
+	else
+		snprintf(buffer, size, strchr(address, ':') ? "[%s]:%" PRIu64 : "%s:%" PRIu64, address, port);
+}
+
+/* What only some flows have to say, in one column. */
+static void info_format(const json_t *flow, char *buffer, size_t size)
+{
+	FILE *out = fmemopen(buffer, size, "w");
+	const char *separator = "", *flags = json_get_text(flow, "tcp_flags");
+
+	if (!out)
+		return;
+	if (*flags) {
+		fputs(flags, out);
+		separator = " ";
+	}
+	if (json_object_get(flow, "icmp_type")) {
+		fprintf(out, "%stype %" PRIu64 "/%" PRIu64, separator, json_get_number(flow, "icmp_type"),
+			json_get_number(flow, "icmp_code"));
+		separator = " ";
+	}
+	if (json_object_get(flow, "icmp_id")) {
+		fprintf(out, "%sid %" PRIu64, separator, json_get_number(flow, "icmp_id"));
+		separator = " ";
+	}
+	if (json_is_true(json_object_get(flow, "fragment"))) {
+		fprintf(out, "%sfragment", separator);
+		separator = " ";
+	}
+	if (json_object_get(flow, "vlan")) {
+		fprintf(out, "%svlan %" PRIu64, separator, json_get_number(flow, "vlan"));
+		separator = " ";
+	}
+	if (json_get_number(flow, "sample_rate") > 1)
+		fprintf(out, "%s1/%" PRIu64, separator, json_get_number(flow, "sample_rate"));
+	fclose(out);
+}
+
+static void flow_cell(const json_t *flow, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	switch (column) {
+	case FLOW_PROTO:
+		snprintf(buffer, size, "%s", json_get_text(flow, "proto"));
+		break;
+	case FLOW_DIRECTION:
+		snprintf(buffer, size, "%s", json_get_text(flow, "direction"));
+		break;
+	case FLOW_INTERFACE:
+		snprintf(buffer, size, "%s", json_get_text(flow, "interface"));
+		break;
+	case FLOW_SOURCE:
+		endpoint_format(flow, "src", "sport", buffer, size);
+		break;
+	case FLOW_DESTINATION:
+		endpoint_format(flow, "dst", "dport", buffer, size);
+		break;
+	case FLOW_PACKETS:
+		count_format(buffer, size, json_get_number(flow, "packets"), context->units);
+		break;
+	case FLOW_BYTES:
+		size_format(buffer, size, json_get_number(flow, "bytes"), context->units);
+		break;
+	case FLOW_RATE:
+		rate_cell(flow, "rate_bps", context, buffer, size);
+		break;
+	case FLOW_DURATION:
+		seconds_format(buffer, size, json_number_value(json_object_get(flow, "duration")));
+		break;
+	case FLOW_IDLE:
+		idle_format(flow, context, buffer, size);
+		break;
+	case FLOW_STATE:
+		snprintf(buffer, size, "%s", json_get_text(flow, "state"));
+		break;
+	case FLOW_INFO:
+		info_format(flow, buffer, size);
+		break;
+	}
+}
+
+/* ---- hosts ---- */
+
+enum {
+	HOST_ADDRESS,
+	HOST_IN,
+	HOST_OUT,
+	HOST_RATE_IN,
+	HOST_RATE_OUT,
+	HOST_PACKETS_IN,
+	HOST_PACKETS_OUT,
+	HOST_IDLE,
+};
+
+static const struct table_column host_columns[] = {
+	[HOST_ADDRESS] = {"HOST", .elastic = ENDPOINT_MIN},
+	[HOST_IN] = {"IN", ALIGN_RIGHT},
+	[HOST_OUT] = {"OUT", ALIGN_RIGHT},
+	[HOST_RATE_IN] = {"RATE IN", ALIGN_RIGHT},
+	[HOST_RATE_OUT] = {"RATE OUT", ALIGN_RIGHT},
+	[HOST_PACKETS_IN] = {"PACKETS IN", ALIGN_RIGHT, .importance = 1},
+	[HOST_PACKETS_OUT] = {"PACKETS OUT", ALIGN_RIGHT, .importance = 2},
+	[HOST_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 3},
+};
+
+static const struct sort_key host_sorts[] = {
+	{"bytes"},
+	{"packets"},
+	{"in"},
+	{"out"},
+	{"rate"},
+	{"address", .ascending = true},
+	{NULL},
+};
+
+static void host_cell(const json_t *host, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	switch (column) {
+	case HOST_ADDRESS:
+		/* Only the sum of those without totals of their own has no address. */
+		snprintf(buffer, size, "%s",
+			json_object_get(host, "address") ? json_get_text(host, "address") : "(others)");
+		break;
+	case HOST_IN:
+		amount_format(host, "in", context, buffer, size);
+		break;
+	case HOST_OUT:
+		amount_format(host, "out", context, buffer, size);
+		break;
+	case HOST_RATE_IN:
+		rate_cell(host, "rate_in_bps", context, buffer, size);
+		break;
+	case HOST_RATE_OUT:
+		rate_cell(host, "rate_out_bps", context, buffer, size);
+		break;
+	case HOST_PACKETS_IN:
+		packets_format(host, "in", context, buffer, size);
+		break;
+	case HOST_PACKETS_OUT:
+		packets_format(host, "out", context, buffer, size);
+		break;
+	case HOST_IDLE:
+		idle_format(host, context, buffer, size);
+		break;
+	}
+}
+
+/* ---- ports ---- */
+
+enum {
+	PORT_PROTO,
+	PORT_NUMBER,
+	PORT_FLOWS,
+	PORT_IN,
+	PORT_OUT,
+	PORT_RATE_IN,
+	PORT_RATE_OUT,
+	PORT_PACKETS_IN,
+	PORT_PACKETS_OUT,
+};
+
+static const struct table_column port_columns[] = {
+	[PORT_PROTO] = {"PROTO"},
+	[PORT_NUMBER] = {"PORT", ALIGN_RIGHT},
+	[PORT_FLOWS] = {"FLOWS", ALIGN_RIGHT},
+	[PORT_IN] = {"IN", ALIGN_RIGHT},
+	[PORT_OUT] = {"OUT", ALIGN_RIGHT},
+	[PORT_RATE_IN] = {"RATE IN", ALIGN_RIGHT},
+	[PORT_RATE_OUT] = {"RATE OUT", ALIGN_RIGHT},
+	[PORT_PACKETS_IN] = {"PACKETS IN", ALIGN_RIGHT, .importance = 1},
+	[PORT_PACKETS_OUT] = {"PACKETS OUT", ALIGN_RIGHT, .importance = 2},
+};
+
+static const struct sort_key port_sorts[] = {
+	{"bytes"},
+	{"packets"},
+	{"in"},
+	{"out"},
+	{"rate"},
+	{"flows"},
+	{"port", .ascending = true},
+	{NULL},
+};
+
+static void port_cell(const json_t *port, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	bool other = !json_object_get(port, "port");
+
+	switch (column) {
+	case PORT_PROTO:
+		snprintf(buffer, size, "%s", other ? "(others)" : json_get_text(port, "proto"));
+		break;
+	case PORT_NUMBER:
+		if (!other)
+			snprintf(buffer, size, "%" PRIu64, json_get_number(port, "port"));
+		break;
+	case PORT_FLOWS:
+		if (!other)
+			count_format(buffer, size, json_get_number(port, "flows"), context->units);
+		break;
+	case PORT_IN:
+		amount_format(port, "in", context, buffer, size);
+		break;
+	case PORT_OUT:
+		amount_format(port, "out", context, buffer, size);
+		break;
+	case PORT_RATE_IN:
+		rate_cell(port, "rate_in_bps", context, buffer, size);
+		break;
+	case PORT_RATE_OUT:
+		rate_cell(port, "rate_out_bps", context, buffer, size);
+		break;
+	case PORT_PACKETS_IN:
+		packets_format(port, "in", context, buffer, size);
+		break;
+	case PORT_PACKETS_OUT:
+		packets_format(port, "out", context, buffer, size);
+		break;
+	}
+}
+
+/* ---- interfaces ---- */
+
+enum {
+	INTERFACE_NAME,
+	INTERFACE_STATE,
+	INTERFACE_HOOKS,
+	INTERFACE_IN,
+	INTERFACE_OUT,
+	INTERFACE_RATE_IN,
+	INTERFACE_RATE_OUT,
+	INTERFACE_PACKETS_IN,
+	INTERFACE_PACKETS_OUT,
+	INTERFACE_LINK,
+	INTERFACE_ERROR,
+};
+
+static const struct table_column interface_columns[] = {
+	[INTERFACE_NAME] = {"INTERFACE"},
+	[INTERFACE_STATE] = {"STATE"},
+	[INTERFACE_HOOKS] = {"HOOKS", .importance = 1},
+	[INTERFACE_IN] = {"IN", ALIGN_RIGHT},
+	[INTERFACE_OUT] = {"OUT", ALIGN_RIGHT},
+	[INTERFACE_RATE_IN] = {"RATE IN", ALIGN_RIGHT},
+	[INTERFACE_RATE_OUT] = {"RATE OUT", ALIGN_RIGHT},
+	[INTERFACE_PACKETS_IN] = {"PACKETS IN", ALIGN_RIGHT, .importance = 2},
+	[INTERFACE_PACKETS_OUT] = {"PACKETS OUT", ALIGN_RIGHT, .importance = 3},
+	[INTERFACE_LINK] = {"LINK", .importance = 4},
+	[INTERFACE_ERROR] = {"ERROR", .elastic = 10, .hide_empty = true},
+};
+
+/* "tcx", or what the hooks are attached by where they differ. */
+static void hooks_format(const json_t *hooks, char *buffer, size_t size)
+{
+	const char *kind = "", *other;
+	const json_t *hook;
+	size_t i, length = 0;
+
+	json_array_foreach (hooks, i, hook) {
+		other = json_get_text(hook, "kind");
+		if (strcmp(kind, other) == 0)
+			continue;
+		length += (size_t)snprintf(buffer + length, size - length, "%s%s", length ? " " : "", other);
+		if (length >= size)
+			return;
+		kind = other;
+	}
+}
+
+static void interface_cell(const json_t *interface, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	/* One that is not there has no numbers: nothing is clearer than zeros. */
+	bool counts = json_object_get(interface, "in");
+
+	switch (column) {
+	case INTERFACE_NAME:
+		snprintf(buffer, size, "%s", json_get_text(interface, "name"));
+		break;
+	case INTERFACE_STATE:
+		snprintf(buffer, size, "%s", json_get_text(interface, "state"));
+		break;
+	case INTERFACE_HOOKS:
+		hooks_format(json_object_get(interface, "hooks"), buffer, size);
+		break;
+	case INTERFACE_IN:
+		if (counts)
+			amount_format(interface, "in", context, buffer, size);
+		break;
+	case INTERFACE_OUT:
+		if (counts)
+			amount_format(interface, "out", context, buffer, size);
+		break;
+	case INTERFACE_RATE_IN:
+		rate_cell(interface, "rate_in_bps", context, buffer, size);
+		break;
+	case INTERFACE_RATE_OUT:
+		rate_cell(interface, "rate_out_bps", context, buffer, size);
+		break;
+	case INTERFACE_PACKETS_IN:
+		if (counts)
+			packets_format(interface, "in", context, buffer, size);
+		break;
+	case INTERFACE_PACKETS_OUT:
+		if (counts)
+			packets_format(interface, "out", context, buffer, size);
+		break;
+	case INTERFACE_LINK:
+		snprintf(buffer, size, "%s", json_get_text(interface, "link"));
+		break;
+	case INTERFACE_ERROR:
+		snprintf(buffer, size, "%s", json_get_text(interface, "error"));
+		break;
+	}
+}
+
+const struct screen screens[SCREEN_COUNT] = {
+	[SCREEN_FLOWS] = {"flows", "/v1/flows", 'f', flow_sorts, flow_columns, COUNT_OF(flow_columns),
+		flow_cell, "no flows"},
+	[SCREEN_HOSTS] = {"hosts", "/v1/hosts", 'h', host_sorts, host_columns, COUNT_OF(host_columns),
+		host_cell, "no hosts"},
+	[SCREEN_PORTS] = {"ports", "/v1/ports", 'p', port_sorts, port_columns, COUNT_OF(port_columns),
+		port_cell, "no ports"},
+	[SCREEN_INTERFACES] = {"interfaces", "/v1/interfaces", 'i', NULL, interface_columns,
+		COUNT_OF(interface_columns), interface_cell, "no interfaces"},
+};
+
+const struct screen *screen_find(const char *name)
+{
+	for (unsigned int i = 0; i < SCREEN_COUNT; i++) {
+		if (strcmp(screens[i].name, name) == 0)
+			return &screens[i];
+	}
+	return NULL;
+}
+
+const struct sort_key *sort_find(const struct screen *screen, const char *name, struct error *error)
+{
+	const char *names[COUNT_OF(flow_sorts)] = {}, *near;
+	char all[128] = "";
+	unsigned int count = 0;
+
+	if (!name)
+		return screen->sorts;
+	for (const struct sort_key *key = screen->sorts; key->name; key++) {
+		size_t length = strlen(all);
+
+		if (strcmp(key->name, name) == 0)
+			return key;
+		names[count++] = key->name;
+		snprintf(all + length, sizeof(all) - length, "%s%s", length ? ", " : "", key->name);
+	}
+	error_set(error, -EINVAL, "%s cannot be sorted by '%s'", screen->name, name);
+	near = text_nearest(name, names);
+	if (near)
+		error_want(error, "did you mean '%s'?", near);
+	else
+		error_want(error, "one of %s", all);
+	return NULL;
+}
+
+char *screen_query(const struct screen *screen, const struct question *question)
+{
+	_cleanup_free_ char *filter = NULL, *query = NULL;
+	size_t length;
+	FILE *out;
+
+	if (!screen->sorts)
+		return strdup("");
+	if (question->filter && *question->filter) {
+		filter = weir_escape(question->filter);
+		if (!filter)
+			return NULL;
+	}
+	out = open_memstream(&query, &length);
+	if (!out)
+		return NULL;
+	if (filter)
+		fprintf(out, "&filter=%s", filter);
+	if (question->sort)
+		fprintf(out, "&sort=%s&order=%s", question->sort->name,
+			question->sort->ascending != question->reverse ? "ascending" : "descending");
+	if (question->limit)
+		fprintf(out, "&limit=%" PRIu64, question->limit);
+	if (fclose(out) < 0)
+		return NULL;
+	return length ? strdup(query + 1) : TAKE(query);
+}
+
+static void screen_add(const struct screen *screen, const json_t *entry, const struct cell_context *context,
+	struct table *table)
+{
+	char cell[256];
+
+	for (unsigned int i = 0; i < screen->column_count; i++) {
+		cell[0] = '\0';
+		screen->cell(entry, i, context, cell, sizeof(cell));
+		table_add(table, cell);
+	}
+}
+
+void screen_fill(const struct screen *screen, const json_t *answer, enum units units, struct table *ret_table)
+{
+	const json_t *list = json_object_get(answer, screen->name), *entry, *other;
+	struct cell_context context = {.units = units};
+	struct timespec now;
+	size_t i;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	context.now = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+
+	table_init(ret_table, screen->columns, screen->column_count);
+	json_array_foreach (list, i, entry)
+		screen_add(screen, entry, &context, ret_table);
+
+	other = json_object_get(answer, "other");
+	if (json_get_number(json_object_get(other, "in"), "packets") ||
+		json_get_number(json_object_get(other, "out"), "packets"))
+		screen_add(screen, other, &context, ret_table);
+}
+
+void losses_read(const json_t *answer, struct losses *ret_losses)
+{
+	const json_t *losses = json_object_get(answer, "losses");
+	uint64_t sample_rate = json_get_number(json_object_get(answer, "table"), "sample_rate");
+
+	*ret_losses = (struct losses){
+		.known = losses != NULL,
+		.seen = json_get_number(losses, "seen"),
+		.cached = json_get_number(losses, "cached"),
+		.emitted = json_get_number(losses, "emitted"),
+		.lost = json_get_number(losses, "lost"),
+		.sample_rate = sample_rate ? sample_rate : 1,
+	};
+}
+
+bool losses_matter(const struct losses *losses)
+{
+	return losses->lost > 0 || losses->sample_rate > 1;
+}
+
+char *losses_print(const struct losses *losses, enum units units, char *buffer, size_t size)
+{
+	char seen[32], cached[32], emitted[32], lost[32], sampling[64] = "";
+
+	if (losses->sample_rate > 1)
+		snprintf(
+			sampling, sizeof(sampling), ", 1 of %" PRIu64 " new flows kept", losses->sample_rate);
+	snprintf(buffer, size, "seen %s = cached %s + emitted %s + lost %s%s",
+		count_format(seen, sizeof(seen), losses->seen, units),
+		count_format(cached, sizeof(cached), losses->cached, units),
+		count_format(emitted, sizeof(emitted), losses->emitted, units),
+		count_format(lost, sizeof(lost), losses->lost, units), sampling);
+	return buffer;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * What there is to see, and in which columns: defined once for the lists and for the live screen.
+ */
+#ifndef WEIR_CLI_VIEW_SCREENS_H
+#define WEIR_CLI_VIEW_SCREENS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "basic/error.h"
+#include "basic/units.h"
+#include "cli/view/table.h"
+
+enum screen_id { SCREEN_FLOWS, SCREEN_HOSTS, SCREEN_PORTS, SCREEN_INTERFACES, SCREEN_COUNT };
+
+/* A key that the API sorts by. */
+struct sort_key {
+	const char *name;
+	bool ascending; /* unless reversed */
+};
+
+/* What a cell is made from, besides the entry. */
+struct cell_context {
+	enum units units;
+	double now; /* seconds since 1970, for ages */
+};
+
+struct screen {
+	const char *name; /* of the command, of the screen, and of the list in the answer */
+	const char *path;
+	char letter; /* the key that shows it */
+	const struct sort_key
+		*sorts; /* ends with a name of NULL; NULL: has one order and takes no parameters */
+	const struct table_column *columns;
+	unsigned int column_count;
+	/* Writes the cell of a column; an empty text where the entry has nothing to say. */
+	void (*cell)(const json_t *entry, unsigned int column, const struct cell_context *context,
+		char *buffer, size_t size);
+	const char *nothing; /* said instead of an empty list */
+};
+
+extern const struct screen screens[SCREEN_COUNT];
+
+const struct screen *screen_find(const char *name); /* NULL: there is none */
+
+/* NULL with `error` suggesting the nearest.  `name` NULL: the first, which is the API's default. */
+const struct sort_key *sort_find(const struct screen *screen, const char *name, struct error *error);
+
+/* What to ask the API for. */
+struct question {
+	const char *filter;	     /* NULL or empty: everything */
+	const struct sort_key *sort; /* NULL: the API's default */
+	bool reverse;
+	uint64_t limit; /* 0: all */
+};
+
+/* The query for it, percent-encoded; to be freed.  NULL without memory. */
+char *screen_query(const struct screen *screen, const struct question *question);
+
+/* Fills a table, initialised here, with the entries of an answer. */
+void screen_fill(
+	const struct screen *screen, const json_t *answer, enum units units, struct table *ret_table);
+
+/* What an answer says about what was not counted as a flow of its own. */
+struct losses {
+	bool known;
+	uint64_t seen, cached, emitted, lost;
+	uint64_t sample_rate; /* 1: every flow is kept */
+};
+
+void losses_read(const json_t *answer, struct losses *ret_losses);
+/* "seen 5.0 k = cached 4.0 k + emitted 1.0 k + lost 0, keeping 1 of 8 new flows" */
+char *losses_print(const struct losses *losses, enum units units, char *buffer, size_t size);
+/* Something to warn of? */
+bool losses_matter(const struct losses *losses);
+
+/* Numbers and text of an answer; 0 and "" where the field is absent. */
+uint64_t json_get_number(const json_t *object, const char *key);
+const char *json_get_text(const json_t *object, const char *key);
+/* Seconds since 1970 of an RFC 3339 time as the API writes it; 0: none. */
+double json_get_time(const json_t *object, const char *key);
+
+#endif
