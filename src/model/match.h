@@ -11,9 +11,11 @@
  *     LIST     = comma-separated fin,syn,rst,psh,ack,urg,ece,cwr (all of them seen)
  *     TYPE     = 0..255 or a name such as echo-request, echo-reply, unreachable
  *
- * `host` and `port` alone mean either end, as in pcap-filter(7).  A match with an address of one family does
- * not match the other family.  `port` without a protocol means any protocol with ports.
- * A match that match_print() wrote parses to the same match.
+ * The words stand in this order, those in braces in any; each is said once.  `host` and `port` alone mean
+ * either end, as in pcap-filter(7), and each for itself: `host A port 80` fits A's requests to port 80 and A
+ * serving it. `icmp` and `icmp6` name the protocol and may be followed by a TYPE at once: `icmp
+ * echo-request`.  A match with an address of one family does not match the other family.  `port` without a
+ * protocol means any protocol with ports. A match that match_print() wrote parses to the same match.
  */
 #ifndef WEIR_MODEL_MATCH_H
 #define WEIR_MODEL_MATCH_H
@@ -26,7 +28,7 @@
 #include "basic/error.h"
 
 #define MATCH_PORT_RANGES_MAX 16
-#define MATCH_TEXT_MAX        1024 /* longest sentence that is read or printed, with the NUL */
+#define MATCH_TEXT_MAX	      1024 /* longest sentence that is read or printed, with the NUL */
 #define MATCH_INTERFACE_MAX   16   /* IFNAMSIZ */
 
 struct port_range {
@@ -45,21 +47,21 @@ enum match_direction { MATCH_BOTH, MATCH_IN, MATCH_OUT };
 struct match {
 	enum match_direction direction;
 	char interface[MATCH_INTERFACE_MAX]; /* empty: any */
-	uint8_t family;                      /* 4, 6; 0: either */
-	int protocol;                        /* IP protocol number; -1: any */
+	uint8_t family;			     /* 4, 6; 0: either */
+	int protocol;			     /* IP protocol number; -1: any */
 	struct endpoint from, to;
-	struct endpoint either; /* host and port: one end has to fit */
-	uint8_t tcp_flags;      /* all of these bits seen (RFC 9293 order, FIN is bit 0); 0: not asked */
-	int icmp_type;          /* -1: not asked */
-	int vlan;               /* 0..4095; -1: not asked */
-	bool fragment;          /* only fragments that have no ports */
+	struct endpoint either; /* host and port, each for itself: one end has to fit */
+	uint8_t tcp_flags;	/* all of these bits seen (RFC 9293 order, FIN is bit 0); 0: not asked */
+	int icmp_type;		/* -1: not asked */
+	int vlan;		/* 0..4095; -1: not asked */
+	bool fragment;		/* only fragments that have no ports */
 };
 
 /* What a match is held against: a flow, whoever keeps it. */
 struct match_subject {
 	enum match_direction direction; /* MATCH_IN or MATCH_OUT */
 	const char *interface;
-	uint8_t family;   /* 4 or 6 */
+	uint8_t family;	  /* 4 or 6 */
 	uint8_t protocol; /* IP protocol number */
 	struct address source, destination;
 	bool has_ports;
