@@ -103,7 +103,7 @@ void api_close(struct agent *agent);
 /* The flows that a query asks for, sorted: indices into the table; the caller frees them. */
 int answer_select_flows(
 	struct agent *agent, const struct query *query, uint32_t **ret_flows, size_t *ret_count);
-void answer_flow(struct agent *agent, struct json_write *out, uint32_t flow);
+void answer_flow(struct agent *agent, struct json_write *out, uint32_t index);
 void answer_flows_end(struct agent *agent, struct json_write *out);
 int answer_hosts(struct agent *agent, const struct query *query, struct json_write *out);
 int answer_ports(struct agent *agent, const struct query *query, struct json_write *out);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "basic/text.h"
+
 #define SIZE_FIRST   4096
 #define DECIMALS_MAX 9
 
@@ -49,42 +51,6 @@ static void bytes_put(struct json_write *w, const char *bytes, size_t count)
 	w->length += count;
 }
 
-/* How many bytes the UTF-8 character at `s` has (RFC 3629: no overlong form, no surrogate); 0: it is none. */
-static size_t utf8_length(const unsigned char *s)
-{
-	unsigned char low = 0x80, high = 0xbf;
-	size_t length;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] >= 0xc2 && s[0] <= 0xdf)
-		length = 2;
-	else if ((s[0] & 0xf0) == 0xe0)
-		length = 3;
-	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
-		length = 4;
-	else
-		return 0;
-
-	if (s[0] == 0xe0)
-		low = 0xa0;
-	else if (s[0] == 0xed)
-		high = 0x9f;
-	else if (s[0] == 0xf0)
-		low = 0x90;
-	else if (s[0] == 0xf4)
-		high = 0x8f;
-
-	/* The NUL at the end is no continuation byte, so this never reads behind it. */
-	if (s[1] < low || s[1] > high)
-		return 0;
-	for (size_t i = 2; i < length; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	return length;
-}
-
 /* The escape of one byte that may not stand in a JSON string as it is. */
 static void escape_put(struct json_write *w, unsigned char c)
 {
@@ -112,7 +78,7 @@ static void quoted_put(struct json_write *w, const char *value)
 	bytes_put(w, "\"", 1);
 	while (*s) {
 		bool escaped = *s < 0x20 || *s == '"' || *s == '\\' || *s == 0x7f;
-		size_t length = utf8_length(s);
+		size_t length = text_utf8_length((const char *)s);
 
 		if (!escaped && length) {
 			s += length;

@@ -360,7 +360,7 @@ static int check_privileges(struct error *error)
 /* Is what is pinned here ours to adopt?  0: load anew; 1: adopt. */
 static int judge_left(struct engine *engine, const struct engine_meta *wanted, struct error *error)
 {
-	struct engine_meta meta;
+	struct engine_meta meta = {};
 	int r = meta_read(engine, &meta);
 
 	if (r == -ENOENT)

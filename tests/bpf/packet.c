@@ -255,7 +255,7 @@ int main(void)
 
 	for (; count < sizeof(cases) / sizeof(cases[0]); count++)
 		tests[count] = (struct CMUnitTest){
-			cases[count].sentence, check_case, NULL, NULL, (void *)(uintptr_t)&cases[count]};
+			cases[count].sentence, check_case, NULL, NULL, (void *)&cases[count]};
 	tests[count++] = (struct CMUnitTest){"program and plain reference agree on 20,000 mutated packets",
 		differential, NULL, NULL, NULL};
 	if (harness_open(&harness, 64, 4096) < 0)

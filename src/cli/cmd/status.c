@@ -114,8 +114,8 @@ static void table_print(const json_t *answer, enum units units, const struct sty
 	static const struct {
 		const char *key, *text;
 	} merged[] = {
-		{"sampled_out", "not sampled"},
-		{"refused", "no room in the table"},
+		{"sampled_out", "new flows that were not sampled"},
+		{"refused", "there was no room in the table"},
 	};
 	char packets[32], bytes[32];
 
@@ -136,7 +136,7 @@ static void table_print(const json_t *answer, enum units units, const struct sty
 
 		if (!json_get_number(sum, "packets"))
 			continue;
-		line_print(style, "totals", "only: %s packets, %s (%s)",
+		line_print(style, "merged", "%s packets, %s, only in the totals of hosts and ports: %s",
 			count_format(packets, sizeof(packets), json_get_number(sum, "packets"), units),
 			size_format(bytes, sizeof(bytes), json_get_number(sum, "bytes"), units),
 			merged[i].text);

@@ -103,17 +103,17 @@ enum {
 
 static const struct table_column flow_columns[] = {
 	[FLOW_PROTO] = {"PROTO"},
-	[FLOW_DIRECTION] = {"DIR", .importance = 1},
+	[FLOW_DIRECTION] = {"DIR"},
 	[FLOW_INTERFACE] = {"INTERFACE", .importance = 5},
 	[FLOW_SOURCE] = {"SOURCE", .elastic = ENDPOINT_MIN},
 	[FLOW_DESTINATION] = {"DESTINATION", .elastic = ENDPOINT_MIN},
-	[FLOW_PACKETS] = {"PACKETS", ALIGN_RIGHT, .importance = 2},
+	[FLOW_PACKETS] = {"PACKETS", ALIGN_RIGHT, .importance = 1},
 	[FLOW_BYTES] = {"BYTES", ALIGN_RIGHT},
 	[FLOW_RATE] = {"RATE", ALIGN_RIGHT},
 	[FLOW_DURATION] = {"DURATION", ALIGN_RIGHT, .importance = 4},
 	[FLOW_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 6},
 	[FLOW_STATE] = {"STATE", .importance = 7},
-	[FLOW_INFO] = {"INFO", .importance = 3, .hide_empty = true},
+	[FLOW_INFO] = {"INFO", .importance = 2, .hide_empty = true},
 };
 
 static const struct sort_key flow_sorts[] = {

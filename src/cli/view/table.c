@@ -217,25 +217,46 @@ static bool table_squeeze(struct table *table)
 	return true;
 }
 
+/* Takes back in what was left out, the most important first, where it still fits. */
+static void table_refill(struct table *table, unsigned int width, const unsigned int *wanted)
+{
+	for (;;) {
+		unsigned int best = table->column_count;
+
+		for (unsigned int i = 0; i < table->column_count; i++) {
+			if (table->widths[i] || !wanted[i] ||
+				table_width(table) + table->gap + wanted[i] > width)
+				continue;
+			if (best == table->column_count ||
+				table->columns[i].importance < table->columns[best].importance)
+				best = i;
+		}
+		if (best == table->column_count)
+			return;
+		table->widths[best] = wanted[best];
+	}
+}
+
 void table_fit(struct table *table, unsigned int width, unsigned int *widths)
 {
+	unsigned int wanted[TABLE_COLUMNS_MAX];
+
 	table->gap = GAP_WIDE;
 	table_measure(table, widths);
 	if (!width || table_width(table) <= width)
 		return;
 
-	for (;;) {
-		table->gap = GAP_NARROW;
-		if (table_width(table) <= width)
-			break;
-		if (!table_drop(table))
-			break;
-		table->gap = GAP_WIDE;
-		if (table_width(table) <= width)
-			return;
-	}
+	table->gap = GAP_NARROW;
+	memcpy(wanted, table->widths, sizeof(wanted));
+	while (table_width(table) > width && table_drop(table))
+		;
 	while (table_width(table) > width && table_squeeze(table))
 		;
+	table_refill(table, width, wanted);
+
+	table->gap = GAP_WIDE;
+	if (table_width(table) > width)
+		table->gap = GAP_NARROW;
 }
 
 char *table_line(const struct table *table, size_t row, char *buffer, size_t size)

@@ -562,8 +562,7 @@ static void top_key(struct top *top, int key)
 	}
 	if (top->help) {
 		top->help = false;
-		if (key != 'q')
-			return;
+		return;
 	}
 	for (size_t i = 0; i < SCREEN_COUNT; i++) {
 		if (key == screens[i].letter)
