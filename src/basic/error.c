@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "basic/text.h"
+
 int error_set(struct error *error, int code, const char *format, ...)
 {
 	char what[sizeof(error->what)];
@@ -72,24 +74,41 @@ void error_at(struct error *error, const char *file, const char *text, size_t of
 	snprintf(error->excerpt, sizeof(error->excerpt), "%.*s", (int)(end - start), text + start);
 }
 
-/* What a person typed is shown to a terminal: no control character may reach it. */
+/* The bytes of the character at `text`, and whether it may reach a terminal: no control character (one of
+ * ISO 6429's 0x80 to 0x9f neither) and nothing that is not UTF-8 may. */
+static size_t character_read(const char *text, bool *ret_printable)
+{
+	unsigned char c = (unsigned char)text[0];
+	size_t length = text_utf8_length(text);
+
+	*ret_printable = length > 0 && (c >= 0x20 || c == '\t') && c != 0x7f &&
+			 !(c == 0xc2 && (unsigned char)text[1] < 0xa0);
+	return length ? length : 1;
+}
+
 static void text_print(const char *text, FILE *out)
 {
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
+	bool printable;
+	size_t length;
 
-		fputc((c < 0x20 && c != '\t') || c == 0x7f ? '?' : c, out);
+	for (; *text; text += length) {
+		length = character_read(text, &printable);
+		if (printable)
+			fwrite(text, 1, length, out);
+		else
+			fputc('?', out);
 	}
 }
 
-/* `column` counts bytes, the eye counts characters: the later bytes of a UTF-8 character take no room. */
+/* `column` counts bytes, the eye counts characters. */
 static void caret_print(const char *excerpt, unsigned int column, FILE *out)
 {
-	for (unsigned int i = 0; i + 1 < column; i++) {
-		if (excerpt[i] == '\t')
-			fputc('\t', out);
-		else if (((unsigned char)excerpt[i] & 0xc0) != 0x80)
-			fputc(' ', out);
+	bool printable;
+	size_t length;
+
+	for (size_t i = 0; i + 1 < column; i += length) {
+		length = character_read(excerpt + i, &printable);
+		fputc(excerpt[i] == '\t' ? '\t' : ' ', out);
 	}
 	fputs("^\n", out);
 }

@@ -11,8 +11,8 @@
  * at most a third of the longer one's length and at most 3 away); NULL when none is near. */
 const char *text_nearest(const char *word, const char *const *known);
 
-/* How many bytes the UTF-8 character at the start of `text` has (RFC 3629: no overlong form, no surrogate); 0:
- * there is none.  1 for the NUL at the end. */
+/* How many bytes the UTF-8 character at the start of `text` has (RFC 3629: no overlong form, no surrogate);
+ * 0: there is none.  1 for the NUL at the end. */
 size_t text_utf8_length(const char *text);
 
 #endif

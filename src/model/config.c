@@ -1,0 +1,951 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "model/config.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <inttypes.h>
+#include <libfyaml.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/cleanup.h"
+#include "basic/text.h"
+#include "basic/units.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#define FILE_BYTES_MAX	   (1024 * 1024) /* no configuration is near it; a device file given by mistake is */
+#define FIELDS_MAX	   16		 /* keys of one mapping */
+#define INTERFACE_NAME_MAX 15		 /* IFNAMSIZ without the NUL */
+
+#define MS 1000000ULL
+#define S  (1000 * MS)
+#define M  (60 * S)
+#define H  (60 * M)
+#define D  (24 * H)
+
+struct reader {
+	const char *text;
+	const char *name;
+	struct error *error;
+	struct config *config;
+	size_t change_at; /* the value of api.change */
+};
+
+/* One key of the file: how its value is read, and where it goes. */
+struct field {
+	const char *path; /* with the keys above it: "flows.cache.ipv4" */
+	int (*read)(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at);
+	const struct field *children; /* of a mapping; ends with a field without path */
+	const struct quantity *quantity;
+	size_t offset; /* in struct config */
+	uint64_t min, max;
+	bool power_of_two;
+	bool or_zero; /* 0 is allowed too, and means never */
+};
+
+static const char *field_name(const struct field *field)
+{
+	const char *dot = strrchr(field->path, '.');
+
+	return dot ? dot + 1 : field->path;
+}
+
+/*
+ * Errors and where they are
+ */
+
+#define fail(reader, at, ...) (error_set((reader)->error, -EINVAL, __VA_ARGS__), fail_at(reader, at))
+
+static int fail_at(struct reader *r, size_t at)
+{
+	error_at(r->error, r->name, r->text, at);
+	return -EINVAL;
+}
+
+static int fail_memory(struct reader *r)
+{
+	return error_set(r->error, -ENOMEM, "out of memory while reading %.128s", r->name);
+}
+
+/* Where a value begins in the text: a scalar's own place, a list's or mapping's first scalar; `otherwise` for
+ * what has none (nothing behind the colon). */
+static size_t node_at(struct reader *r, struct fy_node *node, size_t otherwise)
+{
+	void *iterator = NULL;
+	struct fy_node_pair *pair;
+	const struct fy_mark *mark;
+	struct fy_token *token;
+	size_t at;
+
+	switch (node ? fy_node_get_type(node) : FYNT_SCALAR) {
+	case FYNT_SEQUENCE:
+		node = fy_node_sequence_iterate(node, &iterator);
+		return node ? node_at(r, node, otherwise) : otherwise;
+	case FYNT_MAPPING:
+		pair = fy_node_mapping_iterate(node, &iterator);
+		return pair ? node_at(r, fy_node_pair_key(pair), otherwise) : otherwise;
+	case FYNT_SCALAR:
+		break;
+	}
+
+	token = node ? fy_node_get_scalar_token(node) : NULL;
+	mark = token ? fy_token_start_mark(token) : NULL;
+	if (!mark)
+		return otherwise;
+	at = mark->input_pos;
+	/* libfyaml's mark stands behind the quote or the alias's star, a person looks at these. */
+	if (at && (strchr("\"'", r->text[at - 1]) || fy_node_is_alias(node)))
+		at--;
+	return at;
+}
+
+/* "flows.table: expected a number, got 'many'" */
+static int fail_expected(
+	struct reader *r, const char *path, const char *expected, struct fy_node *value, size_t key_at)
+{
+	size_t at = node_at(r, value, key_at), length;
+	const char *text;
+
+	if (!value || fy_node_is_null(value))
+		return fail(r, at, "%s: expected %s, got nothing", path, expected);
+	if (fy_node_is_sequence(value))
+		return fail(r, at, "%s: expected %s, got a list", path, expected);
+	if (fy_node_is_mapping(value))
+		return fail(r, at, "%s: expected %s, got a mapping", path, expected);
+	if (fy_node_is_alias(value))
+		return fail(r, at, "%s: expected %s, got an alias", path, expected);
+	text = fy_node_get_scalar(value, &length);
+	return fail(r, at, "%s: expected %s, got '%.*s'", path, expected, length > 64 ? 64 : (int)length,
+		text ? text : "");
+}
+
+/* The text of a scalar, to be freed; NULL (and nothing said yet) where the value is none. */
+static char *scalar_text(struct fy_node *value)
+{
+	const char *text;
+	size_t length;
+
+	if (!value || !fy_node_is_scalar(value) || fy_node_is_alias(value) || fy_node_is_null(value))
+		return NULL;
+	text = fy_node_get_scalar(value, &length);
+	if (!text || memchr(text, '\0', length)) /* "\0" in double quotes */
+		return NULL;
+	return strndup(text, length);
+}
+
+/*
+ * Numbers: one reader, told by a table what kind
+ */
+
+struct quantity {
+	const char *noun;
+	int (*parse)(const char *text, uint64_t *ret_value);
+	char *(*print)(char *buffer, size_t size, uint64_t value);
+	size_t width; /* of the member of struct config */
+};
+
+static int number_parse(const char *text, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+	bool too_large = false;
+
+	if (!*text)
+		return -EINVAL;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			return -EINVAL;
+		if (__builtin_mul_overflow(value, 10, &value) ||
+			__builtin_add_overflow(value, (uint64_t)(*text - '0'), &value))
+			too_large = true;
+	}
+	if (too_large)
+		return -ERANGE;
+	*ret_value = value;
+	return 0;
+}
+
+static char *number_print(char *buffer, size_t size, uint64_t value)
+{
+	snprintf(buffer, size, "%" PRIu64, value);
+	return buffer;
+}
+
+static const struct quantity number = {"a number", number_parse, number_print, sizeof(uint32_t)};
+static const struct quantity size = {"a size", size_parse, size_print, sizeof(uint32_t)};
+static const struct quantity duration = {"a duration", duration_parse, duration_print, sizeof(uint64_t)};
+
+/* "64kib to 64mib, a power of two" */
+static int want_range(struct reader *r, const struct field *field)
+{
+	char min[32], max[32];
+
+	field->quantity->print(min, sizeof(min), field->min);
+	field->quantity->print(max, sizeof(max), field->max);
+	error_want(r->error, "%s to %s%s%s", min, max, field->power_of_two ? ", a power of two" : "",
+		field->or_zero ? ", or 0 for never" : "");
+	return -EINVAL;
+}
+
+static int fail_power_of_two(struct reader *r, const struct field *field, uint64_t value, size_t at)
+{
+	char text[32], below[32], above[32];
+	uint64_t power = field->min;
+
+	while (power * 2 < value)
+		power *= 2;
+	field->quantity->print(text, sizeof(text), value);
+	field->quantity->print(below, sizeof(below), power);
+	field->quantity->print(above, sizeof(above), power * 2);
+	fail(r, at, "%s: %s is not a power of two", field->path, text);
+	error_want(r->error, "%s or %s", below, above);
+	return -EINVAL;
+}
+
+static int read_quantity(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	_cleanup_free_ char *text = scalar_text(value);
+	char *target = (char *)r->config + field->offset;
+	size_t at = node_at(r, value, key_at);
+	uint64_t result = 0;
+	uint32_t narrow;
+	int error = text ? field->quantity->parse(text, &result) : -EINVAL;
+
+	if (error == -EINVAL) {
+		fail_expected(r, field->path, field->quantity->noun, value, key_at);
+		return want_range(r, field);
+	}
+	if (error == -ERANGE || result > field->max) {
+		fail(r, at, "%s: %.64s is too large", field->path, text);
+		return want_range(r, field);
+	}
+	if (result < field->min && !(field->or_zero && !result)) {
+		fail(r, at, "%s: %.64s is too small", field->path, text);
+		return want_range(r, field);
+	}
+	if (field->power_of_two && (result & (result - 1)))
+		return fail_power_of_two(r, field, result, at);
+
+	if (field->quantity->width == sizeof(uint32_t)) {
+		narrow = (uint32_t)result; /* every maximum of these fields fits */
+		memcpy(target, &narrow, sizeof(narrow));
+	} else {
+		memcpy(target, &result, sizeof(result));
+	}
+	return 0;
+}
+
+/*
+ * Words
+ */
+
+/* The place of the value in the NULL-terminated list `known`, or an error that names all of them. */
+static int read_choice(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at,
+	const char *const *known, unsigned int *ret_choice)
+{
+	_cleanup_free_ char *text = scalar_text(value);
+	const char *nearest;
+	char want[128] = "";
+	size_t length = 0;
+
+	for (unsigned int i = 0; text && known[i]; i++) {
+		if (strcmp(known[i], text) == 0) {
+			*ret_choice = i;
+			return 0;
+		}
+	}
+
+	for (unsigned int i = 0; known[i] && length < sizeof(want); i++)
+		length += (size_t)snprintf(want + length, sizeof(want) - length, "%s%s",
+			!i	       ? ""
+			: known[i + 1] ? ", "
+				       : " or ",
+			known[i]);
+	nearest = text ? text_nearest(text, known) : NULL;
+	fail_expected(r, field->path, want, value, key_at);
+	if (nearest)
+		error_want(r->error, "did you mean '%s'?", nearest);
+	return -EINVAL;
+}
+
+static int read_log(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	static const char *const known[] = {[LOG_LEVEL_ERROR] = "error",
+		[LOG_LEVEL_WARNING] = "warning",
+		[LOG_LEVEL_INFO] = "info",
+		[LOG_LEVEL_DEBUG] = "debug",
+		NULL};
+	unsigned int choice;
+	int error = read_choice(r, field, value, key_at, known, &choice);
+
+	if (error < 0)
+		return error;
+	r->config->log_level = (enum log_level)choice;
+	return 0;
+}
+
+static int read_change(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	static const char *const known[] = {"root", "group", NULL};
+	unsigned int choice;
+	int error = read_choice(r, field, value, key_at, known, &choice);
+
+	if (error < 0)
+		return error;
+	r->config->api_group_change = choice == 1;
+	r->change_at = node_at(r, value, key_at);
+	return 0;
+}
+
+static int read_mode(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	_cleanup_free_ char *text = scalar_text(value);
+	size_t length = text ? strlen(text) : 0;
+
+	if (length < 3 || length > 4 || strspn(text, "01234567") != length ||
+		(length == 4 && text[0] != '0')) {
+		fail_expected(r, field->path, "a file mode", value, key_at);
+		error_want(r->error, "three octal digits behind a zero, such as \"0660\"");
+		return -EINVAL;
+	}
+	r->config->api_mode = (mode_t)strtoul(text, NULL, 8);
+	return 0;
+}
+
+static int read_group(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	_cleanup_free_ char *text = scalar_text(value);
+
+	if (!text || !*text || text[strcspn(text, " \t\r\n:")]) {
+		fail_expected(r, field->path, "the name of a group", value, key_at);
+		error_want(r->error, "one that getent group lists");
+		return -EINVAL;
+	}
+	free(r->config->api_group);
+	r->config->api_group = TAKE(text);
+	return 0;
+}
+
+/*
+ * metrics.listen: off, PORT, ADDRESS:PORT, [ADDRESS6]:PORT
+ */
+
+static int read_listen(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	static const struct address loopback = {.family = 4, .bytes = {127, 0, 0, 1}};
+	_cleanup_free_ char *text = scalar_text(value);
+	size_t at = node_at(r, value, key_at);
+	struct address address = loopback;
+	char *host = text, *port, *end;
+	uint64_t port_value = 0;
+
+	if (!text || !*text)
+		goto malformed;
+	if (strcmp(text, "off") == 0) {
+		r->config->metrics_on = false;
+		return 0;
+	}
+
+	port = strrchr(text, ':');
+	if (!port) {
+		port = text;
+	} else {
+		end = port++;
+		*end = '\0';
+		if (*host == '[' && end > host + 1 && end[-1] == ']') {
+			host++;
+			end[-1] = '\0';
+			if (address_parse(host, &address) < 0 || address.family != 6)
+				goto malformed;
+		} else if (address_parse(host, &address) < 0 || address.family != 4) {
+			if (strchr(host, ':'))
+				goto no_brackets;
+			goto malformed;
+		}
+	}
+	if (number_parse(port, &port_value) == -EINVAL)
+		goto malformed;
+	if (port_value < 1 || port_value > UINT16_MAX) {
+		fail(r, at, "%s: port %.64s is out of range", field->path, port);
+		error_want(r->error, "1 to 65535");
+		return -EINVAL;
+	}
+
+	r->config->metrics_on = true;
+	r->config->metrics_address = address;
+	r->config->metrics_port = (uint16_t)port_value;
+	return 0;
+
+no_brackets:
+	fail_expected(r, field->path, "an address and a port", value, key_at);
+	error_want(r->error, "an IPv6 address stands in brackets: \"[2001:db8::1]:9100\"");
+	return -EINVAL;
+
+malformed:
+	fail_expected(r, field->path, "off or where to listen", value, key_at);
+	error_want(r->error, "off, a PORT on 127.0.0.1, ADDRESS:PORT, or \"[ADDRESS6]:PORT\"");
+	return -EINVAL;
+}
+
+/*
+ * interfaces: auto or a list
+ */
+
+static void names_free(char ***names)
+{
+	for (char **name = *names; name && *name; name++)
+		free(*name);
+	free(*names);
+}
+
+/* One name or pattern of the list; `names` holds those before it. */
+static int interface_check(struct reader *r, const char *text, char **names, size_t at)
+{
+	bool is_pattern = text[strcspn(text, "*?[")] != '\0';
+
+	if (strcmp(text, "auto") == 0) {
+		fail(r, at, "interfaces: 'auto' in a list");
+		error_want(r->error, "interfaces: auto");
+		return -EINVAL;
+	}
+	/* What the kernel's dev_valid_name() refuses can never appear. */
+	if (!*text || text[strcspn(text, "/: \t\r\n")] || strcmp(text, ".") == 0 || strcmp(text, "..") == 0) {
+		fail(r, at, "interfaces: '%.64s' can be no interface's name", text);
+		error_want(r->error, "a name such as eth0, or a pattern such as \"veth*\"");
+		return -EINVAL;
+	}
+	if (!is_pattern && strlen(text) > INTERFACE_NAME_MAX) {
+		fail(r, at, "interfaces: the name '%.64s' is too long", text);
+		error_want(r->error, "at most %d bytes", INTERFACE_NAME_MAX);
+		return -EINVAL;
+	}
+	for (; *names; names++) {
+		if (strcmp(*names, text) == 0) {
+			fail(r, at, "interfaces: a second '%.64s'", text);
+			error_want(r->error, "each name once");
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int read_interfaces(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	_cleanup_free_ char *word = scalar_text(value);
+	_cleanup_(names_free) char **names = NULL;
+	struct fy_node *item;
+	void *iterator = NULL;
+	size_t count = 0;
+	int error;
+
+	if (word && strcmp(word, "auto") == 0) {
+		r->config->interfaces_auto = true;
+		return 0;
+	}
+	if (!value || !fy_node_is_sequence(value)) {
+		fail_expected(r, field->path, "auto or a list", value, key_at);
+		if (word && *word)
+			error_want(r->error, "[%.64s]", word);
+		else
+			error_want(r->error, "auto, or names and patterns such as [eth0, \"veth*\"]");
+		return -EINVAL;
+	}
+	if (fy_node_sequence_is_empty(value)) {
+		fail(r, key_at, "interfaces: the list is empty");
+		error_want(r->error, "auto, or at least one name or pattern");
+		return -EINVAL;
+	}
+
+	names = calloc((size_t)fy_node_sequence_item_count(value) + 1, sizeof(*names));
+	if (!names)
+		return fail_memory(r);
+	while ((item = fy_node_sequence_iterate(value, &iterator))) {
+		_cleanup_free_ char *name = scalar_text(item);
+		size_t at = node_at(r, item, key_at);
+
+		if (!name) {
+			fail_expected(r, field->path, "an interface's name", item, key_at);
+			error_want(r->error, "a name such as eth0, or a pattern such as \"veth*\"");
+			return -EINVAL;
+		}
+		error = interface_check(r, name, names, at);
+		if (error < 0)
+			return error;
+		names[count++] = TAKE(name);
+	}
+
+	r->config->interfaces_auto = false;
+	r->config->interfaces = TAKE(names);
+	return 0;
+}
+
+/*
+ * Mappings: the tables of keys
+ */
+
+static int read_mapping(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at);
+
+static const struct field cache_fields[] = {
+	{.path = "flows.cache.ipv4",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, cache4_lines),
+		.min = 64,
+		.max = 4194304,
+		.power_of_two = true},
+	{.path = "flows.cache.ipv6",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, cache6_lines),
+		.min = 64,
+		.max = 4194304,
+		.power_of_two = true},
+	{NULL},
+};
+
+static const struct field flows_fields[] = {
+	{.path = "flows.cache", .read = read_mapping, .children = cache_fields},
+	{.path = "flows.table",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, table_flows),
+		.min = 1024,
+		.max = 16777216},
+	{.path = "flows.hosts",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, table_hosts),
+		.min = 64,
+		.max = 1048576},
+	{.path = "flows.ring",
+		.read = read_quantity,
+		.quantity = &size,
+		.offset = offsetof(struct config, ring_bytes),
+		.min = 65536,
+		.max = 67108864,
+		.power_of_two = true},
+	{.path = "flows.scan",
+		.read = read_quantity,
+		.quantity = &duration,
+		.offset = offsetof(struct config, scan_ns),
+		.min = 100 * MS,
+		.max = M},
+	{.path = "flows.idle",
+		.read = read_quantity,
+		.quantity = &duration,
+		.offset = offsetof(struct config, idle_ns),
+		.min = S,
+		.max = D},
+	{.path = "flows.closed",
+		.read = read_quantity,
+		.quantity = &duration,
+		.offset = offsetof(struct config, closed_ns),
+		.min = S,
+		.max = H},
+	{.path = "flows.active",
+		.read = read_quantity,
+		.quantity = &duration,
+		.offset = offsetof(struct config, active_ns),
+		.min = 10 * S,
+		.max = 7 * D,
+		.or_zero = true},
+	{NULL},
+};
+
+static const struct field api_fields[] = {
+	{.path = "api.mode", .read = read_mode},
+	{.path = "api.group", .read = read_group},
+	{.path = "api.change", .read = read_change},
+	{NULL},
+};
+
+static const struct field metrics_fields[] = {
+	{.path = "metrics.listen", .read = read_listen},
+	{NULL},
+};
+
+static const struct field root_fields[] = {
+	{.path = "interfaces", .read = read_interfaces},
+	{.path = "flows", .read = read_mapping, .children = flows_fields},
+	{.path = "api", .read = read_mapping, .children = api_fields},
+	{.path = "metrics", .read = read_mapping, .children = metrics_fields},
+	{.path = "log", .read = read_log},
+	{NULL},
+};
+
+static const struct field root = {.path = "the file", .read = read_mapping, .children = root_fields};
+
+/* The path of a key of this name, wherever it stands; NULL: there is none. */
+static const char *path_find(const struct field *fields, const char *name)
+{
+	const char *path = NULL;
+
+	for (; fields->path && !path; fields++) {
+		if (strcmp(field_name(fields), name) == 0)
+			path = fields->path;
+		else if (fields->children)
+			path = path_find(fields->children, name);
+	}
+	return path;
+}
+
+static int fail_unknown(struct reader *r, const struct field *mapping, const char *key, size_t at)
+{
+	const char *known[FIELDS_MAX + 1] = {NULL}, *nearest, *elsewhere;
+	char all[128] = "";
+	size_t count = 0, length = 0;
+
+	for (const struct field *field = mapping->children; field->path && count < FIELDS_MAX; field++) {
+		known[count++] = field_name(field);
+		if (length < sizeof(all))
+			length += (size_t)snprintf(all + length, sizeof(all) - length, "%s%s",
+				length ? ", " : "", field_name(field));
+	}
+	nearest = text_nearest(key, known);
+	elsewhere = path_find(root_fields, key);
+
+	if (mapping == &root)
+		fail(r, at, "unknown key '%.64s'", key);
+	else
+		fail(r, at, "unknown key '%.64s' in %s", key, mapping->path);
+	if (elsewhere)
+		error_want(r->error, "did you mean '%s'?", elsewhere);
+	else if (nearest)
+		error_want(r->error, "did you mean '%s'?", nearest);
+	else
+		error_want(r->error, count == 1 ? "%s" : "one of %s", all);
+	return -EINVAL;
+}
+
+static unsigned int line_of(const char *text, size_t at)
+{
+	unsigned int line = 1;
+
+	for (size_t i = 0; i < at; i++)
+		line += text[i] == '\n';
+	return line;
+}
+
+static int read_mapping(struct reader *r, const struct field *mapping, struct fy_node *value, size_t key_at)
+{
+	bool seen[FIELDS_MAX] = {false};
+	size_t seen_at[FIELDS_MAX] = {0};
+	struct fy_node_pair *pair;
+	void *iterator = NULL;
+	int error;
+
+	/* "flows:" with all its keys commented out is an empty mapping. */
+	if (!value || fy_node_is_null(value))
+		return 0;
+	if (!fy_node_is_mapping(value)) {
+		fail_expected(r, mapping->path, "keys with values", value, key_at);
+		error_want(r->error, "such as %s: ...", field_name(&mapping->children[0]));
+		return -EINVAL;
+	}
+
+	while ((pair = fy_node_mapping_iterate(value, &iterator))) {
+		_cleanup_free_ char *key = scalar_text(fy_node_pair_key(pair));
+		size_t at = node_at(r, fy_node_pair_key(pair), key_at), i;
+
+		if (!key) {
+			fail_expected(r, mapping->path, "a key", fy_node_pair_key(pair), key_at);
+			error_want(r->error, "such as %s: ...", field_name(&mapping->children[0]));
+			return -EINVAL;
+		}
+		for (i = 0; mapping->children[i].path; i++) {
+			if (strcmp(field_name(&mapping->children[i]), key) == 0)
+				break;
+		}
+		if (!mapping->children[i].path)
+			return fail_unknown(r, mapping, key, at);
+		if (seen[i]) {
+			fail(r, at, "a second key '%s'", mapping->children[i].path);
+			error_want(r->error, "each key once; the first is in line %u",
+				line_of(r->text, seen_at[i]));
+			return -EINVAL;
+		}
+		seen[i] = true;
+		seen_at[i] = at;
+
+		error = mapping->children[i].read(r, &mapping->children[i], fy_node_pair_value(pair), at);
+		if (error < 0)
+			return error;
+	}
+	return 0;
+}
+
+/*
+ * YAML
+ */
+
+/* What libfyaml prints instead of collecting, which it does for a few errors that have no place. */
+struct diag_output {
+	char text[200];
+};
+
+static void diag_output(struct fy_diag *diag, void *user, const char *text, size_t length)
+{
+	struct diag_output *output = user;
+
+	(void)diag;
+	if (!output->text[0])
+		snprintf(output->text, sizeof(output->text), "%.*s", (int)strcspn(text, "\n"), text);
+	(void)length;
+}
+
+/* libfyaml says what is wrong; where that is short of what would be right, this is. */
+static const char *syntax_want(const char *message)
+{
+	static const struct {
+		const char *part, *want;
+	} wants[] = {
+		{"tab character", "spaces"},
+		{"closing bracket", "a list ends with ']'"},
+		{"closing brace", "a mapping ends with '}'"},
+		{"closing quote", "a text ends with the quote it began with"},
+		{"missing comma", "a comma between two values, or the closing bracket"},
+		{"plain scalar cannot start", "the value in quotes"},
+		{"multiline plain key", "keys of one mapping in one column"},
+		{"nested block mapping", "one key a line, or the value in quotes"},
+		{"invalid value after mapping", "KEY: VALUE"},
+	};
+
+	for (size_t i = 0; i < COUNT(wants); i++) {
+		if (strstr(message, wants[i].part))
+			return wants[i].want;
+	}
+	return NULL;
+}
+
+static int fail_syntax(struct reader *r, struct fy_diag *diag, const struct diag_output *output)
+{
+	const char *message = output->text[0] ? output->text : "malformed", *want;
+	const struct fy_mark *mark = NULL;
+	struct fy_diag_error *first;
+	void *iterator = NULL;
+	size_t at = 0;
+
+	first = fy_diag_errors_iterate(diag, &iterator);
+	if (first) {
+		message = first->msg;
+		mark = first->fyt ? fy_token_start_mark(first->fyt) : NULL;
+	}
+	if (mark)
+		at = mark->input_pos;
+
+	fail(r, at, "not YAML: %s", message);
+	want = syntax_want(message);
+	if (want)
+		error_want(r->error, "%s", want);
+	return -EINVAL;
+}
+
+/* libfyaml ends a value silently at the first byte that is not UTF-8: what it cannot say is said here. */
+static int bytes_check(struct reader *r, size_t length)
+{
+	for (size_t i = 0; i < length;) {
+		unsigned char c = (unsigned char)r->text[i];
+		size_t bytes = text_utf8_length(r->text + i);
+
+		if (!bytes) {
+			fail(r, i, "the byte 0x%02x is not UTF-8", c);
+			error_want(r->error, "a file in UTF-8");
+			return -EINVAL;
+		}
+		if ((c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f) {
+			fail(r, i, "a control character, 0x%02x", c);
+			error_want(r->error, "text");
+			return -EINVAL;
+		}
+		i += bytes;
+	}
+	return 0;
+}
+
+static void diag_destroy(struct fy_diag **diag)
+{
+	if (*diag)
+		fy_diag_destroy(*diag);
+}
+
+static void parser_destroy(struct fy_parser **parser)
+{
+	if (*parser)
+		fy_parser_destroy(*parser);
+}
+
+/* The second of two documents: where does it begin? */
+static size_t document_at(struct reader *r, struct fy_document *document)
+{
+	return node_at(r, fy_document_root(document), strlen(r->text));
+}
+
+static int document_read(struct reader *r, struct fy_parser *parser, bool *ret_found)
+{
+	struct fy_document *document = fy_parse_load_document(parser);
+	int error = 0;
+
+	*ret_found = document != NULL;
+	if (!document)
+		return 0;
+	error = read_mapping(r, &root, fy_document_root(document), 0);
+	fy_parse_document_destroy(parser, document);
+	if (error < 0)
+		return error;
+
+	document = fy_parse_load_document(parser);
+	if (!document)
+		return 0;
+	error = fail(r, document_at(r, document), "a second document");
+	error_want(r->error, "one document: no '---' or '...' in between");
+	fy_parse_document_destroy(parser, document);
+	return error;
+}
+
+static int yaml_read(struct reader *r, size_t length)
+{
+	struct diag_output output = {""};
+	struct fy_diag_cfg diag_config;
+	_cleanup_(diag_destroy) struct fy_diag *diag = NULL;
+	_cleanup_(parser_destroy) struct fy_parser *parser = NULL;
+	struct fy_parse_cfg parse_config = {0};
+	bool found;
+	int error;
+
+	fy_diag_cfg_default(&diag_config);
+	diag_config.fp = NULL;
+	diag_config.output_fn = diag_output;
+	diag_config.user = &output;
+	diag_config.level = FYET_ERROR;
+	diag_config.colorize = false;
+	diag_config.show_type = false;
+	diag = fy_diag_create(&diag_config);
+	if (!diag)
+		return fail_memory(r);
+	fy_diag_set_collect_errors(diag, true);
+
+	/* Duplicate keys are let through, because read_mapping() says more about them. */
+	parse_config.flags = FYPCF_ALLOW_DUPLICATE_KEYS | FYPCF_JSON_NONE;
+	parse_config.diag = diag;
+	parser = fy_parser_create(&parse_config);
+	if (!parser || fy_parser_set_string(parser, r->text, length) < 0)
+		return fail_memory(r);
+
+	error = document_read(r, parser, &found);
+	if (error < 0)
+		return error;
+	return fy_parser_get_stream_error(parser) ? fail_syntax(r, diag, &output) : 0;
+}
+
+/*
+ * The configuration
+ */
+
+int config_init(struct config *ret_config)
+{
+	*ret_config = (struct config){
+		.interfaces_auto = true,
+		.cache4_lines = 32768,
+		.cache6_lines = 8192,
+		.table_flows = 131072,
+		.table_hosts = 65536,
+		.ring_bytes = 1024 * 1024,
+		.scan_ns = 5 * S,
+		.idle_ns = 2 * M,
+		.closed_ns = M,
+		.active_ns = 30 * M,
+		.api_mode = 0660,
+		.metrics_address = {.family = 4, .bytes = {127, 0, 0, 1}},
+		.log_level = LOG_LEVEL_INFO,
+	};
+	return 0;
+}
+
+void config_free(struct config *config)
+{
+	names_free(&config->interfaces);
+	free(config->api_group);
+	*config = (struct config){0};
+}
+
+int config_read_text(
+	const char *text, size_t length, const char *name, struct config *ret_config, struct error *error)
+{
+	_cleanup_(config_free) struct config config = {0};
+	_cleanup_free_ char *copy = NULL;
+	struct reader reader = {.name = name, .error = error, .config = &config};
+	int r;
+
+	/* A copy with a NUL behind it: places in the text are looked up by functions that stop there. */
+	reader.text = copy = malloc(length + 1);
+	if (!copy)
+		return fail_memory(&reader);
+	memcpy(copy, text, length);
+	copy[length] = '\0';
+
+	r = config_init(&config);
+	if (r < 0)
+		return r;
+	r = bytes_check(&reader, length);
+	if (r < 0)
+		return r;
+	r = yaml_read(&reader, length);
+	if (r < 0)
+		return r;
+
+	if (config.api_group_change && !config.api_group) {
+		fail(&reader, reader.change_at, "api.change: no group is named whose members may change");
+		error_want(error, "api.group: NAME, or change: root");
+		return -EINVAL;
+	}
+
+	*ret_config = config;
+	config = (struct config){0};
+	return 0;
+}
+
+/* The whole file; not by its size, so that a pipe (`weir check <(…)`) can be read too. */
+static int file_read(const char *file, char **ret_text, size_t *ret_length)
+{
+	_cleanup_fclose_ FILE *stream = fopen(file, "re");
+	_cleanup_free_ char *text = NULL;
+	size_t length;
+
+	if (!stream)
+		return -errno;
+	text = malloc(FILE_BYTES_MAX + 1);
+	if (!text)
+		return -ENOMEM;
+	length = fread(text, 1, FILE_BYTES_MAX + 1, stream);
+	if (ferror(stream))
+		return -errno;
+	if (length > FILE_BYTES_MAX)
+		return -EFBIG;
+	*ret_text = TAKE(text);
+	*ret_length = length;
+	return 0;
+}
+
+int config_read_file(const char *file, struct config *ret_config, struct error *error)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t length = 0;
+	int r = file_read(file, &text, &length);
+
+	if (r < 0) {
+		error_set(error, r, "cannot be read: %s", strerror(-r));
+		error_at(error, file, NULL, 0);
+		return r;
+	}
+	return config_read_text(text, length, file, ret_config, error);
+}
+
+bool config_names_interface(const struct config *config, const char *name)
+{
+	for (char **pattern = config->interfaces; pattern && *pattern; pattern++) {
+		if (fnmatch(*pattern, name, 0) == 0)
+			return true;
+	}
+	return false;
+}
