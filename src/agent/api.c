@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <grp.h>
 #include <netinet/in.h>
@@ -18,7 +17,6 @@
 #include "agent/internal.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
-#include "basic/text.h"
 
 #define HEADERS_MAX	 8192
 #define BODY_MAX	 65536
@@ -67,133 +65,9 @@ static void reply_failure(struct evhttp_request *request, int r)
 	reply_error(request, HTTP_INTERNAL, "Internal Server Error", &error);
 }
 
-/* -- questions
- * -------------------------------------------------------------------------------------------------- */
-
-struct sort_key {
-	const char *name;
-	enum query_sort sort;
-	bool ascending; /* unless asked otherwise */
-};
-
-static const struct sort_key flow_sorts[] = {
-	{"bytes", SORT_BYTES, false},
-	{"packets", SORT_PACKETS, false},
-	{"rate", SORT_RATE, false},
-	{"first", SORT_FIRST, false},
-	{"last", SORT_LAST, false},
-	{"duration", SORT_DURATION, false},
-	{"src", SORT_SRC, true},
-	{"dst", SORT_DST, true},
-	{"sport", SORT_SPORT, true},
-	{"dport", SORT_DPORT, true},
-	{},
-};
-
-static const struct sort_key host_sorts[] = {
-	{"bytes", SORT_BYTES, false},
-	{"packets", SORT_PACKETS, false},
-	{"in", SORT_IN, false},
-	{"out", SORT_OUT, false},
-	{"rate", SORT_RATE, false},
-	{"address", SORT_ADDRESS, true},
-	{},
-};
-
-static const struct sort_key port_sorts[] = {
-	{"bytes", SORT_BYTES, false},
-	{"packets", SORT_PACKETS, false},
-	{"in", SORT_IN, false},
-	{"out", SORT_OUT, false},
-	{"rate", SORT_RATE, false},
-	{"flows", SORT_FLOWS, false},
-	{"port", SORT_PORT, true},
-	{},
-};
-
-static int parse_sort(
-	const struct sort_key *sorts, const char *value, struct query *query, struct error *error)
+static const char *query_of(struct evhttp_request *request)
 {
-	const char *known[16] = {};
-	size_t count = 0;
-	const char *near;
-
-	for (; sorts->name; sorts++) {
-		if (strcmp(sorts->name, value) == 0) {
-			query->sort = sorts->sort;
-			query->ascending = sorts->ascending;
-			return 0;
-		}
-		known[count++] = sorts->name;
-	}
-	error_set(error, -EINVAL, "cannot sort by '%s'", value);
-	near = text_nearest(value, known);
-	if (near)
-		return error_want(error, "did you mean '%s'?", near);
-	return error_want(error, "see the list of sort keys in weir(8)");
-}
-
-static int parse_limit(const char *value, struct query *query, struct error *error)
-{
-	char *end;
-
-	errno = 0;
-	query->limit = strtoull(value, &end, 10);
-	if (*value >= '0' && *value <= '9' && !*end && !errno)
-		return 0;
-	error_set(error, -EINVAL, "the limit '%s' is not a number", value);
-	return error_want(error, "a whole number");
-}
-
-static int parse_parameters(
-	const struct sort_key *sorts, struct evkeyvalq *parameters, struct query *query, struct error *error)
-{
-	const char *order = NULL;
-	int r = 0;
-
-	for (struct evkeyval *pair = parameters->tqh_first; pair && r == 0; pair = pair->next.tqe_next) {
-		if (strcmp(pair->key, "filter") == 0) {
-			r = match_parse(pair->value, &query->match, error);
-		} else if (strcmp(pair->key, "sort") == 0) {
-			r = parse_sort(sorts, pair->value, query, error);
-		} else if (strcmp(pair->key, "limit") == 0) {
-			r = parse_limit(pair->value, query, error);
-		} else if (strcmp(pair->key, "order") == 0) {
-			order = pair->value;
-		} else {
-			error_set(error, -EINVAL, "unknown parameter '%s'", pair->key);
-			r = error_want(error, "filter, sort, order or limit");
-		}
-	}
-	if (r < 0 || !order)
-		return r;
-	query->ascending = strcmp(order, "ascending") == 0;
-	if (query->ascending || strcmp(order, "descending") == 0)
-		return 0;
-	error_set(error, -EINVAL, "unknown order '%s'", order);
-	return error_want(error, "ascending or descending");
-}
-
-static int parse_query(const struct sort_key *sorts, struct evhttp_request *request, struct query *ret_query,
-	struct error *error)
-{
-	const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
-	struct query query = {.sort = SORT_BYTES, .limit = UINT64_MAX};
-	struct evkeyvalq parameters = {};
-	int r = 0;
-
-	match_init(&query.match);
-	if (text && *text) {
-		if (evhttp_parse_query_str(text, &parameters) < 0) {
-			error_set(error, -EINVAL, "malformed query string");
-			return error_want(error, "NAME=VALUE&..., percent-encoded");
-		}
-		r = parse_parameters(sorts, &parameters, &query, error);
-		evhttp_clear_headers(&parameters);
-	}
-	if (r == 0)
-		*ret_query = query;
-	return r;
+	return evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
 }
 
 /* -- flows: a long answer, in pieces
@@ -268,7 +142,7 @@ static void reply_flows(struct agent *agent, struct evhttp_request *request)
 	struct query query;
 	int r;
 
-	if (parse_query(flow_sorts, request, &query, &error) < 0) {
+	if (query_parse(QUERY_FLOWS, query_of(request), &query, &error) < 0) {
 		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
 		return;
 	}
@@ -298,13 +172,13 @@ static void reply_flows(struct agent *agent, struct evhttp_request *request)
 
 typedef int totals_function(struct agent *agent, const struct query *query, struct json_write *out);
 
-static void reply_totals(struct agent *agent, struct evhttp_request *request, const struct sort_key *sorts,
-	totals_function *function)
+static void reply_totals(
+	struct agent *agent, struct evhttp_request *request, enum query_list list, totals_function *function)
 {
 	struct json_write json = {};
 	struct error error = {};
 	struct query query;
-	int r = parse_query(sorts, request, &query, &error);
+	int r = query_parse(list, query_of(request), &query, &error);
 
 	if (r < 0) {
 		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
@@ -320,12 +194,12 @@ static void reply_totals(struct agent *agent, struct evhttp_request *request, co
 
 static void reply_hosts(struct agent *agent, struct evhttp_request *request)
 {
-	reply_totals(agent, request, host_sorts, answer_hosts);
+	reply_totals(agent, request, QUERY_HOSTS, answer_hosts);
 }
 
 static void reply_ports(struct agent *agent, struct evhttp_request *request)
 {
-	reply_totals(agent, request, port_sorts, answer_ports);
+	reply_totals(agent, request, QUERY_PORTS, answer_ports);
 }
 
 static void reply_document(struct agent *agent, struct evhttp_request *request,

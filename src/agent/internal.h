@@ -11,6 +11,7 @@
 
 #include "agent/agent.h"
 #include "agent/collect.h"
+#include "agent/query.h"
 #include "agent/table.h"
 #include "basic/error.h"
 #include "basic/json_write.h"
@@ -54,32 +55,6 @@ struct agent {
 	uint64_t asked_ns; /* CLOCK_MONOTONIC time of the last request */
 	uint64_t started_ns;
 	enum agent_end end;
-};
-
-/* A client's question about flows, hosts or ports. */
-enum query_sort {
-	SORT_BYTES,
-	SORT_PACKETS,
-	SORT_RATE,
-	SORT_FIRST,
-	SORT_LAST,
-	SORT_DURATION,
-	SORT_SRC,
-	SORT_DST,
-	SORT_SPORT,
-	SORT_DPORT,
-	SORT_IN,
-	SORT_OUT,
-	SORT_ADDRESS,
-	SORT_FLOWS,
-	SORT_PORT,
-};
-
-struct query {
-	struct match match;
-	enum query_sort sort;
-	bool ascending;
-	uint64_t limit;
 };
 
 /* agent.c */
