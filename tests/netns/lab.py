@@ -119,7 +119,9 @@ class Namespace:
         # A quiet network: nothing is sent that a test did not send.
         self.sysctl("net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0",
                     "net.ipv6.conf.default.router_solicitations=0", "net.ipv6.conf.default.addr_gen_mode=1",
-                    "net.ipv6.conf.default.accept_ra=0")
+                    "net.ipv6.conf.default.accept_ra=0",
+                    # SACK blocks would make some headers longer; without, bytes can be calculated
+                    "net.ipv4.tcp_sack=0")
         self.ip("link", "set", "lo", "up")
 
     def __enter__(self):
@@ -296,8 +298,13 @@ class Agent:
 
     # The API.
 
+    def settle(self):
+        """Waits until the next answer is sure to know what has happened until now."""
+        time.sleep(FRESH_SECONDS)
+
     def request(self, method, path, body=None, headers=None, timeout=10):
         """(status, body as text, headers)"""
+        self.settle()
         connection = UnixConnection(self.socket, timeout)
         try:
             connection.request(method, path, body=body, headers=headers or {})
@@ -307,7 +314,6 @@ class Agent:
             connection.close()
 
     def get(self, path, **parameters):
-        time.sleep(FRESH_SECONDS)
         if parameters:
             path += "?" + urllib.parse.urlencode(parameters, quote_via=urllib.parse.quote)
         status, body, _ = self.request("GET", path)
@@ -335,6 +341,7 @@ class Agent:
 
     def weir(self, *words, **options):
         """A client command, in the agent's namespace, on its run directory."""
+        self.settle()
         return self.namespace.run(self.lab.weir, *words, "--run-dir", self.run_dir, **options)
 
     def reload(self):
@@ -431,6 +438,12 @@ class Lab:
         host, peer = self.namespace("host"), self.namespace("peer")
         self.pair(host, "w0", peer, "p0", mtu=mtu)
         return host, peer
+
+    def quiet(self, *namespaces):
+        """Silences IPv6 on all interfaces: nothing at all is sent any more that a test does not send."""
+        for namespace in namespaces:
+            namespace.sysctl("net.ipv6.conf.all.disable_ipv6=1")
+        time.sleep(0.3)  # the last words of IPv6
 
     def agent(self, namespace, config=None, run_dir="run", **options):
         """A running agent; one on w0 only unless the configuration says otherwise."""

@@ -198,11 +198,16 @@ def ipv4(proto, payload, source="10.1.0.2", destination="10.1.0.1", options=b"",
 def ipv6(proto, payload, source="fd00:1::2", destination="fd00:1::1", extensions=()):
     """An IPv6 packet; `extensions` are (header number, body of the header without its first byte)."""
     chain = b""
+    addresses = ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed
+    if proto == 17 and payload[6:8] == b"\0\0":
+        # unlike IPv4's, a UDP checksum over IPv6 may not be left out
+        pseudo = addresses + struct.pack("!II", len(payload), proto)
+        payload = payload[:6] + struct.pack("!H", checksum(pseudo + payload) or 0xFFFF) + payload[8:]
     numbers = [number for number, _ in extensions] + [proto]
     for (_, body), following in zip(extensions, numbers[1:]):
         chain += bytes([following]) + body
     return struct.pack("!IHBB", 0x60000000, len(chain) + len(payload), numbers[0], 64) + \
-        ipaddress.ip_address(source).packed + ipaddress.ip_address(destination).packed + chain + payload
+        addresses + chain + payload
 
 
 def udp(sport, dport, payload=b""):

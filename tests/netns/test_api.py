@@ -220,6 +220,7 @@ def curl_reads_the_socket(lab):
     host, peer = lab.hosts()
     agent = lab.agent(host)
     udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 5, 400)
+    agent.settle()
     done = run("curl", "-sf", "--unix-socket", agent.socket, "http://weir/v1/flows")
     expect(json.loads(done.stdout)["flows"], "no flows")
     done = run("curl", "-sf", "-G", "--unix-socket", agent.socket, "--data-urlencode", "filter=out udp to port 53",

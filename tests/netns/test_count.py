@@ -167,7 +167,7 @@ def iperf_gso_equals_tcp_counters(lab, family):
         got = [f for f in flows if f["direction"] == direction]
         packets, size = sum(f["packets"] for f in got), sum(f["bytes"] for f in got)
         expect_equal(packets, counters["OutSegs"] + counters["RetransSegs"], f"packets {direction}")
-        expect(size > 100 * MEGABYTE + packets * (HEADERS[family] - 12), f"too few bytes {direction}: {size}")
+        expect(size > 50 * MEGABYTE + packets * (HEADERS[family] - 12), f"too few bytes {direction}: {size}")
     agent.losses()
 
 
@@ -176,9 +176,7 @@ def interface_totals_equal_the_kernels(lab):
     """the totals of an interface are the kernel's own counters, packets and bytes, ARP included"""
     host, peer = lab.hosts()
     set_offload(host, peer, False)
-    for namespace, name in ((host, "w0"), (peer, "p0")):
-        namespace.sysctl(f"net.ipv6.conf.{name}.disable_ipv6=1")
-    time.sleep(0.3)  # the last words of IPv6
+    lab.quiet(host, peer)
     before = host.counters("w0")
     agent = lab.agent(host)
     tcp_transfer(host, peer, "10.1.0.2", 8080, MEGABYTE, MEGABYTE)
@@ -305,12 +303,14 @@ def replay(lab, path):
     host, peer = lab.hosts(mtu=9000)
     frames = list(pcap.read(path))
     expect_equal(frames.pop(0), pcap.ETHERNET, "link type")
-    # tcpreplay sends what was captured; the rest of a truncated packet never existed on this wire
+    # No kernel sends less than a link header, and tcpreplay sends what was captured: the rest of a truncated packet
+    # never existed on this wire.
+    frames = [frame for frame in frames if len(frame[0]) > 14]
     sent = lab.path("sent.pcap")
     pcap.write(sent, [frame for frame, _ in frames])
     agent = lab.agent(host)
     done = peer.run("tcpreplay", "-i", "p0", "-p", 10000, sent, timeout=60)
-    expect(f"Successful packets:        {len(frames)}" in done.stdout, f"tcpreplay: {done.stdout}")
+    expect(f"Successful packets:        {len(frames)}" in done.stdout, f"tcpreplay: {done.stderr}{done.stdout}")
     got = pcap.api_flows(agent.flows("in"), "w0")
     wanted, _ = pcap.flows(sent)
     losses = agent.losses()

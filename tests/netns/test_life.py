@@ -258,7 +258,8 @@ def pattern_and_auto_take_what_comes(lab):
     expect_equal(states(pattern), {}, "what the pattern takes before")
     expect_equal(states(auto), {"w0": "watched"}, "what auto takes before")
     lab.pair(host, "late0", peer, "late1", number=3)
-    host.ip("link", "add", "other0", "type", "dummy")
+    host.ip("link", "add", "other0", "type", "veth", "peer", "name", "other1", "netns", peer.name)
+    peer.ip("link", "set", "other1", "up")
     for agent in (pattern, auto):
         agent.wait_watched("late0")
     expect_equal(states(pattern), {"late0": "watched"}, "what the pattern takes")

@@ -36,8 +36,7 @@ def a_million_flows_through_a_small_cache(lab, family):
     """a million flows (IPv{family}) through a cache of 1,024 lines and a table of 4,096: seen = cached + emitted +
     lost at every moment, nothing uncounted, sampling on record, memory bounded"""
     host, peer = lab.hosts()
-    for namespace, name in ((host, "w0"), (peer, "p0")):
-        namespace.sysctl(f"net.ipv6.conf.{name}.mc_forwarding=0", check=False)
+    lab.quiet(host, peer)
     agent = lab.agent(host, SMALL)
     before_bytes = resident_bytes(agent.pid)
     before = host.counters("w0")
@@ -75,6 +74,7 @@ def a_million_flows_through_a_small_cache(lab, family):
 def a_stalled_agent_loses_nothing_silently(lab):
     """while the agent is stopped the ring fills: what finds no room is counted lost, and the rest is there"""
     host, peer = lab.hosts()
+    lab.quiet(host, peer)
     agent = lab.agent(host, "interfaces: [w0]\n"
                       "flows: {cache: {ipv4: 64, ipv6: 64}, table: 262144, hosts: 65536, ring: 64kib}\n")
     before = host.counters("w0")

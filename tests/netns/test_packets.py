@@ -136,6 +136,26 @@ def gso_with_qinq_is_exact(lab):
                      f"packets, bytes {direction}")
 
 
+@test("vm")
+def tagged_frames_both_ways(lab):
+    """frames with one tag and with two, in and out, with the tag in the data or beside it, count with all their tags"""
+    host, peer = lab.hosts()
+    lab.quiet(host, peer)
+    agent = lab.agent(host)
+    capture = lab.capture(host, "w0")
+    made = [pcap.ethernet(packet, tags=tags) for tags in (((0x8100, 5),), ((0x88A8, 5),), ((0x8100, 0),),
+                                                          ((0x88A8, 100), (0x8100, 7)), ((0x8100, 8), (0x8100, 9)))
+            for packet in (pcap.ipv4(17, pcap.udp(1111, 2222, bytes(60)), destination="10.1.0.77"),
+                           pcap.ipv6(6, pcap.tcp(3333, 4444, 2)))]
+    back = [frame[6:12] + frame[:6] + frame[12:] for frame in made]
+    for _ in range(3):
+        send_frames(peer, "p0", made)
+        send_frames(host, "w0", back)
+    flows = expect_same_flows(agent, capture, host)
+    expect_equal({key.vlan for key in flows}, {5, 0, 7, 9}, "VLANs")
+    expect_equal(len(flows), 2 * 2 * 4, "flows")  # 0x8100 and 0x88a8 with one id are one VLAN
+
+
 # Frames as nobody's stack sends them: (what, frame, wanted key fields).
 HOP = (0, bytes([0, 1, 4, 0, 0, 0, 0]))
 ROUTING = (43, bytes([2, 0, 0]) + bytes(20))
