@@ -38,8 +38,7 @@ static int read_config(const struct agent *agent, struct config *ret_config, str
 	return config_init(ret_config);
 }
 
-/* -- run directory
- * ---------------------------------------------------------------------------------------------- */
+/* -- run directory -- */
 
 /* Makes the run directory where it is missing (its parent has to be there) and finds its full name. */
 static int open_run_dir(struct agent *agent, struct error *error)
@@ -107,8 +106,7 @@ static void leave_run_dir(struct agent *agent, bool remove)
 	close(TAKE_FD(agent->lock));
 }
 
-/* -- privileges
- * ------------------------------------------------------------------------------------------------- */
+/* -- privileges -- */
 
 static int drop_privileges(struct error *error)
 {
@@ -123,8 +121,7 @@ static int drop_privileges(struct error *error)
 	return 0;
 }
 
-/* -- events
- * ----------------------------------------------------------------------------------------------------- */
+/* -- events -- */
 
 static void schedule_scan(struct agent *agent)
 {
@@ -274,8 +271,7 @@ int agent_reload(struct agent *agent, struct error *error)
 	return 0;
 }
 
-/* -- start and stop
- * --------------------------------------------------------------------------------------------- */
+/* -- start and stop -- */
 
 static void log_event(int severity, const char *message)
 {

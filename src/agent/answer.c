@@ -16,8 +16,7 @@
 /* A rate that no tick has renewed for so long is over. */
 #define RATE_STALE_NS (15 * NS_PER_S)
 
-/* -- small parts
- * ------------------------------------------------------------------------------------------------ */
+/* -- small parts -- */
 
 static void write_time(struct json_write *out, const char *key, uint64_t monotonic_ns)
 {
@@ -82,8 +81,7 @@ static void write_protocol(struct json_write *out, uint8_t proto)
 	json_string(out, "proto", name ? name : number);
 }
 
-/* -- flows
- * ------------------------------------------------------------------------------------------------------ */
+/* -- flows -- */
 
 static const char *flow_interface(const struct agent *agent, const struct table_flow *flow)
 {
@@ -287,8 +285,7 @@ void answer_flows_end(struct agent *agent, struct json_write *out)
 	write_table_summary(agent, out);
 }
 
-/* -- totals of hosts and ports
- * ---------------------------------------------------------------------------------- */
+/* -- totals of hosts and ports -- */
 
 /* A line of an answer: a total, or what the matching flows of one add up to. */
 struct sum {
@@ -531,8 +528,7 @@ int answer_ports(struct agent *agent, const struct query *query, struct json_wri
 	return answer_sums(agent, query, TABLE_PORTS, "ports", from_totals, write_port_key, out);
 }
 
-/* -- interfaces and status
- * -------------------------------------------------------------------------------------- */
+/* -- interfaces and status -- */
 
 static void write_kernel_counters(
 	struct json_write *out, const char *key, const struct engine_counters *counters)

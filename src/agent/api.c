@@ -23,8 +23,7 @@
 #define CLIENT_TIMEOUT_S 30  /* a client that neither reads nor writes for so long is gone */
 #define FLOWS_AT_ONCE	 256 /* of a long answer: the loop has other things to do in between */
 
-/* -- replies
- * ---------------------------------------------------------------------------------------------------- */
+/* -- replies -- */
 
 static void reply_text(struct evhttp_request *request, int status, const char *reason, const char *type,
 	struct evbuffer *body)
@@ -70,8 +69,7 @@ static const char *query_of(struct evhttp_request *request)
 	return evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
 }
 
-/* -- flows: a long answer, in pieces
- * ---------------------------------------------------------------------------- */
+/* -- flows: a long answer, in pieces -- */
 
 struct flow_stream {
 	struct agent *agent;
@@ -167,8 +165,7 @@ static void reply_flows(struct agent *agent, struct evhttp_request *request)
 	stream_on(evhttp_request_get_connection(request), stream);
 }
 
-/* -- everything else
- * -------------------------------------------------------------------------------------------- */
+/* -- everything else -- */
 
 typedef int totals_function(struct agent *agent, const struct query *query, struct json_write *out);
 
@@ -369,8 +366,7 @@ static void on_metrics_request(struct evhttp_request *request, void *context)
 	reply_metrics(context, request);
 }
 
-/* -- sockets
- * ---------------------------------------------------------------------------------------------------- */
+/* -- sockets -- */
 
 static struct evhttp *http_new(struct agent *agent, void (*function)(struct evhttp_request *, void *))
 {

@@ -9,9 +9,7 @@
 
 #include "basic/text.h"
 
-*-- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- -- --* /
-
-	struct sort_key {
+struct sort_key {
 	const char *name;
 	enum query_sort sort;
 	bool ascending; /* unless asked otherwise */

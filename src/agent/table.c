@@ -88,8 +88,7 @@ struct table {
 	uint32_t interface_count;
 };
 
-/* -- journal
- * ---------------------------------------------------------------------------------------------------- */
+/* -- journal -- */
 
 static void journal_add(struct table *table, enum table_region region, uint64_t *target, uint64_t value)
 {
@@ -135,8 +134,7 @@ static int journal_redo(struct table *table)
 	return 0;
 }
 
-/* -- hashing
- * ---------------------------------------------------------------------------------------------------- */
+/* -- hashing -- */
 
 static uint64_t hash_words(uint64_t seed, const void *data, size_t bytes)
 {
@@ -179,8 +177,7 @@ static uint32_t *total_head(struct table *table, struct table_pool *pool, const 
 	return &pool->heads[hash_words(table->memory->seed, key, sizeof(pool->totals->key)) & pool->mask];
 }
 
-/* -- totals
- * ----------------------------------------------------------------------------------------------------- */
+/* -- totals -- */
 
 static uint32_t total_find(struct table *table, struct table_pool *pool, const uint8_t *key)
 {
@@ -287,8 +284,7 @@ static uint32_t interface_get(const struct table *table, uint32_t ifindex)
 	return TABLE_OTHER;
 }
 
-/* -- flows
- * ------------------------------------------------------------------------------------------------------ */
+/* -- flows -- */
 
 static uint32_t sample_shift(const struct table *table)
 {
@@ -473,8 +469,7 @@ void table_account(struct table *table, const struct table_delta *delta)
 	journal_commit(table);
 }
 
-/* -- time
- * ------------------------------------------------------------------------------------------------------- */
+/* -- time -- */
 
 static void rate_tick(struct table_rate *rate, uint64_t bytes, uint64_t elapsed_ns)
 {
@@ -552,8 +547,7 @@ void table_tick(struct table *table, uint64_t now_ns)
 		}
 }
 
-/* -- opening
- * ---------------------------------------------------------------------------------------------------- */
+/* -- opening -- */
 
 static uint32_t reserve_flows(uint32_t limit)
 {

@@ -84,8 +84,7 @@ static void enter_outermost_mounts(const char *run_dir)
 	}
 }
 
-/* -- a keeper that lingers
- * --------------------------------------------------------------------------------------- */
+/* -- a keeper that lingers -- */
 
 /* Does anybody but the agent, the keeper before and us live in our mount namespace, so that it will stay
  * without us? */
