@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Bad input: each gets one clear line and a non-zero status, and what was running keeps running."""
 
+import contextlib
 import json
 import os
 import random
@@ -59,7 +60,9 @@ def configuration_is_refused(lab, what):
     text, words = BAD_CONFIGS[what]
     host, _ = lab.hosts()
     agent = lab.prepare(host, text)
-    expect_refused(lab, agent, *words, os.path.basename(agent.config))
+    if what != "a group that is none":  # only the agent, not the file's reader, knows the groups
+        words = (*words, os.path.basename(agent.config))
+    expect_refused(lab, agent, *words)
     expect(not os.path.exists(agent.run_dir), "the run directory was made for nothing")
 
 
@@ -303,21 +306,20 @@ def huge_requests_are_refused(lab):
     """a request line, header or body without end is refused and costs no memory"""
     host, _ = lab.hosts()
     agent = lab.agent(host)
-    for head, filler in ((b"GET /v1/flows?filter=", b"a"), (b"GET /v1/status HTTP/1.1\r\nX: ", b"b"),
-                         (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 50000000\r\n\r\n", b"c")):
+    for head, filler, times in ((b"GET /v1/flows?filter=", b"a", 200), (b"GET /v1/status HTTP/1.1\r\nX: ", b"b", 200),
+                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 50000000\r\n\r\n", b"c", 200),
+                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 131072\r\n\r\n", b"d", 2)):
         with connect(agent) as sock:
             answer = b""
-            try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                # refused before it was sent whole: then the rest does not get through
                 sock.sendall(head)
-                for _ in range(200):
+                for _ in range(times):
                     sock.sendall(filler * 65536)
-                sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
                 answer = sock.recv(4096)
-            except (BrokenPipeError, ConnectionResetError):
-                pass
-        expect(not answer or answer.split()[1] in (b"400", b"413", b"414"), f"answer {answer[:80]!r}")
-    status, _, _ = agent.request("POST", "/v1/reload", body="x" * 100_000)
-    expect_equal(status, 413, "status of a body of 100,000 bytes")
+        expect(answer.split()[1:2] in ([b"400"], [b"413"], [b"414"]), f"answer to {head!r}…: {answer[:80]!r}")
+        expect(not head.startswith(b"POST") or answer.split()[1] == b"413", f"answer to a body: {answer[:80]!r}")
     with open(f"/proc/{agent.pid}/status", encoding="ascii") as file:
         resident = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
     expect(resident < 200_000, f"the agent needed {resident} kB")
