@@ -121,18 +121,17 @@ static int fail_expected(
 		text ? text : "");
 }
 
-/* The text of a scalar, to be freed; NULL (and nothing said yet) where the value is none. */
-static char *scalar_text(struct fy_node *value)
+/* The text of a scalar, which belongs to it; NULL (and nothing said yet) where the value is none. */
+static const char *scalar_text(struct fy_node *value)
 {
 	const char *text;
-	size_t length;
+	size_t length = 0;
 
 	if (!value || !fy_node_is_scalar(value) || fy_node_is_alias(value) || fy_node_is_null(value))
 		return NULL;
-	text = fy_node_get_scalar(value, &length);
-	if (!text || memchr(text, '\0', length)) /* "\0" in double quotes */
-		return NULL;
-	return strndup(text, length);
+	fy_node_get_scalar(value, &length);
+	text = fy_node_get_scalar0(value);
+	return text && strlen(text) == length ? text : NULL; /* "\0" in double quotes ends it early */
 }
 
 /*
@@ -205,7 +204,7 @@ static int fail_power_of_two(struct reader *r, const struct field *field, uint64
 
 static int read_quantity(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	_cleanup_free_ char *text = scalar_text(value);
+	const char *text = scalar_text(value);
 	char *target = (char *)r->config + field->offset;
 	size_t at = node_at(r, value, key_at);
 	uint64_t result = 0;
@@ -244,7 +243,7 @@ static int read_quantity(struct reader *r, const struct field *field, struct fy_
 static int read_choice(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at,
 	const char *const *known, unsigned int *ret_choice)
 {
-	_cleanup_free_ char *text = scalar_text(value);
+	const char *text = scalar_text(value);
 	const char *nearest;
 	char want[128] = "";
 	size_t length = 0;
@@ -300,7 +299,7 @@ static int read_change(struct reader *r, const struct field *field, struct fy_no
 
 static int read_mode(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	_cleanup_free_ char *text = scalar_text(value);
+	const char *text = scalar_text(value);
 	size_t length = text ? strlen(text) : 0;
 
 	if (length < 3 || length > 4 || strspn(text, "01234567") != length ||
@@ -315,7 +314,7 @@ static int read_mode(struct reader *r, const struct field *field, struct fy_node
 
 static int read_group(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	_cleanup_free_ char *text = scalar_text(value);
+	const char *text = scalar_text(value);
 
 	if (!text || !*text || text[strcspn(text, " \t\r\n:")]) {
 		fail_expected(r, field->path, "the name of a group", value, key_at);
@@ -323,68 +322,75 @@ static int read_group(struct reader *r, const struct field *field, struct fy_nod
 		return -EINVAL;
 	}
 	free(r->config->api_group);
-	r->config->api_group = TAKE(text);
-	return 0;
+	r->config->api_group = strdup(text);
+	return r->config->api_group ? 0 : fail_memory(r);
 }
 
 /*
  * metrics.listen: off, PORT, ADDRESS:PORT, [ADDRESS6]:PORT
  */
 
+/* [ADDRESS:]PORT.  -EINVAL: malformed; -ERANGE: no such port; -EDESTADDRREQ: IPv6 without brackets. */
+static int listen_parse(const char *text, struct address *ret_address, uint16_t *ret_port)
+{
+	struct address address = {.family = 4, .bytes = {127, 0, 0, 1}};
+	const char *colon = strrchr(text, ':'), *port = colon ? colon + 1 : text;
+	char host[ADDRESS_TEXT_MAX + 2];
+	uint64_t number_of_port = 0;
+	bool brackets;
+	int error;
+
+	if (colon) {
+		size_t length = (size_t)(colon - text);
+
+		if (length < 2 || length >= sizeof(host))
+			return -EINVAL;
+		brackets = text[0] == '[' && colon[-1] == ']';
+		snprintf(host, sizeof(host), "%.*s", (int)(brackets ? length - 2 : length), text + brackets);
+		error = address_parse(host, &address);
+		if (!brackets && (error ? strchr(host, ':') != NULL : address.family == 6))
+			return -EDESTADDRREQ;
+		if (error < 0 || brackets != (address.family == 6))
+			return -EINVAL;
+	}
+
+	if (number_parse(port, &number_of_port) == -EINVAL)
+		return -EINVAL;
+	if (number_of_port < 1 || number_of_port > UINT16_MAX)
+		return -ERANGE;
+	*ret_address = address;
+	*ret_port = (uint16_t)number_of_port;
+	return 0;
+}
+
 static int read_listen(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	static const struct address loopback = {.family = 4, .bytes = {127, 0, 0, 1}};
-	_cleanup_free_ char *text = scalar_text(value);
-	size_t at = node_at(r, value, key_at);
-	struct address address = loopback;
-	char *host = text, *port, *end;
-	uint64_t port_value = 0;
+	struct config *config = r->config;
+	const char *text = scalar_text(value);
+	int error;
 
-	if (!text || !*text)
-		goto malformed;
-	if (strcmp(text, "off") == 0) {
-		r->config->metrics_on = false;
+	if (text && strcmp(text, "off") == 0) {
+		config->metrics_on = false;
 		return 0;
 	}
-
-	port = strrchr(text, ':');
-	if (!port) {
-		port = text;
-	} else {
-		end = port++;
-		*end = '\0';
-		if (*host == '[' && end > host + 1 && end[-1] == ']') {
-			host++;
-			end[-1] = '\0';
-			if (address_parse(host, &address) < 0 || address.family != 6)
-				goto malformed;
-		} else if (address_parse(host, &address) < 0 || address.family != 4) {
-			if (strchr(host, ':'))
-				goto no_brackets;
-			goto malformed;
-		}
-	}
-	if (number_parse(port, &port_value) == -EINVAL)
-		goto malformed;
-	if (port_value < 1 || port_value > UINT16_MAX) {
-		fail(r, at, "%s: port %.64s is out of range", field->path, port);
+	error = text ? listen_parse(text, &config->metrics_address, &config->metrics_port) : -EINVAL;
+	switch (error) {
+	case 0:
+		config->metrics_on = true;
+		return 0;
+	case -ERANGE:
+		fail(r, node_at(r, value, key_at), "%s: the port of '%.64s' is out of range", field->path,
+			text);
 		error_want(r->error, "1 to 65535");
-		return -EINVAL;
+		break;
+	case -EDESTADDRREQ:
+		fail_expected(r, field->path, "an address and a port", value, key_at);
+		error_want(r->error, "an IPv6 address stands in brackets: \"[2001:db8::1]:9100\"");
+		break;
+	default:
+		fail_expected(r, field->path, "off or where to listen", value, key_at);
+		error_want(r->error, "off, a PORT on 127.0.0.1, ADDRESS:PORT, or \"[ADDRESS6]:PORT\"");
 	}
-
-	r->config->metrics_on = true;
-	r->config->metrics_address = address;
-	r->config->metrics_port = (uint16_t)port_value;
-	return 0;
-
-no_brackets:
-	fail_expected(r, field->path, "an address and a port", value, key_at);
-	error_want(r->error, "an IPv6 address stands in brackets: \"[2001:db8::1]:9100\"");
-	return -EINVAL;
-
-malformed:
-	fail_expected(r, field->path, "off or where to listen", value, key_at);
-	error_want(r->error, "off, a PORT on 127.0.0.1, ADDRESS:PORT, or \"[ADDRESS6]:PORT\"");
 	return -EINVAL;
 }
 
@@ -397,6 +403,7 @@ static void names_free(char ***names)
 	for (char **name = *names; name && *name; name++)
 		free(*name);
 	free(*names);
+	*names = NULL;
 }
 
 /* One name or pattern of the list; `names` holds those before it. */
@@ -432,8 +439,8 @@ static int interface_check(struct reader *r, const char *text, char **names, siz
 
 static int read_interfaces(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	_cleanup_free_ char *word = scalar_text(value);
-	_cleanup_(names_free) char **names = NULL;
+	const char *word = scalar_text(value);
+	char **names;
 	struct fy_node *item;
 	void *iterator = NULL;
 	size_t count = 0;
@@ -457,26 +464,29 @@ static int read_interfaces(struct reader *r, const struct field *field, struct f
 		return -EINVAL;
 	}
 
+	/* One more than the items: the end of the list, at every moment. */
+	names_free(&r->config->interfaces);
 	names = calloc((size_t)fy_node_sequence_item_count(value) + 1, sizeof(*names));
+	r->config->interfaces = names;
 	if (!names)
 		return fail_memory(r);
+
 	while ((item = fy_node_sequence_iterate(value, &iterator))) {
-		_cleanup_free_ char *name = scalar_text(item);
-		size_t at = node_at(r, item, key_at);
+		const char *name = scalar_text(item);
 
 		if (!name) {
 			fail_expected(r, field->path, "an interface's name", item, key_at);
 			error_want(r->error, "a name such as eth0, or a pattern such as \"veth*\"");
 			return -EINVAL;
 		}
-		error = interface_check(r, name, names, at);
+		error = interface_check(r, name, names, node_at(r, item, key_at));
 		if (error < 0)
 			return error;
-		names[count++] = TAKE(name);
+		names[count] = strdup(name);
+		if (!names[count++])
+			return fail_memory(r);
 	}
-
 	r->config->interfaces_auto = false;
-	r->config->interfaces = TAKE(names);
 	return 0;
 }
 
@@ -484,7 +494,7 @@ static int read_interfaces(struct reader *r, const struct field *field, struct f
  * Mappings: the tables of keys
  */
 
-static int read_mapping(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at);
+static int read_mapping(struct reader *r, const struct field *mapping, struct fy_node *value, size_t key_at);
 
 static const struct field cache_fields[] = {
 	{.path = "flows.cache.ipv4",
@@ -645,7 +655,7 @@ static int read_mapping(struct reader *r, const struct field *mapping, struct fy
 	}
 
 	while ((pair = fy_node_mapping_iterate(value, &iterator))) {
-		_cleanup_free_ char *key = scalar_text(fy_node_pair_key(pair));
+		const char *key = scalar_text(fy_node_pair_key(pair));
 		size_t at = node_at(r, fy_node_pair_key(pair), key_at), i;
 
 		if (!key) {
@@ -869,39 +879,51 @@ void config_free(struct config *config)
 	*config = (struct config){0};
 }
 
+/* Reads r->text; what only shows when all of it is known is checked last. */
+static int text_read(struct reader *r, size_t length)
+{
+	int error = config_init(r->config);
+
+	if (error < 0)
+		return error;
+	error = bytes_check(r, length);
+	if (error < 0)
+		return error;
+	error = yaml_read(r, length);
+	if (error < 0)
+		return error;
+
+	if (r->config->api_group_change && !r->config->api_group) {
+		fail(r, r->change_at, "api.change: no group is named whose members may change");
+		error_want(r->error, "api.group: NAME, or change: root");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int config_read_text(
 	const char *text, size_t length, const char *name, struct config *ret_config, struct error *error)
 {
-	_cleanup_(config_free) struct config config = {0};
-	_cleanup_free_ char *copy = NULL;
+	struct config config = {0};
 	struct reader reader = {.name = name, .error = error, .config = &config};
+	char *copy = malloc(length + 1);
 	int r;
 
 	/* A copy with a NUL behind it: places in the text are looked up by functions that stop there. */
-	reader.text = copy = malloc(length + 1);
 	if (!copy)
 		return fail_memory(&reader);
-	memcpy(copy, text, length);
+	if (length)
+		memcpy(copy, text, length);
 	copy[length] = '\0';
 
-	r = config_init(&config);
-	if (r < 0)
+	reader.text = copy;
+	r = text_read(&reader, length);
+	free(copy);
+	if (r < 0) {
+		config_free(&config);
 		return r;
-	r = bytes_check(&reader, length);
-	if (r < 0)
-		return r;
-	r = yaml_read(&reader, length);
-	if (r < 0)
-		return r;
-
-	if (config.api_group_change && !config.api_group) {
-		fail(&reader, reader.change_at, "api.change: no group is named whose members may change");
-		error_want(error, "api.group: NAME, or change: root");
-		return -EINVAL;
 	}
-
 	*ret_config = config;
-	config = (struct config){0};
 	return 0;
 }
 
