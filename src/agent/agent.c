@@ -352,11 +352,11 @@ static int start(struct agent *agent, struct error *error)
 	return drop_privileges(error);
 }
 
+/* The socket goes last: a client that waits for it to be gone knows that everything is. */
 static void stop(struct agent *agent, struct error *error)
 {
 	int r = 0;
 
-	api_close(agent);
 	watch_free(agent);
 	collector_close(agent->collector);
 	table_close(agent->table);
@@ -365,12 +365,13 @@ static void stop(struct agent *agent, struct error *error)
 	free(agent->events);
 	if (agent->scan_timer)
 		event_free(agent->scan_timer);
-	if (agent->base)
-		event_base_free(agent->base);
 	if (agent->engine && agent->end == AGENT_REMOVES)
 		r = engine_remove(agent->engine, error);
 	else
 		engine_close(agent->engine);
+	api_close(agent);
+	if (agent->base)
+		event_base_free(agent->base);
 	leave_run_dir(agent, agent->end == AGENT_REMOVES && r == 0);
 	config_free(&agent->config);
 }
