@@ -168,7 +168,7 @@ def status_is_true(lab):
         expect(word in text, f"'{word}' is not in weir status:\n{text}")
 
 
-@test("vm")
+@test()
 def errors_are_as_documented(lab):
     """unknown paths, methods, parameters and sort keys get the documented status and error"""
     host, _ = lab.hosts()
@@ -192,7 +192,7 @@ def errors_are_as_documented(lab):
         agent.get("/v1/ports", sort=sort)
 
 
-@test("vm")
+@test()
 def commands_print_what_the_api_says(lab):
     """weir flows, hosts, ports, interfaces and status with --json print the API's documents; without, a table"""
     host, peer = lab.hosts()
@@ -213,7 +213,7 @@ def commands_print_what_the_api_says(lab):
     expect("flows" in json.loads(done.stdout), "WEIR_RUN_DIR")
 
 
-@test("vm")
+@test()
 def curl_reads_the_socket(lab):
     """curl --unix-socket RUN_DIR/weir.sock http://weir/v1/flows works as the documentation shows"""
     need("curl")
@@ -280,7 +280,7 @@ def metric(samples, name, **labels):
     return samples[key]
 
 
-@test("vm")
+@test()
 def metrics_are_prometheus_text(lab):
     """the metrics page is well-formed Prometheus text and its numbers are the API's"""
     host, peer = lab.hosts()
@@ -329,7 +329,7 @@ def listeners(agent):
     return found
 
 
-@each("vm")
+@each()
 @variants("listen", "off", "9470", "127.0.0.2:9471", "[::1]:9472")
 def metrics_listen_where_told(lab, listen):
     """metrics.listen: {listen} listens there and nowhere else, and serves only the metrics"""
@@ -377,7 +377,7 @@ def curl_as(agent, user, group, *words):
     return done.stdout
 
 
-@test("vm")
+@test()
 def strangers_may_not_read(lab):
     """by default only root and its group may open the socket"""
     host, _ = lab.hosts()
@@ -388,7 +388,7 @@ def strangers_may_not_read(lab):
     expect_equal(curl_as(agent, 0, 0, "http://weir/v1/status"), "200", "root's GET")
 
 
-@test("vm")
+@test()
 def the_group_may_read(lab):
     """members of api.group may read, and not change anything"""
     host, _ = lab.hosts()
@@ -403,7 +403,7 @@ def the_group_may_read(lab):
     expect_equal(curl_as(agent, 0, 0, "-X", "POST", "http://weir/v1/reload"), "200", "root's POST")
 
 
-@test("vm")
+@test()
 def the_group_may_change_if_told(lab):
     """with change: group the members of api.group may change, and everybody else not even when they may read"""
     host, _ = lab.hosts()

@@ -200,7 +200,7 @@ def interface_totals_equal_the_kernels(lab):
     expect_equal(losses["seen"], got[0] + got[2], "seen")
 
 
-@test("vm")
+@test()
 def hosts_and_ports_add_up(lab):
     """totals per host and per service port are the sums of the flows"""
     host, peer = lab.hosts()
@@ -228,7 +228,7 @@ def hosts_and_ports_add_up(lab):
     expect_equal([p for p in ports if p[1] > 32000], [], "ports that are no services")
 
 
-@test("vm")
+@test()
 def filters_choose_flows(lab):
     """filters in the sentence grammar choose the flows they say, and hosts and ports with them"""
     host, peer = lab.hosts()
@@ -252,7 +252,7 @@ def filters_choose_flows(lab):
     expect_equal([p["port"] for p in ports["ports"]], [443], "ports")
 
 
-@test("vm")
+@test()
 def sorting_and_limits(lab):
     """flows come sorted as asked and no more of them than asked"""
     host, peer = lab.hosts()

@@ -93,7 +93,7 @@ def without_privileges(lab, who):
     expect(any(word in said for word in ("root", "CAP_", "privilege")), f"it does not say what is missing: {said!r}")
 
 
-@test("vm")
+@test()
 def full_disk_under_the_run_directory(lab):
     """a full disk under the run directory is told in one line; nothing is left"""
     host, _ = lab.hosts()
@@ -119,7 +119,7 @@ def expect_refused_on_mount(lab, agent):
     return agent.errors()
 
 
-@test("vm")
+@test()
 def disk_that_fills_up_later(lab):
     """with a run directory on a disk with room for its few files only, weir starts, works and adopts"""
     host, peer = lab.hosts()
@@ -144,7 +144,7 @@ def disk_that_fills_up_later(lab):
     run("umount", "-l", small)
 
 
-@test("vm")
+@test()
 def stale_socket_is_replaced(lab):
     """the socket and lock of an agent that died are no obstacle"""
     host, _ = lab.hosts()
@@ -190,7 +190,7 @@ def unknown_arguments_are_refused(lab):
         expect(not done.stdout, f"weir {' '.join(words)} wrote to standard output: {done.stdout!r}")
 
 
-@test("vm")
+@test()
 def client_without_agent(lab):
     """a client command without an agent names the socket it tried, in one line"""
     host, _ = lab.hosts()
@@ -230,7 +230,7 @@ def connect(agent):
     return sock
 
 
-@test("vm")
+@test()
 def garbage_from_a_client(lab):
     """clients that send garbage get an error or are cut off; the agent answers others as ever"""
     host, _ = lab.hosts()
@@ -257,7 +257,7 @@ def garbage_from_a_client(lab):
     expect(agent.alive(), "the agent has died")
 
 
-@test("vm")
+@test()
 def clients_that_go_away(lab):
     """clients that go away in mid-request or in mid-answer leave nothing behind"""
     host, peer = lab.hosts()
@@ -277,7 +277,7 @@ def clients_that_go_away(lab):
     wait_for(lambda: len(os.listdir(f"/proc/{agent.pid}/fd")) <= files + 1, 5, "descriptors to be closed")
 
 
-@test("vm")
+@test()
 def slow_clients_block_nobody(lab):
     """clients that are slow to ask or slow to read hold up nobody else"""
     host, peer = lab.hosts()
@@ -301,7 +301,7 @@ def slow_clients_block_nobody(lab):
         sock.close()
 
 
-@test("vm")
+@test()
 def huge_requests_are_refused(lab):
     """a request line, header or body without end is refused and costs no memory"""
     host, _ = lab.hosts()
@@ -378,7 +378,7 @@ def reload_takes_what_is_new(lab):
     expect_equal(agent.flows("out udp to port 54"), [], "flows on an interface that is no longer watched")
 
 
-@test("vm")
+@test()
 def reload_of_a_broken_file_changes_nothing(lab):
     """a broken file is told with its line, on SIGHUP in the log and on POST in the answer; the old one holds"""
     host, peer = lab.hosts()

@@ -181,7 +181,7 @@ def down_without_anything_says_so(lab):
     expect(agent.run_dir in done.stderr, f"the run directory is not named: {done.stderr}")
 
 
-@test("vm")
+@test()
 def second_agent_is_refused(lab):
     """a second agent on the same run directory is refused in one line; the first goes on"""
     host, peer = lab.hosts()
@@ -392,7 +392,7 @@ def run_view_on_a_terminal(lab):
     expect_nothing_left(lab)
 
 
-@test("vm")
+@test()
 def systemd_is_told(lab):
     """with NOTIFY_SOCKET set, READY=1 is sent when weir is ready and STOPPING=1 when it ends"""
     host, _ = lab.hosts()

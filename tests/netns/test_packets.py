@@ -84,7 +84,7 @@ def vlan_tags_are_wire_bytes(lab, offload):
         flow = next(f for f in agent.flows(f"{direction} tcp") if port in (f["sport"], f["dport"]))
         expect_equal((flow["vlan"], flow["packets"], flow["bytes"]),
                      (5, packets, payload + packets * (HEADERS[4] + 4) + SYN_EXTRA), f"VLAN, packets, bytes {direction}")
-    expect_equal(len(agent.flows("vlan 5 tcp")), 2, "flows with VLAN 5")
+    expect_equal(len(agent.flows("tcp vlan 5")), 2, "flows with VLAN 5")
     expect_equal(len(agent.flows("vlan 6")), 0, "flows with VLAN 6")
 
 
@@ -290,7 +290,7 @@ def interfaces_count_apart(lab):
     expect_equal(got, {"w0": 7, "w1": 9}, "packets per interface")
 
 
-@test()
+@test("vm")
 def raw_gso_from_packet_sockets(lab):
     """a packet socket's GSO packet, whose segments nobody has counted yet, counts as its segments"""
     packet_vnet_hdr, sol_packet = 15, 263
