@@ -106,9 +106,12 @@ static int run_viewed(const struct cli *cli, const struct agent_options *options
 	close(said.fd);
 	if (error.code)
 		return fail(&error);
-	if (status != EXIT_OK)
+	if (status != EXIT_OK) {
 		fwrite(said.text, 1, said.length, stderr);
-	return status;
+		return status;
+	}
+	puts("weir: ended; nothing is left behind");
+	return output_end(EXIT_OK);
 }
 
 int cmd_run(const struct cli *cli)

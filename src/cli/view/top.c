@@ -155,24 +155,26 @@ static void line_clear(int y)
 	clrtoeol();
 }
 
-/* Text on the left, as far as there is room. */
-static void left_draw(int y, int x, attr_t look, const char *text)
+/* Text from `x` on, as far as there is room; returns the column behind it. */
+static int left_draw(int y, int x, attr_t look, const char *text)
 {
 	char fitted[TABLE_LINE_MAX];
 
 	if (x >= COLS)
-		return;
+		return x;
+	text_fit(fitted, sizeof(fitted), text, (unsigned int)(COLS - x));
 	attron(look);
-	mvaddstr(y, x, text_fit(fitted, sizeof(fitted), text, (unsigned int)(COLS - x)));
+	mvaddstr(y, x, fitted);
 	attroff(look);
+	return x + (int)text_width(fitted);
 }
 
-/* Text on the right, unless it would touch what is on the left. */
-static void right_draw(int y, attr_t look, const char *text)
+/* Text on the right, unless it would touch what ends at column `left`. */
+static void right_draw(int y, int left, attr_t look, const char *text)
 {
 	int x = COLS - (int)text_width(text);
 
-	if (x > getcurx(stdscr) + 1)
+	if (x > left + 1)
 		left_draw(y, x, look, text);
 }
 
@@ -194,21 +196,21 @@ static void head_draw(const struct top *top)
 {
 	char text[512], uptime[32], in[32], out[32];
 	uint64_t in_bps, out_bps;
+	int left;
 
 	line_clear(0);
 	left_draw(0, 0, top->look.accent | A_BOLD, "weir");
 	if (!top->status) {
-		snprintf(text, sizeof(text), "%s", top->host);
-		left_draw(0, 6, A_NORMAL, text);
+		left_draw(0, 6, A_NORMAL, top->host);
 		return;
 	}
 	snprintf(text, sizeof(text), "%s  up %s", top->host,
 		duration_format(uptime, sizeof(uptime), json_get_number(top->status, "uptime") * 1000000000));
-	left_draw(0, 6, A_NORMAL, text);
+	left = left_draw(0, 6, A_NORMAL, text);
 	rates_sum(top->status, &in_bps, &out_bps);
 	snprintf(text, sizeof(text), "in %s  out %s", rate_format(in, sizeof(in), in_bps, top->units),
 		rate_format(out, sizeof(out), out_bps, top->units));
-	right_draw(0, A_BOLD, text);
+	right_draw(0, left, A_BOLD, text);
 }
 
 /* Always there: what is shown is all there is, or it says by how much it is not. */
@@ -216,53 +218,61 @@ static void losses_draw(const struct top *top)
 {
 	const json_t *table = json_object_get(top->status, "table");
 	struct losses losses;
-	char text[256], flows[64];
+	char text[256], flows[64], lost[32], seen[32];
+	int left;
 
 	line_clear(1);
 	losses_read(top->status, &losses);
 	if (!losses.known)
 		return;
-	left_draw(1, 0, losses_matter(&losses) ? top->look.bad : top->look.good,
-		losses_print(&losses, top->units, text, sizeof(text)));
+	losses_print(&losses, top->units, text, sizeof(text));
+	if (text_width(text) > (unsigned int)COLS)
+		snprintf(text, sizeof(text), "lost %s of %s",
+			count_format(lost, sizeof(lost), losses.lost, top->units),
+			count_format(seen, sizeof(seen), losses.seen, top->units));
+	left = left_draw(1, 0, losses_matter(&losses) ? top->look.bad : top->look.good, text);
 	snprintf(flows, sizeof(flows), "%" PRIu64 " flows", json_get_number(table, "flows"));
-	right_draw(1, A_NORMAL, flows);
+	right_draw(1, left, A_NORMAL, flows);
 }
 
 static void tabs_draw(const struct top *top)
 {
-	const struct sort_key *sort = top->sorts[screen_index(top->screen)];
+	size_t shown = screen_index(top->screen);
+	const struct sort_key *sort = top->sorts[shown];
 	char text[128], interval[32];
 	int x = 0;
 
 	line_clear(2);
 	for (size_t i = 0; i < SCREEN_COUNT; i++) {
-		bool here = top->screen == &screens[i];
+		attr_t look = i == shown ? top->look.accent | A_BOLD | A_REVERSE : A_NORMAL;
+		const char letter[] = {screens[i].name[0], '\0'};
 
-		left_draw(2, x, here ? top->look.accent | A_BOLD | A_REVERSE : A_NORMAL, " ");
-		left_draw(
-			2, x + 1, (here ? top->look.accent | A_BOLD | A_REVERSE : A_NORMAL), screens[i].name);
-		left_draw(2, x + 1, (here ? top->look.accent | A_BOLD | A_REVERSE : A_NORMAL) | A_UNDERLINE,
-			(char[]){screens[i].name[0], '\0'});
-		x += 1 + (int)strlen(screens[i].name);
-		left_draw(2, x, here ? top->look.accent | A_BOLD | A_REVERSE : A_NORMAL, " ");
-		x += 2;
+		/* Underlined is what to press. */
+		x = left_draw(2, x, look, " ");
+		x = left_draw(2, x, look | A_UNDERLINE, letter);
+		x = left_draw(2, x, look, screens[i].name + 1);
+		x = left_draw(2, x, look, " ") + 1;
 	}
-	snprintf(text, sizeof(text), "%s%s%severy %s", sort ? "by " : "", sort ? sort->name : "",
-		!sort					  ? ""
-		: top->reverse[screen_index(top->screen)] ? ", reversed, "
-							  : ", ",
-		duration_format(interval, sizeof(interval), top->interval_ns));
-	if (top->paused)
-		right_draw(2, A_BOLD | A_REVERSE, " paused ");
+	if (top->paused) {
+		right_draw(2, x, A_BOLD | A_REVERSE, " paused ");
+		return;
+	}
+	duration_format(interval, sizeof(interval), top->interval_ns);
+	if (sort)
+		snprintf(text, sizeof(text), "by %s%s, every %s", sort->name,
+			top->reverse[shown] ? ", reversed" : "", interval);
 	else
-		right_draw(2, A_NORMAL, text);
+		snprintf(text, sizeof(text), "every %s", interval);
+	right_draw(2, x, A_NORMAL, text);
 }
 
 static void filter_draw(const struct top *top)
 {
+	int x;
+
 	line_clear(3);
-	left_draw(3, 0, top->look.dim, top->screen->sorts ? "filter " : "filter (interfaces are shown all) ");
-	left_draw(3, getcurx(stdscr), A_BOLD, top->filter);
+	x = left_draw(3, 0, top->look.dim, top->screen->sorts ? "filter " : "filter (not for interfaces) ");
+	left_draw(3, x, A_BOLD, top->filter);
 }
 
 static void table_draw(struct top *top, int y, int lines)
@@ -270,6 +280,7 @@ static void table_draw(struct top *top, int y, int lines)
 	struct table table;
 	char line[TABLE_LINE_MAX];
 	size_t rows;
+	int x;
 
 	for (int i = 0; i < lines; i++)
 		line_clear(y + i);
@@ -282,9 +293,9 @@ static void table_draw(struct top *top, int y, int lines)
 		top->offset = rows ? rows - 1 : 0;
 	table_fit(&table, (unsigned int)COLS, top->widths[screen_index(top->screen)]);
 
-	left_draw(y, 0, top->look.title, table_line(&table, TABLE_HEADER, line, sizeof(line)));
-	for (int x = getcurx(stdscr); x && x < COLS; x++)
-		left_draw(y, x, top->look.title, " ");
+	for (x = left_draw(y, 0, top->look.title, table_line(&table, TABLE_HEADER, line, sizeof(line)));
+		x < COLS;)
+		x = left_draw(y, x, top->look.title, " ");
 	if (!rows)
 		left_draw(y + 1, 0, top->look.dim, top->screen->nothing);
 	for (int i = 1; i < lines && top->offset + (size_t)i - 1 < rows; i++)
@@ -419,7 +430,7 @@ static void sort_change(struct top *top, int step)
 	top->ask = true;
 }
 
-/* 100ms 200ms 500ms 1s 2s 5s 10s 20s 50s 60s */
+/* The next step of a ladder; between two steps stands only what --interval put there. */
 static void interval_change(struct top *top, bool longer)
 {
 	static const uint64_t steps_ms[] = {100, 200, 500, 1000, 2000, 5000, 10000, 20000, 30000, 60000};
@@ -456,7 +467,7 @@ static void edit_begin(struct top *top)
 	struct edit *edit = &top->edit;
 
 	*edit = (struct edit){.active = true};
-	strcpy(edit->text, top->filter);
+	snprintf(edit->text, sizeof(edit->text), "%s", top->filter);
 	edit->length = edit->cursor = strlen(edit->text);
 }
 
@@ -473,7 +484,7 @@ static void edit_end(struct top *top)
 			edit->cursor = error.column - 1;
 		return;
 	}
-	strcpy(top->filter, edit->text);
+	snprintf(top->filter, sizeof(top->filter), "%s", edit->text);
 	edit->active = false;
 	top->offset = 0;
 	top->ask = true;
