@@ -10,8 +10,12 @@
 /* So many records of one CPU before somebody else has a turn. */
 #define RECORDS_AT_ONCE 65536
 
-/* A reader that meets a packet in the middle waits for its end; this often, then it takes what it has. */
-#define STATS_TRIES 10000
+/* A reader that meets a packet in the middle waits for its end.  That is nanoseconds away, unless the CPU
+ * that works on it is itself waiting (a guest's, while its host does something else): then sleeping is better
+ * than spinning. */
+#define STATS_SPINS   1000
+#define STATS_TRIES   2000
+#define STATS_WAIT_NS 100000
 
 /* A line, of either family, brought to one form. */
 struct line_copy {
@@ -266,6 +270,7 @@ uint64_t collected_at(const struct collector *collector)
 
 static struct flow_stats read_stats(const struct flow_stats *stats)
 {
+	const struct timespec wait = {.tv_nsec = STATS_WAIT_NS};
 	struct flow_stats copy;
 
 	for (int tries = 0; tries < STATS_TRIES; tries++) {
@@ -276,6 +281,8 @@ static struct flow_stats read_stats(const struct flow_stats *stats)
 		if (__atomic_load_n(&stats->seen, __ATOMIC_RELAXED) == seen && copy.seen == seen &&
 			copy.cached + copy.emitted + copy.lost == seen)
 			break;
+		if (tries >= STATS_SPINS)
+			nanosleep(&wait, NULL);
 	}
 	return copy;
 }

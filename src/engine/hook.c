@@ -27,8 +27,12 @@
 #define TCX_EGRESS    ((enum bpf_attach_type)47)
 #define LINK_F_BEFORE (1U << 3) /* BPF_F_BEFORE without a relative: before everyone */
 
-#define FILTER_PRIORITY 1
-#define FILTER_HANDLE	1
+/* Several agents may share a clsact qdisc, and the last one has to remove it if one of them made it.  So the
+ * filter's handle says whether the qdisc was there before any weir was. */
+#define FILTER_PRIORITY	      1
+#define FILTER_PRIORITY_MAX   64
+#define FILTER_HANDLE_MADE    0x77656972 /* "weir" */
+#define FILTER_HANDLE_FOREIGN 0x77656973
 
 struct hook_side {
 	const char *suffix; /* of the pin */
@@ -99,16 +103,17 @@ static int tcx_attach(
 }
 
 static int clsact_attach_side(struct engine *engine, const struct engine_interface *interface,
-	const struct hook_side *side, uint32_t *priority, uint32_t *handle)
+	const struct hook_side *side, bool made_qdisc, uint32_t *priority, uint32_t *handle)
 {
 	enum engine_program program = side_program(side, interface->ethernet);
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)interface->index, .attach_point = side->clsact);
 	LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = engine->programs[program], .priority = FILTER_PRIORITY,
-		.handle = FILTER_HANDLE);
+		.handle = made_qdisc ? FILTER_HANDLE_MADE : FILTER_HANDLE_FOREIGN);
 	int r = bpf_tc_attach(&hook, &options);
 
 	/* somebody else is first: the kernel finds us the place before the next */
-	for (uint32_t next = FILTER_PRIORITY + 1; r < 0 && r != -EPERM && r != -ENODEV && next < 64; next++) {
+	for (uint32_t next = FILTER_PRIORITY + 1;
+		r < 0 && r != -EPERM && r != -ENODEV && next < FILTER_PRIORITY_MAX; next++) {
 		options.priority = next;
 		options.prog_id = 0;
 		r = bpf_tc_attach(&hook, &options);
@@ -193,13 +198,15 @@ static int clsact_attach(
 	r = bpf_tc_hook_create(&hook);
 	if (r < 0 && r != -EEXIST)
 		return r;
-	entry.made_qdisc = r == 0;
+	entry.made_qdisc = r == 0 || clsact_made_by_weir(interface->index);
 	/* remembered first: killed in between, the next agent cleans up */
 	if (bpf_map_update_elem(engine->hooks_map, &interface->index, &entry, BPF_ANY) < 0)
 		return -errno;
-	r = clsact_attach_side(engine, interface, &sides[0], &entry.priority_in, &entry.handle_in);
+	r = clsact_attach_side(
+		engine, interface, &sides[0], entry.made_qdisc, &entry.priority_in, &entry.handle_in);
 	if (r == 0)
-		r = clsact_attach_side(engine, interface, &sides[1], &entry.priority_out, &entry.handle_out);
+		r = clsact_attach_side(engine, interface, &sides[1], entry.made_qdisc, &entry.priority_out,
+			&entry.handle_out);
 	if (bpf_map_update_elem(engine->hooks_map, &interface->index, &entry, BPF_ANY) < 0 && r == 0)
 		r = -errno;
 	hooks->program_in = engine->program_ids[side_program(&sides[0], interface->ethernet)];
