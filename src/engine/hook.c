@@ -175,6 +175,15 @@ static uint32_t clsact_program(
 	return bpf_tc_query(&hook, &options) == 0 ? options.prog_id : 0;
 }
 
+/* Was the clsact qdisc made by another agent, which still has its filter there? */
+static bool clsact_made_by_weir(uint32_t index)
+{
+	for (uint32_t priority = FILTER_PRIORITY; priority < FILTER_PRIORITY_MAX; priority++)
+		if (clsact_program(index, &sides[0], priority, FILTER_HANDLE_MADE))
+			return true;
+	return false;
+}
+
 static int clsact_attach(
 	struct engine *engine, const struct engine_interface *interface, struct engine_hooks *hooks)
 {
