@@ -48,6 +48,11 @@ static const struct unit rate_units[] = {
 	{"mbit", 1000000},
 	{"kbit", 1000},
 	{"bit", 1},
+	{"tbit/s", 1000000000000},
+	{"gbit/s", 1000000000},
+	{"mbit/s", 1000000},
+	{"kbit/s", 1000},
+	{"bit/s", 1},
 	{"", 1},
 	{NULL},
 };
@@ -137,22 +142,17 @@ static const struct unit *unit_find(const struct unit *units, const char *name, 
 	return NULL;
 }
 
-/* One number with one unit that may be followed by `ending`. */
-static int number_parse(const char *text, const struct unit *units, const char *ending, uint64_t *ret_value)
+/* One number with one unit. */
+static int number_parse(const char *text, const struct unit *units, uint64_t *ret_value)
 {
 	const struct unit *unit;
 	struct decimal decimal;
-	size_t length, cut;
 	int r;
 
 	r = decimal_read(&text, &decimal);
 	if (r < 0)
 		return r;
-	length = strlen(text);
-	cut = strlen(ending);
-	if (cut && length > cut && strcasecmp(text + length - cut, ending) == 0)
-		length -= cut;
-	unit = unit_find(units, text, length);
+	unit = unit_find(units, text, strlen(text));
 	if (!unit)
 		return -EINVAL;
 	return decimal_scale(&decimal, unit->factor, ret_value);
@@ -160,12 +160,12 @@ static int number_parse(const char *text, const struct unit *units, const char *
 
 int size_parse(const char *text, uint64_t *ret_bytes)
 {
-	return number_parse(text, size_units, "", ret_bytes);
+	return number_parse(text, size_units, ret_bytes);
 }
 
 int rate_parse(const char *text, uint64_t *ret_bps)
 {
-	return number_parse(text, rate_units, "/s", ret_bps);
+	return number_parse(text, rate_units, ret_bps);
 }
 
 int duration_parse(const char *text, uint64_t *ret_ns)
