@@ -156,7 +156,7 @@ static void parse_print(const json_t *answer, enum units units, const struct sty
 		if (!packets)
 			continue;
 		if (!title)
-			title_print(style, "PACKETS THAT ARE NOT FLOWS");
+			title_print(style, "PACKETS NOT READ TO THEIR PORTS");
 		title = true;
 		printf("%-20s %10s\n", json_get_text(reason, "reason"),
 			count_format(count, sizeof(count), packets, units));
