@@ -16,11 +16,10 @@
 #define JOURNAL_MAX	 16
 #define TICK_MIN_NS	 900000000ULL /* rates over less are noise */
 
-/* Sampling begins when the table is three quarters full and doubles its rate in each of eight steps from
- * there. */
-#define SAMPLE_FROM(limit) ((limit) / 4 * 3)
-#define SAMPLE_STEP(limit) ((limit) / 32 + 1)
-#define SAMPLE_SHIFT_MAX   8
+/* Sampling begins when the table is nearly full and doubles its rate in each of twelve steps from there. */
+#define SAMPLE_FROM(limit) ((limit) / 16 * 15)
+#define SAMPLE_STEP(limit) ((limit) / 16 / SAMPLE_SHIFT_MAX + 1)
+#define SAMPLE_SHIFT_MAX   12
 
 /* Under pressure a flow that was idle for so much of its time-out leaves early. */
 #define PRESSURE_IDLE_PART 4

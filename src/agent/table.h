@@ -9,8 +9,9 @@
  * open journal writes them again.  (A process dies, the memory does not: the order of stores is all that
  * counts.)
  *
- * Memory is bounded.  Beyond three quarters of the budget new flows are sampled by their hash, ever more
- * thinly; what is not kept as a flow still counts in the totals, and is counted as sampled out or refused.
+ * Memory is bounded.  When fifteen sixteenths of the budget are in use new flows are sampled by their hash,
+ * ever more thinly; what is not kept as a flow still counts in the totals, and is counted as sampled out or
+ * refused.
  */
 #ifndef WEIR_AGENT_TABLE_H
 #define WEIR_AGENT_TABLE_H
