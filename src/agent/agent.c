@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -19,6 +20,7 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
+#define AGENT_NICE	  (-5)
 #define REFRESH_NS	  100000000ULL	 /* a table this old is fresh enough for a question */
 #define ATTENTION_NS	  10000000000ULL /* for so long after a question the next one is expected */
 #define ATTENTIVE_SCAN_NS 1000000000ULL
@@ -119,6 +121,13 @@ static int drop_privileges(struct error *error)
 		capng_apply(CAPNG_SELECT_BOTH) < 0)
 		return error_set(error, -EPERM, "cannot give up privileges");
 	return 0;
+}
+
+/* Where the host is busy, records wait for us in rings of limited size: we want to be early, not long. */
+static void raise_priority(void)
+{
+	if (setpriority(PRIO_PROCESS, 0, AGENT_NICE) < 0)
+		log_debug("cannot raise the agent's priority: %s", strerror(errno));
 }
 
 /* -- events -- */
@@ -349,6 +358,7 @@ static int start(struct agent *agent, struct error *error)
 		return r;
 	watch_reconcile(agent);
 	collect_all(agent->collector);
+	raise_priority();
 	return drop_privileges(error);
 }
 

@@ -75,7 +75,7 @@ void watch_reconcile(struct agent *agent)
 	watched = calloc(count + named + 1, sizeof(*watched));
 	if (!watched)
 		return;
-	engine_forget_gone(agent->engine);
+	engine_forget_gone(agent->engine, interfaces, count);
 	for (size_t i = 0; i < count; i++) {
 		if (is_wanted(agent, &interfaces[i]))
 			attach(agent, &interfaces[i], &watched[used++]);

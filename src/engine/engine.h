@@ -128,7 +128,8 @@ struct engine_hooks {
 int engine_attach(struct engine *engine, const struct engine_interface *interface,
 	struct engine_hooks *ret_hooks, struct error *error);
 int engine_detach(struct engine *engine, uint32_t index);
-/* Forgets pins of interfaces that are gone. */
-void engine_forget_gone(struct engine *engine);
+/* Lets go of interfaces that are not among these any more: deleted, or moved to another network namespace
+ * (where a pinned link would go on counting). */
+void engine_forget_gone(struct engine *engine, const struct engine_interface *interfaces, size_t count);
 
 #endif

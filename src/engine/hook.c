@@ -7,12 +7,10 @@
  * "hooks"; the clsact qdisc is removed at the end only if weir made it and no filter of somebody else's has
  * moved in.
  */
-/* before the kernel's linux/if.h, which then gives way */
-#include <net/if.h>
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/pkt_sched.h>
 #include <netlink/route/classifier.h>
 #include <netlink/route/qdisc.h>
@@ -259,9 +257,10 @@ int engine_detach(struct engine *engine, uint32_t index)
 	return 0;
 }
 
-typedef void link_function(struct engine *engine, const char *path, int link, const struct hook_side *side);
+typedef void link_function(
+	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context);
 
-static void for_each_link(struct engine *engine, link_function *function)
+static void for_each_link(struct engine *engine, link_function *function, const void *context)
 {
 	int copy = openat(engine->pins.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *directory = copy < 0 ? NULL : fdopendir(copy);
@@ -282,34 +281,49 @@ static void for_each_link(struct engine *engine, link_function *function)
 		link = bpf_obj_get(pins_path(&engine->pins, path, entry->d_name));
 		if (link >= 0)
 			function(engine, path, link,
-				&sides[length > 4 && strcmp(entry->d_name + length - 4, "_out") == 0]);
+				&sides[length > 4 && strcmp(entry->d_name + length - 4, "_out") == 0],
+				context);
 	}
 	closedir(directory);
 }
 
-static void forget_if_gone(struct engine *engine, const char *path, int link, const struct hook_side *side)
+/* The interfaces that there are. */
+struct hook_present {
+	const struct engine_interface *interfaces;
+	size_t count;
+};
+
+static bool is_present(const struct hook_present *present, uint32_t index)
 {
-	uint32_t program;
+	for (size_t i = 0; i < present->count; i++)
+		if (present->interfaces[i].index == index)
+			return true;
+	return false;
+}
+
+static void forget_if_gone(
+	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context)
+{
+	const char *name = strrchr(path, '/') + 1;
+	uint32_t program, index = link_interface(link, &program), meant = 0;
 
 	(void)engine;
 	(void)side;
-	if (!link_interface(link, &program))
+	if (sscanf(name, "link_%" SCNu32, &meant) != 1 || index != meant || !is_present(context, index))
 		unlink(path);
 }
 
-void engine_forget_gone(struct engine *engine)
+void engine_forget_gone(struct engine *engine, const struct engine_interface *interfaces, size_t count)
 {
+	const struct hook_present present = {interfaces, count};
 	uint32_t index, next;
 	int more;
 
-	for_each_link(engine, forget_if_gone);
-	for (more = bpf_map_get_next_key(engine->hooks_map, NULL, &index); more == 0;) {
-		char name[IF_NAMESIZE];
-
+	for_each_link(engine, forget_if_gone, &present);
+	for (more = bpf_map_get_next_key(engine->hooks_map, NULL, &index); more == 0; index = next) {
 		more = bpf_map_get_next_key(engine->hooks_map, &index, &next);
-		if (!if_indextoname(index, name))
+		if (!is_present(&present, index))
 			bpf_map_delete_elem(engine->hooks_map, &index);
-		index = next;
 	}
 }
 
@@ -324,10 +338,12 @@ static bool is_raw_program(uint32_t id)
 	       strncmp(info.name, "watch_raw", 9) == 0;
 }
 
-static void update_link(struct engine *engine, const char *path, int link, const struct hook_side *side)
+static void update_link(
+	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context)
 {
 	uint32_t program = 0;
 
+	(void)context;
 	if (!link_interface(link, &program)) {
 		unlink(path);
 		return;
@@ -353,7 +369,7 @@ void engine_replace_programs(struct engine *engine)
 {
 	uint32_t index, *previous = NULL;
 
-	for_each_link(engine, update_link);
+	for_each_link(engine, update_link, NULL);
 	while (bpf_map_get_next_key(engine->hooks_map, previous, &index) == 0) {
 		struct engine_clsact entry;
 
@@ -365,11 +381,13 @@ void engine_replace_programs(struct engine *engine)
 	}
 }
 
-static void detach_link(struct engine *engine, const char *path, int link, const struct hook_side *side)
+static void detach_link(
+	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context)
 {
 	(void)engine;
 	(void)link;
 	(void)side;
+	(void)context;
 	unlink(path);
 }
 
@@ -377,7 +395,7 @@ void engine_detach_all(struct engine *engine)
 {
 	uint32_t index;
 
-	for_each_link(engine, detach_link);
+	for_each_link(engine, detach_link, NULL);
 	if (engine->hooks_map < 0)
 		return;
 	while (bpf_map_get_next_key(engine->hooks_map, NULL, &index) == 0) {
