@@ -181,7 +181,7 @@ def unknown_arguments_are_refused(lab):
     agent = lab.agent(host)
     for words, hint in ((["flwos"], "flows"), (["run", "--confg", "x"], "--config"), (["flows", "tpc"], "tcp"),
                         (["flows", "--sort", "bites"], "bytes"), (["hosts", "from", "10.0.0.0/33"], "10.0.0.0/33"),
-                        (["flows", "-n", "many"], "many"), (["check"], "FILE")):
+                        (["flows", "-n", "many"], "many"), (["check"], "one file")):
         done = host.run(lab.weir, *words, *([] if words[0] in ("flwos", "run", "check") else
                                             ["--run-dir", agent.run_dir]), check=False)
         expect(done.returncode > 0, f"weir {' '.join(words)}: exit status {done.returncode}")
@@ -409,7 +409,8 @@ def check_says_where_and_what(lab):
     lines = done.stderr.splitlines()
     expect(lines[0].startswith(f"{bad}:3:3: ") and "tabel" in lines[0] and "; " in lines[0] and "table" in lines[0],
            f"first line: {lines[0]!r}")
-    expect_equal(lines[1:3], ["  tabel: 5000", "  ^"], "the line and the caret")
+    expect_equal([line.strip() for line in lines[1:]], ["tabel: 5000", "^"], "the line and the caret")
+    expect_equal(lines[2].index("^"), lines[1].index("tabel"), "the caret's column")
 
 
 @test()
