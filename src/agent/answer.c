@@ -13,9 +13,6 @@
 
 #define NS_PER_S 1000000000ULL
 
-/* A rate that no tick has renewed for so long is over. */
-#define RATE_STALE_NS (15 * NS_PER_S)
-
 /* -- small parts -- */
 
 static void write_time(struct json_write *out, const char *key, uint64_t monotonic_ns)
@@ -44,16 +41,13 @@ static void write_counts(struct json_write *out, const char *key, const struct t
 	json_object_end(out);
 }
 
-static void write_losses(const struct agent *agent, struct json_write *out)
+static void write_losses(struct json_write *out, const struct losses *losses)
 {
-	struct losses losses;
-
-	collect_losses(agent->engine, &losses);
 	json_object_begin(out, "losses");
-	json_number(out, "seen", losses.seen);
-	json_number(out, "cached", losses.cached);
-	json_number(out, "emitted", losses.emitted);
-	json_number(out, "lost", losses.lost);
+	json_number(out, "seen", losses->seen);
+	json_number(out, "cached", losses->cached);
+	json_number(out, "emitted", losses->emitted);
+	json_number(out, "lost", losses->lost);
 	json_object_end(out);
 }
 
@@ -252,7 +246,7 @@ void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
 	if (flow->sample_shift)
 		json_number(out, "sample_rate", 1U << flow->sample_shift);
 	json_number(out, "rate_bps", flow->rate.bps);
-	json_string(out, "state", flow->tcp_flags & 0x05 ? "closed" : "active");
+	json_string(out, "state", flow->tcp_flags & TABLE_CLOSING_FLAGS ? "closed" : "active");
 	json_object_end(out);
 	json_newline(out);
 }
@@ -279,9 +273,12 @@ static void write_table_summary(const struct agent *agent, struct json_write *ou
 	json_object_end(out);
 }
 
-void answer_flows_end(struct agent *agent, struct json_write *out)
+void answer_list_end(struct agent *agent, struct json_write *out)
 {
-	write_losses(agent, out);
+	struct losses losses;
+
+	collect_losses(agent->engine, &losses);
+	write_losses(out, &losses);
 	write_table_summary(agent, out);
 }
 
@@ -506,8 +503,7 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 	json_object_begin(out, "other");
 	write_sum(out, &sums.other);
 	json_object_end(out);
-	write_losses(agent, out);
-	write_table_summary(agent, out);
+	answer_list_end(agent, out);
 	json_object_end(out);
 	free(sums.sums);
 	return 0;
@@ -596,8 +592,7 @@ void answer_interfaces(struct agent *agent, struct json_write *out)
 {
 	json_object_begin(out, NULL);
 	write_interfaces(agent, out);
-	write_losses(agent, out);
-	write_table_summary(agent, out);
+	answer_list_end(agent, out);
 	json_object_end(out);
 }
 
@@ -665,12 +660,7 @@ void answer_status(struct agent *agent, struct json_write *out)
 	write_time(out, "datapath_since", engine_since(agent->engine));
 	json_string(out, "kernel", system.release);
 	write_features(agent, out);
-	json_object_begin(out, "losses");
-	json_number(out, "seen", losses.seen);
-	json_number(out, "cached", losses.cached);
-	json_number(out, "emitted", losses.emitted);
-	json_number(out, "lost", losses.lost);
-	json_object_end(out);
+	write_losses(out, &losses);
 	json_number(out, "lost_bytes", losses.lost_bytes);
 	json_number(out, "records", losses.records);
 	write_table_summary(agent, out);

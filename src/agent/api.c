@@ -113,7 +113,7 @@ static void stream_on(struct evhttp_connection *connection, void *context)
 		answer_flow(stream->agent, &stream->json, stream->flows[stream->next]);
 	if (stream->next == stream->count) {
 		json_array_end(&stream->json);
-		answer_flows_end(stream->agent, &stream->json);
+		answer_list_end(stream->agent, &stream->json);
 		json_object_end(&stream->json);
 		json_newline(&stream->json);
 		stream->ended = true;

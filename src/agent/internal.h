@@ -79,7 +79,8 @@ void api_close(struct agent *agent);
 int answer_select_flows(
 	struct agent *agent, const struct query *query, uint32_t **ret_flows, size_t *ret_count);
 void answer_flow(struct agent *agent, struct json_write *out, uint32_t index);
-void answer_flows_end(struct agent *agent, struct json_write *out);
+/* What every list ends with: losses, and how full the table is. */
+void answer_list_end(struct agent *agent, struct json_write *out);
 int answer_hosts(struct agent *agent, const struct query *query, struct json_write *out);
 int answer_ports(struct agent *agent, const struct query *query, struct json_write *out);
 void answer_interfaces(struct agent *agent, struct json_write *out);

@@ -487,7 +487,7 @@ static enum flow_end flow_end(
 	const struct table *table, const struct table_flow *flow, uint64_t now_ns, bool pressure)
 {
 	uint64_t idle_ns = now_ns > flow->last_ns ? now_ns - flow->last_ns : 0;
-	bool closed = flow->tcp_flags & 0x05; /* FIN, RST */
+	bool closed = flow->tcp_flags & TABLE_CLOSING_FLAGS;
 
 	if (closed && idle_ns >= table->limits.closed_ns)
 		return FLOW_CLOSED;

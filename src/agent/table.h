@@ -47,6 +47,8 @@ struct table_key {
 
 enum table_state { TABLE_FREE, TABLE_LIVE };
 
+#define TABLE_CLOSING_FLAGS 0x05 /* FIN and RST: a flow that has seen one is closed */
+
 struct table_flow {
 	struct table_key key; /* 44 bytes */
 	uint32_t next;	      /* in the hash chain or the free list */
