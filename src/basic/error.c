@@ -9,7 +9,7 @@
 
 int error_set(struct error *error, int code, const char *format, ...)
 {
-	char what[sizeof(error->what)];
+	char what[ERROR_TEXT_MAX];
 	va_list args;
 
 	if (!error)
@@ -27,7 +27,7 @@ int error_set(struct error *error, int code, const char *format, ...)
 
 int error_want(struct error *error, const char *format, ...)
 {
-	char want[sizeof(error->want)];
+	char want[ERROR_TEXT_MAX];
 	va_list args;
 
 	if (!error)

@@ -69,6 +69,25 @@ static int fail_memory(struct reader *r)
 	return error_set(r->error, -ENOMEM, "out of memory while reading %.128s", r->name);
 }
 
+/* Nothing behind the colon, or one of YAML's plain words for it (core schema, YAML 1.2, 10.3.2). */
+static bool node_is_null(struct fy_node *node)
+{
+	static const char *const words[] = {"~", "null", "Null", "NULL"};
+	const char *text;
+	size_t length;
+
+	if (fy_node_is_null(node))
+		return true;
+	if (!fy_node_is_scalar(node) || fy_node_get_style(node) != FYNS_PLAIN)
+		return false;
+	text = fy_node_get_scalar(node, &length);
+	for (size_t i = 0; text && i < COUNT(words); i++) {
+		if (strlen(words[i]) == length && memcmp(words[i], text, length) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Where a value begins in the text: a scalar's own place, a list's or mapping's first scalar; `otherwise` for
  * what has none (nothing behind the colon). */
 static size_t node_at(struct reader *r, struct fy_node *node, size_t otherwise)
@@ -108,7 +127,7 @@ static int fail_expected(
 	size_t at = node_at(r, value, key_at), length;
 	const char *text;
 
-	if (!value || fy_node_is_null(value))
+	if (node_is_null(value))
 		return fail(r, at, "%s: expected %s, got nothing", path, expected);
 	if (fy_node_is_sequence(value))
 		return fail(r, at, "%s: expected %s, got a list", path, expected);
@@ -127,7 +146,7 @@ static const char *scalar_text(struct fy_node *value)
 	const char *text;
 	size_t length = 0;
 
-	if (!value || !fy_node_is_scalar(value) || fy_node_is_alias(value) || fy_node_is_null(value))
+	if (node_is_null(value) || !fy_node_is_scalar(value) || fy_node_is_alias(value))
 		return NULL;
 	fy_node_get_scalar(value, &length);
 	text = fy_node_get_scalar0(value);
@@ -646,7 +665,7 @@ static int read_mapping(struct reader *r, const struct field *mapping, struct fy
 	int error;
 
 	/* "flows:" with all its keys commented out is an empty mapping. */
-	if (!value || fy_node_is_null(value))
+	if (node_is_null(value))
 		return 0;
 	if (!fy_node_is_mapping(value)) {
 		fail_expected(r, mapping->path, "keys with values", value, key_at);
@@ -743,6 +762,8 @@ static int fail_syntax(struct reader *r, struct fy_diag *diag, const struct diag
 	}
 	if (mark)
 		at = mark->input_pos;
+	if (at && strstr(message, "closing quote")) /* its mark stands behind the opening one */
+		at--;
 
 	fail(r, at, "not YAML: %s", message);
 	want = syntax_want(message);
