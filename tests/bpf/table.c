@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The table of flows: kill -9 at any instruction loses nothing and counts nothing twice, and memory stays
+ * bounded. */
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "agent/table.h"
+
+#define FLOWS	   3000
+#define HOSTS	   200
+#define TABLE_SIZE 1024 /* so that sampling and refusing take part */
+#define KILLS	   150
+#define LINES	   64
+#define SECOND_NS  1000000000ULL
+
+static char run_dir[] = "/tmp/weir-test-table-XXXXXX";
+static struct engine *engine;
+
+static const struct table_limits limits = {
+	.flows = TABLE_SIZE,
+	.hosts = 64,
+	.idle_ns = 3600 * SECOND_NS,
+	.closed_ns = 3600 * SECOND_NS,
+};
+
+/* The delta number `i` of an endless sequence that everybody can work out. */
+static struct table_delta delta_of(struct table *table, uint64_t i)
+{
+	uint32_t flow = (uint32_t)(i * 2654435761U % FLOWS);
+	struct table_delta delta = {
+		.key = {.src = {htonl(0x0a000000 + flow % HOSTS)},
+			.dst = {htonl(0x0a090001)},
+			.sport = htons((uint16_t)(1024 + flow)),
+			.dport = htons((uint16_t)(1 + flow % 50)),
+			.ifindex = 7,
+			.proto = 17,
+			.kind = FLOW_KIND_IPV4 | FLOW_KIND_PORTS},
+		.counts = {i % 7 + 1, (i % 7 + 1) * (60 + i % 1000)},
+		.first_ns = SECOND_NS,
+		.last_ns = SECOND_NS + i,
+		.line = &table_lines4(table)[i % LINES],
+		.accounted = {(uint32_t)i + 1, (uint32_t)(i % 7 + 1), i},
+		.position = i + 1,
+	};
+
+	return delta;
+}
+
+static struct table *open_table(void)
+{
+	struct error error = {};
+	struct table *table = NULL;
+
+	if (table_open(engine, &limits, &table, &error) < 0)
+		fail_msg("%s", error.what);
+	table_name_interface(table, 7, "eth7");
+	return table;
+}
+
+static struct table_counts sum_totals(const struct table *table, enum table_pool_name pool)
+{
+	struct table_counts sum = {};
+
+	for (uint32_t i = 0; i < table_total_count(table, pool); i++) {
+		sum.packets +=
+			table_total(table, pool, i)->in.packets + table_total(table, pool, i)->out.packets;
+		sum.bytes += table_total(table, pool, i)->in.bytes + table_total(table, pool, i)->out.bytes;
+	}
+	return sum;
+}
+
+static struct table_counts sum_flows(const struct table *table)
+{
+	struct table_summary summary;
+	struct table_counts sum;
+
+	table_summarize(table, &summary);
+	assert_true(summary.flows <= TABLE_SIZE);
+	sum.packets = summary.sampled_out.packets + summary.refused.packets;
+	sum.bytes = summary.sampled_out.bytes + summary.refused.bytes;
+	for (uint32_t i = 0; i < table_flow_count(table); i++) {
+		if (table_flow(table, i)->state != TABLE_LIVE)
+			continue;
+		sum.packets += table_flow(table, i)->counts.packets;
+		sum.bytes += table_flow(table, i)->counts.bytes;
+	}
+	return sum;
+}
+
+static void assert_counts(struct table_counts got, struct table_counts wanted)
+{
+	assert_int_equal(got.packets, wanted.packets);
+	assert_int_equal(got.bytes, wanted.bytes);
+}
+
+static void killed_anywhere(void **state)
+{
+	struct table_counts wanted = {};
+	uint64_t done = 0;
+	int interrupted = 0;
+
+	(void)state;
+	srandom((unsigned int)time(NULL));
+	for (int kill_number = 0; kill_number < KILLS; kill_number++) {
+		const struct timespec wait = {.tv_nsec = 1 + random() % 3000000};
+		uint64_t before = done;
+		struct table *table;
+		pid_t child = fork();
+
+		assert_true(child >= 0);
+		if (child == 0) {
+			table = open_table();
+			for (uint64_t i = done;; i++) {
+				struct table_delta delta = delta_of(table, i);
+
+				table_account(table, &delta);
+			}
+		}
+		nanosleep(&wait, NULL);
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+
+		/* the position of the last record says how far it came; it changes with the counts or not at
+		 * all */
+		table = open_table();
+		while (done == before || !table_has_record(table, 0, done - 1)) {
+			struct table_delta delta = delta_of(table, done);
+
+			if (done == before && before > 0 && table_has_record(table, 0, done - 1))
+				break; /* killed before the first */
+			if (done == before && before == 0 && sum_flows(table).packets == 0)
+				break;
+			wanted.packets += delta.counts.packets;
+			wanted.bytes += delta.counts.bytes;
+			done++;
+		}
+		interrupted += done > before;
+		assert_counts(sum_flows(table), wanted);
+		assert_counts(sum_totals(table, TABLE_HOSTS), wanted);
+		assert_counts(sum_totals(table, TABLE_PORTS), wanted);
+		assert_counts(sum_totals(table, TABLE_INTERFACES), wanted);
+		for (uint64_t i = done > LINES ? done - LINES : 0; i < done; i++)
+			assert_int_equal(table_lines4(table)[i % LINES].serial, i + 1);
+		table_close(table);
+	}
+	assert_true(interrupted > KILLS / 2);
+	print_message("# %d kills, %llu deltas\n", KILLS, (unsigned long long)done);
+}
+
+static void ages_out(void **state)
+{
+	struct table *table = open_table();
+	struct table_counts hosts = sum_totals(table, TABLE_HOSTS);
+	struct table_limits brief = limits;
+	struct table_summary summary;
+
+	(void)state;
+	table_summarize(table, &summary);
+	assert_true(summary.flows > 0);
+	brief.idle_ns = SECOND_NS;
+	table_set_limits(table, &brief);
+	table_tick(table, 7200 * SECOND_NS);
+	table_summarize(table, &summary);
+	assert_int_equal(summary.flows, 0);
+	assert_true(summary.ended.idle > 0);
+	assert_counts(sum_totals(table, TABLE_HOSTS), hosts);
+	table_close(table);
+}
+
+static int setup(void **state)
+{
+	const struct engine_sizes sizes = {.cache4_lines = LINES, .cache6_lines = LINES, .ring_bytes = 4096};
+	struct error error = {};
+
+	(void)state;
+	if (!mkdtemp(run_dir) || engine_open(run_dir, &sizes, &engine, &error) < 0) {
+		print_message("# %s\n", error.what);
+		return -1;
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct error error = {};
+
+	(void)state;
+	if (engine_remove(engine, &error) < 0) {
+		print_message("# %s\n", error.what);
+		return -1;
+	}
+	return rmdir(run_dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		{"killed at any moment, 150 times: flows, hosts, ports, interfaces and lines are as the last "
+		 "delta left them",
+			killed_anywhere, NULL, NULL, NULL},
+		{"idle flows leave, totals stay", ages_out, NULL, NULL, NULL},
+	};
+
+	return _cmocka_run_group_tests("table", tests, sizeof(tests) / sizeof(tests[0]), setup, teardown);
+}
