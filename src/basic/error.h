@@ -17,8 +17,7 @@
 struct error {
 	int code;		   /* negative errno, 0 while nothing is wrong */
 	char what[ERROR_TEXT_MAX]; /* what is wrong: "unknown key 'interface'" */
-	char want[ERROR_TEXT_MAX]; /* what would be right: "did you mean 'interfaces'?"; empty when not known
-				    */
+	char want[ERROR_TEXT_MAX]; /* what would be right: "did you mean 'flows'?"; empty when not known */
 	char file[ERROR_TEXT_MAX]; /* file name as the person gave it; empty when the text has no file */
 	unsigned int line;	   /* 1-based, 0: not known */
 	unsigned int column;	   /* 1-based, in bytes, 0: not known */
