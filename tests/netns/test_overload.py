@@ -114,6 +114,7 @@ def both_cpus_add_up(lab):
 def more_hosts_than_the_budget(lab):
     """what comes from more remote addresses than flows.hosts allows is summed as other"""
     host, peer = lab.hosts()
+    lab.quiet(host, peer)
     agent = lab.agent(host, "interfaces: [w0]\nflows: {hosts: 64}\n")
     packets = 2000
     peer.run(lab.tool("blast"), "p0", 4, 500, 500, packets, 0)
