@@ -11,6 +11,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/ip.h>
@@ -174,6 +175,7 @@ int main(int argc, char **argv)
 	if ((b->family != 4 && b->family != 6) || !b->flows || !b->sources ||
 		1024 + b->flows / b->sources > 65535) {
 		fprintf(stderr, "blast: family 4 or 6, at most 64,000 flows a source\n");
+		free(b);
 		return 2;
 	}
 	b->frame_bytes =
@@ -204,7 +206,7 @@ int main(int argc, char **argv)
 		if (rate)
 			wait_until(started + sent * 1000000000 / rate);
 	}
-	printf("%llu %llu\n", (unsigned long long)packets, (unsigned long long)(packets * b->frame_bytes));
+	printf("%" PRIu64 " %" PRIu64 "\n", packets, packets * (uint64_t)b->frame_bytes);
 	close(fd);
 	free(b);
 	return 0;
