@@ -22,6 +22,8 @@ struct line_copy {
 	struct table_key key;
 	uint32_t serial;
 	struct flow_counts counts;
+	struct flow_marks marks;
+	uint32_t first;
 };
 
 struct collector {
@@ -78,6 +80,8 @@ static struct line_copy copy4(const struct flow_line4 *line)
 			.kind = line->kind,
 			.vlan = line->vlan},
 		.counts = line->counts,
+		.marks = line->marks,
+		.first = line->first,
 	};
 }
 
@@ -91,6 +95,8 @@ static struct line_copy copy6(const struct flow_line6 *line)
 			.kind = line->kind,
 			.vlan = line->vlan},
 		.counts = line->counts,
+		.marks = line->marks,
+		.first = line->first,
 	};
 
 	memcpy(copy.key.src, line->src, sizeof(copy.key.src));
@@ -108,10 +114,10 @@ static void account(struct collector *collector, const struct line_copy *copy,
 	struct table_delta delta = {
 		.key = copy->key,
 		.counts = {copy->counts.packets - (known ? before->packets : 0), copy->counts.bytes - bytes},
-		.first_ns = tick_time(collector, copy->counts.first),
+		.first_ns = tick_time(collector, copy->first),
 		.last_ns = tick_time(collector, copy->counts.last),
-		.tcp_flags = copy->counts.tcp_flags,
-		.origin = copy->counts.origin,
+		.tcp_flags = copy->marks.tcp_flags,
+		.origin = copy->marks.origin,
 		.line = target,
 		.accounted = after,
 		.cpu = cpu,

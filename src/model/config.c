@@ -17,6 +17,7 @@
 
 #define FILE_BYTES_MAX	   (1024 * 1024) /* no configuration is near it; a device file given by mistake is */
 #define FIELDS_MAX	   16		 /* keys of one mapping */
+#define SCALAR_MAX	   256		 /* no value is near it either */
 #define INTERFACE_NAME_MAX 15		 /* IFNAMSIZ without the NUL */
 
 #define MS 1000000ULL
@@ -69,23 +70,52 @@ static int fail_memory(struct reader *r)
 	return error_set(r->error, -ENOMEM, "out of memory while reading %.128s", r->name);
 }
 
+/* Copies what fits of a scalar's text and returns its length.  By way of an iterator: libfyaml 0.7.12's
+ * fy_node_get_scalar() leaks 2 KiB when the text has many pieces (escaped quotes, folded lines). */
+static size_t scalar_copy(struct fy_node *node, char *buffer, size_t size)
+{
+	struct fy_token *token = fy_node_get_scalar_token(node);
+	struct fy_token_iter *iterator = token ? fy_token_iter_create(token) : NULL;
+	ssize_t length = 0;
+
+	if (iterator) {
+		length = fy_token_iter_read(iterator, buffer, size - 1);
+		fy_token_iter_destroy(iterator);
+	}
+	if (length < 0)
+		length = 0;
+	buffer[length] = '\0';
+	return (size_t)length;
+}
+
 /* Nothing behind the colon, or one of YAML's plain words for it (core schema, YAML 1.2, 10.3.2). */
 static bool node_is_null(struct fy_node *node)
 {
 	static const char *const words[] = {"~", "null", "Null", "NULL"};
-	const char *text;
-	size_t length;
+	char text[8];
 
 	if (fy_node_is_null(node))
 		return true;
 	if (!fy_node_is_scalar(node) || fy_node_get_style(node) != FYNS_PLAIN)
 		return false;
-	text = fy_node_get_scalar(node, &length);
-	for (size_t i = 0; text && i < COUNT(words); i++) {
-		if (strlen(words[i]) == length && memcmp(words[i], text, length) == 0)
+	scalar_copy(node, text, sizeof(text));
+	for (size_t i = 0; i < COUNT(words); i++) {
+		if (strcmp(words[i], text) == 0)
 			return true;
 	}
 	return false;
+}
+
+/* The text of a scalar, in `buffer`; NULL (and nothing said yet) where the value is none. */
+static const char *scalar_text(struct fy_node *value, char buffer[SCALAR_MAX])
+{
+	size_t length;
+
+	if (node_is_null(value) || !fy_node_is_scalar(value) || fy_node_is_alias(value))
+		return NULL;
+	length = scalar_copy(value, buffer, SCALAR_MAX);
+	/* "\0" in double quotes would end it early, and what fills the buffer may have been cut */
+	return strlen(buffer) == length && length < SCALAR_MAX - 1 ? buffer : NULL;
 }
 
 /* Where a value begins in the text: a scalar's own place, a list's or mapping's first scalar; `otherwise` for
@@ -124,8 +154,8 @@ static size_t node_at(struct reader *r, struct fy_node *node, size_t otherwise)
 static int fail_expected(
 	struct reader *r, const char *path, const char *expected, struct fy_node *value, size_t key_at)
 {
-	size_t at = node_at(r, value, key_at), length;
-	const char *text;
+	size_t at = node_at(r, value, key_at);
+	char text[64 + 1];
 
 	if (node_is_null(value))
 		return fail(r, at, "%s: expected %s, got nothing", path, expected);
@@ -135,22 +165,8 @@ static int fail_expected(
 		return fail(r, at, "%s: expected %s, got a mapping", path, expected);
 	if (fy_node_is_alias(value))
 		return fail(r, at, "%s: expected %s, got an alias", path, expected);
-	text = fy_node_get_scalar(value, &length);
-	return fail(r, at, "%s: expected %s, got '%.*s'", path, expected, length > 64 ? 64 : (int)length,
-		text ? text : "");
-}
-
-/* The text of a scalar, which belongs to it; NULL (and nothing said yet) where the value is none. */
-static const char *scalar_text(struct fy_node *value)
-{
-	const char *text;
-	size_t length = 0;
-
-	if (node_is_null(value) || !fy_node_is_scalar(value) || fy_node_is_alias(value))
-		return NULL;
-	fy_node_get_scalar(value, &length);
-	text = fy_node_get_scalar0(value);
-	return text && strlen(text) == length ? text : NULL; /* "\0" in double quotes ends it early */
+	scalar_copy(value, text, sizeof(text));
+	return fail(r, at, "%s: expected %s, got '%s'", path, expected, text);
 }
 
 /*
@@ -223,7 +239,8 @@ static int fail_power_of_two(struct reader *r, const struct field *field, uint64
 
 static int read_quantity(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	const char *text = scalar_text(value);
+	char buffer[SCALAR_MAX];
+	const char *text = scalar_text(value, buffer);
 	char *target = (char *)r->config + field->offset;
 	size_t at = node_at(r, value, key_at);
 	uint64_t result = 0;
@@ -262,7 +279,8 @@ static int read_quantity(struct reader *r, const struct field *field, struct fy_
 static int read_choice(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at,
 	const char *const *known, unsigned int *ret_choice)
 {
-	const char *text = scalar_text(value);
+	char buffer[SCALAR_MAX];
+	const char *text = scalar_text(value, buffer);
 	const char *nearest;
 	char want[128] = "";
 	size_t length = 0;
@@ -318,7 +336,8 @@ static int read_change(struct reader *r, const struct field *field, struct fy_no
 
 static int read_mode(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	const char *text = scalar_text(value);
+	char buffer[SCALAR_MAX];
+	const char *text = scalar_text(value, buffer);
 	size_t length = text ? strlen(text) : 0;
 
 	if (length < 3 || length > 4 || strspn(text, "01234567") != length ||
@@ -333,7 +352,8 @@ static int read_mode(struct reader *r, const struct field *field, struct fy_node
 
 static int read_group(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	const char *text = scalar_text(value);
+	char buffer[SCALAR_MAX];
+	const char *text = scalar_text(value, buffer);
 
 	if (!text || !*text || text[strcspn(text, " \t\r\n:")]) {
 		fail_expected(r, field->path, "the name of a group", value, key_at);
@@ -385,7 +405,8 @@ static int listen_parse(const char *text, struct address *ret_address, uint16_t 
 static int read_listen(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
 	struct config *config = r->config;
-	const char *text = scalar_text(value);
+	char buffer[SCALAR_MAX];
+	const char *text = scalar_text(value, buffer);
 	int error;
 
 	if (text && strcmp(text, "off") == 0) {
@@ -458,7 +479,8 @@ static int interface_check(struct reader *r, const char *text, char **names, siz
 
 static int read_interfaces(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	const char *word = scalar_text(value);
+	char buffer[SCALAR_MAX];
+	const char *word = scalar_text(value, buffer);
 	char **names;
 	struct fy_node *item;
 	void *iterator = NULL;
@@ -491,7 +513,7 @@ static int read_interfaces(struct reader *r, const struct field *field, struct f
 		return fail_memory(r);
 
 	while ((item = fy_node_sequence_iterate(value, &iterator))) {
-		const char *name = scalar_text(item);
+		const char *name = scalar_text(item, buffer); /* `word` is not needed any more */
 
 		if (!name) {
 			fail_expected(r, field->path, "an interface's name", item, key_at);
@@ -674,7 +696,8 @@ static int read_mapping(struct reader *r, const struct field *mapping, struct fy
 	}
 
 	while ((pair = fy_node_mapping_iterate(value, &iterator))) {
-		const char *key = scalar_text(fy_node_pair_key(pair));
+		char buffer[SCALAR_MAX];
+		const char *key = scalar_text(fy_node_pair_key(pair), buffer);
 		size_t at = node_at(r, fy_node_pair_key(pair), key_at), i;
 
 		if (!key) {

@@ -4,8 +4,8 @@
  *
  * Per CPU, four ways a set.  A line is one flow as one CPU saw it: key, counters, and the decision about it
  * (which later parts of weir fill in).  An IPv4 line is one 64-byte cache line; an IPv6 line is two, with all
- * that a hit compares in the first.  Only its own CPU writes a line; the agent reads through a shared
- * mapping.
+ * that a hit compares and counts in the first.  Only its own CPU writes a line; the agent reads through a
+ * shared mapping.
  *
  * How a reader stays safe: `serial` names the tenant of a line.  It is 0 while the line is empty or being
  * refilled, and different for every filling of one line.  A reader takes the serial, copies the line, and
@@ -43,13 +43,15 @@
 #define FLOW_ORIGIN_RESPONDER 0x02 /* a SYN with ACK came from src */
 
 struct flow_counts {
-	__u64 bytes;	/* wire bytes from the link header on */
-	__u32 packets;	/* wire packets; the line is pushed out before this wraps */
-	__u32 last;	/* tick of the last packet */
-	__u32 first;	/* tick of the first packet */
+	__u64 bytes;   /* wire bytes from the link header on */
+	__u32 packets; /* wire packets; the line is pushed out before this wraps */
+	__u32 last;    /* tick of the last packet */
+};
+
+struct flow_marks {
 	__u8 tcp_flags; /* all seen; FIN is bit 0 (RFC 9293) */
-	__u8 origin;
-	__u8 verdict; /* for rules */
+	__u8 origin;	/* FLOW_ORIGIN_* */
+	__u8 verdict;	/* for rules */
 	__u8 reserved;
 };
 
@@ -63,26 +65,31 @@ struct flow_decision {
 };
 
 struct flow_line4 {
+	struct flow_counts counts;
 	__be32 src, dst;
 	__be16 sport, dport;
 	__u32 ifindex;
 	__u8 proto; /* IP protocol */
 	__u8 kind;
 	__u16 vlan; /* innermost VLAN id, host byte order */
+	struct flow_marks marks;
 	__u32 serial;
-	struct flow_counts counts;
+	__u32 first; /* tick of the first packet */
 	struct flow_decision decision;
 };
 
 struct flow_line6 {
+	struct flow_counts counts;
 	__be32 src[4], dst[4];
 	__be16 sport, dport;
 	__u32 ifindex;
 	__u8 proto;
 	__u8 kind;
 	__u16 vlan;
+	struct flow_marks marks;
+	/* the second cache line: what accounting a hit does not touch */
 	__u32 serial;
-	struct flow_counts counts;
+	__u32 first;
 	struct flow_decision decision;
 	__u32 reserved[10];
 };
@@ -97,6 +104,7 @@ struct flow_set6 {
 
 _Static_assert(sizeof(struct flow_line4) == 64, "an IPv4 flow is one cache line");
 _Static_assert(sizeof(struct flow_line6) == 128, "an IPv6 flow is two cache lines");
+_Static_assert(__builtin_offsetof(struct flow_line6, serial) == 64, "an IPv6 hit touches the first of them");
 
 /* A record in the ring: a line that was pushed out.  `line` is its index in its CPU's part of the array. */
 struct flow_record4 {

@@ -118,6 +118,8 @@ static struct harness_line bring4(const struct flow_line4 *line)
 		.proto = line->proto,
 		.kind = line->kind,
 		.counts = line->counts,
+		.marks = line->marks,
+		.first = line->first,
 	};
 
 	memcpy(brought.src, &line->src, 4);
@@ -136,6 +138,8 @@ static struct harness_line bring6(const struct flow_line6 *line)
 		.proto = line->proto,
 		.kind = line->kind,
 		.counts = line->counts,
+		.marks = line->marks,
+		.first = line->first,
 	};
 
 	memcpy(brought.src, line->src, 16);

@@ -33,6 +33,8 @@ struct harness_line {
 	uint32_t ifindex, serial;
 	uint8_t proto, kind;
 	struct flow_counts counts;
+	struct flow_marks marks;
+	uint32_t first;
 };
 
 /* -1 and a message where programs cannot be loaded (then a test is to be skipped by that name). */

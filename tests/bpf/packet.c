@@ -180,8 +180,8 @@ static void check_case(void **state)
 	assert_int_equal(line.sport, c->sport);
 	assert_int_equal(line.dport, c->dport);
 	assert_int_equal(line.vlan, c->vlan);
-	assert_int_equal(line.counts.tcp_flags, c->tcp_flags);
-	assert_int_equal(line.counts.origin, c->origin);
+	assert_int_equal(line.marks.tcp_flags, c->tcp_flags);
+	assert_int_equal(line.marks.origin, c->origin);
 	assert_int_equal(line.counts.packets, c->packets);
 	assert_int_equal(line.counts.bytes, c->bytes);
 	stats = harness_stats(&harness);
@@ -240,7 +240,7 @@ static void differential(void **state)
 		assert_int_equal(line.proto, reference.proto);
 		assert_int_equal(line.sport, reference.sport);
 		assert_int_equal(line.dport, reference.dport);
-		assert_int_equal(line.counts.tcp_flags, reference.tcp_flags);
+		assert_int_equal(line.marks.tcp_flags, reference.tcp_flags);
 		assert_memory_equal(line.src, reference.src, 16);
 		assert_memory_equal(line.dst, reference.dst, 16);
 	}

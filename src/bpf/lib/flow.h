@@ -87,28 +87,25 @@ packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
 	return hash ^ hash >> 32;
 }
 
-packet_inline void flow_hit(struct flow_counts *counts, const struct flow_sight *sight, __u8 tcp_flags)
+packet_inline void flow_hit(
+	struct flow_counts *counts, struct flow_marks *marks, const struct flow_sight *sight, __u8 tcp_flags)
 {
 	counts->bytes += sight->bytes;
 	counts->packets += sight->packets;
 	counts->last = sight->now;
-	counts->tcp_flags |= tcp_flags;
-	counts->origin |= sight->origin;
+	marks->tcp_flags |= tcp_flags;
+	marks->origin |= sight->origin;
 }
 
-packet_inline void flow_fill(struct flow_counts *counts, struct flow_decision *decision,
-	const struct flow_sight *sight, __u8 tcp_flags)
-{
-	*counts = (struct flow_counts){
-		.bytes = sight->bytes,
-		.packets = sight->packets,
-		.first = sight->now,
-		.last = sight->now,
-		.tcp_flags = tcp_flags,
-		.origin = sight->origin,
-	};
-	*decision = (struct flow_decision){};
-}
+/* All of a line of either family but its key and its serial. */
+#define flow_fill(line, sight, flags)                                                                        \
+	do {                                                                                                 \
+		(line)->counts = (struct flow_counts){                                                       \
+			.bytes = (sight)->bytes, .packets = (sight)->packets, .last = (sight)->now};         \
+		(line)->marks = (struct flow_marks){.tcp_flags = (flags), .origin = (sight)->origin};        \
+		(line)->first = (sight)->now;                                                                \
+		(line)->decision = (struct flow_decision){};                                                 \
+	} while (0)
 
 /* 0 means empty, so a wrapped counter steps over it. */
 packet_inline __u32 flow_next_serial(struct flow_stats *stats)
@@ -237,7 +234,7 @@ packet_inline int flow_account4(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
-		flow_hit(&line->counts, sight, p->tcp_flags);
+		flow_hit(&line->counts, &line->marks, sight, p->tcp_flags);
 		goto counted;
 	}
 
@@ -251,7 +248,7 @@ packet_inline int flow_account4(
 	*(__u64 *)&line->src = addresses;
 	*(__u64 *)&line->sport = ports;
 	*(__u32 *)&line->proto = rest;
-	flow_fill(&line->counts, &line->decision, sight, p->tcp_flags);
+	flow_fill(line, sight, p->tcp_flags);
 	flow_publish(line->serial, flow_next_serial(stats));
 counted:
 	stats->cached += sight->packets;
@@ -289,7 +286,7 @@ packet_inline int flow_account6(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
-		flow_hit(&line->counts, sight, p->tcp_flags);
+		flow_hit(&line->counts, &line->marks, sight, p->tcp_flags);
 		goto counted;
 	}
 
@@ -306,7 +303,7 @@ packet_inline int flow_account6(
 	*(__u64 *)&line->dst[2] = dst[1];
 	*(__u64 *)&line->sport = ports;
 	*(__u32 *)&line->proto = rest;
-	flow_fill(&line->counts, &line->decision, sight, p->tcp_flags);
+	flow_fill(line, sight, p->tcp_flags);
 	flow_publish(line->serial, flow_next_serial(stats));
 counted:
 	stats->cached += sight->packets;
