@@ -19,7 +19,8 @@ class Test:
 
 
 def test(*tags, seconds=40):
-    """Marks a test.  The tag `vm` has it run in the older kernels, too; `seconds` is when it is given up."""
+    """Marks a test.  The tag `vm` has it run in the older kernels, too, and `sanitize` with a weir that was built
+    with sanitizers (tools/lint); `seconds` is when it is given up."""
 
     def mark(function):
         TESTS.append(Test(function, set(tags), seconds))

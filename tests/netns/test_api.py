@@ -121,7 +121,7 @@ def some_traffic(lab, host, peer):
     host.run("curl", "-s", "--max-time", 1, "http://10.1.0.2:81/", check=False)
 
 
-@test("vm")
+@test("vm", "sanitize")
 def documents_are_as_documented(lab):
     """every document has the fields of docs/api.md, with their types; none is null"""
     host, peer = lab.hosts()
@@ -192,7 +192,7 @@ def errors_are_as_documented(lab):
         agent.get("/v1/ports", sort=sort)
 
 
-@test()
+@test("sanitize")
 def commands_print_what_the_api_says(lab):
     """weir flows, hosts, ports, interfaces and status with --json print the API's documents; without, a table"""
     host, peer = lab.hosts()
@@ -280,7 +280,7 @@ def metric(samples, name, **labels):
     return samples[key]
 
 
-@test()
+@test("sanitize")
 def metrics_are_prometheus_text(lab):
     """the metrics page is well-formed Prometheus text and its numbers are the API's"""
     host, peer = lab.hosts()
@@ -351,7 +351,7 @@ def metrics_listen_where_told(lab, listen):
     expect(agent.alive(), "the agent has ended")
 
 
-@test()
+@test("sanitize")
 def metrics_follow_a_reload(lab):
     """metrics.listen may be turned on, moved and off with a reload"""
     host, _ = lab.hosts()

@@ -228,7 +228,7 @@ def hosts_and_ports_add_up(lab):
     expect_equal([p for p in ports if p[1] > 32000], [], "ports that are no services")
 
 
-@test()
+@test("sanitize")
 def filters_choose_flows(lab):
     """filters in the sentence grammar choose the flows they say, and hosts and ports with them"""
     host, peer = lab.hosts()
@@ -325,7 +325,7 @@ def replay_equals(lab, path):
     return got, sent
 
 
-@test("vm")
+@test("vm", "sanitize")
 def replayed_capture_is_counted(lab):
     """a capture made here, replayed with tcpreplay, is listed flow by flow as the capture holds it"""
     replay_equals(lab, made_capture(lab))

@@ -230,7 +230,7 @@ def connect(agent):
     return sock
 
 
-@test()
+@test("sanitize")
 def garbage_from_a_client(lab):
     """clients that send garbage get an error or are cut off; the agent answers others as ever"""
     host, _ = lab.hosts()
@@ -257,7 +257,7 @@ def garbage_from_a_client(lab):
     expect(agent.alive(), "the agent has died")
 
 
-@test()
+@test("sanitize")
 def clients_that_go_away(lab):
     """clients that go away in mid-request or in mid-answer leave nothing behind"""
     host, peer = lab.hosts()
@@ -277,7 +277,7 @@ def clients_that_go_away(lab):
     wait_for(lambda: len(os.listdir(f"/proc/{agent.pid}/fd")) <= files + 1, 5, "descriptors to be closed")
 
 
-@test()
+@test("sanitize")
 def slow_clients_block_nobody(lab):
     """clients that are slow to ask or slow to read hold up nobody else"""
     host, peer = lab.hosts()
@@ -301,7 +301,7 @@ def slow_clients_block_nobody(lab):
         sock.close()
 
 
-@test()
+@test("sanitize")
 def huge_requests_are_refused(lab):
     """a request line, header or body without end is refused and costs no memory"""
     host, _ = lab.hosts()
@@ -352,7 +352,7 @@ def error_want(agent, text):
 # ------------------------------------------------------------------------------------------------ reloading
 
 
-@test("vm")
+@test("vm", "sanitize")
 def reload_takes_what_is_new(lab):
     """after SIGHUP and after POST /v1/reload the new configuration holds; the flows stay"""
     host, peer = lab.hosts()
@@ -378,7 +378,7 @@ def reload_takes_what_is_new(lab):
     expect_equal(agent.flows("out udp to port 54"), [], "flows on an interface that is no longer watched")
 
 
-@test()
+@test("sanitize")
 def reload_of_a_broken_file_changes_nothing(lab):
     """a broken file is told with its line, on SIGHUP in the log and on POST in the answer; the old one holds"""
     host, peer = lab.hosts()

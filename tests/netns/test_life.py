@@ -50,7 +50,7 @@ def starts_and_leaves_nothing(lab):
     expect(not os.path.exists(agent.run_dir), f"{agent.run_dir} is still there: {os.listdir(lab.directory)}")
 
 
-@test("vm")
+@test("vm", "sanitize")
 def sigterm_leaves_the_datapath(lab):
     """SIGTERM ends the agent and leaves the datapath: it counts on, and the next agent knows what it counted"""
     host, peer = lab.hosts()
@@ -68,7 +68,7 @@ def sigterm_leaves_the_datapath(lab):
     expect_equal(agent.get("/v1/status")["datapath_since"], since, "since when the datapath is there")
 
 
-@each("vm")
+@each("vm", "sanitize")
 @variants("through", "ip", "nsenter")
 def kill_9_loses_no_packet(lab, through):
     """kill -9 in the middle of traffic, again and again (agent started through {through}): the next agent adopts,
@@ -228,7 +228,7 @@ def states(agent):
     return {i["name"]: i["state"] for i in agent.get("/v1/interfaces")["interfaces"]}
 
 
-@test("vm")
+@test("vm", "sanitize")
 def named_interface_comes_and_goes(lab):
     """an interface named in the configuration is waited for, watched when it comes, and again when it comes back"""
     host, peer = lab.hosts()

@@ -206,7 +206,7 @@ def reset_closes_a_flow(lab):
     expect_equal(flows, {"out": ("S", "active"), "in": ("AR", "closed")}, "flags and state")
 
 
-@test("vm")
+@test("vm", "sanitize")
 def eviction_merges_into_one_flow(lab):
     """a flow that was pushed out of the cache a thousand times is still one flow with all its packets"""
     host, peer = lab.hosts()
