@@ -70,22 +70,25 @@ static int fail_memory(struct reader *r)
 	return error_set(r->error, -ENOMEM, "out of memory while reading %.128s", r->name);
 }
 
-/* Copies what fits of a scalar's text and returns its length.  By way of an iterator: libfyaml 0.7.12's
- * fy_node_get_scalar() leaks 2 KiB when the text has many pieces (escaped quotes, folded lines). */
+/* Copies what fits of a scalar's text and returns its length.  Piece by piece, because of libfyaml 0.7.12:
+ * where a text has many pieces (escapes, folded lines), fy_node_get_scalar() leaks 2 KiB of them, and
+ * fy_token_iter_read() returns other bytes. */
 static size_t scalar_copy(struct fy_node *node, char *buffer, size_t size)
 {
 	struct fy_token *token = fy_node_get_scalar_token(node);
 	struct fy_token_iter *iterator = token ? fy_token_iter_create(token) : NULL;
-	ssize_t length = 0;
+	const struct fy_iter_chunk *piece = NULL;
+	size_t length = 0, part;
 
-	if (iterator) {
-		length = fy_token_iter_read(iterator, buffer, size - 1);
-		fy_token_iter_destroy(iterator);
+	while (iterator && length < size - 1 && (piece = fy_token_iter_chunk_next(iterator, piece, NULL))) {
+		part = piece->len < size - 1 - length ? piece->len : size - 1 - length;
+		memcpy(buffer + length, piece->str, part);
+		length += part;
 	}
-	if (length < 0)
-		length = 0;
+	if (iterator)
+		fy_token_iter_destroy(iterator);
 	buffer[length] = '\0';
-	return (size_t)length;
+	return length;
 }
 
 /* Nothing behind the colon, or one of YAML's plain words for it (core schema, YAML 1.2, 10.3.2). */

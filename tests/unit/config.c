@@ -348,6 +348,10 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 			"did you mean 'info'?"},
 		{"log: ~", 1, 6, "log: expected error, warning, info or debug, got nothing", ""},
 		{"log: 7", 1, 6, "log: expected error, warning, info or debug, got '7'", ""},
+		{"log: \"\\x41\\x42\\x43\\x44\\x45\\x46\\x47\\x48\\x49\\x4a\\x4b\\x4c\"", 1, 6,
+			"log: expected error, warning, info or debug, got 'ABCDEFGHIJKL'", ""},
+		{"log: a\n b\n c\n d\n e\n f\n g\n h\n i", 1, 6,
+			"log: expected error, warning, info or debug, got 'a b c d e f g h i'", ""},
 		/* YAML */
 		{"log: [a", 1, 8, "not YAML: flow sequence without a closing bracket",
 			"a list ends with ']'"},
