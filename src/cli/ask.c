@@ -74,7 +74,7 @@ int ask_json(struct weir_client *client, const char *method, const char *path, c
 	json_t **ret_answer, struct error *error)
 {
 	_cleanup_free_ char *body = NULL;
-	size_t length;
+	size_t length = 0;
 	int r;
 
 	r = ask_text(client, method, path, query, &body, &length, error);

@@ -82,7 +82,7 @@ static int take_units(struct cli *cli, const char *value, struct error *error)
 {
 	static const char *const known[] = {
 		[UNITS_SI] = "si", [UNITS_IEC] = "iec", [UNITS_EXACT] = "exact", NULL};
-	unsigned int i;
+	unsigned int i = 0;
 	int r;
 
 	r = take_word("--units", value, known, &i, error);

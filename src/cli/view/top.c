@@ -420,7 +420,7 @@ static void sort_change(struct top *top, int step)
 	const struct sort_key **sort = &top->sorts[screen_index(top->screen)];
 	int count = 0, here;
 
-	if (!top->screen->sorts)
+	if (!top->screen->sorts || !top->screen->sorts->name)
 		return;
 	while (top->screen->sorts[count].name)
 		count++;
