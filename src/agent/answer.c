@@ -30,25 +30,25 @@ static void write_time(struct json_write *out, const char *key, uint64_t monoton
 	gmtime_r(&seconds, &parts);
 	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &parts);
 	snprintf(text, sizeof(text), "%s.%03uZ", day, (unsigned int)(then_ns % NS_PER_S / 1000000));
-	json_string(out, key, text);
+	json_write_string(out, key, text);
 }
 
 static void write_counts(struct json_write *out, const char *key, const struct table_counts *counts)
 {
-	json_object_begin(out, key);
-	json_number(out, "packets", counts->packets);
-	json_number(out, "bytes", counts->bytes);
-	json_object_end(out);
+	json_write_object_begin(out, key);
+	json_write_number(out, "packets", counts->packets);
+	json_write_number(out, "bytes", counts->bytes);
+	json_write_object_end(out);
 }
 
 static void write_losses(struct json_write *out, const struct losses *losses)
 {
-	json_object_begin(out, "losses");
-	json_number(out, "seen", losses->seen);
-	json_number(out, "cached", losses->cached);
-	json_number(out, "emitted", losses->emitted);
-	json_number(out, "lost", losses->lost);
-	json_object_end(out);
+	json_write_object_begin(out, "losses");
+	json_write_number(out, "seen", losses->seen);
+	json_write_number(out, "cached", losses->cached);
+	json_write_number(out, "emitted", losses->emitted);
+	json_write_number(out, "lost", losses->lost);
+	json_write_object_end(out);
 }
 
 static struct address key_address(const __be32 words[4], uint8_t kind)
@@ -63,7 +63,7 @@ static void write_address(struct json_write *out, const char *key, const struct 
 {
 	char text[ADDRESS_TEXT_MAX];
 
-	json_string(out, key, address_print(text, sizeof(text), address));
+	json_write_string(out, key, address_print(text, sizeof(text), address));
 }
 
 static void write_protocol(struct json_write *out, uint8_t proto)
@@ -72,7 +72,7 @@ static void write_protocol(struct json_write *out, uint8_t proto)
 	char number[8];
 
 	snprintf(number, sizeof(number), "%u", proto);
-	json_string(out, "proto", name ? name : number);
+	json_write_string(out, "proto", name ? name : number);
 }
 
 /* -- flows -- */
@@ -206,7 +206,7 @@ static void write_tcp_flags(struct json_write *out, uint8_t flags)
 		if (flags & letters[i].bit)
 			text[length++] = letters[i].letter;
 	text[length] = '\0';
-	json_string(out, "tcp_flags", text);
+	json_write_string(out, "tcp_flags", text);
 }
 
 void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
@@ -217,38 +217,38 @@ void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
 
 	if (!is_flow(flow))
 		return; /* left the table between two pieces of the answer */
-	json_object_begin(out, NULL);
-	json_number(out, "family", src.family);
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "family", src.family);
 	write_protocol(out, key->proto);
 	write_address(out, "src", &src);
-	json_number(out, "sport", key->kind & FLOW_KIND_PORTS ? ntohs(key->sport) : 0);
+	json_write_number(out, "sport", key->kind & FLOW_KIND_PORTS ? ntohs(key->sport) : 0);
 	write_address(out, "dst", &dst);
-	json_number(out, "dport", key->kind & FLOW_KIND_PORTS ? ntohs(key->dport) : 0);
-	json_string(out, "interface", flow_interface(agent, flow));
-	json_string(out, "direction", key->kind & FLOW_KIND_OUT ? "out" : "in");
-	json_number(out, "packets", flow->counts.packets);
-	json_number(out, "bytes", flow->counts.bytes);
+	json_write_number(out, "dport", key->kind & FLOW_KIND_PORTS ? ntohs(key->dport) : 0);
+	json_write_string(out, "interface", flow_interface(agent, flow));
+	json_write_string(out, "direction", key->kind & FLOW_KIND_OUT ? "out" : "in");
+	json_write_number(out, "packets", flow->counts.packets);
+	json_write_number(out, "bytes", flow->counts.bytes);
 	write_time(out, "first", flow->first_ns);
 	write_time(out, "last", flow->last_ns);
-	json_real(out, "duration", (double)(flow->last_ns - flow->first_ns) / 1e9, 3);
+	json_write_real(out, "duration", (double)(flow->last_ns - flow->first_ns) / 1e9, 3);
 	if (key->proto == IPPROTO_TCP && key->kind & FLOW_KIND_PORTS)
 		write_tcp_flags(out, flow->tcp_flags);
 	if (key->kind & FLOW_KIND_ICMP) {
-		json_number(out, "icmp_type", ntohs(key->dport) >> 8);
-		json_number(out, "icmp_code", ntohs(key->dport) & 0xff);
+		json_write_number(out, "icmp_type", ntohs(key->dport) >> 8);
+		json_write_number(out, "icmp_code", ntohs(key->dport) & 0xff);
 		if (key->sport)
-			json_number(out, "icmp_id", ntohs(key->sport));
+			json_write_number(out, "icmp_id", ntohs(key->sport));
 	}
 	if (key->kind & FLOW_KIND_TAGGED)
-		json_number(out, "vlan", key->vlan);
+		json_write_number(out, "vlan", key->vlan);
 	if (key->kind & FLOW_KIND_FRAGMENT)
-		json_boolean(out, "fragment", true);
+		json_write_boolean(out, "fragment", true);
 	if (flow->sample_shift)
-		json_number(out, "sample_rate", 1U << flow->sample_shift);
-	json_number(out, "rate_bps", flow->rate.bps);
-	json_string(out, "state", flow->tcp_flags & TABLE_CLOSING_FLAGS ? "closed" : "active");
-	json_object_end(out);
-	json_newline(out);
+		json_write_number(out, "sample_rate", 1U << flow->sample_shift);
+	json_write_number(out, "rate_bps", flow->rate.bps);
+	json_write_string(out, "state", flow->tcp_flags & TABLE_CLOSING_FLAGS ? "closed" : "active");
+	json_write_object_end(out);
+	json_write_newline(out);
 }
 
 static void write_table_summary(const struct agent *agent, struct json_write *out)
@@ -256,21 +256,21 @@ static void write_table_summary(const struct agent *agent, struct json_write *ou
 	struct table_summary summary;
 
 	table_summarize(agent->table, &summary);
-	json_object_begin(out, "table");
-	json_number(out, "flows", summary.flows);
-	json_number(out, "limit", summary.flows_limit);
-	json_number(out, "sample_rate", summary.sample_rate);
+	json_write_object_begin(out, "table");
+	json_write_number(out, "flows", summary.flows);
+	json_write_number(out, "limit", summary.flows_limit);
+	json_write_number(out, "sample_rate", summary.sample_rate);
 	write_counts(out, "sampled_out", &summary.sampled_out);
 	write_counts(out, "refused", &summary.refused);
-	json_number(out, "hosts", summary.hosts);
-	json_number(out, "hosts_limit", summary.hosts_limit);
-	json_object_begin(out, "ended");
-	json_number(out, "idle", summary.ended.idle);
-	json_number(out, "active", summary.ended.active);
-	json_number(out, "closed", summary.ended.closed);
-	json_number(out, "pressure", summary.ended.pressure);
-	json_object_end(out);
-	json_object_end(out);
+	json_write_number(out, "hosts", summary.hosts);
+	json_write_number(out, "hosts_limit", summary.hosts_limit);
+	json_write_object_begin(out, "ended");
+	json_write_number(out, "idle", summary.ended.idle);
+	json_write_number(out, "active", summary.ended.active);
+	json_write_number(out, "closed", summary.ended.closed);
+	json_write_number(out, "pressure", summary.ended.pressure);
+	json_write_object_end(out);
+	json_write_object_end(out);
 }
 
 void answer_list_end(struct agent *agent, struct json_write *out)
@@ -452,9 +452,9 @@ static void write_sum(struct json_write *out, const struct sum *sum)
 {
 	write_counts(out, "in", &sum->in);
 	write_counts(out, "out", &sum->out);
-	json_number(out, "flows", sum->flows);
-	json_number(out, "rate_in_bps", sum->rate_in_bps);
-	json_number(out, "rate_out_bps", sum->rate_out_bps);
+	json_write_number(out, "flows", sum->flows);
+	json_write_number(out, "rate_in_bps", sum->rate_in_bps);
+	json_write_number(out, "rate_out_bps", sum->rate_out_bps);
 	if (sum->first_ns) {
 		write_time(out, "first", sum->first_ns);
 		write_time(out, "last", sum->last_ns);
@@ -472,7 +472,7 @@ static void write_host_key(struct json_write *out, const struct table_total *tot
 static void write_port_key(struct json_write *out, const struct table_total *total)
 {
 	write_protocol(out, total->proto);
-	json_number(out, "port", total->port);
+	json_write_number(out, "port", total->port);
 }
 
 static int answer_sums(struct agent *agent, const struct query *query, enum table_pool_name pool,
@@ -489,22 +489,22 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 		return r;
 	qsort_r(sums.sums, sums.count, sizeof(*sums.sums), compare_sums, &order);
 	count = sums.count < query->limit ? sums.count : query->limit;
-	json_object_begin(out, NULL);
-	json_array_begin(out, name);
+	json_write_object_begin(out, NULL);
+	json_write_array_begin(out, name);
 	for (size_t i = 0; i < count; i++) {
-		json_object_begin(out, NULL);
+		json_write_object_begin(out, NULL);
 		write_key(out, table_total(agent->table, pool, sums.sums[i].total));
 		write_sum(out, &sums.sums[i]);
-		json_object_end(out);
-		json_newline(out);
+		json_write_object_end(out);
+		json_write_newline(out);
 	}
-	json_array_end(out);
-	json_string(out, "source", from_totals ? "totals" : "flows");
-	json_object_begin(out, "other");
+	json_write_array_end(out);
+	json_write_string(out, "source", from_totals ? "totals" : "flows");
+	json_write_object_begin(out, "other");
 	write_sum(out, &sums.other);
-	json_object_end(out);
+	json_write_object_end(out);
 	answer_list_end(agent, out);
-	json_object_end(out);
+	json_write_object_end(out);
 	free(sums.sums);
 	return 0;
 }
@@ -529,20 +529,20 @@ int answer_ports(struct agent *agent, const struct query *query, struct json_wri
 static void write_kernel_counters(
 	struct json_write *out, const char *key, const struct engine_counters *counters)
 {
-	json_object_begin(out, key);
-	json_number(out, "packets", counters->packets);
-	json_number(out, "bytes", counters->bytes);
-	json_number(out, "dropped", counters->dropped);
-	json_object_end(out);
+	json_write_object_begin(out, key);
+	json_write_number(out, "packets", counters->packets);
+	json_write_number(out, "bytes", counters->bytes);
+	json_write_number(out, "dropped", counters->dropped);
+	json_write_object_end(out);
 }
 
 static void write_hook(struct json_write *out, const char *hook, enum engine_hook_kind kind, uint32_t program)
 {
-	json_object_begin(out, NULL);
-	json_string(out, "hook", hook);
-	json_string(out, "kind", kind == ENGINE_HOOK_TCX ? "tcx" : "clsact");
-	json_number(out, "program", program);
-	json_object_end(out);
+	json_write_object_begin(out, NULL);
+	json_write_string(out, "hook", hook);
+	json_write_string(out, "kind", kind == ENGINE_HOOK_TCX ? "tcx" : "clsact");
+	json_write_number(out, "program", program);
+	json_write_object_end(out);
 }
 
 static void write_interface(const struct agent *agent, struct json_write *out, const struct watched *watched)
@@ -551,49 +551,49 @@ static void write_interface(const struct agent *agent, struct json_write *out, c
 	uint32_t index = table_name_interface(agent->table, watched->index, watched->name);
 	const struct table_total *total = table_total(agent->table, TABLE_INTERFACES, index);
 
-	json_object_begin(out, NULL);
-	json_string(out, "name", watched->name);
+	json_write_object_begin(out, NULL);
+	json_write_string(out, "name", watched->name);
 	if (watched->index)
-		json_number(out, "index", watched->index);
-	json_string(out, "state", states[watched->state]);
+		json_write_number(out, "index", watched->index);
+	json_write_string(out, "state", states[watched->state]);
 	if (watched->state == WATCH_FAILED)
-		json_string(out, "error", watched->failure);
+		json_write_string(out, "error", watched->failure);
 	if (watched->index)
-		json_string(out, "link", watched->ethernet ? "ethernet" : "raw");
-	json_array_begin(out, "hooks");
+		json_write_string(out, "link", watched->ethernet ? "ethernet" : "raw");
+	json_write_array_begin(out, "hooks");
 	if (watched->state == WATCH_WATCHED) {
 		write_hook(out, "tc-ingress", watched->hooks.kind, watched->hooks.program_in);
 		write_hook(out, "tc-egress", watched->hooks.kind, watched->hooks.program_out);
 	}
-	json_array_end(out);
+	json_write_array_end(out);
 	write_counts(out, "in", &total->in);
 	write_counts(out, "out", &total->out);
-	json_number(out, "rate_in_bps", total->rate_in.bps);
-	json_number(out, "rate_out_bps", total->rate_out.bps);
+	json_write_number(out, "rate_in_bps", total->rate_in.bps);
+	json_write_number(out, "rate_out_bps", total->rate_out.bps);
 	if (watched->index) {
-		json_object_begin(out, "kernel");
+		json_write_object_begin(out, "kernel");
 		write_kernel_counters(out, "in", &watched->in);
 		write_kernel_counters(out, "out", &watched->out);
-		json_object_end(out);
+		json_write_object_end(out);
 	}
-	json_object_end(out);
-	json_newline(out);
+	json_write_object_end(out);
+	json_write_newline(out);
 }
 
 static void write_interfaces(const struct agent *agent, struct json_write *out)
 {
-	json_array_begin(out, "interfaces");
+	json_write_array_begin(out, "interfaces");
 	for (size_t i = 0; i < agent->watched_count; i++)
 		write_interface(agent, out, &agent->watched[i]);
-	json_array_end(out);
+	json_write_array_end(out);
 }
 
 void answer_interfaces(struct agent *agent, struct json_write *out)
 {
-	json_object_begin(out, NULL);
+	json_write_object_begin(out, NULL);
 	write_interfaces(agent, out);
 	answer_list_end(agent, out);
-	json_object_end(out);
+	json_write_object_end(out);
 }
 
 static void write_features(const struct agent *agent, struct json_write *out)
@@ -601,17 +601,17 @@ static void write_features(const struct agent *agent, struct json_write *out)
 	size_t count;
 	const struct engine_feature *features = engine_features(agent->engine, &count);
 
-	json_array_begin(out, "features");
+	json_write_array_begin(out, "features");
 	for (size_t i = 0; i < count; i++) {
-		json_object_begin(out, NULL);
-		json_string(out, "name", features[i].name);
-		json_boolean(out, "found", features[i].found);
-		json_string(out, "for", features[i].purpose);
+		json_write_object_begin(out, NULL);
+		json_write_string(out, "name", features[i].name);
+		json_write_boolean(out, "found", features[i].found);
+		json_write_string(out, "for", features[i].purpose);
 		if (features[i].replacement)
-			json_string(out, "else", features[i].replacement);
-		json_object_end(out);
+			json_write_string(out, "else", features[i].replacement);
+		json_write_object_end(out);
 	}
-	json_array_end(out);
+	json_write_array_end(out);
 }
 
 static void write_memory(const struct agent *agent, struct json_write *out)
@@ -619,25 +619,25 @@ static void write_memory(const struct agent *agent, struct json_write *out)
 	struct table_summary summary;
 
 	table_summarize(agent->table, &summary);
-	json_object_begin(out, "memory");
-	json_number(out, "agent_bytes", memory_of_agent());
-	json_number(out, "cache_bytes", engine_map_bytes(agent->engine));
-	json_number(out, "ring_bytes",
+	json_write_object_begin(out, "memory");
+	json_write_number(out, "agent_bytes", memory_of_agent());
+	json_write_number(out, "cache_bytes", engine_map_bytes(agent->engine));
+	json_write_number(out, "ring_bytes",
 		(uint64_t)engine_view(agent->engine)->cpus * engine_sizes(agent->engine)->ring_bytes);
-	json_number(out, "table_bytes", summary.bytes);
-	json_object_end(out);
+	json_write_number(out, "table_bytes", summary.bytes);
+	json_write_object_end(out);
 }
 
 static void write_parse_reasons(struct json_write *out, const struct losses *losses)
 {
-	json_array_begin(out, "parse");
+	json_write_array_begin(out, "parse");
 	for (int i = PARSE_OK + 1; i < PARSE_REASON_COUNT; i++) {
-		json_object_begin(out, NULL);
-		json_string(out, "reason", parse_reason_name((enum parse_reason)i));
-		json_number(out, "packets", losses->reasons[i]);
-		json_object_end(out);
+		json_write_object_begin(out, NULL);
+		json_write_string(out, "reason", parse_reason_name((enum parse_reason)i));
+		json_write_number(out, "packets", losses->reasons[i]);
+		json_write_object_end(out);
 	}
-	json_array_end(out);
+	json_write_array_end(out);
 }
 
 void answer_status(struct agent *agent, struct json_write *out)
@@ -647,44 +647,44 @@ void answer_status(struct agent *agent, struct json_write *out)
 
 	collect_losses(agent->engine, &losses);
 	uname(&system);
-	json_object_begin(out, NULL);
-	json_string(out, "version", WEIR_VERSION);
-	json_number(out, "pid", (uint64_t)getpid());
-	json_string(out, "host", system.nodename);
-	json_string(out, "run_dir", agent->run_dir);
-	json_string(out, "pins", engine_pins(agent->engine));
+	json_write_object_begin(out, NULL);
+	json_write_string(out, "version", WEIR_VERSION);
+	json_write_number(out, "pid", (uint64_t)getpid());
+	json_write_string(out, "host", system.nodename);
+	json_write_string(out, "run_dir", agent->run_dir);
+	json_write_string(out, "pins", engine_pins(agent->engine));
 	if (agent->options->config_file)
-		json_string(out, "config", agent->options->config_file);
+		json_write_string(out, "config", agent->options->config_file);
 	write_time(out, "started", agent->started_ns);
-	json_number(out, "uptime", (agent_now_ns() - agent->started_ns) / NS_PER_S);
+	json_write_number(out, "uptime", (agent_now_ns() - agent->started_ns) / NS_PER_S);
 	write_time(out, "datapath_since", engine_since(agent->engine));
-	json_string(out, "kernel", system.release);
+	json_write_string(out, "kernel", system.release);
 	write_features(agent, out);
 	write_losses(out, &losses);
-	json_number(out, "lost_bytes", losses.lost_bytes);
-	json_number(out, "records", losses.records);
+	json_write_number(out, "lost_bytes", losses.lost_bytes);
+	json_write_number(out, "records", losses.records);
 	write_table_summary(agent, out);
 	write_parse_reasons(out, &losses);
 	write_memory(agent, out);
 	write_interfaces(agent, out);
-	json_object_end(out);
+	json_write_object_end(out);
 }
 
 void answer_error(const struct error *error, struct json_write *out)
 {
-	json_object_begin(out, NULL);
-	json_object_begin(out, "error");
-	json_string(out, "what", error->what);
+	json_write_object_begin(out, NULL);
+	json_write_object_begin(out, "error");
+	json_write_string(out, "what", error->what);
 	if (*error->want)
-		json_string(out, "want", error->want);
+		json_write_string(out, "want", error->want);
 	if (*error->file)
-		json_string(out, "file", error->file);
+		json_write_string(out, "file", error->file);
 	if (error->line)
-		json_number(out, "line", error->line);
+		json_write_number(out, "line", error->line);
 	if (error->column) {
-		json_string(out, "text", error->excerpt);
-		json_number(out, "column", error->column);
+		json_write_string(out, "text", error->excerpt);
+		json_write_number(out, "column", error->column);
 	}
-	json_object_end(out);
-	json_object_end(out);
+	json_write_object_end(out);
+	json_write_object_end(out);
 }

@@ -37,7 +37,7 @@ static void reply_json(
 {
 	struct evbuffer *body = evbuffer_new();
 
-	json_newline(json);
+	json_write_newline(json);
 	if (!body || json->error || evbuffer_add(body, json->text, json->length) < 0)
 		evhttp_send_error(request, HTTP_INTERNAL, NULL);
 	else
@@ -112,10 +112,10 @@ static void stream_on(struct evhttp_connection *connection, void *context)
 	for (; stream->next < end; stream->next++)
 		answer_flow(stream->agent, &stream->json, stream->flows[stream->next]);
 	if (stream->next == stream->count) {
-		json_array_end(&stream->json);
+		json_write_array_end(&stream->json);
 		answer_list_end(stream->agent, &stream->json);
-		json_object_end(&stream->json);
-		json_newline(&stream->json);
+		json_write_object_end(&stream->json);
+		json_write_newline(&stream->json);
 		stream->ended = true;
 	}
 	piece = evbuffer_new();
@@ -157,8 +157,8 @@ static void reply_flows(struct agent *agent, struct evhttp_request *request)
 		reply_failure(request, r);
 		return;
 	}
-	json_object_begin(&stream->json, NULL);
-	json_array_begin(&stream->json, "flows");
+	json_write_object_begin(&stream->json, NULL);
+	json_write_array_begin(&stream->json, "flows");
 	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "application/json");
 	evhttp_send_reply_start(request, HTTP_OK, "OK");
 	evhttp_connection_set_closecb(evhttp_request_get_connection(request), stream_closed, stream);
@@ -238,9 +238,9 @@ static void reply_done(struct evhttp_request *request, const char *what)
 {
 	struct json_write json = {};
 
-	json_object_begin(&json, NULL);
-	json_boolean(&json, what, true);
-	json_object_end(&json);
+	json_write_object_begin(&json, NULL);
+	json_write_boolean(&json, what, true);
+	json_write_object_end(&json);
 	reply_json(request, HTTP_OK, "OK", &json);
 	json_write_free(&json);
 }

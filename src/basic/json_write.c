@@ -106,43 +106,43 @@ static void value_begin(struct json_write *w, const char *key)
 	}
 }
 
-void json_object_begin(struct json_write *w, const char *key)
+void json_write_object_begin(struct json_write *w, const char *key)
 {
 	value_begin(w, key);
 	bytes_put(w, "{", 1);
 	w->comma = false;
 }
 
-void json_object_end(struct json_write *w)
+void json_write_object_end(struct json_write *w)
 {
 	bytes_put(w, "}", 1);
 	w->comma = true;
 }
 
-void json_array_begin(struct json_write *w, const char *key)
+void json_write_array_begin(struct json_write *w, const char *key)
 {
 	value_begin(w, key);
 	bytes_put(w, "[", 1);
 	w->comma = false;
 }
 
-void json_array_end(struct json_write *w)
+void json_write_array_end(struct json_write *w)
 {
 	bytes_put(w, "]", 1);
 	w->comma = true;
 }
 
-void json_string(struct json_write *w, const char *key, const char *value)
+void json_write_string(struct json_write *w, const char *key, const char *value)
 {
 	if (!value) {
-		json_null(w, key);
+		json_write_null(w, key);
 		return;
 	}
 	value_begin(w, key);
 	quoted_put(w, value);
 }
 
-void json_number(struct json_write *w, const char *key, uint64_t value)
+void json_write_number(struct json_write *w, const char *key, uint64_t value)
 {
 	char text[24];
 	int length = snprintf(text, sizeof(text), "%" PRIu64, value);
@@ -152,14 +152,14 @@ void json_number(struct json_write *w, const char *key, uint64_t value)
 }
 
 /* Not by "%.*f": a program that called setlocale(3) would write a decimal comma. */
-void json_real(struct json_write *w, const char *key, double value, int decimals)
+void json_write_real(struct json_write *w, const char *key, double value, int decimals)
 {
 	uint64_t whole, fraction, scale = 1;
 	char text[64];
 	int length;
 
 	if (!isfinite(value)) {
-		json_null(w, key); /* JSON has neither infinity nor NaN */
+		json_write_null(w, key); /* JSON has neither infinity nor NaN */
 		return;
 	}
 	value_begin(w, key);
@@ -191,19 +191,19 @@ void json_real(struct json_write *w, const char *key, double value, int decimals
 	}
 }
 
-void json_boolean(struct json_write *w, const char *key, bool value)
+void json_write_boolean(struct json_write *w, const char *key, bool value)
 {
 	value_begin(w, key);
 	bytes_put(w, value ? "true" : "false", value ? 4 : 5);
 }
 
-void json_null(struct json_write *w, const char *key)
+void json_write_null(struct json_write *w, const char *key)
 {
 	value_begin(w, key);
 	bytes_put(w, "null", 4);
 }
 
-void json_newline(struct json_write *w)
+void json_write_newline(struct json_write *w)
 {
 	bytes_put(w, "\n", 1);
 }

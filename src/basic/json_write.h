@@ -20,21 +20,16 @@ struct json_write {
 	int error;  /* 0 or -ENOMEM */
 };
 
-/* libjansson, which the same program reads JSON with, has functions of some of these names.  Without names of
- * their own for the linker, ours would take the place of its own inside the library. */
-#define JSON_SYMBOL(name) __asm__("weir_" #name)
-
-void json_object_begin(struct json_write *w, const char *key) JSON_SYMBOL(json_object_begin);
-void json_object_end(struct json_write *w) JSON_SYMBOL(json_object_end);
-void json_array_begin(struct json_write *w, const char *key) JSON_SYMBOL(json_array_begin);
-void json_array_end(struct json_write *w) JSON_SYMBOL(json_array_end);
-void json_string(struct json_write *w, const char *key, const char *value)
-	JSON_SYMBOL(json_string); /* NULL value: null */
-void json_number(struct json_write *w, const char *key, uint64_t value) JSON_SYMBOL(json_number);
-void json_real(struct json_write *w, const char *key, double value, int decimals) JSON_SYMBOL(json_real);
-void json_boolean(struct json_write *w, const char *key, bool value) JSON_SYMBOL(json_boolean);
-void json_null(struct json_write *w, const char *key) JSON_SYMBOL(json_null);
-void json_newline(struct json_write *w) JSON_SYMBOL(json_newline);
+void json_write_object_begin(struct json_write *w, const char *key);
+void json_write_object_end(struct json_write *w);
+void json_write_array_begin(struct json_write *w, const char *key);
+void json_write_array_end(struct json_write *w);
+void json_write_string(struct json_write *w, const char *key, const char *value); /* NULL value: null */
+void json_write_number(struct json_write *w, const char *key, uint64_t value);
+void json_write_real(struct json_write *w, const char *key, double value, int decimals);
+void json_write_boolean(struct json_write *w, const char *key, bool value);
+void json_write_null(struct json_write *w, const char *key);
+void json_write_newline(struct json_write *w);
 
 void json_write_clear(struct json_write *w); /* forgets the text written so far, keeps memory and nesting */
 void json_write_free(struct json_write *w);

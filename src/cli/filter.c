@@ -2,17 +2,16 @@
 #include "cli/filter.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "basic/cleanup.h"
 #include "model/match.h"
 
 int filter_read(const struct cli *cli, char **ret_filter, struct error *error)
 {
-	_cleanup_free_ char *filter = NULL;
 	struct match match;
 	size_t size = 1;
-	char *p;
+	char *filter, *p;
 	int r;
 
 	for (int i = 0; i < cli->word_count; i++)
@@ -29,7 +28,8 @@ int filter_read(const struct cli *cli, char **ret_filter, struct error *error)
 
 	r = match_parse(filter, &match, error);
 	if (r < 0)
-		return r;
-	*ret_filter = TAKE(filter);
-	return 0;
+		free(filter);
+	else
+		*ret_filter = filter;
+	return r;
 }

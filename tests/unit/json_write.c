@@ -38,23 +38,23 @@ static void commas_stand_where_they_belong(void **state)
 	struct json_write w = {0};
 
 	(void)state;
-	json_object_begin(&w, NULL);
-	json_number(&w, "a", 1);
-	json_object_begin(&w, "b");
-	json_object_end(&w);
-	json_array_begin(&w, "c");
-	json_number(&w, NULL, 1);
-	json_object_begin(&w, NULL);
-	json_null(&w, "x");
-	json_boolean(&w, "y", true);
-	json_object_end(&w);
-	json_array_begin(&w, NULL);
-	json_array_end(&w);
-	json_boolean(&w, NULL, false);
-	json_array_end(&w);
-	json_string(&w, "d", NULL);
-	json_object_end(&w);
-	json_newline(&w);
+	json_write_object_begin(&w, NULL);
+	json_write_number(&w, "a", 1);
+	json_write_object_begin(&w, "b");
+	json_write_object_end(&w);
+	json_write_array_begin(&w, "c");
+	json_write_number(&w, NULL, 1);
+	json_write_object_begin(&w, NULL);
+	json_write_null(&w, "x");
+	json_write_boolean(&w, "y", true);
+	json_write_object_end(&w);
+	json_write_array_begin(&w, NULL);
+	json_write_array_end(&w);
+	json_write_boolean(&w, NULL, false);
+	json_write_array_end(&w);
+	json_write_string(&w, "d", NULL);
+	json_write_object_end(&w);
+	json_write_newline(&w);
 	expect_written(&w, "{\"a\":1,\"b\":{},\"c\":[1,{\"x\":null,\"y\":true},[],false],\"d\":null}\n");
 }
 
@@ -81,7 +81,7 @@ static void strings_are_escaped(void **state)
 		struct json_write w = {0};
 		char *text;
 
-		json_string(&w, NULL, c->value);
+		json_write_string(&w, NULL, c->value);
 		text = written(&w);
 		EXPECT_TEXT(text, c->text, "'%s'", c->value);
 		free(text);
@@ -115,7 +115,7 @@ static void bytes_that_are_not_utf8_become_the_replacement_character(void **stat
 		struct json_write w = {0};
 		char *text;
 
-		json_string(&w, NULL, cases[i].value);
+		json_write_string(&w, NULL, cases[i].value);
 		text = written(&w);
 		EXPECT_TEXT(text, cases[i].text, "number %zu", i);
 		free(text);
@@ -128,9 +128,9 @@ static void keys_are_escaped_like_values(void **state)
 	struct json_write w = {0};
 
 	(void)state;
-	json_object_begin(&w, NULL);
-	json_number(&w, "a\"b", 0);
-	json_object_end(&w);
+	json_write_object_begin(&w, NULL);
+	json_write_number(&w, "a\"b", 0);
+	json_write_object_end(&w);
 	expect_written(&w, "{\"a\\\"b\":0}");
 }
 
@@ -147,11 +147,11 @@ static void any_bytes_make_json_that_others_can_read(void **state)
 		for (uint32_t j = 0; j < length; j++)
 			value[j] = (char)(random_below(&seed, 255) + 1);
 		value[length] = '\0';
-		json_array_begin(&w, NULL);
-		json_string(&w, NULL, value);
-		json_null(&w, NULL);
-		json_real(&w, NULL, i / 7.0, 3);
-		json_array_end(&w);
+		json_write_array_begin(&w, NULL);
+		json_write_string(&w, NULL, value);
+		json_write_null(&w, NULL);
+		json_write_real(&w, NULL, i / 7.0, 3);
+		json_write_array_end(&w);
 		EXPECT(json_is_valid(w.text, w.length), "%.*s", (int)w.length, w.text);
 		json_write_free(&w);
 	}
@@ -162,10 +162,10 @@ static void numbers_are_exact(void **state)
 	struct json_write w = {0};
 
 	(void)state;
-	json_array_begin(&w, NULL);
-	json_number(&w, NULL, 0);
-	json_number(&w, NULL, UINT64_MAX);
-	json_array_end(&w);
+	json_write_array_begin(&w, NULL);
+	json_write_number(&w, NULL, 0);
+	json_write_number(&w, NULL, UINT64_MAX);
+	json_write_array_end(&w);
 	expect_written(&w, "[0,18446744073709551615]");
 }
 
@@ -201,7 +201,7 @@ static void reals_have_the_decimals_they_were_asked_for(void **state)
 		struct json_write w = {0};
 		char *text;
 
-		json_real(&w, NULL, c->value, c->decimals);
+		json_write_real(&w, NULL, c->value, c->decimals);
 		text = written(&w);
 		EXPECT_TEXT(text, c->text, "%g, %d decimals", c->value, c->decimals);
 		free(text);
@@ -214,7 +214,7 @@ static void not_a_number_is_null(void **state)
 	struct json_write w = {0};
 
 	(void)state;
-	json_real(&w, NULL, nan(""), 3);
+	json_write_real(&w, NULL, nan(""), 3);
 	expect_written(&w, "null");
 }
 
@@ -223,7 +223,7 @@ static void the_largest_double_fits(void **state)
 	struct json_write w = {0};
 
 	(void)state;
-	json_real(&w, NULL, -1.7976931348623157e308, 3);
+	json_write_real(&w, NULL, -1.7976931348623157e308, 3);
 	assert_int_equal(w.error, 0);
 	assert_int_equal(w.length, 310);
 	json_write_free(&w);
@@ -234,12 +234,12 @@ static void clearing_keeps_the_place_in_the_document(void **state)
 	struct json_write w = {0};
 
 	(void)state;
-	json_array_begin(&w, NULL);
-	json_number(&w, NULL, 1);
+	json_write_array_begin(&w, NULL);
+	json_write_number(&w, NULL, 1);
 	json_write_clear(&w);
 	assert_int_equal(w.length, 0);
-	json_number(&w, NULL, 2);
-	json_array_end(&w);
+	json_write_number(&w, NULL, 2);
+	json_write_array_end(&w);
 	expect_written(&w, ",2]");
 }
 
@@ -248,10 +248,10 @@ static void a_million_numbers_fit(void **state)
 	struct json_write w = {0};
 
 	(void)state;
-	json_array_begin(&w, NULL);
+	json_write_array_begin(&w, NULL);
 	for (int i = 0; i < 1000000; i++)
-		json_number(&w, NULL, 7);
-	json_array_end(&w);
+		json_write_number(&w, NULL, 7);
+	json_write_array_end(&w);
 	assert_int_equal(w.error, 0);
 	assert_int_equal(w.length, 2000001);
 	json_write_free(&w);
@@ -263,15 +263,15 @@ static void without_memory_writing_stops_and_says_so(void **state)
 	size_t length;
 
 	(void)state;
-	json_array_begin(&w, NULL);
-	json_string(&w, NULL, "kept");
+	json_write_array_begin(&w, NULL);
+	json_write_string(&w, NULL, "kept");
 	memory_is_out = true;
 	for (int i = 0; i < 10000; i++)
-		json_string(&w, NULL, "lost");
+		json_write_string(&w, NULL, "lost");
 	memory_is_out = false;
 	assert_int_equal(w.error, -ENOMEM);
 	length = w.length;
-	json_string(&w, NULL, "too late");
+	json_write_string(&w, NULL, "too late");
 	assert_int_equal(w.length, length);
 	assert_memory_equal(w.text, "[\"kept\",\"lost\"", 14);
 	json_write_free(&w);

@@ -14,8 +14,8 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-/* An endpoint cut to this still shows every IPv4 address with its port: 255.255.255.255:65535. */
-#define ENDPOINT_MIN 21
+/* An endpoint is not cut further than this: both ends of it are to be recognised. */
+#define ENDPOINT_MIN 12
 
 uint64_t json_get_number(const json_t *object, const char *key)
 {
