@@ -181,17 +181,19 @@ class Terminal:
         self.screen.feed(data.decode(errors="replace"))
         return bool(data)
 
-    def until(self, sees, seconds=10):
-        """Reads until the screen shows a text (or a function of the text is true); fails when it never does."""
+    def until(self, *sees, seconds=10):
+        """Reads until the screen shows all of these texts (or a function of its text is true of it); fails when it
+        never does.  A picture arrives in pieces: what is to be seen together has to be waited for together."""
         end = time.monotonic() + seconds
-        test = sees if callable(sees) else lambda text: sees in text
-        while not test(self.screen.text()):
+
+        def missing():
+            text = self.screen.text()
+            return [s for s in sees if not (s(text) if callable(s) else s in text)]
+
+        while missing():
             left = end - time.monotonic()
-            if left <= 0 or not self.read(left):
-                if test(self.screen.text()):
-                    break
-                wanted = "that" if callable(sees) else repr(sees)
-                raise AssertionError(f"the screen never showed {wanted}:\n{self.screen.text()}")
+            if (left <= 0 or not self.read(left)) and missing():
+                raise AssertionError(f"the screen never showed {missing()}:\n{self.screen.text()}")
         return self.screen.text()
 
     def wait(self, seconds=10):
