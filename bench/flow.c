@@ -138,6 +138,7 @@ static void open_watch(struct bench *bench)
 	watch->rodata->flow_ring_bytes = RING_BYTES;
 	bpf_map__set_max_entries(watch->maps.flow_cache4, (uint32_t)cpus * bench->lines / FLOW_WAYS);
 	bpf_map__set_max_entries(watch->maps.flow_cache6, (uint32_t)cpus * bench->lines / FLOW_WAYS);
+	bpf_map__set_max_entries(watch->maps.flow_rest6, (uint32_t)cpus * bench->lines / FLOW_WAYS);
 	bpf_map__set_max_entries(watch->maps.flow_stats, (uint32_t)cpus);
 	bpf_map__set_max_entries(watch->maps.flow_rings, (uint32_t)cpus);
 	r = watch_bpf__load(watch);

@@ -85,7 +85,7 @@ static struct line_copy copy4(const struct flow_line4 *line)
 	};
 }
 
-static struct line_copy copy6(const struct flow_line6 *line)
+static struct line_copy copy6(const struct flow_line6 *line, const struct flow_rest6 *rest)
 {
 	struct line_copy copy = {
 		.key = {.sport = line->sport,
@@ -96,7 +96,7 @@ static struct line_copy copy6(const struct flow_line6 *line)
 			.vlan = line->vlan},
 		.counts = line->counts,
 		.marks = line->marks,
-		.first = line->first,
+		.first = rest->first,
 	};
 
 	memcpy(copy.key.src, line->src, sizeof(copy.key.src));
@@ -144,8 +144,8 @@ static int collect_record(void *context, unsigned int cpu, uint64_t position, co
 		return 0;
 	if (size >= sizeof(*record6) && record6->family == 6) {
 		lines = view->sets6 * FLOW_WAYS;
-		copy = copy6(&record6->flow);
-		copy.serial = record6->flow.serial;
+		copy = copy6(&record6->flow, &record6->rest);
+		copy.serial = record6->rest.serial;
 		line = table_lines6(collector->table);
 	} else {
 		lines = view->sets4 * FLOW_WAYS;
@@ -193,9 +193,9 @@ static void postpone(struct collector *collector, unsigned int cpu, uint32_t lin
  * is taken over.  In the second pass (`final`) the ring was read, so that record was lost, and the datapath
  * has counted it as lost.
  */
-#define COLLECT_LINE(collector, cpu, index, cached, known, ipv6, copy_line, final)                           \
+#define COLLECT_LINE(collector, cpu, index, cached, rest, known, ipv6, copy_line, final)                     \
 	do {                                                                                                 \
-		uint32_t serial_ = __atomic_load_n(&(cached)->serial, __ATOMIC_ACQUIRE);                     \
+		uint32_t serial_ = __atomic_load_n(&(rest)->serial, __ATOMIC_ACQUIRE);                       \
 		struct line_copy copy_;                                                                      \
                                                                                                              \
 		if (!serial_ ||                                                                              \
@@ -206,9 +206,9 @@ static void postpone(struct collector *collector, unsigned int cpu, uint32_t lin
 			postpone(collector, cpu, index, ipv6);                                               \
 			break;                                                                               \
 		}                                                                                            \
-		copy_ = copy_line(cached);                                                                   \
+		copy_ = copy_line;                                                                           \
 		__atomic_thread_fence(__ATOMIC_ACQUIRE);                                                     \
-		if (__atomic_load_n(&(cached)->serial, __ATOMIC_RELAXED) != serial_)                         \
+		if (__atomic_load_n(&(rest)->serial, __ATOMIC_RELAXED) != serial_)                           \
 			break; /* pushed out under our eyes: its record tells */                             \
 		copy_.serial = serial_;                                                                      \
 		account(collector, &copy_, known, known,                                                     \
@@ -222,7 +222,7 @@ static void collect_line4(struct collector *collector, unsigned int cpu, uint32_
 	const struct flow_line4 *line = &view->cache4[i / FLOW_WAYS].line[i % FLOW_WAYS];
 	struct table_line *known = &table_lines4(collector->table)[i];
 
-	COLLECT_LINE(collector, cpu, index, line, known, false, copy4, final);
+	COLLECT_LINE(collector, cpu, index, line, line, known, false, copy4(line), final);
 }
 
 static void collect_line6(struct collector *collector, unsigned int cpu, uint32_t index, bool final)
@@ -230,9 +230,10 @@ static void collect_line6(struct collector *collector, unsigned int cpu, uint32_
 	const struct engine_view *view = engine_view(collector->engine);
 	size_t i = (size_t)cpu * view->sets6 * FLOW_WAYS + index;
 	const struct flow_line6 *line = &view->cache6[i / FLOW_WAYS].line[i % FLOW_WAYS];
+	const struct flow_rest6 *rest = &view->rest6[i / FLOW_WAYS].line[i % FLOW_WAYS];
 	struct table_line *known = &table_lines6(collector->table)[i];
 
-	COLLECT_LINE(collector, cpu, index, line, known, true, copy6, final);
+	COLLECT_LINE(collector, cpu, index, line, rest, known, true, copy6(line, rest), final);
 }
 
 void collect_ring(struct collector *collector, unsigned int cpu)

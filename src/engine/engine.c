@@ -91,6 +91,8 @@ void engine_close(struct engine *engine)
 		munmap((void *)engine->view.cache4, engine->cache4_bytes);
 	if (engine->view.cache6)
 		munmap((void *)engine->view.cache6, engine->cache6_bytes);
+	if (engine->view.rest6)
+		munmap((void *)engine->view.rest6, engine->rest6_bytes);
 	if (engine->view.stats)
 		munmap((void *)engine->view.stats, engine->stats_bytes);
 	if (engine->hooks_map >= 0)
@@ -145,6 +147,7 @@ static int map_view(struct engine *engine, struct error *error)
 	} parts[] = {
 		{engine->skeleton->maps.flow_cache4, engine->cache4_bytes, (const void **)&view->cache4},
 		{engine->skeleton->maps.flow_cache6, engine->cache6_bytes, (const void **)&view->cache6},
+		{engine->skeleton->maps.flow_rest6, engine->rest6_bytes, (const void **)&view->rest6},
 		{engine->skeleton->maps.flow_stats, engine->stats_bytes, (const void **)&view->stats},
 	};
 
@@ -217,7 +220,7 @@ static int load(struct engine *engine, struct error *error)
 	const struct engine_sizes *sizes = &engine->meta.sizes;
 	struct engine_view *view = &engine->view;
 	struct watch_bpf *skeleton = engine->skeleton = watch_bpf__open();
-	struct bpf_map *maps[4];
+	struct bpf_map *maps[5];
 	char path[PATH_MAX];
 	int r = 0;
 
@@ -228,6 +231,7 @@ static int load(struct engine *engine, struct error *error)
 	view->sets6 = sizes->cache6_lines / FLOW_WAYS;
 	engine->cache4_bytes = (size_t)view->cpus * view->sets4 * sizeof(struct flow_set4);
 	engine->cache6_bytes = (size_t)view->cpus * view->sets6 * sizeof(struct flow_set6);
+	engine->rest6_bytes = (size_t)view->cpus * view->sets6 * sizeof(struct flow_rest_set6);
 	engine->stats_bytes = view->cpus * sizeof(struct flow_stats);
 	skeleton->rodata->flow_sets4 = view->sets4;
 	skeleton->rodata->flow_sets6 = view->sets6;
@@ -239,10 +243,12 @@ static int load(struct engine *engine, struct error *error)
 	maps[1] = skeleton->maps.flow_cache6;
 	maps[2] = skeleton->maps.flow_stats;
 	maps[3] = skeleton->maps.flow_rings;
+	maps[4] = skeleton->maps.flow_rest6;
 	bpf_map__set_max_entries(maps[0], view->cpus * view->sets4);
 	bpf_map__set_max_entries(maps[1], view->cpus * view->sets6);
 	bpf_map__set_max_entries(maps[2], view->cpus);
 	bpf_map__set_max_entries(maps[3], view->cpus);
+	bpf_map__set_max_entries(maps[4], view->cpus * view->sets6);
 	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]) && engine->adopted; i++) {
 		r = reuse(engine, maps[i]);
 		if (r < 0)
@@ -519,7 +525,7 @@ uint64_t engine_since(const struct engine *engine)
 
 size_t engine_map_bytes(const struct engine *engine)
 {
-	return engine->cache4_bytes + engine->cache6_bytes + engine->stats_bytes;
+	return engine->cache4_bytes + engine->cache6_bytes + engine->rest6_bytes + engine->stats_bytes;
 }
 
 const struct engine_view *engine_view(const struct engine *engine)

@@ -60,6 +60,7 @@ struct engine_view {
 	uint32_t sets4, sets6;
 	const struct flow_set4 *cache4;
 	const struct flow_set6 *cache6;
+	const struct flow_rest_set6 *rest6; /* in the order of cache6 */
 	const struct flow_stats *stats;
 };
 const struct engine_view *engine_view(const struct engine *engine);

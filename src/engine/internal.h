@@ -52,7 +52,7 @@ struct engine {
 	int clock_program;
 	uint64_t tick_ns;
 	struct engine_view view;
-	size_t cache4_bytes, cache6_bytes, stats_bytes;
+	size_t cache4_bytes, cache6_bytes, rest6_bytes, stats_bytes;
 	struct ring_buffer **rings; /* one per CPU */
 	struct engine_ring_reader *readers;
 	struct engine_feature features[FEATURES_MAX];

@@ -3,9 +3,9 @@
  * The flow cache, as the datapath writes it and the agent reads it.
  *
  * Per CPU, four ways a set.  A line is one flow as one CPU saw it: key, counters, and the decision about it
- * (which later parts of weir fill in).  An IPv4 line is one 64-byte cache line; an IPv6 line is two, with all
- * that a hit compares and counts in the first.  Only its own CPU writes a line; the agent reads through a
- * shared mapping.
+ * (which later parts of weir fill in).  An IPv4 line is one 64-byte cache line; so is the part of an IPv6
+ * line that a hit compares and counts, and the rest of it stands in a second array.  Only its own CPU writes
+ * a line; the agent reads through a shared mapping.
  *
  * How a reader stays safe: `serial` names the tenant of a line.  It is 0 while the line is empty or being
  * refilled, and different for every filling of one line.  A reader takes the serial, copies the line, and
@@ -87,11 +87,15 @@ struct flow_line6 {
 	__u8 kind;
 	__u16 vlan;
 	struct flow_marks marks;
-	/* the second cache line: what accounting a hit does not touch */
+};
+
+/* What accounting a hit does not touch stands apart, in an array of the same order: so a hit costs IPv6 no
+ * more pages and cache lines than IPv4. */
+struct flow_rest6 {
 	__u32 serial;
 	__u32 first;
 	struct flow_decision decision;
-	__u32 reserved[10];
+	__u32 reserved[2];
 };
 
 struct flow_set4 {
@@ -102,9 +106,13 @@ struct flow_set6 {
 	struct flow_line6 line[FLOW_WAYS];
 };
 
+struct flow_rest_set6 {
+	struct flow_rest6 line[FLOW_WAYS];
+};
+
 _Static_assert(sizeof(struct flow_line4) == 64, "an IPv4 flow is one cache line");
-_Static_assert(sizeof(struct flow_line6) == 128, "an IPv6 flow is two cache lines");
-_Static_assert(__builtin_offsetof(struct flow_line6, serial) == 64, "an IPv6 hit touches the first of them");
+_Static_assert(sizeof(struct flow_line6) == 64, "what a hit of an IPv6 flow touches is one, too");
+_Static_assert(sizeof(struct flow_rest6) == 32, "and the rest does not straddle two");
 
 /* A record in the ring: a line that was pushed out.  `line` is its index in its CPU's part of the array. */
 struct flow_record4 {
@@ -117,6 +125,7 @@ struct flow_record6 {
 	__u32 family; /* 6 */
 	__u32 line;
 	struct flow_line6 flow;
+	struct flow_rest6 rest;
 };
 
 /*

@@ -44,6 +44,7 @@ int harness_open(struct harness *harness, uint32_t lines, uint32_t ring_bytes)
 	watch->rodata->flow_ring_bytes = ring_bytes;
 	bpf_map__set_max_entries(watch->maps.flow_cache4, harness->cpus * lines / FLOW_WAYS);
 	bpf_map__set_max_entries(watch->maps.flow_cache6, harness->cpus * lines / FLOW_WAYS);
+	bpf_map__set_max_entries(watch->maps.flow_rest6, harness->cpus * lines / FLOW_WAYS);
 	bpf_map__set_max_entries(watch->maps.flow_stats, harness->cpus);
 	bpf_map__set_max_entries(watch->maps.flow_rings, harness->cpus);
 	if (watch_bpf__load(watch) < 0) {
@@ -55,9 +56,11 @@ int harness_open(struct harness *harness, uint32_t lines, uint32_t ring_bytes)
 		watch->maps.flow_cache4, (size_t)harness->cpus * lines * sizeof(struct flow_line4));
 	harness->cache6 = map_memory(
 		watch->maps.flow_cache6, (size_t)harness->cpus * lines * sizeof(struct flow_line6));
+	harness->rest6 =
+		map_memory(watch->maps.flow_rest6, (size_t)harness->cpus * lines * sizeof(struct flow_rest6));
 	harness->stats = map_memory(watch->maps.flow_stats, harness->cpus * sizeof(struct flow_stats));
 	harness->rings = calloc(harness->cpus, sizeof(int));
-	if (!harness->cache4 || !harness->cache6 || !harness->stats || !harness->rings)
+	if (!harness->cache4 || !harness->cache6 || !harness->rest6 || !harness->stats || !harness->rings)
 		return -1;
 	for (unsigned int cpu = 0; cpu < harness->cpus; cpu++) {
 		harness->rings[cpu] =
@@ -73,6 +76,7 @@ void harness_close(struct harness *harness)
 {
 	munmap(harness->cache4, (size_t)harness->cpus * harness->lines * sizeof(struct flow_line4));
 	munmap(harness->cache6, (size_t)harness->cpus * harness->lines * sizeof(struct flow_line6));
+	munmap(harness->rest6, (size_t)harness->cpus * harness->lines * sizeof(struct flow_rest6));
 	munmap(harness->stats, harness->cpus * sizeof(struct flow_stats));
 	for (unsigned int cpu = 0; cpu < harness->cpus; cpu++)
 		close(harness->rings[cpu]);
@@ -84,6 +88,7 @@ void harness_clear(struct harness *harness)
 {
 	memset(harness->cache4, 0, (size_t)harness->cpus * harness->lines * sizeof(struct flow_line4));
 	memset(harness->cache6, 0, (size_t)harness->cpus * harness->lines * sizeof(struct flow_line6));
+	memset(harness->rest6, 0, (size_t)harness->cpus * harness->lines * sizeof(struct flow_rest6));
 	memset(harness->stats, 0, harness->cpus * sizeof(struct flow_stats));
 }
 
@@ -127,19 +132,19 @@ static struct harness_line bring4(const struct flow_line4 *line)
 	return brought;
 }
 
-static struct harness_line bring6(const struct flow_line6 *line)
+static struct harness_line bring6(const struct flow_line6 *line, const struct flow_rest6 *rest)
 {
 	struct harness_line brought = {
 		.sport = ntohs(line->sport),
 		.dport = ntohs(line->dport),
 		.vlan = line->vlan,
 		.ifindex = line->ifindex,
-		.serial = line->serial,
+		.serial = rest->serial,
 		.proto = line->proto,
 		.kind = line->kind,
 		.counts = line->counts,
 		.marks = line->marks,
-		.first = line->first,
+		.first = rest->first,
 	};
 
 	memcpy(brought.src, line->src, 16);
@@ -155,15 +160,16 @@ static size_t walk(const struct harness *harness, struct harness_line *ret_last)
 	for (size_t i = 0; i < lines; i++) {
 		const struct flow_line4 *line4 = &harness->cache4[i / FLOW_WAYS].line[i % FLOW_WAYS];
 		const struct flow_line6 *line6 = &harness->cache6[i / FLOW_WAYS].line[i % FLOW_WAYS];
+		const struct flow_rest6 *rest6 = &harness->rest6[i / FLOW_WAYS].line[i % FLOW_WAYS];
 
-		used += (line4->serial != 0) + (line6->serial != 0);
+		used += (line4->serial != 0) + (rest6->serial != 0);
 		if (line4->serial > newest) {
 			newest = line4->serial;
 			*ret_last = bring4(line4);
 		}
-		if (line6->serial > newest) {
-			newest = line6->serial;
-			*ret_last = bring6(line6);
+		if (rest6->serial > newest) {
+			newest = rest6->serial;
+			*ret_last = bring6(line6, rest6);
 		}
 	}
 	return used;

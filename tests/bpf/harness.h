@@ -17,6 +17,7 @@ struct harness {
 	uint32_t lines; /* per CPU and family */
 	struct flow_set4 *cache4;
 	struct flow_set6 *cache6;
+	struct flow_rest_set6 *rest6;
 	struct flow_stats *stats;
 	int *rings; /* map per CPU */
 };

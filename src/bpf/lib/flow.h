@@ -46,6 +46,14 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
+	__type(value, struct flow_rest_set6);
+} flow_rest6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
 	__type(value, struct flow_stats);
 } flow_stats SEC(".maps");
 
@@ -97,14 +105,14 @@ packet_inline void flow_hit(
 	marks->origin |= sight->origin;
 }
 
-/* All of a line of either family but its key and its serial. */
-#define flow_fill(line, sight, flags)                                                                        \
+/* All of a line but its key and its serial; `rest` is the line itself for IPv4. */
+#define flow_fill(line, rest, sight, flags)                                                                  \
 	do {                                                                                                 \
 		(line)->counts = (struct flow_counts){                                                       \
 			.bytes = (sight)->bytes, .packets = (sight)->packets, .last = (sight)->now};         \
 		(line)->marks = (struct flow_marks){.tcp_flags = (flags), .origin = (sight)->origin};        \
-		(line)->first = (sight)->now;                                                                \
-		(line)->decision = (struct flow_decision){};                                                 \
+		(rest)->first = (sight)->now;                                                                \
+		(rest)->decision = (struct flow_decision){};                                                 \
 	} while (0)
 
 /* 0 means empty, so a wrapped counter steps over it. */
@@ -169,12 +177,12 @@ static __attribute__((noinline)) int flow_emit4(
 }
 
 static __attribute__((noinline)) int flow_emit6(
-	struct flow_line6 *line, struct flow_stats *stats, __u32 cpu, __u32 index)
+	struct flow_line6 *line, struct flow_rest6 *rest, struct flow_stats *stats, __u32 cpu, __u32 index)
 {
 	struct flow_record6 *record = NULL;
 	void *ring;
 
-	if (!line || !stats)
+	if (!line || !rest || !stats)
 		return 0;
 	ring = bpf_map_lookup_elem(&flow_rings, &cpu);
 	if (ring)
@@ -185,6 +193,7 @@ static __attribute__((noinline)) int flow_emit6(
 	record->family = 6;
 	record->line = index;
 	record->flow = *line;
+	record->rest = *rest;
 	bpf_ringbuf_submit(record, flow_wakeup(ring, stats));
 	return 0;
 }
@@ -198,7 +207,7 @@ static __attribute__((noinline)) int flow_emit6(
 			__u32 way_ = ((home) + i_) % FLOW_WAYS;                                              \
 			__u32 idle_ = (now) - (set)->line[way_].counts.last;                                 \
                                                                                                              \
-			if (!(set)->line[way_].serial) {                                                     \
+			if (!(set)->line[way_].ifindex) {                                                    \
 				victim_ = way_;                                                              \
 				break;                                                                       \
 			}                                                                                    \
@@ -216,8 +225,8 @@ packet_inline int flow_account4(
 {
 	__u64 addresses = p->src[0] | (__u64)p->dst[0] << 32;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
-	__u32 rest = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
-	__u64 hash = flow_mix(flow_mix(0, addresses, flow_seed[0]), ports ^ (__u64)rest << 24, flow_seed[1]);
+	__u32 kinds = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
+	__u64 hash = flow_mix(flow_mix(0, addresses, flow_seed[0]), ports ^ (__u64)kinds << 24, flow_seed[1]);
 	__u32 set_index = hash & (flow_sets4 - 1), home = hash >> 62, way, i;
 	__u32 index = sight->cpu * flow_sets4 + set_index;
 	struct flow_set4 *set = bpf_map_lookup_elem(&flow_cache4, &index);
@@ -230,7 +239,7 @@ packet_inline int flow_account4(
 		way = (home + i) % FLOW_WAYS;
 		line = &set->line[way];
 		if (*(__u64 *)&line->src != addresses || *(__u64 *)&line->sport != ports ||
-			*(__u32 *)&line->proto != rest)
+			*(__u32 *)&line->proto != kinds)
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
@@ -247,8 +256,8 @@ packet_inline int flow_account4(
 	}
 	*(__u64 *)&line->src = addresses;
 	*(__u64 *)&line->sport = ports;
-	*(__u32 *)&line->proto = rest;
-	flow_fill(line, sight, p->tcp_flags);
+	*(__u32 *)&line->proto = kinds;
+	flow_fill(line, line, sight, p->tcp_flags);
 	flow_publish(line->serial, flow_next_serial(stats));
 counted:
 	stats->cached += sight->packets;
@@ -260,13 +269,15 @@ packet_inline int flow_account6(
 {
 	const __u64 *src = p->src64, *dst = p->dst64;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
-	__u32 rest = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
+	__u32 kinds = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
 	__u64 hash = flow_mix(flow_mix(src[0], src[1], flow_seed[0]), dst[0], flow_seed[1]);
 	__u32 set_index, home, way, index, i;
 	struct flow_set6 *set;
+	struct flow_rest_set6 *rest_set;
 	struct flow_line6 *line;
+	struct flow_rest6 *rest;
 
-	hash = flow_mix(flow_mix(hash, dst[1], flow_seed[0]), ports ^ (__u64)rest << 24, flow_seed[1]);
+	hash = flow_mix(flow_mix(hash, dst[1], flow_seed[0]), ports ^ (__u64)kinds << 24, flow_seed[1]);
 	set_index = hash & (flow_sets6 - 1);
 	home = hash >> 62;
 	index = sight->cpu * flow_sets6 + set_index;
@@ -282,7 +293,7 @@ packet_inline int flow_account6(
 		line_src = (__u64 *)line->src;
 		line_dst = (__u64 *)line->dst;
 		if (line_src[1] != src[1] || line_dst[1] != dst[1] || *(__u64 *)&line->sport != ports ||
-			line_src[0] != src[0] || line_dst[0] != dst[0] || *(__u32 *)&line->proto != rest)
+			line_src[0] != src[0] || line_dst[0] != dst[0] || *(__u32 *)&line->proto != kinds)
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
@@ -291,20 +302,24 @@ packet_inline int flow_account6(
 	}
 
 	way = FLOW_VICTIM(set, home, sight->now);
+push_out:
+	rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
+	if (!rest_set)
+		return -1;
 	line = &set->line[way];
-	if (line->serial) {
-	push_out:
-		flow_emit6(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
-		flow_publish(line->serial, 0);
+	rest = &rest_set->line[way];
+	if (rest->serial) {
+		flow_emit6(line, rest, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		flow_publish(rest->serial, 0);
 	}
 	*(__u64 *)&line->src[0] = src[0];
 	*(__u64 *)&line->src[2] = src[1];
 	*(__u64 *)&line->dst[0] = dst[0];
 	*(__u64 *)&line->dst[2] = dst[1];
 	*(__u64 *)&line->sport = ports;
-	*(__u32 *)&line->proto = rest;
-	flow_fill(line, sight, p->tcp_flags);
-	flow_publish(line->serial, flow_next_serial(stats));
+	*(__u32 *)&line->proto = kinds;
+	flow_fill(line, rest, sight, p->tcp_flags);
+	flow_publish(rest->serial, flow_next_serial(stats));
 counted:
 	stats->cached += sight->packets;
 	return 0;
