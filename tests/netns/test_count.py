@@ -2,6 +2,7 @@
 """Ordinary traffic: every packet and byte, per flow, as tcpdump, the TCP stack and the interface counted them."""
 
 import glob
+import json
 import os
 import signal
 import socket
@@ -42,7 +43,7 @@ def set_offload(host, peer, on):
 
 
 def iperf(host, peer, address, *arguments, reverse=False):
-    """One iperf3 run from host to peer (or back)."""
+    """One iperf3 run from host to peer (or back); returns the bytes that arrived, as iperf3 counts them."""
     need("iperf3")
     server = peer.start("iperf3", "-s", "-1", "-p", 5201, "-B", address)
     family = 6 if ":" in address else 4
@@ -53,8 +54,10 @@ def iperf(host, peer, address, *arguments, reverse=False):
             return any(":1451 " in line and " 0A " in line for line in file)
 
     wait_for(listening, 5, "iperf3 to listen")
-    host.run("iperf3", "-c", address, "-p", 5201, *arguments, *(["-R"] if reverse else []))
+    done = host.run("iperf3", "-J", "-c", address, "-p", 5201, *arguments, *(["-R"] if reverse else []))
     server.wait(10)
+    end = json.loads(done.stdout)["end"]
+    return end.get("sum_received", end.get("sum"))["bytes"]
 
 
 def exact_tcp(lab, offload, family):
@@ -159,15 +162,17 @@ def iperf_gso_equals_tcp_counters(lab, family):
     host, peer = lab.hosts()
     set_offload(host, peer, True)
     agent = lab.agent(host)
-    for reverse in (False, True):
-        iperf(host, peer, ADDRESS[family][1], "-n", "50M", "-P", 2, reverse=reverse)
+    # iperf3 stops when it has written enough, and what has not left by then may never leave: what arrived is what counts
+    arrived = {direction: iperf(host, peer, ADDRESS[family][1], "-n", "50M", "-P", 2, reverse=direction == "in")
+               for direction in ("out", "in")}
     flows = agent.flows("tcp")
     for direction, sender in (("out", host), ("in", peer)):
         counters = sender.snmp("Tcp")
         got = [f for f in flows if f["direction"] == direction]
         packets, size = sum(f["packets"] for f in got), sum(f["bytes"] for f in got)
         expect_equal(packets, counters["OutSegs"] + counters["RetransSegs"], f"packets {direction}")
-        expect(size > 50 * MEGABYTE + packets * (HEADERS[family] - 12), f"too few bytes {direction}: {size}")
+        least = arrived[direction] + packets * (HEADERS[family] - 12)
+        expect(size >= least > 10 * MEGABYTE, f"bytes {direction}: {size}, at least {least} arrived")
     agent.losses()
 
 
