@@ -14,13 +14,14 @@ FUZZ_SECONDS ?= 600
 export PATH := /usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:$(PATH)
 
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || command -v sudo || echo need_root)
-QUIET   := $(if $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),--quiet)
+# make -s
+SILENT  := $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
 WEIR    := $(BUILD)/src/cli/weir
 
 .PHONY: all help deps run test check-fast lint bench fuzz install clean need-root
 
 all: $(BUILD)/build.ninja ## build (the default)
-	@ninja -C $(BUILD) $(QUIET)
+	@$(if $(SILENT),said=$$(ninja -C $(BUILD) 2>&1) || { echo "$$said"; exit 1; } >&2,ninja -C $(BUILD))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,7 +58,7 @@ fuzz: all ## fuzz for FUZZ_SECONDS
 	@tests/fuzz/run $(BUILD) $(FUZZ_SECONDS)
 
 install: all ## install weir, libweir, manual pages, completion and the systemd unit
-	@DESTDIR='$(DESTDIR)' meson install -C $(BUILD) --no-rebuild $(QUIET)
+	@DESTDIR='$(DESTDIR)' meson install -C $(BUILD) --no-rebuild $(if $(SILENT),--quiet)
 
 clean: ## remove what was built
 	rm -rf $(BUILD) build-*
