@@ -64,6 +64,14 @@ static void reply_failure(struct evhttp_request *request, int r)
 	reply_error(request, HTTP_INTERNAL, "Internal Server Error", &error);
 }
 
+/* A request that libevent could not read has no URI. */
+static const char *path_of(struct evhttp_request *request)
+{
+	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+
+	return uri ? evhttp_uri_get_path(uri) : NULL;
+}
+
 static const char *query_of(struct evhttp_request *request)
 {
 	return evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
@@ -87,11 +95,17 @@ static void stream_free(struct flow_stream *stream)
 	free(stream);
 }
 
-/* The client went away in the middle. */
+/* The client went away in the middle.  Where libevent has parted the request from its connection, as it does
+ * when the other side closes, nobody but us knows the request any more: ending it frees it. */
 static void stream_closed(struct evhttp_connection *connection, void *context)
 {
+	struct flow_stream *stream = context;
+	struct evhttp_request *request = stream->request;
+
 	(void)connection;
-	stream_free(context);
+	stream_free(stream);
+	if (!evhttp_request_get_connection(request))
+		evhttp_send_reply_end(request);
 }
 
 static void stream_on(struct evhttp_connection *connection, void *context)
@@ -323,7 +337,7 @@ static bool may_change(struct agent *agent, struct evhttp_request *request)
 static void on_request(struct evhttp_request *request, void *context)
 {
 	struct agent *agent = context;
-	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+	const char *path = path_of(request);
 	enum evhttp_cmd_type method = evhttp_request_get_command(request);
 	const struct route *route = routes, *end = routes + sizeof(routes) / sizeof(routes[0]);
 	struct error error = {};
@@ -356,7 +370,7 @@ static void on_request(struct evhttp_request *request, void *context)
 /* The TCP listener shows the metrics and nothing else. */
 static void on_metrics_request(struct evhttp_request *request, void *context)
 {
-	const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request));
+	const char *path = path_of(request);
 
 	if (!path || strcmp(path, "/metrics") != 0) {
 		evhttp_send_error(request, HTTP_NOTFOUND, NULL);

@@ -40,7 +40,8 @@ static void on_request(struct evhttp_request *request, void *context)
 	struct evbuffer *body = evbuffer_new();
 
 	(void)context;
-	check_query(QUERY_FLOWS, evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request)));
+	if (evhttp_request_get_evhttp_uri(request))
+		check_query(QUERY_FLOWS, evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request)));
 	evhttp_send_reply(request, HTTP_OK, "OK", body);
 	evbuffer_free(body);
 }
