@@ -426,12 +426,12 @@ class Lab:
 
     def address(self, namespace, name, number, own, other, other_mac):
         """Sets an interface up with the addresses of network `number`."""
-        namespace.ip("link", "set", name, "up")
-        namespace.ip("addr", "add", f"10.{number}.0.{own}/24", "dev", name)
-        namespace.ip("addr", "add", f"fd00:{number}::{own}/64", "dev", name, "nodad")
+        lines = [f"link set {name} up", f"addr add 10.{number}.0.{own}/24 dev {name}",
+                 f"addr add fd00:{number}::{own}/64 dev {name} nodad"]
         if other_mac:
-            for address in (f"10.{number}.0.{other}", f"fd00:{number}::{other}"):
-                namespace.ip("neigh", "replace", address, "lladdr", other_mac, "nud", "permanent", "dev", name)
+            lines += [f"neigh replace {address} lladdr {other_mac} nud permanent dev {name}"
+                      for address in (f"10.{number}.0.{other}", f"fd00:{number}::{other}")]
+        run("ip", "-n", namespace.name, "-batch", "-", input="\n".join(lines) + "\n")
 
     def hosts(self, mtu=1500):
         """The usual set-up: `host`, where weir will run, with w0; `peer` with p0."""
