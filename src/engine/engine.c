@@ -51,13 +51,12 @@ static uint64_t monotonic_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static int read_identity(struct engine_meta *meta, struct error *error)
+static int read_network_namespace(struct engine_meta *meta, struct error *error)
 {
-	_cleanup_fclose_ FILE *boot = fopen("/proc/sys/kernel/random/boot_id", "re");
 	struct stat status;
 
-	if (stat("/proc/self/ns/net", &status) < 0 || !boot || !fgets(meta->boot, sizeof(meta->boot), boot))
-		return error_set(error, -errno, "cannot read /proc: %s", strerror(errno));
+	if (stat("/proc/self/ns/net", &status) < 0)
+		return error_set(error, -errno, "cannot read /proc/self/ns/net: %s", strerror(errno));
 	meta->network_namespace[0] = status.st_dev;
 	meta->network_namespace[1] = status.st_ino;
 	return 0;
@@ -404,7 +403,7 @@ static int engine_setup(
 		return error_set(error, -errno, "cannot get random numbers: %s", strerror(errno));
 	meta.flow_seed[0] |= 1;
 	meta.flow_seed[1] |= 1;
-	r = read_identity(&meta, error);
+	r = read_network_namespace(&meta, error);
 	if (r == 0)
 		r = check_privileges(error);
 	if (r < 0)

@@ -22,7 +22,6 @@ struct engine_meta {
 	uint64_t since_ns;	       /* CLOCK_MONOTONIC */
 	uint64_t network_namespace[2]; /* device and inode */
 	uint64_t flow_seed[2];
-	char boot[40]; /* kernel.random.boot_id */
 };
 
 enum engine_program {
