@@ -60,11 +60,6 @@ static bool probe_jit(void)
 	return fd < 0 || (read(fd, &digit, 1) == 1 && digit != '0');
 }
 
-static bool probe_btf(void)
-{
-	return access("/sys/kernel/btf/vmlinux", R_OK) == 0;
-}
-
 static const struct {
 	const char *name, *purpose, *replacement;
 	bool (*probe)(void);
@@ -74,7 +69,6 @@ static const struct {
 	{"map-mmap", "reading the flow cache without system calls", NULL, probe_mmap},
 	{"tcx", "attaching beside other programs, bound to a pin", "clsact filters", probe_tcx},
 	{"jit", "programs as machine code", "the interpreter, several times slower", probe_jit},
-	{"btf", "types of the running kernel", "nothing that this version does needs them", probe_btf},
 };
 
 _Static_assert(sizeof(feature_table) / sizeof(feature_table[0]) <= FEATURES_MAX, "room for every feature");
