@@ -11,7 +11,7 @@
 
 #include <bpf/bpf_helpers.h>
 
-#define PACKET_CONTEXT				struct __sk_buff
+#define PACKET_CONTEXT                          struct __sk_buff
 #define packet_load(context, offset, to, bytes) bpf_skb_load_bytes(context, offset, to, bytes)
 
 #include "bpf/lib/packet.h"
@@ -19,8 +19,8 @@
 #define ORDER_LENGTH (1U << 20)
 
 const volatile __u32 address_offset = 26; /* of the 32 bits that make the flow */
-__u32 flow_mask = 0;			  /* flows - 1; flows is a power of two */
-__u32 use_order = 0;			  /* flows come in the order of the map, not scattered evenly */
+__u32 flow_mask = 0;                      /* flows - 1; flows is a power of two */
+__u32 use_order = 0;                      /* flows come in the order of the map, not scattered evenly */
 __u32 counter = 0;
 
 struct {

@@ -31,16 +31,16 @@
 
 #define ROUNDS_MAX 101
 #define RING_BYTES (4U << 20)
-#define ORDER	   (1U << 20)
+#define ORDER      (1U << 20)
 
-static const uint8_t packet4[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,	      /* Ethernet */
-	0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 6, 0, 0, 11, 0, 0, 0, 10, 9, 0, 2,	      /* IPv4 */
+static const uint8_t packet4[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,           /* Ethernet */
+	0x45, 0, 0, 50, 0, 0, 0x40, 0, 64, 6, 0, 0, 11, 0, 0, 0, 10, 9, 0, 2,         /* IPv4 */
 	0x13, 0x88, 0x01, 0xbb, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0, /* TCP */
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-static const uint8_t packet6[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd,	/* Ethernet */
+static const uint8_t packet6[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd,       /* Ethernet */
 	0x60, 0, 0, 0, 0, 30, 6, 64, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, /* IPv6 */
-	0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,				/* to */
-	0x13, 0x88, 0x01, 0xbb, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0,	/* TCP */
+	0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,                              /* to */
+	0x13, 0x88, 0x01, 0xbb, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0,   /* TCP */
 	0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
 
 enum subject { EMPTY, PARSE, WEIR, SHARED, SHARED_COARSE, SUBJECTS };

@@ -20,9 +20,9 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
-#define AGENT_NICE	  (-5)
-#define REFRESH_NS	  100000000ULL	 /* a table this old is fresh enough for a question */
-#define ATTENTION_NS	  10000000000ULL /* for so long after a question the next one is expected */
+#define AGENT_NICE        (-5)
+#define REFRESH_NS        100000000ULL   /* a table this old is fresh enough for a question */
+#define ATTENTION_NS      10000000000ULL /* for so long after a question the next one is expected */
 #define ATTENTIVE_SCAN_NS 1000000000ULL
 
 uint64_t agent_now_ns(void)

@@ -80,8 +80,8 @@ static void write_protocol(struct json_write *out, uint8_t proto)
 static const char *flow_interface(const struct agent *agent, const struct table_flow *flow)
 {
 	return flow->interface == TABLE_OTHER
-		       ? "?"
-		       : table_total(agent->table, TABLE_INTERFACES, flow->interface)->name;
+	               ? "?"
+	               : table_total(agent->table, TABLE_INTERFACES, flow->interface)->name;
 }
 
 static bool is_flow(const struct table_flow *flow)
@@ -437,8 +437,8 @@ static int compare_sums(const void *left, const void *right, void *context)
 		break;
 	case SORT_ADDRESS:
 		result = total_a->family != total_b->family
-				 ? compare_numbers(total_a->family, total_b->family)
-				 : memcmp(total_a->address, total_b->address, sizeof(total_a->address));
+		                 ? compare_numbers(total_a->family, total_b->family)
+		                 : memcmp(total_a->address, total_b->address, sizeof(total_a->address));
 		break;
 	default:
 		result = compare_numbers(a->in.bytes + a->out.bytes, b->in.bytes + b->out.bytes);
@@ -483,7 +483,7 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 	struct sums sums = {};
 	size_t count;
 	int r = from_totals ? sums_from_totals(agent, pool, query, &sums)
-			    : sums_from_flows(agent, pool, query, &sums);
+	                    : sums_from_flows(agent, pool, query, &sums);
 
 	if (r < 0)
 		return r;
@@ -519,7 +519,7 @@ int answer_ports(struct agent *agent, const struct query *query, struct json_wri
 {
 	const struct match *match = &query->match;
 	bool from_totals = match_is_address_only(match) && !match->family && !match->from.has_prefix &&
-			   !match->to.has_prefix && !match->either.has_prefix;
+	                   !match->to.has_prefix && !match->either.has_prefix;
 
 	return answer_sums(agent, query, TABLE_PORTS, "ports", from_totals, write_port_key, out);
 }

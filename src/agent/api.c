@@ -18,10 +18,10 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
-#define HEADERS_MAX	 8192
-#define BODY_MAX	 65536
+#define HEADERS_MAX      8192
+#define BODY_MAX         65536
 #define CLIENT_TIMEOUT_S 30  /* a client that neither reads nor writes for so long is gone */
-#define FLOWS_AT_ONCE	 256 /* of a long answer: the loop has other things to do in between */
+#define FLOWS_AT_ONCE    256 /* of a long answer: the loop has other things to do in between */
 
 /* -- replies -- */
 
@@ -456,8 +456,8 @@ int api_open(struct agent *agent, struct error *error)
 	}
 	agent->api = http_new(agent, on_request);
 	listener = agent->api
-			   ? evconnlistener_new(agent->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE, SOMAXCONN, fd)
-			   : NULL;
+	                   ? evconnlistener_new(agent->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE, SOMAXCONN, fd)
+	                   : NULL;
 	if (!listener || !evhttp_bind_listener(agent->api, listener))
 		return error_set(error, -ENOMEM, "cannot listen on %s", agent->socket_path);
 	TAKE_FD(fd);

@@ -10,11 +10,11 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
-#define PORTS_LIMIT	 16384
+#define PORTS_LIMIT      16384
 #define INTERFACES_LIMIT 1024
-#define CPUS_MAX	 4096
-#define JOURNAL_MAX	 16
-#define TICK_MIN_NS	 900000000ULL /* rates over less are noise */
+#define CPUS_MAX         4096
+#define JOURNAL_MAX      16
+#define TICK_MIN_NS      900000000ULL /* rates over less are noise */
 
 /* Sampling begins when the table is nearly full and doubles its rate in each of twelve steps from there. */
 #define SAMPLE_FROM(limit) ((limit) / 16 * 15)
@@ -594,9 +594,9 @@ static int pools_open(struct table *table)
 
 		pool->region = &table->regions[REGION_HOSTS + p];
 		pool->totals = pool->region->base;
-		pool->limit = p == TABLE_HOSTS	 ? table->limits.hosts
-			      : p == TABLE_PORTS ? PORTS_LIMIT
-						 : INTERFACES_LIMIT;
+		pool->limit = p == TABLE_HOSTS   ? table->limits.hosts
+		              : p == TABLE_PORTS ? PORTS_LIMIT
+		                                 : INTERFACES_LIMIT;
 		if (!*used) {
 			pool->totals[TABLE_OTHER].state = TABLE_LIVE;
 			*used = 1;

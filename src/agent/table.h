@@ -51,14 +51,14 @@ enum table_state { TABLE_FREE, TABLE_LIVE };
 
 struct table_flow {
 	struct table_key key; /* 44 bytes */
-	uint32_t next;	      /* in the hash chain or the free list */
+	uint32_t next;        /* in the hash chain or the free list */
 	struct table_counts counts;
 	struct table_rate rate;
-	uint64_t first_ns, last_ns;	/* CLOCK_MONOTONIC */
+	uint64_t first_ns, last_ns;     /* CLOCK_MONOTONIC */
 	uint32_t host, port, interface; /* entries of the totals; TABLE_NONE: has none */
-	uint8_t state;			/* enum table_state */
+	uint8_t state;                  /* enum table_state */
 	uint8_t tcp_flags;
-	uint8_t origin;	      /* FLOW_ORIGIN_* */
+	uint8_t origin;       /* FLOW_ORIGIN_* */
 	uint8_t sample_shift; /* admitted while one of 2^n new flows was */
 };
 

@@ -12,13 +12,13 @@
 #define ADDRESS_TEXT_MAX 64 /* longest text of an address or prefix, with the NUL */
 
 struct address {
-	uint8_t family;	   /* 4 or 6; 0: none */
+	uint8_t family;    /* 4 or 6; 0: none */
 	uint8_t bytes[16]; /* network byte order; an IPv4 address uses the first four, the rest are zero */
 };
 
 struct prefix {
 	struct address address; /* bits behind the length are zero */
-	uint8_t length;		/* 0..32 or 0..128 */
+	uint8_t length;         /* 0..32 or 0..128 */
 };
 
 /* 0 or -EINVAL.  Textual forms of RFC 4291 and dotted IPv4; no host names, no octal. */

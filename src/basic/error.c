@@ -82,7 +82,7 @@ static size_t character_read(const char *text, bool *ret_printable)
 	size_t length = text_utf8_length(text);
 
 	*ret_printable = length > 0 && (c >= 0x20 || c == '\t') && c != 0x7f &&
-			 !(c == 0xc2 && (unsigned char)text[1] < 0xa0);
+	                 !(c == 0xc2 && (unsigned char)text[1] < 0xa0);
 	return length ? length : 1;
 }
 

@@ -15,13 +15,13 @@
 #define ERROR_TEXT_MAX 256
 
 struct error {
-	int code;		   /* negative errno, 0 while nothing is wrong */
+	int code;                  /* negative errno, 0 while nothing is wrong */
 	char what[ERROR_TEXT_MAX]; /* what is wrong: "unknown key 'interface'" */
 	char want[ERROR_TEXT_MAX]; /* what would be right: "did you mean 'flows'?"; empty when not known */
 	char file[ERROR_TEXT_MAX]; /* file name as the person gave it; empty when the text has no file */
-	unsigned int line;	   /* 1-based, 0: not known */
-	unsigned int column;	   /* 1-based, in bytes, 0: not known */
-	char excerpt[1024];	   /* the line or sentence that `column` counts in; empty when not known */
+	unsigned int line;         /* 1-based, 0: not known */
+	unsigned int column;       /* 1-based, in bytes, 0: not known */
+	char excerpt[1024];        /* the line or sentence that `column` counts in; empty when not known */
 };
 
 /* Fills code and what (and clears the rest); returns code, so that callers can `return error_set(...)`.

@@ -27,8 +27,8 @@ enum units {
 };
 
 /* Formatters write at most `size` bytes with the NUL and return `buffer`. */
-char *size_format(char *buffer, size_t size, uint64_t bytes, enum units units);	 /* "12.3 MB" */
-char *rate_format(char *buffer, size_t size, uint64_t bps, enum units units);	 /* "98.1 Mbit/s" */
+char *size_format(char *buffer, size_t size, uint64_t bytes, enum units units);  /* "12.3 MB" */
+char *rate_format(char *buffer, size_t size, uint64_t bps, enum units units);    /* "98.1 Mbit/s" */
 char *count_format(char *buffer, size_t size, uint64_t count, enum units units); /* "1.2 M" */
 char *duration_format(char *buffer, size_t size, uint64_t ns); /* "1m30s", "2d4h", "250ms" */
 char *duration_print(char *buffer, size_t size, uint64_t ns);  /* exact, parses back: "90s" -> "1m30s" */

@@ -11,7 +11,7 @@
 
 #include <bpf/bpf_helpers.h>
 
-#define PACKET_CONTEXT				struct __sk_buff
+#define PACKET_CONTEXT                          struct __sk_buff
 #define packet_load(context, offset, to, bytes) bpf_skb_load_bytes(context, offset, to, bytes)
 
 #include "bpf/lib/flow.h"

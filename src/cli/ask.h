@@ -22,7 +22,7 @@ static inline void cleanup_json(json_t **json)
 }
 
 #define _cleanup_client_ _cleanup_(cleanup_client)
-#define _cleanup_json_	 _cleanup_(cleanup_json)
+#define _cleanup_json_   _cleanup_(cleanup_json)
 
 /* 0 or a negative errno with `error` set. */
 int client_open(const struct cli *cli, struct weir_client **ret_client, struct error *error);

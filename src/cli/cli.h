@@ -54,7 +54,7 @@ enum cli_option {
 /* What a person asked for. */
 struct cli {
 	const struct command *command;
-	uint32_t given;	     /* OPTION_BITs that were on the command line */
+	uint32_t given;      /* OPTION_BITs that were on the command line */
 	const char *run_dir; /* never NULL once main() has read the command line */
 	bool json, reverse, watch, view, once;
 	enum color color;
@@ -62,9 +62,9 @@ struct cli {
 	const char *sort;
 	const char *config;
 	const struct screen *screen; /* --screen; NULL: not asked for */
-	uint64_t limit;		     /* 0: all */
-	uint64_t interval_ns;	     /* --watch, --interval */
-	char **words;		     /* what is neither option nor command, NULL-terminated */
+	uint64_t limit;              /* 0: all */
+	uint64_t interval_ns;        /* --watch, --interval */
+	char **words;                /* what is neither option nor command, NULL-terminated */
 	int word_count;
 };
 
@@ -90,7 +90,7 @@ extern const struct command commands[]; /* ends with a name of NULL */
 
 /* NULL with `error` suggesting the nearest. */
 const struct command *command_find(const char *name, struct error *error);
-void command_list_print(FILE *out);			    /* `weir --help` */
+void command_list_print(FILE *out);                         /* `weir --help` */
 void command_help_print(const struct command *, FILE *out); /* `weir NAME --help` */
 
 /* The commands, one file in cmd/ each. */

@@ -11,7 +11,7 @@
 #include "weir/weir.h"
 
 #define WATCH_DEFAULT_NS 2000000000ULL
-#define TOP_DEFAULT_NS	 1000000000ULL
+#define TOP_DEFAULT_NS   1000000000ULL
 
 #define OPTIONS_LIST                                                                                         \
 	(OPTION_BIT(JSON) | OPTION_BIT(SORT) | OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT) | OPTION_BIT(WATCH))
@@ -120,7 +120,7 @@ const struct command commands[] = {
 			"screen that\n"
 			"--screen asks for.",
 		.options = OPTION_BIT(ONCE) | OPTION_BIT(INTERVAL) | OPTION_BIT(SCREEN) | OPTION_BIT(SORT) |
-			   OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT),
+                           OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT),
 		.words = WORDS_FILTER,
 		.run = cmd_top,
 	},

@@ -10,13 +10,13 @@
 #include "basic/text.h"
 #include "cli/view/screens.h"
 
-#define LIMIT_MAX	16777216ULL
+#define LIMIT_MAX       16777216ULL
 #define INTERVAL_MIN_NS 100000000ULL
 #define INTERVAL_MAX_NS (3600 * 1000000000ULL)
 
 struct option_entry {
 	const char *name;
-	char letter;	      /* 0: none */
+	char letter;          /* 0: none */
 	const char *argument; /* NULL: takes none; "[=X]": may take one */
 	const char *help;
 	/* Where its value goes: at most one of these; none: being given is all. */
@@ -232,8 +232,8 @@ int options_read(
 
 		long_options[i] = (struct option){.name = entry->name,
 			.has_arg = !entry->argument ? no_argument
-				   : optional	    ? optional_argument
-						    : required_argument,
+		                   : optional       ? optional_argument
+		                                    : required_argument,
 			.val = 256 + i};
 		if (!entry->letter)
 			continue;

@@ -16,7 +16,7 @@
 #include "basic/cleanup.h"
 
 #define TIMEOUT_DEFAULT_S 30
-#define TEXT_MAX	  512
+#define TEXT_MAX          512
 
 struct weir_client {
 	CURL *curl;

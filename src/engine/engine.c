@@ -200,7 +200,7 @@ static int ring_open(struct engine *engine, unsigned int cpu, struct error *erro
 			r = -errno;
 	}
 	return r < 0 ? error_set(error, r, "cannot make the ring buffer of CPU %u: %s", cpu, strerror(-r))
-		     : 0;
+	             : 0;
 }
 
 static int reuse(struct engine *engine, struct bpf_map *map)

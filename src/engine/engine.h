@@ -25,7 +25,7 @@ struct engine;
 
 struct engine_sizes {
 	uint32_t cache4_lines, cache6_lines; /* per CPU, powers of two, >= FLOW_WAYS */
-	uint32_t ring_bytes;		     /* per CPU, power of two, >= a page */
+	uint32_t ring_bytes;                 /* per CPU, power of two, >= a page */
 };
 
 /*
@@ -97,7 +97,7 @@ void engine_region_close(struct engine_region *region); /* unmaps; the memory st
 /* One probed kernel feature and what its absence means. */
 struct engine_feature {
 	const char *name;
-	const char *purpose;	 /* what weir uses it for */
+	const char *purpose;     /* what weir uses it for */
 	const char *replacement; /* what is done without it; NULL: weir needs it */
 	bool found;
 };

@@ -27,7 +27,7 @@
 
 /* Several agents may share a clsact qdisc, and the last one has to remove it if one of them made it.  So the
  * filter's handle says whether the qdisc was there before any weir was. */
-#define FILTER_PRIORITY	      1
+#define FILTER_PRIORITY       1
 #define FILTER_PRIORITY_MAX   64
 #define FILTER_HANDLE_MADE    0x77656972 /* "weir" */
 #define FILTER_HANDLE_FOREIGN 0x77656973

@@ -19,7 +19,7 @@ struct engine_meta {
 	uint32_t magic, layout;
 	uint32_t cpus;
 	struct engine_sizes sizes;
-	uint64_t since_ns;	       /* CLOCK_MONOTONIC */
+	uint64_t since_ns;             /* CLOCK_MONOTONIC */
 	uint64_t network_namespace[2]; /* device and inode */
 	uint64_t flow_seed[2];
 };

@@ -23,10 +23,10 @@
 #include "basic/error.h"
 
 struct pins {
-	int directory;	     /* open directory that holds the pins; -1: none */
+	int directory;       /* open directory that holds the pins; -1: none */
 	char path[PATH_MAX]; /* its name, as a person finds it */
-	bool own_mount;	     /* a bpffs of ours at RUN_DIR/bpf */
-	int keeper;	     /* socket to the keeper; -1: none */
+	bool own_mount;      /* a bpffs of ours at RUN_DIR/bpf */
+	int keeper;          /* socket to the keeper; -1: none */
 	pid_t keeper_pid;
 };
 

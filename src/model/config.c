@@ -15,10 +15,10 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-#define FILE_BYTES_MAX	   (1024 * 1024) /* no configuration is near it; a device file given by mistake is */
-#define FIELDS_MAX	   16		 /* keys of one mapping */
-#define SCALAR_MAX	   256		 /* no value is near it either */
-#define INTERFACE_NAME_MAX 15		 /* IFNAMSIZ without the NUL */
+#define FILE_BYTES_MAX     (1024 * 1024) /* no configuration is near it; a device file given by mistake is */
+#define FIELDS_MAX         16            /* keys of one mapping */
+#define SCALAR_MAX         256           /* no value is near it either */
+#define INTERFACE_NAME_MAX 15            /* IFNAMSIZ without the NUL */
 
 #define MS 1000000ULL
 #define S  (1000 * MS)
@@ -297,7 +297,7 @@ static int read_choice(struct reader *r, const struct field *field, struct fy_no
 
 	for (unsigned int i = 0; known[i] && length < sizeof(want); i++)
 		length += (size_t)snprintf(want + length, sizeof(want) - length, "%s%s",
-			!i	       ? ""
+			!i             ? ""
 			: known[i + 1] ? ", "
 				       : " or ",
 			known[i]);

@@ -180,9 +180,9 @@ struct reader {
 	struct match match;
 	enum stage stage;
 	const char *said[ELEMENT_COUNT]; /* the word that said it first */
-	uint8_t family;			 /* what the words so far leave possible; 0: either */
-	const char *family_word;	 /* the word that settled it */
-	const char *ports_word;		 /* the first list of ports */
+	uint8_t family;                  /* what the words so far leave possible; 0: either */
+	const char *family_word;         /* the word that settled it */
+	const char *ports_word;          /* the first list of ports */
 };
 
 static const struct name *name_find(const struct name *names, size_t count, const char *name)

@@ -28,7 +28,7 @@
 #include "basic/error.h"
 
 #define MATCH_PORT_RANGES_MAX 16
-#define MATCH_TEXT_MAX	      1024 /* longest sentence that is read or printed, with the NUL */
+#define MATCH_TEXT_MAX        1024 /* longest sentence that is read or printed, with the NUL */
 #define MATCH_INTERFACE_MAX   16   /* IFNAMSIZ */
 
 struct port_range {
@@ -47,21 +47,21 @@ enum match_direction { MATCH_BOTH, MATCH_IN, MATCH_OUT };
 struct match {
 	enum match_direction direction;
 	char interface[MATCH_INTERFACE_MAX]; /* empty: any */
-	uint8_t family;			     /* 4, 6; 0: either */
-	int protocol;			     /* IP protocol number; -1: any */
+	uint8_t family;                      /* 4, 6; 0: either */
+	int protocol;                        /* IP protocol number; -1: any */
 	struct endpoint from, to;
 	struct endpoint either; /* host and port, each for itself: one end has to fit */
-	uint8_t tcp_flags;	/* all of these bits seen (RFC 9293 order, FIN is bit 0); 0: not asked */
-	int icmp_type;		/* -1: not asked */
-	int vlan;		/* 0..4095; -1: not asked */
-	bool fragment;		/* only fragments that have no ports */
+	uint8_t tcp_flags;      /* all of these bits seen (RFC 9293 order, FIN is bit 0); 0: not asked */
+	int icmp_type;          /* -1: not asked */
+	int vlan;               /* 0..4095; -1: not asked */
+	bool fragment;          /* only fragments that have no ports */
 };
 
 /* What a match is held against: a flow, whoever keeps it. */
 struct match_subject {
 	enum match_direction direction; /* MATCH_IN or MATCH_OUT */
 	const char *interface;
-	uint8_t family;	  /* 4 or 6 */
+	uint8_t family;   /* 4 or 6 */
 	uint8_t protocol; /* IP protocol number */
 	struct address source, destination;
 	bool has_ports;

@@ -30,12 +30,12 @@
  * costs as much as all the rest of accounting.  32 bits last 49 days at 1000 Hz. */
 
 /* flow kind: what the addresses and ports of a key mean */
-#define FLOW_KIND_OUT	   0x01 /* left through the interface; else came in */
-#define FLOW_KIND_IPV4	   0x02
-#define FLOW_KIND_IPV6	   0x04 /* neither: not IP, or unreadable; sport = EtherType, dport = parse reason */
+#define FLOW_KIND_OUT      0x01 /* left through the interface; else came in */
+#define FLOW_KIND_IPV4     0x02
+#define FLOW_KIND_IPV6     0x04 /* neither: not IP, or unreadable; sport = EtherType, dport = parse reason */
 #define FLOW_KIND_FRAGMENT 0x08 /* a later fragment: no ports */
-#define FLOW_KIND_PORTS	   0x10 /* sport and dport are ports */
-#define FLOW_KIND_ICMP	   0x20 /* sport = echo identifier or 0, dport = type << 8 | code */
+#define FLOW_KIND_PORTS    0x10 /* sport and dport are ports */
+#define FLOW_KIND_ICMP     0x20 /* sport = echo identifier or 0, dport = type << 8 | code */
 #define FLOW_KIND_TAGGED   0x40 /* vlan is a VLAN id */
 
 /* who began: from the SYN, so that the service's side is known */
@@ -50,18 +50,18 @@ struct flow_counts {
 
 struct flow_marks {
 	__u8 tcp_flags; /* all seen; FIN is bit 0 (RFC 9293) */
-	__u8 origin;	/* FLOW_ORIGIN_* */
-	__u8 verdict;	/* for rules */
+	__u8 origin;    /* FLOW_ORIGIN_* */
+	__u8 verdict;   /* for rules */
 	__u8 reserved;
 };
 
 /* What was decided about the flow; zero until rules, shaping, balancing and owners are built. */
 struct flow_decision {
-	__u32 rule;	  /* id of the rule that decided */
+	__u32 rule;       /* id of the rule that decided */
 	__u32 generation; /* of the policy that decided */
-	__u16 class;	  /* for shaping */
-	__u16 backend;	  /* for balancing */
-	__u32 owner;	  /* index of the owning process' identity */
+	__u16 class;      /* for shaping */
+	__u16 backend;    /* for balancing */
+	__u32 owner;      /* index of the owning process' identity */
 };
 
 struct flow_line4 {

@@ -13,7 +13,7 @@
 
 #include "bpf/harness.h"
 
-#define LINES	   64
+#define LINES      64
 #define RING_BYTES 65536
 
 static struct harness harness;

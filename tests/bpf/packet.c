@@ -19,9 +19,9 @@
 #define IP6_ADDR   "fd000000000000000000000000000001 fd000000000000000000000000000002 "
 #define IP6(next)  "60000000 0028 " next "40 " IP6_ADDR
 #define TCP(flags) "03e8 01bb 00000001 00000002 50" flags " 0064 0000 0000 "
-#define UDP	   "0035 14e9 0008 0000 "
-#define PAD	   "00000000 00000000 00000000 00000000 "
-#define OPTION8	   "01040000 0000 " /* PadN: fills an extension header of 8 bytes */
+#define UDP        "0035 14e9 0008 0000 "
+#define PAD        "00000000 00000000 00000000 00000000 "
+#define OPTION8    "01040000 0000 " /* PadN: fills an extension header of 8 bytes */
 
 #define IN  "in"
 #define OUT "out"
@@ -39,10 +39,10 @@ struct packet_case {
 	uint32_t packets, bytes;
 };
 
-#define V4	 FLOW_KIND_IPV4
-#define V6	 FLOW_KIND_IPV6
-#define PORTS	 FLOW_KIND_PORTS
-#define TAGGED	 FLOW_KIND_TAGGED
+#define V4       FLOW_KIND_IPV4
+#define V6       FLOW_KIND_IPV6
+#define PORTS    FLOW_KIND_PORTS
+#define TAGGED   FLOW_KIND_TAGGED
 #define FRAGMENT FLOW_KIND_FRAGMENT
 
 static const struct packet_case cases[] = {
@@ -141,7 +141,7 @@ static const struct packet_case cases[] = {
 	{"segments that nobody has counted are worked out", IN, ETH("0800") IP4("06") TCP("10") PAD PAD,
 		{.gso_size = 10}, PARSE_OK, V4 | PORTS, 6, 1000, 443, 0, 0x10, 0, 4, 86 + 3 * 54},
 	/* without a link header; test runs take the EtherType from bytes 12 and 13, so the sources begin with
-	 * it, and want an IP header's length behind them */
+         * it, and want an IP header's length behind them */
 	{"IPv4 without a link header", "raw-in", "4500 0040 0001 0000 4011 0000 08000001 0a000002 " UDP PAD,
 		{}, PARSE_OK, V4 | PORTS, 17, 53, 5353, 0, 0, 0, 1, 44},
 	{"IPv6 without a link header", "raw-out",
@@ -225,7 +225,7 @@ static void differential(void **state)
 		verdict = harness_run(&harness, harness.watch->progs.watch_ethernet_in, packet, size, NULL);
 		if (verdict == HARNESS_REFUSED && size < 54)
 			continue; /* test runs take no packet that is shorter than its IP header; tests/fuzz
-				     does */
+			             does */
 		assert_int_equal(verdict, -1);
 		ran++;
 		assert_true(harness_last(&harness, &line));

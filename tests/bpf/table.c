@@ -17,11 +17,11 @@
 
 #include "agent/table.h"
 
-#define FLOWS	   3000
-#define HOSTS	   200
+#define FLOWS      3000
+#define HOSTS      200
 #define TABLE_SIZE 1024 /* so that sampling and refusing take part */
-#define KILLS	   150
-#define LINES	   64
+#define KILLS      150
+#define LINES      64
 #define SECOND_NS  1000000000ULL
 
 static char run_dir[] = "/tmp/weir-test-table-XXXXXX";

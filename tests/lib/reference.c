@@ -52,7 +52,7 @@ static int read_transport(struct cursor *c, struct reference *r)
 		r->header_bytes += r->proto == 17 || r->proto == 136 ? 8 : 12;
 		r->kind |= FLOW_KIND_PORTS;
 		return PARSE_OK;
-	case 1:	 /* ICMP, RFC 792 */
+	case 1:  /* ICMP, RFC 792 */
 	case 58: /* ICMPv6, RFC 4443 */
 		if ((r->proto == 1) != (r->family == 4))
 			return PARSE_OK;

@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCH	      64
+#define BATCH         64
 #define PAYLOAD_BYTES 18 /* makes an IPv4 frame the smallest that Ethernet knows */
 
 struct frame {

@@ -99,12 +99,12 @@ static void bytes_that_are_not_utf8_become_the_replacement_character(void **stat
 		{"\x80", "\"" FFFD "\""}, /* a lone continuation byte */
 		{"a\xff"
 		 "b",
-			"\"a" FFFD "b\""},				     /* never in UTF-8 */
-		{"\xc0\xaf", "\"" FFFD FFFD "\""},			     /* overlong '/' */
-		{"\xe0\x80\xaf", "\"" FFFD FFFD FFFD "\""},		     /* overlong in three bytes */
-		{"\xf0\x80\x80\xaf", "\"" FFFD FFFD FFFD FFFD "\""},	     /* overlong in four */
-		{"\xed\xa0\x80", "\"" FFFD FFFD FFFD "\""},		     /* a surrogate */
-		{"\xf4\x90\x80\x80", "\"" FFFD FFFD FFFD FFFD "\""},	     /* behind U+10FFFF */
+			"\"a" FFFD "b\""},                                   /* never in UTF-8 */
+		{"\xc0\xaf", "\"" FFFD FFFD "\""},                           /* overlong '/' */
+		{"\xe0\x80\xaf", "\"" FFFD FFFD FFFD "\""},                  /* overlong in three bytes */
+		{"\xf0\x80\x80\xaf", "\"" FFFD FFFD FFFD FFFD "\""},         /* overlong in four */
+		{"\xed\xa0\x80", "\"" FFFD FFFD FFFD "\""},                  /* a surrogate */
+		{"\xf4\x90\x80\x80", "\"" FFFD FFFD FFFD FFFD "\""},         /* behind U+10FFFF */
 		{"\xf5\x80", "\"" FFFD FFFD "\""}, {"\xc3", "\"" FFFD "\""}, /* cut short by the end */
 		{"\xe2\x82", "\"" FFFD FFFD "\""}, {"\xf0\x9f\x8c", "\"" FFFD FFFD FFFD "\""},
 		{"\xc3\"", "\"" FFFD "\\\"\""}, /* cut short by a quote */

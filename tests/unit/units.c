@@ -66,7 +66,7 @@ static void sizes_are_read_exactly(void **state)
 		{".5mb", -EINVAL, 0},
 		{"1.", -EINVAL, 0},
 		{"1.kb", -EINVAL, 0},
-		{"1.5", -EINVAL, 0},	  /* half a byte */
+		{"1.5", -EINVAL, 0},      /* half a byte */
 		{"1.0001kb", -EINVAL, 0}, /* a tenth of one */
 		{"0.3kib", -EINVAL, 0},
 		{"1,5mb", -EINVAL, 0},

@@ -150,7 +150,7 @@ packet_inline __u64 flow_wakeup(void *ring, const struct flow_stats *stats)
 	if (stats->records % 32)
 		return BPF_RB_NO_WAKEUP;
 	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= flow_ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP
-										 : BPF_RB_NO_WAKEUP;
+	                                                                         : BPF_RB_NO_WAKEUP;
 }
 
 /* Pushes a line out into the ring.  Out of line: a miss can afford the call, and a hit the smaller program.

@@ -26,15 +26,15 @@
 #ifndef PACKET_CONTEXT
 #error "define PACKET_CONTEXT and packet_load before this header"
 #endif
-#define packet_inline	static __attribute__((always_inline)) inline
+#define packet_inline   static __attribute__((always_inline)) inline
 #define packet_function __attribute__((noinline))
-#define PACKET_UNROLL	_Pragma("clang loop unroll(full)")
+#define PACKET_UNROLL   _Pragma("clang loop unroll(full)")
 #else
 #include <arpa/inet.h>
 #include <string.h>
-#define bpf_htons(x)	htons(x)
-#define bpf_ntohs(x)	ntohs(x)
-#define packet_inline	static inline
+#define bpf_htons(x)    htons(x)
+#define bpf_ntohs(x)    ntohs(x)
+#define packet_inline   static inline
 #define packet_function static inline
 #define PACKET_UNROLL
 
@@ -78,18 +78,18 @@ struct packet {
 	};
 	__be16 sport, dport; /* ports; ICMP: echo identifier (or 0), type << 8 | code */
 	__be16 ethertype;    /* of the network layer */
-	__u16 vlan;	     /* innermost VLAN id, host byte order; valid with vlan_depth */
+	__u16 vlan;          /* innermost VLAN id, host byte order; valid with vlan_depth */
 	__u16 l3_offset;     /* from the start of the packet data */
 	__u16 l4_offset;     /* 0 while unknown */
 	__u16 header_bytes;  /* up to the payload of the transport header, where it could be read */
 	__u8 vlan_depth;
-	__u8 family;	/* 4, 6; 0: not IP or unreadable */
-	__u8 proto;	/* IP protocol number, behind IPv6 extension headers */
-	__u8 fragment;	/* enum packet_fragment */
-	__u8 kind;	/* FLOW_KIND_*: what addresses and ports mean, as a flow's key says it */
+	__u8 family;    /* 4, 6; 0: not IP or unreadable */
+	__u8 proto;     /* IP protocol number, behind IPv6 extension headers */
+	__u8 fragment;  /* enum packet_fragment */
+	__u8 kind;      /* FLOW_KIND_*: what addresses and ports mean, as a flow's key says it */
 	__u8 tcp_flags; /* FIN is bit 0 */
-	__u8 tos;	/* IPv4 TOS or IPv6 traffic class: DSCP << 2 | ECN */
-	__u8 reason;	/* enum parse_reason */
+	__u8 tos;       /* IPv4 TOS or IPv6 traffic class: DSCP << 2 | ECN */
+	__u8 reason;    /* enum parse_reason */
 };
 
 /* The numbers as the RFCs and IEEE 802.1Q have them; uapi headers that define them differ between BPF and

@@ -50,7 +50,7 @@ const struct sort_key *sort_find(const struct screen *screen, const char *name, 
 
 /* What to ask the API for. */
 struct question {
-	const char *filter;	     /* NULL or empty: everything */
+	const char *filter;          /* NULL or empty: everything */
 	const struct sort_key *sort; /* NULL: the API's default */
 	bool reverse;
 	uint64_t limit; /* 0: all */

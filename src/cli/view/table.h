@@ -12,7 +12,7 @@
 #include <stddef.h>
 
 #define TABLE_COLUMNS_MAX 16
-#define TABLE_LINE_MAX	  2048 /* the longest line, in bytes with the NUL; longer ones are cut */
+#define TABLE_LINE_MAX    2048 /* the longest line, in bytes with the NUL; longer ones are cut */
 
 enum table_align { ALIGN_LEFT, ALIGN_RIGHT };
 
@@ -20,8 +20,8 @@ struct table_column {
 	const char *title;
 	enum table_align align;
 	unsigned int importance; /* 0: never left out; the higher, the sooner */
-	unsigned int elastic;	 /* not 0: may be cut down to this width */
-	bool hide_empty;	 /* left out when no row has text in it */
+	unsigned int elastic;    /* not 0: may be cut down to this width */
+	bool hide_empty;         /* left out when no row has text in it */
 };
 
 struct table {

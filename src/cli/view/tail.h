@@ -11,8 +11,8 @@
 #define TAIL_SIZE 16384
 
 struct tail {
-	int fd;		      /* does not block */
-	bool ended;	      /* there will be no more */
+	int fd;               /* does not block */
+	bool ended;           /* there will be no more */
 	char text[TAIL_SIZE]; /* NUL-terminated; the oldest lines go first */
 	size_t length;
 };

@@ -27,12 +27,12 @@
 #include "model/match.h"
 
 #define REQUEST_TIMEOUT_S 2 /* the screen stands still while it asks */
-#define INTERVAL_MIN_NS	  100000000ULL
-#define INTERVAL_MAX_NS	  60000000000ULL
-#define ONCE_LIMIT_ALL	  10
-#define ONCE_LIMIT_ONE	  20
-#define KEY_ESCAPE	  27
-#define KEY_CONTROL(c)	  ((c)&0x1f)
+#define INTERVAL_MIN_NS   100000000ULL
+#define INTERVAL_MAX_NS   60000000000ULL
+#define ONCE_LIMIT_ALL    10
+#define ONCE_LIMIT_ONE    20
+#define KEY_ESCAPE        27
+#define KEY_CONTROL(c)    ((c)&0x1f)
 
 enum { PAIR_GOOD = 1, PAIR_BAD, PAIR_ACCENT };
 
@@ -70,7 +70,7 @@ struct top {
 
 	json_t *status, *answer;
 	const struct screen *answered; /* the screen that `answer` is about */
-	struct error error;	       /* of the last time we asked */
+	struct error error;            /* of the last time we asked */
 };
 
 volatile sig_atomic_t top_stop;
