@@ -85,6 +85,19 @@ void weir_client_set_timeout(struct weir_client *client, unsigned int seconds);
 int weir_request(struct weir_client *client, const char *method, const char *path, const char *query,
 	int *ret_status, char **ret_body, size_t *ret_length);
 
+/*
+ * The same for an answer that is to be used while it comes, such as one that does not end (a `follow` of
+ * docs/api.md).
+ *
+ * `function` is called with each part, and several times a second with `data` NULL; a value other than 0 ends
+ * the request, and is what weir_stream() returns then (make it positive, to tell it from errors).  An answer
+ * with another status than 200 is not streamed: it is in *ret_body as with weir_request(), and *ret_body is
+ * an empty text otherwise.
+ */
+typedef int weir_part_function(void *user, const char *data, size_t length);
+int weir_stream(struct weir_client *client, const char *method, const char *path, const char *query,
+	weir_part_function *function, void *user, int *ret_status, char **ret_body, size_t *ret_length);
+
 /* Why the last weir_request() failed, without a full stop or a newline: "no agent answers on
  * /run/weir/weir.sock: Connection refused".  Empty after a request that was answered.  Belongs to the client,
  * until its next request. */

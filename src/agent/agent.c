@@ -144,13 +144,19 @@ static void schedule_scan(struct agent *agent)
 	event_add(agent->scan_timer, &wait);
 }
 
+static void agent_collect(struct agent *agent)
+{
+	collect_all(agent->collector);
+	modules_tick(agent, agent_now_ns());
+}
+
 static void on_scan(evutil_socket_t fd, short what, void *context)
 {
 	struct agent *agent = context;
 
 	(void)fd;
 	(void)what;
-	collect_all(agent->collector);
+	agent_collect(agent);
 	schedule_scan(agent);
 }
 
@@ -161,7 +167,7 @@ void agent_refresh(struct agent *agent)
 
 	agent->asked_ns = now_ns;
 	if (now_ns - collected_at(agent->collector) >= REFRESH_NS)
-		collect_all(agent->collector);
+		agent_collect(agent);
 	if (first)
 		schedule_scan(agent);
 }
@@ -273,6 +279,7 @@ int agent_reload(struct agent *agent, struct error *error)
 	log_set_level(agent->config.log_level);
 	limits = limits_of(&agent->config);
 	table_set_limits(agent->table, &limits);
+	modules_reload(agent);
 	compare_sizes(agent);
 	watch_reconcile(agent);
 	schedule_scan(agent);
@@ -288,14 +295,24 @@ static void log_event(int severity, const char *message)
 	log_debug("%s", message);
 }
 
-static int add_event(struct agent *agent, evutil_socket_t fd, short what, event_callback_fn function)
+static int add_event(
+	struct agent *agent, evutil_socket_t fd, short what, event_callback_fn function, void *context)
 {
-	struct event *event = event_new(agent->base, fd, what | EV_PERSIST, function, agent);
+	struct event **events = reallocarray(agent->events, agent->event_count + 1, sizeof(struct event *));
+	struct event *event =
+		events ? event_new(agent->base, fd, what | EV_PERSIST, function, context) : NULL;
 
+	if (events)
+		agent->events = events;
 	if (!event)
 		return -ENOMEM;
 	agent->events[agent->event_count++] = event;
 	return event_add(event, NULL) == 0 ? 0 : -EIO;
+}
+
+int agent_wait_for(struct agent *agent, int fd, event_callback_fn function, void *context)
+{
+	return add_event(agent, fd, EV_READ, function, context);
 }
 
 static int open_events(struct agent *agent, struct error *error)
@@ -305,17 +322,14 @@ static int open_events(struct agent *agent, struct error *error)
 
 	event_set_log_callback(log_event);
 	agent->base = event_base_new();
-	/* signals, a ring per CPU, interfaces */
-	agent->events = calloc(sizeof(signals) / sizeof(signals[0]) + engine_view(agent->engine)->cpus + 1,
-		sizeof(struct event *));
-	if (!agent->base || !agent->events)
+	if (!agent->base)
 		return error_set(error, -ENOMEM, "cannot make an event loop");
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]) && r == 0; i++)
-		r = add_event(agent, signals[i], EV_SIGNAL, on_signal);
+		r = add_event(agent, signals[i], EV_SIGNAL, on_signal, agent);
 	for (unsigned int cpu = 0; cpu < engine_view(agent->engine)->cpus && r == 0; cpu++)
-		r = add_event(agent, engine_ring_fd(agent->engine, cpu), EV_READ, on_ring);
+		r = add_event(agent, engine_ring_fd(agent->engine, cpu), EV_READ, on_ring, agent);
 	if (r == 0)
-		r = add_event(agent, engine_interface_fd(agent->engine), EV_READ, on_interfaces);
+		r = add_event(agent, engine_interface_fd(agent->engine), EV_READ, on_interfaces, agent);
 	agent->scan_timer = evtimer_new(agent->base, on_scan, agent);
 	if (r < 0 || !agent->scan_timer)
 		return error_set(error, -ENOMEM, "out of memory");
@@ -351,13 +365,15 @@ static int start(struct agent *agent, struct error *error)
 	if (r == 0)
 		r = open_events(agent, error);
 	if (r == 0)
+		r = modules_open(agent, error);
+	if (r == 0)
 		r = api_open(agent, error);
 	if (r == 0)
 		r = api_listen_metrics(agent, error);
 	if (r < 0)
 		return r;
 	watch_reconcile(agent);
-	collect_all(agent->collector);
+	agent_collect(agent);
 	raise_priority();
 	return drop_privileges(error);
 }
@@ -368,6 +384,7 @@ static void stop(struct agent *agent, struct error *error)
 	int r = 0;
 
 	watch_free(agent);
+	modules_close(agent);
 	collector_close(agent->collector);
 	table_close(agent->table);
 	for (size_t i = 0; i < agent->event_count; i++)

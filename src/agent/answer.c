@@ -667,6 +667,7 @@ void answer_status(struct agent *agent, struct json_write *out)
 	write_parse_reasons(out, &losses);
 	write_memory(agent, out);
 	write_interfaces(agent, out);
+	modules_status(agent, out);
 	json_write_object_end(out);
 }
 

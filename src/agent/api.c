@@ -17,6 +17,7 @@
 #include "agent/internal.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
+#include "basic/text.h"
 
 #define HEADERS_MAX      8192
 #define BODY_MAX         65536
@@ -32,8 +33,7 @@ static void reply_text(struct evhttp_request *request, int status, const char *r
 	evhttp_send_reply(request, status, reason, body);
 }
 
-static void reply_json(
-	struct evhttp_request *request, int status, const char *reason, struct json_write *json)
+void reply_json(struct evhttp_request *request, int status, const char *reason, struct json_write *json)
 {
 	struct evbuffer *body = evbuffer_new();
 
@@ -46,8 +46,7 @@ static void reply_json(
 		evbuffer_free(body);
 }
 
-static void reply_error(
-	struct evhttp_request *request, int status, const char *reason, const struct error *error)
+void reply_error(struct evhttp_request *request, int status, const char *reason, const struct error *error)
 {
 	struct json_write json = {};
 
@@ -56,7 +55,12 @@ static void reply_error(
 	json_write_free(&json);
 }
 
-static void reply_failure(struct evhttp_request *request, int r)
+void reply_bad_request(struct evhttp_request *request, const struct error *error)
+{
+	reply_error(request, HTTP_BADREQUEST, "Bad Request", error);
+}
+
+void reply_failure(struct evhttp_request *request, int r)
 {
 	struct error error = {};
 
@@ -72,9 +76,78 @@ static const char *path_of(struct evhttp_request *request)
 	return uri ? evhttp_uri_get_path(uri) : NULL;
 }
 
-static const char *query_of(struct evhttp_request *request)
+const char *query_of(struct evhttp_request *request)
 {
 	return evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+}
+
+/* -- parameters -- */
+
+/* The next "name=value" of a query; decoded, to be freed by the caller.  False at the end. */
+static bool next_parameter(const char **query, char **ret_name, char **ret_value)
+{
+	size_t length, name;
+
+	while (*query && **query == '&')
+		(*query)++;
+	if (!*query || !**query)
+		return false;
+	length = strcspn(*query, "&");
+	name = strcspn(*query, "=&");
+	*ret_name = *ret_value = NULL;
+	{
+		_cleanup_free_ char *encoded_name = strndup(*query, name);
+		_cleanup_free_ char *encoded =
+			strndup(*query + name + (name < length), length - name - (name < length));
+
+		if (encoded_name && encoded) {
+			*ret_name = evhttp_uridecode(encoded_name, 1, NULL);
+			*ret_value = evhttp_uridecode(encoded, 1, NULL);
+		}
+	}
+	*query += length;
+	return true;
+}
+
+char *query_value(const char *query, const char *wanted)
+{
+	char *name, *value;
+
+	while (next_parameter(&query, &name, &value)) {
+		bool found = name && strcmp(name, wanted) == 0;
+
+		free(name);
+		if (found)
+			return value;
+		free(value);
+	}
+	return NULL;
+}
+
+int query_check(const char *query, const char *const *names, struct error *error)
+{
+	char *name_taken, *value_taken;
+	unsigned int seen = 0;
+
+	while (next_parameter(&query, &name_taken, &value_taken)) {
+		_cleanup_free_ char *name = name_taken, *value = value_taken;
+		unsigned int i = 0;
+		const char *near;
+
+		if (!name || !value)
+			return error_set(error, -ENOMEM, "out of memory");
+		while (names[i] && strcmp(names[i], name) != 0)
+			i++;
+		if (!names[i]) {
+			near = text_nearest(name, names);
+			error_set(error, -EINVAL, "unknown parameter '%s'", name);
+			return near ? error_want(error, "did you mean '%s'?", near) : error->code;
+		}
+		if (seen & 1U << i)
+			return error_set(error, -EINVAL, "parameter '%s' is given twice", name);
+		seen |= 1U << i;
+	}
+	return 0;
 }
 
 /* -- flows: a long answer, in pieces -- */
@@ -155,7 +228,7 @@ static void reply_flows(struct agent *agent, struct evhttp_request *request)
 	int r;
 
 	if (query_parse(QUERY_FLOWS, query_of(request), &query, &error) < 0) {
-		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
+		reply_bad_request(request, &error);
 		return;
 	}
 	stream = calloc(1, sizeof(*stream));
@@ -192,7 +265,7 @@ static void reply_totals(
 	int r = query_parse(list, query_of(request), &query, &error);
 
 	if (r < 0) {
-		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
+		reply_bad_request(request, &error);
 		return;
 	}
 	r = function(agent, &query, &json);
@@ -248,7 +321,7 @@ static void reply_metrics(struct agent *agent, struct evhttp_request *request)
 	evbuffer_free(body);
 }
 
-static void reply_done(struct evhttp_request *request, const char *what)
+void reply_done(struct evhttp_request *request, const char *what)
 {
 	struct json_write json = {};
 
@@ -264,7 +337,7 @@ static void reply_reload(struct agent *agent, struct evhttp_request *request)
 	struct error error = {};
 
 	if (agent_reload(agent, &error) < 0)
-		reply_error(request, HTTP_BADREQUEST, "Bad Request", &error);
+		reply_bad_request(request, &error);
 	else
 		reply_done(request, "reloaded");
 }
@@ -285,13 +358,7 @@ static void reply_down(struct agent *agent, struct evhttp_request *request)
 	reply_done(request, "down");
 }
 
-struct route {
-	const char *path;
-	enum evhttp_cmd_type method;
-	void (*reply)(struct agent *agent, struct evhttp_request *request);
-};
-
-static const struct route routes[] = {
+static const struct route own_routes[] = {
 	{"/v1/flows", EVHTTP_REQ_GET, reply_flows},
 	{"/v1/hosts", EVHTTP_REQ_GET, reply_hosts},
 	{"/v1/ports", EVHTTP_REQ_GET, reply_ports},
@@ -300,7 +367,25 @@ static const struct route routes[] = {
 	{"/metrics", EVHTTP_REQ_GET, reply_metrics},
 	{"/v1/reload", EVHTTP_REQ_POST, reply_reload},
 	{"/v1/down", EVHTTP_REQ_POST, reply_down},
+	{NULL},
 };
+
+static const struct route *find_in(const struct route *table, const char *path)
+{
+	for (; table && table->path; table++)
+		if (strcmp(table->path, path) == 0)
+			return table;
+	return NULL;
+}
+
+static const struct route *route_find(const char *path)
+{
+	const struct route *route = path ? find_in(own_routes, path) : NULL;
+
+	for (size_t i = 0; path && modules[i] && !route; i++)
+		route = find_in(modules[i]->routes, path);
+	return route;
+}
 
 static bool is_member(gid_t group, uid_t user)
 {
@@ -317,16 +402,36 @@ static bool is_member(gid_t group, uid_t user)
 	return false;
 }
 
-/* May whoever is at the other end of the Unix socket change anything? */
-static bool may_change(struct agent *agent, struct evhttp_request *request)
+static bool request_peer(struct evhttp_request *request, struct ucred *ret_peer)
 {
 	struct bufferevent *stream =
 		evhttp_connection_get_bufferevent(evhttp_request_get_connection(request));
+	socklen_t length = sizeof(*ret_peer);
+
+	return getsockopt(bufferevent_getfd(stream), SOL_SOCKET, SO_PEERCRED, ret_peer, &length) == 0;
+}
+
+uid_t request_uid(struct evhttp_request *request)
+{
+	struct ucred peer;
+
+	return request_peer(request, &peer) ? peer.uid : (uid_t)-1;
+}
+
+pid_t request_pid(struct evhttp_request *request)
+{
+	struct ucred peer;
+
+	return request_peer(request, &peer) ? peer.pid : -1;
+}
+
+/* May whoever is at the other end of the Unix socket change anything? */
+static bool may_change(struct agent *agent, struct evhttp_request *request)
+{
 	struct group *group = agent->config.api_group ? getgrnam(agent->config.api_group) : NULL;
 	struct ucred peer;
-	socklen_t length = sizeof(peer);
 
-	if (getsockopt(bufferevent_getfd(stream), SOL_SOCKET, SO_PEERCRED, &peer, &length) < 0)
+	if (!request_peer(request, &peer))
 		return false;
 	if (peer.uid == 0 || peer.uid == geteuid())
 		return true;
@@ -339,12 +444,10 @@ static void on_request(struct evhttp_request *request, void *context)
 	struct agent *agent = context;
 	const char *path = path_of(request);
 	enum evhttp_cmd_type method = evhttp_request_get_command(request);
-	const struct route *route = routes, *end = routes + sizeof(routes) / sizeof(routes[0]);
+	const struct route *route = route_find(path);
 	struct error error = {};
 
-	while (route < end && (!path || strcmp(route->path, path) != 0))
-		route++;
-	if (route == end) {
+	if (!route) {
 		error_set(&error, -ENOENT, "there is no %s", path ? path : "such path");
 		error_want(&error, "one of the paths in docs/api.md, such as /v1/status");
 		reply_error(request, HTTP_NOTFOUND, "Not Found", &error);

@@ -3,15 +3,19 @@
 #ifndef WEIR_AGENT_INTERNAL_H
 #define WEIR_AGENT_INTERNAL_H
 
+#include <errno.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "agent/agent.h"
 #include "agent/collect.h"
+#include "agent/module.h"
 #include "agent/query.h"
+#include "agent/reply.h"
 #include "agent/table.h"
 #include "basic/error.h"
 #include "basic/json_write.h"
@@ -55,6 +59,7 @@ struct agent {
 	uint64_t asked_ns; /* CLOCK_MONOTONIC time of the last request */
 	uint64_t started_ns;
 	enum agent_end end;
+	void *modules[MODULES_MAX]; /* what each module keeps; module.c */
 };
 
 /* agent.c */
@@ -63,6 +68,9 @@ int agent_reload(struct agent *agent, struct error *error);
 void agent_stop(struct agent *agent, enum agent_end end);
 /* Has the table brought up to date, unless it was a moment ago. */
 void agent_refresh(struct agent *agent);
+
+/* Waits for a file descriptor, until the agent ends.  0 or a negative errno. */
+int agent_wait_for(struct agent *agent, int fd, event_callback_fn function, void *context);
 
 /* watch.c */
 void watch_reconcile(struct agent *agent);

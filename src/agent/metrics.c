@@ -140,4 +140,5 @@ void metrics_write(struct agent *agent, struct evbuffer *out)
 	interface_metric(agent, out, "weir_interface_packets_total", "Wire packets of an interface.", false);
 	interface_metric(agent, out, "weir_interface_bytes_total", "Wire bytes of an interface.", true);
 	table_metrics(agent, out);
+	modules_metrics(agent, out);
 }

@@ -70,6 +70,21 @@ int ask_text(struct weir_client *client, const char *method, const char *path, c
 	return 0;
 }
 
+int ask_stream(struct weir_client *client, const char *method, const char *path, const char *query,
+	weir_part_function *function, void *user, struct error *error)
+{
+	_cleanup_free_ char *body = NULL;
+	size_t length;
+	int status, r;
+
+	r = weir_stream(client, method, path, query, function, user, &status, &body, &length);
+	if (r < 0) {
+		error_set(error, r, "%s", weir_client_error(client));
+		return error_want(error, "%s", weir_client_hint(client));
+	}
+	return r == 0 && status != 200 ? refusal_read(status, body, length, error) : r;
+}
+
 int ask_json(struct weir_client *client, const char *method, const char *path, const char *query,
 	json_t **ret_answer, struct error *error)
 {

@@ -36,6 +36,11 @@ int ask_text(struct weir_client *client, const char *method, const char *path, c
 int ask_json(struct weir_client *client, const char *method, const char *path, const char *query,
 	json_t **ret_answer, struct error *error);
 
+/* Hands the parts of a 200 to `function` as they come (weir_stream()).  0 at the end of the answer, what the
+ * function returned if it ended it, or a negative errno as above. */
+int ask_stream(struct weir_client *client, const char *method, const char *path, const char *query,
+	weir_part_function *function, void *user, struct error *error);
+
 /* JSON text to JSON. */
 int answer_read(const char *body, size_t length, json_t **ret_answer, struct error *error);
 

@@ -15,8 +15,9 @@
 
 #include "basic/cleanup.h"
 
-#define TIMEOUT_DEFAULT_S 30
-#define TEXT_MAX          512
+#define STREAM_BUFFER_BYTES (256 << 10)
+#define TIMEOUT_DEFAULT_S   30
+#define TEXT_MAX            512
 
 struct weir_client {
 	CURL *curl;
@@ -224,7 +225,42 @@ static bool is_clean(const char *text)
 	return true;
 }
 
-static CURLcode transfer(struct weir_client *client, bool post, const char *url, struct body *body)
+/* Where the parts of an answer go: a body that is kept whole, or the caller, part by part. */
+struct sink {
+	struct weir_client *client;
+	struct body body;
+	weir_part_function *function;
+	void *user;
+	int stopped; /* what the function returned */
+};
+
+static size_t sink_write(char *data, size_t size, size_t count, void *user)
+{
+	struct sink *sink = user;
+	long status = 0;
+
+	curl_easy_getinfo(sink->client->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (!sink->function || status != 200)
+		return body_write(data, size, count, &sink->body);
+	sink->stopped = sink->function(sink->user, data, size * count);
+	return sink->stopped ? 0 : size * count;
+}
+
+/* curl asks this a few times a second, and whenever a signal interrupts its waiting. */
+static int sink_progress(void *user, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
+{
+	struct sink *sink = user;
+
+	(void)total;
+	(void)now;
+	(void)up_total;
+	(void)up_now;
+	if (!sink->stopped)
+		sink->stopped = sink->function(sink->user, NULL, 0);
+	return sink->stopped != 0;
+}
+
+static CURLcode transfer(struct weir_client *client, bool post, const char *url, struct sink *sink)
 {
 	CURL *curl = client->curl;
 	long timeout = client->timeout_s;
@@ -234,8 +270,8 @@ static CURLcode transfer(struct weir_client *client, bool post, const char *url,
 	if (curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, client->socket) != CURLE_OK ||
 		curl_easy_setopt(curl, CURLOPT_URL, url) != CURLE_OK)
 		return CURLE_OUT_OF_MEMORY;
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, body_write);
-	curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, sink_write);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, sink);
 	curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
 	/* The signal handlers are the caller's. */
@@ -247,6 +283,12 @@ static CURLcode transfer(struct weir_client *client, bool post, const char *url,
 		curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
 		curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, timeout);
 	}
+	if (sink->function) {
+		curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, (long)STREAM_BUFFER_BYTES);
+		curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+		curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, sink_progress);
+		curl_easy_setopt(curl, CURLOPT_XFERINFODATA, sink);
+	}
 	if (post) {
 		curl_easy_setopt(curl, CURLOPT_POST, 1L);
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, 0L);
@@ -255,18 +297,16 @@ static CURLcode transfer(struct weir_client *client, bool post, const char *url,
 	return curl_easy_perform(curl);
 }
 
-int weir_request(struct weir_client *client, const char *method, const char *path, const char *query,
-	int *ret_status, char **ret_body, size_t *ret_length)
+static int request(struct weir_client *client, const char *method, const char *path, const char *query,
+	struct sink *sink, int *ret_status)
 {
 	_cleanup_free_ char *url = NULL;
-	struct body body = {};
 	long status = 0;
 	bool post = strcmp(method, "POST") == 0;
 	CURLcode code;
 
 	client->error[0] = '\0';
 	client->hint[0] = '\0';
-	*ret_body = NULL;
 
 	if (!post && strcmp(method, "GET") != 0)
 		return client_fail(client, -EINVAL, "GET or POST", "method '%s' is not known", method);
@@ -279,25 +319,55 @@ int weir_request(struct weir_client *client, const char *method, const char *pat
 	}
 
 	/* An empty body is a body. */
-	if (body_reserve(&body, 0)) {
-		body.text[0] = '\0';
-		code = transfer(client, post, url, &body);
+	if (body_reserve(&sink->body, 0)) {
+		sink->body.text[0] = '\0';
+		code = transfer(client, post, url, sink);
 	} else {
 		code = CURLE_OUT_OF_MEMORY;
 	}
-	if (code != CURLE_OK) {
-		int r = transfer_fail(client, code, &body);
-
-		free(body.text);
-		return r;
-	}
-
 	curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
 	*ret_status = (int)status;
-	*ret_body = body.text;
+	if (sink->stopped)
+		return sink->stopped;
+	return code == CURLE_OK ? 0 : transfer_fail(client, code, &sink->body);
+}
+
+static int answer_take(struct sink *sink, int r, char **ret_body, size_t *ret_length)
+{
+	if (r != 0) {
+		free(sink->body.text);
+		return r;
+	}
+	*ret_body = sink->body.text;
 	if (ret_length)
-		*ret_length = body.length;
+		*ret_length = sink->body.length;
 	return 0;
+}
+
+int weir_request(struct weir_client *client, const char *method, const char *path, const char *query,
+	int *ret_status, char **ret_body, size_t *ret_length)
+{
+	struct sink sink = {.client = client};
+	int status = 0, r;
+
+	*ret_body = NULL;
+	r = request(client, method, path, query, &sink, &status);
+	if (r == 0)
+		*ret_status = status;
+	return answer_take(&sink, r, ret_body, ret_length);
+}
+
+int weir_stream(struct weir_client *client, const char *method, const char *path, const char *query,
+	weir_part_function *function, void *user, int *ret_status, char **ret_body, size_t *ret_length)
+{
+	struct sink sink = {.client = client, .function = function, .user = user};
+	int status = 0, r;
+
+	*ret_body = NULL;
+	r = request(client, method, path, query, &sink, &status);
+	if (r == 0)
+		*ret_status = status;
+	return answer_take(&sink, r, ret_body, ret_length);
 }
 
 char *weir_escape(const char *text)

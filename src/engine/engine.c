@@ -69,7 +69,7 @@ static struct engine *engine_new(void)
 	if (!engine)
 		return NULL;
 	engine->pins.directory = engine->pins.keeper = -1;
-	engine->hooks_map = engine->clock_program = -1;
+	engine->hooks_map = engine->clock_program = engine->live_map = engine->cgroup_root = -1;
 	for (int i = 0; i < PROGRAM_COUNT; i++)
 		engine->programs[i] = -1;
 	return engine;
@@ -98,6 +98,11 @@ void engine_close(struct engine *engine)
 		close(engine->hooks_map);
 	if (engine->clock_program >= 0)
 		close(engine->clock_program);
+	if (engine->live_map >= 0)
+		close(engine->live_map);
+	if (engine->cgroup_root >= 0)
+		close(engine->cgroup_root);
+	engine_parts_close(engine);
 	watch_bpf__destroy(engine->skeleton);
 	engine_netlink_close(engine);
 	pins_close(&engine->pins);
@@ -203,25 +208,13 @@ static int ring_open(struct engine *engine, unsigned int cpu, struct error *erro
 	             : 0;
 }
 
-static int reuse(struct engine *engine, struct bpf_map *map)
-{
-	char path[PATH_MAX];
-	_cleanup_close_ int fd = bpf_obj_get(pins_path(&engine->pins, path, bpf_map__name(map)));
-
-	if (fd < 0)
-		return fd;
-	return bpf_map__reuse_fd(map, fd); /* keeps a copy of its own */
-}
-
 /* Opens the programs, with maps of the wanted sizes or those that are pinned, and loads them. */
 static int load(struct engine *engine, struct error *error)
 {
 	const struct engine_sizes *sizes = &engine->meta.sizes;
 	struct engine_view *view = &engine->view;
 	struct watch_bpf *skeleton = engine->skeleton = watch_bpf__open();
-	struct bpf_map *maps[5];
-	char path[PATH_MAX];
-	int r = 0;
+	int r;
 
 	if (!skeleton)
 		return error_set(error, -errno, "cannot open the datapath's programs: %s", strerror(errno));
@@ -238,32 +231,16 @@ static int load(struct engine *engine, struct error *error)
 	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
 	skeleton->rodata->flow_ring_bytes = sizes->ring_bytes;
 
-	maps[0] = skeleton->maps.flow_cache4;
-	maps[1] = skeleton->maps.flow_cache6;
-	maps[2] = skeleton->maps.flow_stats;
-	maps[3] = skeleton->maps.flow_rings;
-	maps[4] = skeleton->maps.flow_rest6;
-	bpf_map__set_max_entries(maps[0], view->cpus * view->sets4);
-	bpf_map__set_max_entries(maps[1], view->cpus * view->sets6);
-	bpf_map__set_max_entries(maps[2], view->cpus);
-	bpf_map__set_max_entries(maps[3], view->cpus);
-	bpf_map__set_max_entries(maps[4], view->cpus * view->sets6);
-	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]) && engine->adopted; i++) {
-		r = reuse(engine, maps[i]);
-		if (r < 0)
-			return error_set(error, r, "cannot adopt %s/%s: %s", engine->pins.path,
-				bpf_map__name(maps[i]), strerror(-r));
-	}
-
-	r = watch_bpf__load(skeleton);
-	if (r < 0) {
-		error_set(error, r, "cannot load the datapath: %s", strerror(-r));
-		if (r == -EPERM)
-			error_want(error, "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
-		else if (r == -ENOMEM || r == -E2BIG)
-			error_want(error, "smaller sizes in flows.cache and flows.ring");
+	bpf_map__set_max_entries(skeleton->maps.flow_cache4, view->cpus * view->sets4);
+	bpf_map__set_max_entries(skeleton->maps.flow_cache6, view->cpus * view->sets6);
+	bpf_map__set_max_entries(skeleton->maps.flow_rest6, view->cpus * view->sets6);
+	bpf_map__set_max_entries(skeleton->maps.flow_stats, view->cpus);
+	bpf_map__set_max_entries(skeleton->maps.flow_rings, view->cpus);
+	r = component_load(engine, skeleton->obj, "flow", error);
+	if (r == -ENOMEM || r == -E2BIG)
+		error_want(error, "smaller sizes in flows.cache and flows.ring");
+	if (r < 0)
 		return r;
-	}
 	for (int i = 0; i < PROGRAM_COUNT; i++) {
 		struct bpf_prog_info info = {};
 		__u32 length = sizeof(info);
@@ -272,13 +249,6 @@ static int load(struct engine *engine, struct error *error)
 			bpf_program__fd(bpf_object__find_program_by_name(skeleton->obj, program_names[i]));
 		if (bpf_obj_get_info_by_fd(engine->programs[i], &info, &length) == 0)
 			engine->program_ids[i] = info.id;
-	}
-	if (!engine->adopted) {
-		for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
-			if (bpf_obj_pin(bpf_map__fd(maps[i]),
-				    pins_path(&engine->pins, path, bpf_map__name(maps[i]))) < 0)
-				return error_set(error, -errno, "cannot pin %s in %s: %s",
-					bpf_map__name(maps[i]), engine->pins.path, strerror(errno));
 	}
 	return 0;
 }
@@ -428,6 +398,8 @@ static int engine_setup(
 	if (r == 0)
 		r = clock_open(engine, error);
 	if (r == 0)
+		r = engine_place_open(engine, error);
+	if (r == 0)
 		r = load(engine, error);
 	for (unsigned int cpu = 0; cpu < meta.cpus && r == 0; cpu++)
 		r = ring_open(engine, cpu, error);
@@ -435,11 +407,18 @@ static int engine_setup(
 		r = map_view(engine, error);
 	if (r == 0)
 		r = hooks_open(engine, error);
-	if (r == 0 && !engine->adopted)
-		r = meta_write(engine, error);
-	if (r == 0 && engine->adopted)
-		engine_replace_programs(engine);
-	return r;
+	if (r == 0)
+		r = engine_parts_open(engine, error);
+	if (r == 0)
+		r = engine_go_live(engine, error);
+	if (r < 0) {
+		engine_not_live(engine);
+		return r;
+	}
+	if (!engine->adopted)
+		return meta_write(engine, error);
+	engine_replace_programs(engine);
+	return 0;
 }
 
 int engine_open(const char *run_dir, const struct engine_sizes *sizes, struct engine **ret_engine,

@@ -7,13 +7,14 @@
 #include <bpf/libbpf.h>
 #include <netlink/netlink.h>
 
+#include "engine/component.h"
 #include "engine/engine.h"
 #include "engine/pins.h"
 
 /* The value of the pinned map "meta": what an adopting agent has to know before it touches anything. */
 #define META_MAGIC 0x72696577 /* "weir" */
 #define META_LAYOUT                                                                                          \
-	1 /* of the shared structs and of the agent's regions; changes whenever one of them does */
+	2 /* of the shared structs and of the agent's regions; changes whenever one of them does */
 
 struct engine_meta {
 	uint32_t magic, layout;
@@ -38,7 +39,8 @@ struct engine_clsact {
 	uint32_t made_qdisc; /* the clsact qdisc is ours to remove */
 };
 
-#define FEATURES_MAX 16
+#define FEATURES_MAX 32
+#define PARTS_MAX    12
 
 struct engine {
 	struct pins pins;
@@ -57,6 +59,11 @@ struct engine {
 	struct engine_feature features[FEATURES_MAX];
 	size_t feature_count;
 	struct nl_sock *requests, *events;
+	/* component.c: what all components share */
+	uint64_t live_number;  /* of this load */
+	uint64_t netns_cookie; /* of the network namespace we are in */
+	int live_map, cgroup_root;
+	void *parts[PARTS_MAX];
 };
 
 /* feature.c */
@@ -66,6 +73,17 @@ bool engine_has(const struct engine *engine, const char *feature);
 /* interface.c */
 int engine_netlink_open(struct engine *engine, struct error *error);
 void engine_netlink_close(struct engine *engine);
+
+/* component.c */
+int engine_place_open(struct engine *engine, struct error *error);
+/* Switches from the tracing programs of the last agent to ours. */
+int engine_go_live(struct engine *engine, struct error *error);
+/* Takes away those of ours that did not get that far. */
+void engine_not_live(struct engine *engine);
+
+/* part.c */
+int engine_parts_open(struct engine *engine, struct error *error);
+void engine_parts_close(struct engine *engine);
 
 /* hook.c */
 /* Puts this build's programs where an earlier agent's are. */

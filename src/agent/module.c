@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The agent's modules, and what is done with all of them. */
+#include "agent/internal.h"
+
+const struct module *const modules[] = {
+	NULL,
+};
+
+int modules_open(struct agent *agent, struct error *error)
+{
+	int r = 0;
+
+	for (size_t i = 0; modules[i] && r == 0; i++)
+		if (modules[i]->open)
+			r = modules[i]->open(agent, &agent->modules[i], error);
+	return r;
+}
+
+void modules_close(struct agent *agent)
+{
+	size_t count = 0;
+
+	while (modules[count])
+		count++;
+	while (count-- > 0) {
+		if (agent->modules[count] && modules[count]->close)
+			modules[count]->close(agent->modules[count]);
+		agent->modules[count] = NULL;
+	}
+}
+
+void modules_reload(struct agent *agent)
+{
+	for (size_t i = 0; modules[i]; i++)
+		if (modules[i]->reload && agent->modules[i])
+			modules[i]->reload(agent, agent->modules[i]);
+}
+
+void modules_tick(struct agent *agent, uint64_t now_ns)
+{
+	for (size_t i = 0; modules[i]; i++)
+		if (modules[i]->tick && agent->modules[i])
+			modules[i]->tick(agent, agent->modules[i], now_ns);
+}
+
+void modules_status(struct agent *agent, struct json_write *out)
+{
+	for (size_t i = 0; modules[i]; i++)
+		if (modules[i]->status && agent->modules[i])
+			modules[i]->status(agent, agent->modules[i], out);
+}
+
+void modules_metrics(struct agent *agent, struct evbuffer *out)
+{
+	for (size_t i = 0; modules[i]; i++)
+		if (modules[i]->metrics && agent->modules[i])
+			modules[i]->metrics(agent, agent->modules[i], out);
+}
+
+void *module_state(const struct agent *agent, const struct module *module)
+{
+	for (size_t i = 0; modules[i]; i++)
+		if (modules[i] == module)
+			return agent->modules[i];
+	return NULL;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Owners: the processes behind the ids that the datapath writes (shared/owner.h), with the names a person
+ * knows.
+ */
+#ifndef WEIR_AGENT_OWNERS_H
+#define WEIR_AGENT_OWNERS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/module.h"
+#include "basic/json_write.h"
+#include "model/owner.h"
+#include "shared/owner.h"
+
+struct agent;
+
+/* An identity and what it is called.  Strings are never NULL, and empty where there is none. */
+struct owner_info {
+	struct owner owner;
+	const char *user, *group;    /* names; the number as text where there is no name */
+	const char *unit;            /* systemd's: "nginx.service" */
+	const char *container, *pod; /* id of 64 hexadecimal digits; uid of the pod */
+	uint64_t ended_ns;           /* CLOCK_MONOTONIC; 0: lives */
+};
+
+/* Who has this id; NULL for ids that are no process, and for one that nothing is known of.  Valid until the
+ * event loop's next round. */
+const struct owner_info *owner_find(struct agent *agent, uint32_t id);
+
+/* Writes the field "owner" into an object: {"kind":"process","pid":…} (docs/api.md). */
+void owner_write(struct agent *agent, struct json_write *out, uint32_t id);
+
+/* Does the id's owner fit? */
+bool owner_fits(struct agent *agent, uint32_t id, const struct owner_match *match);
+
+extern const struct module owner_module;
+
+#endif

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "cli/follow.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/view/screens.h"
+
+#define FOLLOW_ENOUGH 1
+
+static volatile sig_atomic_t interrupted;
+
+struct followed {
+	const struct cli *cli;
+	follow_function *function;
+	void *user;
+	char *line; /* what came of a line so far */
+	size_t length, size;
+};
+
+static void on_signal(int number)
+{
+	(void)number;
+	interrupted = 1;
+}
+
+void follow_catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+bool follow_interrupted(void)
+{
+	return interrupted;
+}
+
+static int line_show(struct followed *followed, const char *line, size_t length)
+{
+	_cleanup_json_ json_t *event = NULL;
+	int r = 0;
+
+	if (!length) /* the agent lives */
+		return 0;
+	if (followed->cli->json) {
+		fwrite(line, 1, length, stdout);
+		putchar('\n');
+	} else {
+		event = json_loadb(line, length, 0, NULL);
+		if (event && json_object_get(event, "lost"))
+			fprintf(stderr, "weir: %" PRIu64 " events were lost: this reader is too slow\n",
+				json_get_number(event, "lost"));
+		else if (event)
+			r = followed->function(followed->user, event);
+	}
+	return r ? r : fflush(stdout) == 0 ? 0 : FOLLOW_ENOUGH;
+}
+
+static int part_read(void *user, const char *data, size_t length)
+{
+	struct followed *followed = user;
+	const char *line, *end;
+	int r;
+
+	if (interrupted)
+		return FOLLOW_ENOUGH;
+	if (!data)
+		return 0;
+	if (followed->length + length > followed->size) {
+		char *room = realloc(followed->line, (followed->length + length) * 2);
+
+		if (!room)
+			return -ENOMEM;
+		followed->line = room;
+		followed->size = (followed->length + length) * 2;
+	}
+	memcpy(followed->line + followed->length, data, length);
+	followed->length += length;
+	line = followed->line;
+	while ((end = memchr(line, '\n', followed->length - (size_t)(line - followed->line)))) {
+		r = line_show(followed, line, (size_t)(end - line));
+		if (r)
+			return r;
+		line = end + 1;
+	}
+	followed->length -= (size_t)(line - followed->line);
+	memmove(followed->line, line, followed->length);
+	return 0;
+}
+
+int follow(const struct cli *cli, const char *path, const char *query, follow_function *function, void *user)
+{
+	struct followed followed = {.cli = cli, .function = function, .user = user};
+	_cleanup_client_ struct weir_client *client = NULL;
+	struct error error;
+	int r;
+
+	if (client_open(cli, &client, &error) < 0)
+		return fail(&error);
+	follow_catch_signals();
+	r = ask_stream(client, "GET", path, query, part_read, &followed, &error);
+	free(followed.line);
+	if (r > 0 || (r < 0 && interrupted))
+		return output_end(EXIT_OK);
+	return r < 0 ? fail(&error) : output_end(EXIT_OK);
+}

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Loading, pinning and attaching what has an object of its own. */
+#include "engine/component.h"
+
+#include <bpf/btf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "basic/log.h"
+#include "engine/internal.h"
+
+#define TRACE_PIN  "trace_"  /* trace_PROGRAM-NUMBER */
+#define CGROUP_PIN "cgroup_" /* cgroup_PROGRAM */
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+#ifndef __NR_fsopen
+#define __NR_fsconfig 431
+#define __NR_fsmount  432
+#define __NR_fsopen   430
+#endif
+#define FS_CREATE 6 /* FSCONFIG_CMD_CREATE */
+
+/* -- the place: network namespace and cgroup hierarchy -- */
+
+static uint64_t read_netns_cookie(void)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint64_t cookie = 0;
+	socklen_t length = sizeof(cookie);
+
+	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &length) < 0)
+		log_debug("cannot read the cookie of the network namespace: %s", strerror(errno));
+	return cookie;
+}
+
+/* A mount of our own that nobody sees: where the hierarchy is mounted for others does not matter, nor does
+ * `ip netns exec`, which hides it. */
+static int open_cgroup_root(void)
+{
+	_cleanup_close_ int context = (int)syscall(__NR_fsopen, "cgroup2", 1 /* FSOPEN_CLOEXEC */);
+	_cleanup_close_ int mount = -1;
+	int root;
+
+	if (context < 0 || syscall(__NR_fsconfig, context, FS_CREATE, NULL, NULL, 0) < 0)
+		return -errno;
+	mount = (int)syscall(__NR_fsmount, context, 1 /* FSMOUNT_CLOEXEC */, 0);
+	if (mount < 0)
+		return -errno;
+	root = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return root < 0 ? -errno : root;
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* -- loading -- */
+
+/* Sets a variable of the read-only data, if the object has it. */
+static void set_constant(struct bpf_object *object, const char *name, uint64_t value)
+{
+	struct bpf_map *map;
+	const struct btf *btf = bpf_object__btf(object);
+	const struct btf_type *section;
+	int id = btf ? btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC) : -1;
+	size_t size = 0;
+	char *data;
+
+	if (id < 0)
+		return;
+	bpf_object__for_each_map(
+		map, object) if (bpf_map__is_internal(map) && strstr(bpf_map__name(map), ".rodata")) break;
+	/* the memory that a skeleton writes its constants to */
+	data = map ? (char *)(uintptr_t)bpf_map__initial_value(map, &size) : NULL;
+	section = btf__type_by_id(btf, (__u32)id);
+	if (!data)
+		return;
+	for (unsigned int i = 0; i < btf_vlen(section); i++) {
+		const struct btf_var_secinfo *place = btf_var_secinfos(section) + i;
+		const struct btf_type *variable = btf__type_by_id(btf, place->type);
+
+		if (strcmp(btf__name_by_offset(btf, variable->name_off), name) == 0 &&
+			place->size == sizeof(value) && place->offset + sizeof(value) <= size)
+			memcpy(data + place->offset, &value, sizeof(value));
+	}
+}
+
+static int map_reuse(struct engine *engine, struct bpf_map *map)
+{
+	char path[PATH_MAX];
+	_cleanup_close_ int fd = bpf_obj_get(pins_path(&engine->pins, path, bpf_map__name(map)));
+
+	if (fd < 0)
+		return fd;
+	return bpf_map__reuse_fd(map, fd); /* keeps a copy of its own */
+}
+
+static int map_pin(struct engine *engine, struct bpf_map *map)
+{
+	char path[PATH_MAX];
+
+	if (bpf_obj_pin(bpf_map__fd(map), pins_path(&engine->pins, path, bpf_map__name(map))) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	return 0;
+}
+
+int component_load(struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+{
+	struct bpf_map *map;
+	int r;
+
+	set_constant(object, "live_number", engine->live_number);
+	set_constant(object, "netns_cookie", engine->netns_cookie);
+	set_constant(object, "realtime_offset", clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC));
+	bpf_object__for_each_map(map, object)
+	{
+		r = bpf_map__is_internal(map) ? -ENOENT : map_reuse(engine, map);
+		if (r < 0 && r != -ENOENT)
+			return error_set(error, r, "cannot adopt %s/%s: %s", engine->pins.path,
+				bpf_map__name(map), strerror(-r));
+	}
+	r = bpf_object__load(object);
+	if (r < 0) {
+		error_set(error, r, "cannot load the %s programs: %s", name, strerror(-r));
+		if (r == -EPERM)
+			error_want(error, "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
+		return r;
+	}
+	bpf_object__for_each_map(map, object)
+	{
+		r = bpf_map__is_internal(map) ? 0 : map_pin(engine, map);
+		if (r < 0)
+			return error_set(error, r, "cannot pin %s in %s: %s", bpf_map__name(map),
+				engine->pins.path, strerror(-r));
+	}
+	return 0;
+}
+
+int component_map(const struct bpf_object *object, const char *name)
+{
+	return bpf_object__find_map_fd_by_name(object, name);
+}
+
+int component_ring(const struct bpf_object *object, const char *map, ring_buffer_sample_fn function,
+	void *context, struct ring_buffer **ret_ring, struct error *error)
+{
+	struct ring_buffer *ring = ring_buffer__new(component_map(object, map), function, context, NULL);
+
+	if (!ring)
+		return error_set(error, -errno, "cannot map the ring buffer %s: %s", map, strerror(errno));
+	*ret_ring = ring;
+	return 0;
+}
+
+/* -- attaching -- */
+
+int component_attach_cgroup(struct engine *engine, struct bpf_program *program, struct error *error)
+{
+	const char *name = bpf_program__name(program);
+	char path[PATH_MAX], pin[64];
+	_cleanup_close_ int link = -1;
+
+	snprintf(pin, sizeof(pin), CGROUP_PIN "%s", name);
+	pins_path(&engine->pins, path, pin);
+	link = bpf_obj_get(path);
+	if (link >= 0) {
+		if (bpf_link_update(link, bpf_program__fd(program), NULL) == 0)
+			return 0;
+		return error_set(error, -errno, "cannot replace %s: %s", name, strerror(errno));
+	}
+	if (engine->cgroup_root < 0)
+		engine->cgroup_root = open_cgroup_root();
+	if (engine->cgroup_root < 0)
+		return error_set(error, engine->cgroup_root, "cannot open the cgroup hierarchy: %s",
+			strerror(-engine->cgroup_root));
+	link = bpf_link_create(bpf_program__fd(program), engine->cgroup_root,
+		bpf_program__expected_attach_type(program), NULL);
+	if (link < 0 || bpf_obj_pin(link, path) < 0)
+		return error_set(
+			error, -errno, "cannot attach %s to the root cgroup: %s", name, strerror(errno));
+	return 0;
+}
+
+int component_attach_trace(struct engine *engine, struct bpf_program *program, struct error *error)
+{
+	struct bpf_link *link = bpf_program__attach(program);
+	const char *name = bpf_program__name(program);
+	char path[PATH_MAX], pin[96];
+	int r;
+
+	if (!link)
+		return error_set(error, -errno, "cannot attach %s: %s", name, strerror(errno));
+	snprintf(pin, sizeof(pin), TRACE_PIN "%s-%" PRIu64, name, engine->live_number);
+	r = bpf_obj_pin(bpf_link__fd(link), pins_path(&engine->pins, path, pin)) < 0 ? -errno : 0;
+	bpf_link__destroy(link); /* the pin holds it */
+	return r < 0 ? error_set(error, r, "cannot pin %s in %s: %s", name, engine->pins.path, strerror(-r))
+	             : 0;
+}
+
+bool component_has_tracepoint(const char *name)
+{
+	static struct btf *kernel;
+	char type[128];
+
+	if (!kernel)
+		kernel = btf__load_vmlinux_btf();
+	snprintf(type, sizeof(type), "btf_trace_%s", name);
+	return kernel && btf__find_by_name_kind(kernel, type, BTF_KIND_TYPEDEF) >= 0;
+}
+
+/* -- going live -- */
+
+/* Calls `function` for every pin of a tracing link. */
+static void for_each_trace_pin(
+	struct engine *engine, void (*function)(struct engine *engine, const char *pin, uint64_t number))
+{
+	int copy = openat(engine->pins.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *list = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *entry;
+
+	if (!list) {
+		if (copy >= 0)
+			close(copy);
+		return;
+	}
+	while ((entry = readdir(list))) {
+		const char *number = strrchr(entry->d_name, '-');
+
+		if (number && strncmp(entry->d_name, TRACE_PIN, strlen(TRACE_PIN)) == 0)
+			function(engine, entry->d_name, strtoull(number + 1, NULL, 10));
+	}
+	closedir(list);
+}
+
+static void forget_if_old(struct engine *engine, const char *pin, uint64_t number)
+{
+	if (number != engine->live_number)
+		unlinkat(engine->pins.directory, pin, 0);
+}
+
+static void forget_if_new(struct engine *engine, const char *pin, uint64_t number)
+{
+	if (number == engine->live_number)
+		unlinkat(engine->pins.directory, pin, 0);
+}
+
+int engine_place_open(struct engine *engine, struct error *error)
+{
+	char path[PATH_MAX];
+	__u32 key = 0;
+	__u64 number = 0;
+
+	engine->netns_cookie = read_netns_cookie();
+	pins_path(&engine->pins, path, "live");
+	engine->live_map = bpf_obj_get(path);
+	if (engine->live_map < 0) {
+		engine->live_map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "live", 4, 8, 1, NULL);
+		if (engine->live_map < 0 || bpf_obj_pin(engine->live_map, path) < 0)
+			return error_set(error, -errno, "cannot pin a map in %s: %s", engine->pins.path,
+				strerror(errno));
+	}
+	if (bpf_map_lookup_elem(engine->live_map, &key, &number) < 0)
+		return error_set(
+			error, -errno, "cannot read %s/live: %s", engine->pins.path, strerror(errno));
+	engine->live_number = number + 1;
+	/* an agent that died while it attached may have left some with this number */
+	for_each_trace_pin(engine, forget_if_new);
+	return 0;
+}
+
+int engine_go_live(struct engine *engine, struct error *error)
+{
+	__u32 key = 0;
+
+	if (bpf_map_update_elem(engine->live_map, &key, &engine->live_number, BPF_ANY) < 0)
+		return error_set(
+			error, -errno, "cannot write %s/live: %s", engine->pins.path, strerror(errno));
+	for_each_trace_pin(engine, forget_if_old);
+	return 0;
+}
+
+void engine_not_live(struct engine *engine)
+{
+	for_each_trace_pin(engine, forget_if_new);
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The engine's parts, in the order they are opened. */
+#include "basic/log.h"
+#include "engine/internal.h"
+
+static const struct engine_part *const parts[] = {
+	NULL, /* so that the table is never empty */
+};
+
+#define PART_COUNT (sizeof(parts) / sizeof(parts[0]))
+
+_Static_assert(PART_COUNT <= PARTS_MAX, "room for every part");
+
+int engine_parts_open(struct engine *engine, struct error *error)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < PART_COUNT && r == 0; i++)
+		if (parts[i])
+			r = parts[i]->open(engine, &engine->parts[i], error);
+	return r;
+}
+
+void engine_parts_close(struct engine *engine)
+{
+	for (size_t i = PART_COUNT; i-- > 0;) {
+		if (parts[i] && engine->parts[i])
+			parts[i]->close(engine->parts[i]);
+		engine->parts[i] = NULL;
+	}
+}
+
+void *engine_part_state(const struct engine *engine, const struct engine_part *part)
+{
+	for (size_t i = 0; i < PART_COUNT; i++)
+		if (parts[i] == part)
+			return engine->parts[i];
+	return NULL;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Owners: which process a socket, and so a flow, belongs to.
+ *
+ * An identity is one process as it was at one time: after exec, a change of user or a move to another cgroup
+ * the same process is another identity, with an id of its own.  Ids count up and are not used again; those
+ * below OWNER_FIRST say why there is no process.  A socket carries the id of whoever created, accepted or
+ * last used it, in process context (never the current process of a softirq).
+ *
+ * Everything that rules compare is in the identity as a hash (FNV-1a, 64 bits), so that the kernel can judge
+ * the very first call of a process that nobody in user space has heard of yet.
+ */
+#ifndef WEIR_SHARED_OWNER_H
+#define WEIR_SHARED_OWNER_H
+
+#include <linux/types.h>
+
+/* ids that are no process */
+#define OWNER_UNKNOWN   0 /* a local socket of which nothing was recorded */
+#define OWNER_FORWARDED 1 /* no local socket: passes through this host */
+#define OWNER_KERNEL    2 /* the kernel itself: answers to pings, resets, its own sockets */
+#define OWNER_FIRST     16
+
+#define OWNER_COMMAND_MAX 16  /* TASK_COMM_LEN */
+#define OWNER_PATH_MAX    256 /* with the NUL; longer paths lose their beginning */
+#define OWNER_DEPTH_MAX   12  /* levels of a cgroup path that rules can name */
+
+struct owner_key {
+	__u64 start_ns;  /* CLOCK_BOOTTIME of the process' start: tells a pid that was used again */
+	__u64 cgroup_id; /* of cgroup v2: the inode of its directory */
+	__u32 pid;       /* thread group, as the outermost pid namespace counts */
+	__u32 exec;      /* counts execs */
+	__u32 uid, gid;  /* effective, as the outermost user namespace counts */
+};
+
+/* The value of the map `owners`, and a record of the ring `owner_ring`. */
+struct owner {
+	struct owner_key key;
+	__u64 seen_ns; /* CLOCK_MONOTONIC of its first socket */
+	__u32 id;
+	__u32 parent;         /* pid of the parent then */
+	__u64 exe_hash;       /* of `exe` without the NUL */
+	__u64 container_hash; /* of the last 64 hexadecimal digits in a component of the cgroup path; 0: none
+	                       */
+	__u32 depth;          /* components of the cgroup path, at most OWNER_DEPTH_MAX */
+	__u32 ended;          /* in a record: the process has ended; nothing but key and id is set */
+	__u64 path_hash[OWNER_DEPTH_MAX]; /* of the path down to each level: "/a", "/a/b", … */
+	__u64 name_hash[OWNER_DEPTH_MAX]; /* of each component alone: a unit's name is one of them */
+	char command[OWNER_COMMAND_MAX];
+	char exe[OWNER_PATH_MAX]; /* of the executable, in the mount namespace's terms; empty: a kernel thread
+	                           */
+	char cgroup[OWNER_PATH_MAX]; /* path from the root of cgroup v2, beginning with "/" */
+};
+
+/* What a socket carries (sk_storage): who, and the cheap signs that it still is the same one. */
+struct socket_owner {
+	__u32 id;
+	__u32 pid, exec;
+	__u32 reserved;
+	__u64 cred;    /* address of the kernel's struct cred: changes with any change of user or group */
+	__u64 cgroups; /* address of the css_set: changes with a move to another cgroup */
+};
+
+struct owner_stats {
+	__u64 identities; /* recorded */
+	__u64 unreported; /* whose record found no room in the ring; they are in the map `owners` */
+	__u64 refused;    /* that found no room in a map */
+	__u64 sockets;    /* that were given an owner when they were created or first used */
+	__u64 passed;     /* whose owner changed: accepted, or used by another process */
+};
+
+#define OWNER_HASH_BASIS 0xcbf29ce484222325ULL /* FNV-1a */
+#define OWNER_HASH_PRIME 0x100000001b3ULL
+
+#endif
