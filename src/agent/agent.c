@@ -237,6 +237,7 @@ static struct engine_sizes sizes_of(const struct config *config)
 		.cache4_lines = config->cache4_lines,
 		.cache6_lines = config->cache6_lines,
 		.ring_bytes = config->ring_bytes,
+		.owners = 16384,
 	};
 }
 

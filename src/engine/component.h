@@ -55,6 +55,9 @@ struct engine_part {
 	void (*close)(void *state);
 };
 
+/* The parts, each in the file of its name. */
+extern const struct engine_part owner_part;
+
 /* The state of a part that is open; NULL if it is not. */
 void *engine_part_state(const struct engine *engine, const struct engine_part *part);
 

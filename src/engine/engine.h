@@ -26,6 +26,7 @@ struct engine;
 struct engine_sizes {
 	uint32_t cache4_lines, cache6_lines; /* per CPU, powers of two, >= FLOW_WAYS */
 	uint32_t ring_bytes;                 /* per CPU, power of two, >= a page */
+	uint32_t owners;                     /* identities of processes */
 };
 
 /*

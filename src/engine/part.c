@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The engine's parts, in the order they are opened. */
-#include "basic/log.h"
 #include "engine/internal.h"
 
 static const struct engine_part *const parts[] = {
-	NULL, /* so that the table is never empty */
+	&owner_part,
 };
 
 #define PART_COUNT (sizeof(parts) / sizeof(parts[0]))
@@ -16,15 +15,14 @@ int engine_parts_open(struct engine *engine, struct error *error)
 	int r = 0;
 
 	for (size_t i = 0; i < PART_COUNT && r == 0; i++)
-		if (parts[i])
-			r = parts[i]->open(engine, &engine->parts[i], error);
+		r = parts[i]->open(engine, &engine->parts[i], error);
 	return r;
 }
 
 void engine_parts_close(struct engine *engine)
 {
 	for (size_t i = PART_COUNT; i-- > 0;) {
-		if (parts[i] && engine->parts[i])
+		if (engine->parts[i])
 			parts[i]->close(engine->parts[i]);
 		engine->parts[i] = NULL;
 	}

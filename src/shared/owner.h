@@ -15,6 +15,10 @@
 
 #include <linux/types.h>
 
+/* An id with this bit: the socket has it from its listener, nobody has accepted it yet, and so it may still
+ * change. */
+#define OWNER_INHERITED 0x80000000
+
 /* ids that are no process */
 #define OWNER_UNKNOWN   0 /* a local socket of which nothing was recorded */
 #define OWNER_FORWARDED 1 /* no local socket: passes through this host */
@@ -57,6 +61,8 @@ struct socket_owner {
 	__u32 id;
 	__u32 pid, exec;
 	__u32 reserved;
+	__u64 socket;  /* address of the socket that was claimed: another one's here means inherited from a
+	                  listener */
 	__u64 cred;    /* address of the kernel's struct cred: changes with any change of user or group */
 	__u64 cgroups; /* address of the css_set: changes with a move to another cgroup */
 };

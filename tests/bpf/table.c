@@ -180,7 +180,7 @@ static void ages_out(void **state)
 
 static int setup(void **state)
 {
-	const struct engine_sizes sizes = {.cache4_lines = LINES, .cache6_lines = LINES, .ring_bytes = 4096};
+	const struct engine_sizes sizes = {.cache4_lines = LINES, .cache6_lines = LINES, .ring_bytes = 4096, .owners = 64};
 	struct error error = {};
 
 	(void)state;

@@ -31,12 +31,6 @@ typedef struct {
 	struct net *net;
 } possible_net_t;
 
-struct in6_addr_kernel {
-	union {
-		__be32 u6_addr32[4];
-	} in6_u;
-};
-
 /* include/net/sock.h */
 struct sock_common {
 	union {
@@ -68,7 +62,10 @@ struct sock {
 	__u16 sk_protocol;
 };
 
-/* include/linux/sched.h */
+struct socket {
+	struct sock *sk;
+};
+
 struct kernfs_node {
 	struct kernfs_node *parent;
 	const char *name;
@@ -90,6 +87,7 @@ struct css_set {
 };
 
 struct qstr {
+	__u32 len;
 	const unsigned char *name;
 };
 
@@ -134,7 +132,16 @@ struct cred {
 	kgid_t egid;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live; /* threads */
+};
+
 struct task_struct {
+	struct signal_struct *signal;
 	int pid, tgid;
 	unsigned int flags;
 	__u64 start_boottime;
@@ -144,6 +151,15 @@ struct task_struct {
 	struct css_set *cgroups;
 	struct mm_struct *mm;
 	char comm[16];
+};
+
+struct bpf_iter_meta;
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 #pragma clang attribute pop

@@ -2,8 +2,9 @@
 /*
  * Who: owners of sockets (shared/owner.h says what one is).
  *
- * Programs in process context record (owner_current(), owner_claim()); programs in softirq only read what the
- * socket carries (owner_of()).  The maps are shared by every object that includes this.
+ * Programs in process context record: owner_current() tells who the current process is, owner_claim() writes
+ * that into a socket.  Programs in softirq only read what the socket carries: owner_of().  The maps are
+ * shared by every object that includes this; an object that records defines OWNER_RECORDS first.
  */
 #ifndef WEIR_BPF_OWNER_H
 #define WEIR_BPF_OWNER_H
@@ -11,13 +12,59 @@
 #include "bpf/lib/kernel.h"
 #include "shared/owner.h"
 
-/* Accepted sockets inherit from their listener (clone), until somebody accepts them. */
+/* Accepted sockets inherit from their listener (clone), until somebody uses them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 	__type(key, int);
 	__type(value, struct socket_owner);
 } socket_owners SEC(".maps");
+
+/*
+ * The owner of a socket, with OWNER_INHERITED as long as it is its listener's; OWNER_UNKNOWN where nothing is
+ * recorded. `sk` is any pointer that bpf_sk_storage_get() takes in the program that asks.
+ */
+#define owner_of(sk)                                                                                         \
+	({                                                                                                   \
+		struct socket_owner *owner_ = bpf_sk_storage_get(&socket_owners, sk, 0, 0);                  \
+		__u32 id_ = OWNER_UNKNOWN;                                                                   \
+                                                                                                             \
+		if (owner_)                                                                                  \
+			id_ = owner_->socket == (__u64)(sk) ? owner_->id : owner_->id | OWNER_INHERITED;     \
+		id_;                                                                                         \
+	})
+
+/* An entry has room behind its text that the verifier wants and nobody uses. */
+struct owner_entry {
+	struct owner owner;
+	char slack[OWNER_PATH_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, struct owner_entry);
+} owners SEC(".maps");
+
+/* The identity behind an id; NULL: none, or long gone. */
+static __always_inline const struct owner *owner_get(__u32 id)
+{
+	struct owner_entry *entry;
+
+	id &= ~OWNER_INHERITED;
+	if (id < OWNER_FIRST)
+		return (void *)0;
+	entry = bpf_map_lookup_elem(&owners, &id);
+	return entry ? &entry->owner : (void *)0;
+}
+
+#ifdef OWNER_RECORDS
+
+#define OWNER_PARTS_MAX      32  /* of an executable's path; power of two */
+#define OWNER_CGROUPS_MAX    16  /* parts of a cgroup's */
+#define OWNER_COMPONENT_MAX  128 /* bytes of one part that are hashed */
+#define OWNER_CONTAINER_SIZE 64  /* hexadecimal digits */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -27,23 +74,352 @@ struct {
 } owner_ids SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} owner_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct owner);
-} owners SEC(".maps");
+	__type(value, struct owner_stats);
+} owner_stats SEC(".maps");
 
-/* The owner of a socket: any kind of pointer that bpf_sk_storage_get() takes in the program that asks. */
-#define owner_of(sk)                                                                                         \
-	({                                                                                                   \
-		struct socket_owner *owner_ = bpf_sk_storage_get(&socket_owners, sk, 0, 0);                  \
-		owner_ ? owner_->id : OWNER_UNKNOWN;                                                         \
-	})
+/* [0]: the id given out last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} owner_last SEC(".maps");
 
-/* The identity behind an id; NULL: none, or long gone. */
-static __always_inline const struct owner *owner_get(__u32 id)
+/* What new entries begin as: never written. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct owner_entry);
+} owner_blank SEC(".maps");
+
+#define owner_count(field)                                                                                   \
+	do {                                                                                                 \
+		__u32 zero_ = 0;                                                                             \
+		struct owner_stats *stats_ = bpf_map_lookup_elem(&owner_stats, &zero_);                      \
+                                                                                                             \
+		if (stats_)                                                                                  \
+			stats_->field++;                                                                     \
+	} while (0)
+
+static __always_inline void owner_key_of(struct task_struct *task, struct owner_key *key)
 {
-	return id >= OWNER_FIRST ? bpf_map_lookup_elem(&owners, &id) : (void *)0;
+	const struct cred *cred = BPF_CORE_READ(task, cred);
+
+	key->start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	key->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	key->pid = BPF_CORE_READ(task, tgid);
+	key->exec = BPF_CORE_READ(task, self_exec_id);
+	key->uid = BPF_CORE_READ(cred, euid.val);
+	key->gid = BPF_CORE_READ(cred, egid.val);
 }
+
+/* On the way from an executable up to the root. */
+struct owner_walk {
+	struct dentry *dentry;
+	struct mount *mount;
+	__u32 count, total; /* parts, and their bytes */
+	struct dentry *parts[OWNER_PARTS_MAX];
+	struct owner_entry *entry;
+	__u32 used;
+};
+
+/* bpf_loop: the verifier sees a step once, not every way to take forty of them. */
+static long owner_walk_up(__u32 index, void *context)
+{
+	struct owner_walk *walk = context;
+	struct mount *mount = walk->mount;
+	struct dentry *dentry = walk->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
+
+	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) || dentry == parent) {
+		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+
+		if (above == mount)
+			return 1;
+		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		walk->mount = above;
+		return 0;
+	}
+	walk->total += BPF_CORE_READ(dentry, d_name.len) + 1;
+	if (walk->total > OWNER_PATH_MAX - 1 || walk->count >= OWNER_PARTS_MAX)
+		return 1;
+	walk->parts[walk->count++ & (OWNER_PARTS_MAX - 1)] = dentry;
+	walk->dentry = parent;
+	return 0;
+}
+
+static long owner_write_part(__u32 index, void *context)
+{
+	struct owner_walk *walk = context;
+	__u32 used = walk->used, length;
+	struct dentry *dentry;
+	char *text;
+
+	if (!walk->count || !walk->entry)
+		return 1;
+	walk->count--;
+	dentry = walk->parts[walk->count & (OWNER_PARTS_MAX - 1)];
+	length = BPF_CORE_READ(dentry, d_name.len) & (OWNER_PATH_MAX - 1);
+	text = walk->entry->owner.exe;
+	if (used + length > OWNER_PATH_MAX - 2)
+		return 1;
+	text[used & (OWNER_PATH_MAX - 1)] = '/';
+	used++;
+	bpf_probe_read_kernel(&text[used & (OWNER_PATH_MAX - 1)], length, BPF_CORE_READ(dentry, d_name.name));
+	walk->used = used + length;
+	return 0;
+}
+
+/* The path of the executable, across mounts, from the leaf up; then written from the top down.  A path that
+ * is too long loses its beginning. */
+static __noinline int owner_read_exe(struct owner_entry *entry, struct task_struct *task)
+{
+	struct file *file = BPF_CORE_READ(task, mm, exe_file);
+	struct owner_walk walk = {.entry = entry};
+
+	if (!entry || !file)
+		return 0;
+	walk.dentry = BPF_CORE_READ(file, f_path.dentry);
+	walk.mount = (void *)BPF_CORE_READ(file, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+	bpf_loop(OWNER_PARTS_MAX + 16, owner_walk_up, &walk, 0);
+	bpf_loop(OWNER_PARTS_MAX, owner_write_part, &walk, 0);
+	return 0;
+}
+
+static __always_inline struct kernfs_node *owner_kernfs_parent(struct kernfs_node *node)
+{
+	struct kernfs_node___rcu *newer = (void *)node;
+
+	if (bpf_core_field_exists(newer->__parent))
+		return (void *)BPF_CORE_READ(newer, __parent);
+	return BPF_CORE_READ(node, parent);
+}
+
+static __noinline int owner_read_cgroup(struct owner_entry *entry, struct task_struct *task)
+{
+	struct kernfs_node *node = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn), *parent;
+	const char *parts[OWNER_CGROUPS_MAX] = {};
+	__u32 used = 0;
+	int i;
+
+	if (!entry)
+		return 0;
+	for (i = 0; i < OWNER_CGROUPS_MAX && node; i++) {
+		parent = owner_kernfs_parent(node);
+		if (!parent)
+			break;
+		parts[i] = BPF_CORE_READ(node, name);
+		node = parent;
+	}
+	for (i = OWNER_CGROUPS_MAX - 1; i >= 0; i--) {
+		char *text = entry->owner.cgroup;
+		long length;
+
+		if (!parts[i] || used > OWNER_PATH_MAX - 2)
+			continue;
+		text[used & (OWNER_PATH_MAX - 1)] = '/';
+		length = bpf_probe_read_kernel_str(
+			&text[(used + 1) & (OWNER_PATH_MAX - 1)], OWNER_PATH_MAX - 1, parts[i]);
+		if (length <= 0 || used + length > OWNER_PATH_MAX - 1) {
+			text[used & (OWNER_PATH_MAX - 1)] = '\0';
+			break;
+		}
+		used += length;
+	}
+	if (!used)
+		entry->owner.cgroup[0] = '/';
+	entry->owner.cgroup[OWNER_PATH_MAX - 1] = '\0';
+	return 0;
+}
+
+struct owner_hashing {
+	struct owner_entry *entry;
+	__u64 path, name,
+		run; /* hashes: of all so far, of this component, of the hexadecimal digits just seen */
+	__u32 digits, depth;
+};
+
+static __always_inline __u64 owner_hash_byte(__u64 hash, __u8 byte)
+{
+	return (hash ^ byte) * OWNER_HASH_PRIME;
+}
+
+static __always_inline void owner_hash_component_end(struct owner_hashing *hashing)
+{
+	if (hashing->digits == OWNER_CONTAINER_SIZE)
+		hashing->entry->owner.container_hash = hashing->run;
+	if (hashing->depth < OWNER_DEPTH_MAX) {
+		hashing->entry->owner.path_hash[hashing->depth] = hashing->path;
+		hashing->entry->owner.name_hash[hashing->depth] = hashing->name;
+		hashing->depth++;
+	}
+}
+
+static long owner_hash_cgroup_byte(__u32 index, void *context)
+{
+	struct owner_hashing *hashing = context;
+	__u8 byte;
+
+	if (!hashing->entry || index >= OWNER_PATH_MAX)
+		return 1;
+	byte = hashing->entry->owner.cgroup[index];
+	if (index && (!byte || byte == '/'))
+		owner_hash_component_end(hashing);
+	if (!byte)
+		return 1;
+	hashing->path = owner_hash_byte(hashing->path, byte);
+	if (byte == '/') {
+		hashing->name = OWNER_HASH_BASIS;
+		hashing->digits = 0;
+		return 0;
+	}
+	hashing->name = owner_hash_byte(hashing->name, byte);
+	if ((byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f')) {
+		if (!hashing->digits)
+			hashing->run = OWNER_HASH_BASIS;
+		hashing->run = owner_hash_byte(hashing->run, byte);
+		hashing->digits++;
+	} else if (hashing->digits != OWNER_CONTAINER_SIZE || byte != '.') {
+		hashing->digits = 0;
+	}
+	return 0;
+}
+
+static long owner_hash_exe_byte(__u32 index, void *context)
+{
+	struct owner_hashing *hashing = context;
+	__u8 byte;
+
+	if (!hashing->entry || index >= OWNER_PATH_MAX)
+		return 1;
+	byte = hashing->entry->owner.exe[index];
+	if (!byte)
+		return 1;
+	hashing->path = owner_hash_byte(hashing->path, byte);
+	return 0;
+}
+
+static __noinline int owner_hash(struct owner_entry *entry)
+{
+	struct owner_hashing hashing = {.entry = entry, .path = OWNER_HASH_BASIS};
+
+	if (!entry)
+		return 0;
+	bpf_loop(OWNER_PATH_MAX, owner_hash_exe_byte, &hashing, 0);
+	entry->owner.exe_hash = hashing.path;
+	hashing.path = OWNER_HASH_BASIS;
+	bpf_loop(OWNER_PATH_MAX, owner_hash_cgroup_byte, &hashing, 0);
+	entry->owner.depth = hashing.depth;
+	return 0;
+}
+
+/* Records an identity that was not known.  Its entry is complete before its id can be found. */
+static __noinline __u32 owner_record(struct owner_key *key, struct task_struct *task)
+{
+	struct owner_entry *blank, *entry;
+	__u32 zero = 0, id, *last, *known;
+	const char *leader;
+	long unreported;
+
+	if (!key)
+		return OWNER_UNKNOWN;
+	last = bpf_map_lookup_elem(&owner_last, &zero);
+	blank = bpf_map_lookup_elem(&owner_blank, &zero);
+	if (!last || !blank)
+		return OWNER_UNKNOWN;
+	id = __sync_fetch_and_add(last, 1) + OWNER_FIRST;
+	if (bpf_map_update_elem(&owners, &id, blank, BPF_NOEXIST)) {
+		owner_count(refused);
+		return OWNER_UNKNOWN;
+	}
+	entry = bpf_map_lookup_elem(&owners, &id);
+	if (!entry)
+		return OWNER_UNKNOWN;
+	entry->owner.key = *key;
+	entry->owner.id = id;
+	entry->owner.seen_ns = bpf_ktime_get_ns();
+	entry->owner.parent = BPF_CORE_READ(task, real_parent, tgid);
+	leader = (void *)BPF_CORE_READ(task, group_leader);
+	bpf_probe_read_kernel_str(entry->owner.command, sizeof(entry->owner.command),
+		leader + bpf_core_field_offset(struct task_struct, comm));
+	owner_read_exe(entry, task);
+	owner_read_cgroup(entry, task);
+	owner_hash(entry);
+	if (bpf_map_update_elem(&owner_ids, key, &id, BPF_NOEXIST)) {
+		/* another thread of the process was faster */
+		bpf_map_delete_elem(&owners, &id);
+		known = bpf_map_lookup_elem(&owner_ids, key);
+		return known ? *known : OWNER_UNKNOWN;
+	}
+	owner_count(identities);
+	unreported = bpf_ringbuf_output(&owner_ring, &entry->owner, sizeof(entry->owner), 0);
+	if (unreported)
+		owner_count(unreported);
+	return id;
+}
+
+/* Who is this task? */
+static __noinline __u32 owner_of_task(struct task_struct *task)
+{
+	struct owner_key key = {};
+	__u32 *known;
+
+	owner_key_of(task, &key);
+	known = bpf_map_lookup_elem(&owner_ids, &key);
+	return known ? *known : owner_record(&key, task);
+}
+
+/* Who is calling?  Process context only. */
+static __always_inline __u32 owner_current(void)
+{
+	return owner_of_task((void *)bpf_get_current_task());
+}
+
+/* Is the claim still the current process'? */
+static __always_inline int owner_is_current(const struct socket_owner *claim, struct task_struct *task)
+{
+	return claim->pid == (__u32)BPF_CORE_READ(task, tgid) &&
+	       claim->exec == (__u32)BPF_CORE_READ(task, self_exec_id) &&
+	       claim->cred == (__u64)BPF_CORE_READ(task, cred) &&
+	       claim->cgroups == (__u64)BPF_CORE_READ(task, cgroups);
+}
+
+static __always_inline void owner_write_claim(
+	struct socket_owner *claim, struct task_struct *task, __u64 socket, __u32 id)
+{
+	if (claim->id && claim->id != id)
+		owner_count(passed);
+	else if (!claim->id)
+		owner_count(sockets);
+	claim->id = id;
+	claim->pid = BPF_CORE_READ(task, tgid);
+	claim->exec = BPF_CORE_READ(task, self_exec_id);
+	claim->cred = (__u64)BPF_CORE_READ(task, cred);
+	claim->cgroups = (__u64)BPF_CORE_READ(task, cgroups);
+	claim->socket = socket;
+}
+
+/* The current process has this socket.  `sk` as in owner_of(). */
+#define owner_claim(sk)                                                                                      \
+	do {                                                                                                 \
+		struct socket_owner *claim_ =                                                                \
+			bpf_sk_storage_get(&socket_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);              \
+		struct task_struct *task_ = (void *)bpf_get_current_task();                                  \
+                                                                                                             \
+		if (!claim_)                                                                                 \
+			owner_count(refused);                                                                \
+		else if (!claim_->id || claim_->socket != (__u64)(sk) || !owner_is_current(claim_, task_))   \
+			owner_write_claim(claim_, task_, (__u64)(sk), owner_of_task(task_));                 \
+	} while (0)
+
+#endif
 
 #endif

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Recording owners: in process context, where sockets are created, used and closed.
+ *
+ * An accepted socket belongs to whoever uses it first, or closes it unused: no hook that every kernel has
+ * tells of the accept itself.  So does a socket that was passed to another process or inherited by a child.
+ */
+#include <linux/bpf.h>
+
+#define OWNER_RECORDS
+
+#include "bpf/lib/live.h"
+#include "bpf/lib/owner.h"
+
+#define TASK_KERNEL_THREAD 0x00200000 /* PF_KTHREAD */
+
+SEC("cgroup/sock_create") int owner_create(struct bpf_sock *sk)
+{
+	if (bpf_get_netns_cookie(sk) == netns_cookie)
+		owner_claim(sk);
+	return 1;
+}
+
+/* Whoever closes a socket that nobody has used since it was accepted has accepted it.  Else the last user
+ * stays: it may be some child that closes last. */
+SEC("cgroup/sock_release") int owner_release(struct bpf_sock *sk)
+{
+	struct socket_owner *claim = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
+
+	if (claim && claim->socket != (__u64)sk)
+		owner_claim(sk);
+	return 1;
+}
+
+static __always_inline int owner_use(struct sock *sk)
+{
+	struct socket_owner *claim = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (claim && claim->socket == (__u64)sk && claim->pid == (__u32)task->tgid &&
+		claim->exec == (__u32)task->self_exec_id && claim->cred == (__u64)task->cred &&
+		claim->cgroups == (__u64)task->cgroups)
+		return 0;
+	if ((!claim && !netns_is_ours(sk)) || task->flags & TASK_KERNEL_THREAD || !live_here())
+		return 0;
+	owner_claim(sk);
+	return 0;
+}
+
+SEC("tp_btf/sock_send_length") int BPF_PROG(owner_sent, struct sock *sk)
+{
+	return owner_use(sk);
+}
+
+SEC("tp_btf/sock_recv_length") int BPF_PROG(owner_received, struct sock *sk)
+{
+	return owner_use(sk);
+}
+
+/* Kernels before 6.3 lack those two tracepoints.  Theirs can be asked where functions begin. */
+SEC("fentry/inet_sendmsg") int BPF_PROG(owner_inet_sendmsg, struct socket *socket)
+{
+	return socket->sk ? owner_use(socket->sk) : 0;
+}
+
+SEC("fentry/inet6_sendmsg") int BPF_PROG(owner_inet6_sendmsg, struct socket *socket)
+{
+	return socket->sk ? owner_use(socket->sk) : 0;
+}
+
+SEC("fentry/inet_recvmsg") int BPF_PROG(owner_inet_recvmsg, struct socket *socket)
+{
+	return socket->sk ? owner_use(socket->sk) : 0;
+}
+
+SEC("fentry/inet6_recvmsg") int BPF_PROG(owner_inet6_recvmsg, struct socket *socket)
+{
+	return socket->sk ? owner_use(socket->sk) : 0;
+}
+
+/* The process has ended: its last thread. */
+SEC("tp_btf/sched_process_exit") int BPF_PROG(owner_exit, struct task_struct *task)
+{
+	struct owner_key key = {};
+	struct owner *record;
+
+	if (!live_here() || BPF_CORE_READ(task, signal, live.counter))
+		return 0;
+	owner_key_of(task, &key);
+	if (!bpf_map_lookup_elem(&owner_ids, &key))
+		return 0;
+	record = bpf_ringbuf_reserve(&owner_ring, sizeof(*record), 0);
+	if (!record) {
+		owner_count(unreported);
+		return 0;
+	}
+	record->key = key;
+	record->ended = 1;
+	record->id = 0;
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+/* Sockets from before weir began: whoever has one open.  Of several the first, which has the lowest pid. */
+SEC("iter/task_file") int owner_find_open(struct bpf_iter__task_file *context)
+{
+	struct task_struct *task = context->task;
+	struct file *file = context->file;
+	struct socket_owner *claim;
+	struct socket *socket;
+	struct sock *sk;
+
+	if (!task || !file)
+		return 0;
+	socket = bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk || !netns_is_ours(sk))
+		return 0;
+	claim = bpf_sk_storage_get(&socket_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (claim && !claim->id)
+		owner_write_claim(claim, task, (__u64)sk, owner_of_task(task));
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
