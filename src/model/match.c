@@ -137,7 +137,6 @@ static const struct {
 	const char *what;
 	const char *want;
 } foreign_words[] = {
-	{"by", "owners are not recorded by this version", NULL},
 	{"state", "connection states are not recorded by this version", NULL},
 	{"dscp", "DSCP is not recorded by this version", NULL},
 	{"matching", "tcpdump expressions are not understood by this version", NULL},
@@ -167,6 +166,7 @@ enum element {
 	ELEMENT_ICMP_TYPE,
 	ELEMENT_VLAN,
 	ELEMENT_FRAGMENT,
+	ELEMENT_OWNER,
 	ELEMENT_COUNT,
 };
 
@@ -760,6 +760,26 @@ static int read_fragment(struct reader *r, const char *word)
 	return 0;
 }
 
+static int read_owner(struct reader *r, const char *word)
+{
+	const char *kind = word_take(r), *value = kind ? word_take(r) : NULL, *known = NULL;
+	int result;
+
+	(void)word;
+	if (!kind)
+		return fail_expected(
+			r, NULL, "an owner", "pid, user, group, exe, cgroup, unit, container or pod");
+	for (size_t i = 0; owner_kinds[i] && !known; i++)
+		if (strcmp(owner_kinds[i], kind) == 0)
+			known = owner_kinds[i];
+	if (known && !value) {
+		fail(r, NULL, "expected which %s, got the end of the sentence", kind);
+		return -EINVAL;
+	}
+	result = owner_match_set(&r->match.owner, kind, value ? value : "", r->error);
+	return result < 0 ? fail_at(r, known ? value : kind) : 0;
+}
+
 static const struct word {
 	const char *name;
 	enum stage stage;
@@ -787,6 +807,7 @@ static const struct word {
 	{"flags", STAGE_TERMS, ELEMENT_FLAGS, read_flags},
 	{"vlan", STAGE_TERMS, ELEMENT_VLAN, read_vlan},
 	{"fragment", STAGE_TERMS, ELEMENT_FRAGMENT, read_fragment},
+	{"by", STAGE_TERMS, ELEMENT_OWNER, read_owner},
 };
 
 /* A word that the grammar does not have: what was meant? */
@@ -824,7 +845,7 @@ static int fail_unknown(struct reader *r, const char *word)
 	else
 		error_want(r->error,
 			"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, "
-			"flags, icmp, vlan, fragment");
+			"flags, icmp, vlan, fragment, by");
 	return -EINVAL;
 }
 
@@ -1016,7 +1037,7 @@ static void flags_put(struct printer *p, uint8_t flags)
 int match_print(const struct match *match, char *buffer, size_t size)
 {
 	struct printer p = {.buffer = buffer, .size = size};
-	char text[ADDRESS_TEXT_MAX];
+	char text[ADDRESS_TEXT_MAX], owner[OWNER_PATH_MAX + 16];
 
 	if (!size)
 		return -ENOSPC;
@@ -1042,6 +1063,10 @@ int match_print(const struct match *match, char *buffer, size_t size)
 		put(&p, " vlan %d", match->vlan);
 	if (match->fragment)
 		put(&p, " fragment");
+	if (match->owner.kind != OWNER_ANY) {
+		owner_match_print(&match->owner, owner, sizeof(owner));
+		put(&p, " by %s", owner);
+	}
 	return p.full ? -ENOSPC : 0;
 }
 
@@ -1100,12 +1125,15 @@ bool match_fits(const struct match *match, const struct match_subject *subject)
 		return false;
 	if (!ports_fit(match, subject) || !addresses_fit(match, subject))
 		return false;
-	return !match->interface[0] || strcmp(match->interface, subject->interface) == 0;
+	if (match->interface[0] && strcmp(match->interface, subject->interface) != 0)
+		return false;
+	return match->owner.kind == OWNER_ANY ||
+	       (subject->owner && owner_match_fits(&match->owner, subject->owner));
 }
 
 bool match_is_address_only(const struct match *match)
 {
 	return !match->interface[0] && match->protocol < 0 && !match->from.port_count &&
 	       !match->to.port_count && !match->either.port_count && !match->tcp_flags &&
-	       match->icmp_type < 0 && match->vlan < 0 && !match->fragment;
+	       match->icmp_type < 0 && match->vlan < 0 && !match->fragment && match->owner.kind == OWNER_ANY;
 }

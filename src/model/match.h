@@ -3,13 +3,14 @@
  * The part of a sentence that says which packets or flows are meant: the words behind the verb.
  *
  *     match    = [in|out] ["on" interface] [ip|ip6] [protocol] {from ENDPOINT | to ENDPOINT | host HOST |
- *                port PORTS | flags LIST | icmp TYPE | vlan N | fragment}
+ *                port PORTS | flags LIST | icmp TYPE | vlan N | fragment | by OWNER}
  *     ENDPOINT = [any | address | prefix] ["port" PORTS]      (at least one of the two)
  *     PORTS    = port | low-high | a,b,c                      (each of a, b, c may be a range or a name)
  *     HOST     = address | prefix                             either end
  *     protocol = tcp | udp | icmp | icmp6 | sctp | gre | esp | ah | proto N|NAME
  *     LIST     = comma-separated fin,syn,rst,psh,ack,urg,ece,cwr (all of them seen)
  *     TYPE     = 0..255 or a name such as echo-request, echo-reply, unreachable
+ *     OWNER    = pid N | user NAME | unit NAME | ...          model/owner.h
  *
  * The words stand in this order, those in braces in any; each is said once.  `host` and `port` alone mean
  * either end, as in pcap-filter(7), and each for itself: `host A port 80` fits A's requests to port 80 and A
@@ -26,9 +27,10 @@
 
 #include "basic/address.h"
 #include "basic/error.h"
+#include "model/owner.h"
 
 #define MATCH_PORT_RANGES_MAX 16
-#define MATCH_TEXT_MAX        1024 /* longest sentence that is read or printed, with the NUL */
+#define MATCH_TEXT_MAX        1280 /* longest sentence that is read or printed, with the NUL */
 #define MATCH_INTERFACE_MAX   16   /* IFNAMSIZ */
 
 struct port_range {
@@ -55,6 +57,7 @@ struct match {
 	int icmp_type;          /* -1: not asked */
 	int vlan;               /* 0..4095; -1: not asked */
 	bool fragment;          /* only fragments that have no ports */
+	struct owner_match owner;
 };
 
 /* What a match is held against: a flow, whoever keeps it. */
@@ -70,6 +73,7 @@ struct match_subject {
 	int icmp_type; /* -1: none */
 	int vlan;      /* -1: untagged */
 	bool fragment;
+	const struct owner *owner; /* NULL: no process */
 };
 
 void match_init(struct match *match); /* matches everything */

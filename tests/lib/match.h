@@ -29,7 +29,8 @@ static inline bool match_equal(const struct match *a, const struct match *b)
 	       a->family == b->family && a->protocol == b->protocol && endpoint_equal(&a->from, &b->from) &&
 	       endpoint_equal(&a->to, &b->to) && endpoint_equal(&a->either, &b->either) &&
 	       a->tcp_flags == b->tcp_flags && a->icmp_type == b->icmp_type && a->vlan == b->vlan &&
-	       a->fragment == b->fragment;
+	       a->fragment == b->fragment && a->owner.kind == b->owner.kind &&
+	       a->owner.number == b->owner.number && strcmp(a->owner.text, b->owner.text) == 0;
 }
 
 #endif

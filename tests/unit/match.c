@@ -164,10 +164,20 @@ static void an_error_names_the_word_and_its_column(void **state)
 		{"xyzzy", 1, "unknown word 'xyzzy'",
 			"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, flags, "
 			"icmp, "
-			"vlan, fragment"},
+			"vlan, fragment, by"},
 		{"tcp 443", 5, "unknown word '443'", "did you mean 'port 443'?"},
 		{"10.0.0.1", 1, "unknown word '10.0.0.1'", "did you mean 'host 10.0.0.1'?"},
-		{"in by user www", 4, "owners are not recorded by this version", ""},
+		{"in by user no-such-user", 12, "unknown user 'no-such-user'",
+			"a user of this host, or a number"},
+		{"in by group rot", 13, "unknown group 'rot'", "did you mean 'root'?"},
+		{"in by usr root", 7, "unknown kind of owner 'usr'", "did you mean 'user'?"},
+		{"by", 3, "expected an owner, got the end of the sentence",
+			"pid, user, group, exe, cgroup, unit, container or pod"},
+		{"by user", 8, "expected which user, got the end of the sentence", ""},
+		{"by pid self", 8, "'self' is not a process id",
+			"a number from 1 to 4194304, as ps(1) shows it"},
+		{"by uid 0 by pid 1", 4, "unknown kind of owner 'uid'", "did you mean 'pid'?"},
+		{"by user root by pid 1", 14, "a second 'by'", "'by' once"},
 		{"tcp and port 80", 5, "no 'and' is needed",
 			"the words one after the other: all of them have to fit"},
 		{"port 80 or port 443", 9, "'or' is not understood by this version",
@@ -176,7 +186,7 @@ static void an_error_names_the_word_and_its_column(void **state)
 		{"@bad", 1, "unknown set '@bad'",
 			"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, flags, "
 			"icmp, "
-			"vlan, fragment"},
+			"vlan, fragment, by"},
 		{"from @bad", 6, "unknown set '@bad'", "an address or prefix: this version has no sets"},
 		{"from", 5, "expected an address, a prefix, 'any' or 'port', got the end of the sentence",
 			"such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32 or port https"},
@@ -352,6 +362,17 @@ static struct match match_random(uint64_t *seed)
 
 	if (!random_below(seed, 4)) {
 		match.fragment = true;
+		if (random_below(seed, 4) == 0) {
+			static const char *const owners[][2] = {{"pid", "4194304"}, {"user", "root"},
+				{"group", "4294967294"}, {"exe", "/usr/sbin/nginx"},
+				{"cgroup", "/system.slice/nginx.service"}, {"unit", "nginx.service"},
+				{"container", "0123456789ab"},
+				{"pod", "8f2d1c5e-0b5a-4c58-9a52-3f4a2b1c0d9e"}};
+			size_t kind = random_below(seed, COUNT(owners));
+
+			assert_int_equal(
+				owner_match_set(&match.owner, owners[kind][0], owners[kind][1], NULL), 0);
+		}
 		return match;
 	}
 	if ((protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6) && random_below(seed, 2))
@@ -405,8 +426,13 @@ static void the_longest_sentence_fits(void **state)
 	for (unsigned int i = 0; i < MATCH_PORT_RANGES_MAX; i++)
 		match.either.ports[i] = (struct port_range){10000, 65535};
 	match.from = match.to = match.either;
+	match.owner.kind = OWNER_CONTAINER; /* the longest word */
+	memset(match.owner.text, 'a', sizeof(match.owner.text) - 1);
 	assert_int_equal(match_print(&match, text, sizeof(text)), 0);
-	assert_true(strlen(text) > 700);
+	assert_true(strlen(text) > 900);
+	match.owner.kind = OWNER_EXE;
+	match.owner.text[0] = '/';
+	assert_int_equal(match_print(&match, text, sizeof(text)), 0);
 	match = parsed(text);
 	assert_int_equal(match.to.port_count, MATCH_PORT_RANGES_MAX);
 }
@@ -422,10 +448,13 @@ struct flow {
 	uint8_t tcp_flags;
 	int icmp_type, vlan;
 	bool fragment;
+	const struct owner *owner;
 };
 
+static const struct owner nginx = {.key = {.pid = 42, .uid = 33, .gid = 33}, .id = OWNER_FIRST};
+
 static const struct flow web = {"web", MATCH_IN, "eth0", IPPROTO_TCP, "10.0.0.2", "192.0.2.1", 40112, 443,
-	0x12, .icmp_type = -1, .vlan = -1};
+	0x12, .icmp_type = -1, .vlan = -1, .owner = &nginx};
 static const struct flow dns = {"dns", MATCH_OUT, "wg0", IPPROTO_UDP, "2001:db8::1", "2001:db8:1::53", 53, 53,
 	0, .icmp_type = -1, .vlan = 12};
 static const struct flow ping = {
@@ -446,6 +475,7 @@ static struct match_subject subject_of(const struct flow *flow)
 		.icmp_type = flow->icmp_type,
 		.vlan = flow->vlan,
 		.fragment = flow->fragment,
+		.owner = flow->owner,
 	};
 
 	assert_int_equal(address_parse(flow->source, &subject.source), 0);
@@ -515,6 +545,10 @@ static void a_match_fits_what_it_says(void **state)
 		{"vlan 0", &web, false},
 		{"fragment", &rest, true},
 		{"fragment", &web, false},
+		{"by pid 42", &web, true},
+		{"by pid 43", &web, false},
+		{"tcp by user 33 port 443", &web, true},
+		{"by user 0", &dns, false}, /* nobody's */
 		{"udp", &rest, true},
 		{"in on eth0 ip tcp from 10.0.0.0/8 to 192.0.2.1 port 443 flags syn", &web, true},
 		{"in on eth0 ip tcp from 10.0.0.0/8 to 192.0.2.1 port 444 flags syn", &web, false},
@@ -567,6 +601,7 @@ static void totals_can_answer_what_asks_for_addresses_only(void **state)
 		{"icmp echo-reply", false},
 		{"vlan 0", false},
 		{"fragment", false},
+		{"by user root", false},
 	};
 
 	(void)state;
