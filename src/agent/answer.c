@@ -15,22 +15,29 @@
 
 /* -- small parts -- */
 
-static void write_time(struct json_write *out, const char *key, uint64_t monotonic_ns)
+void answer_wall_time(struct json_write *out, const char *key, uint64_t realtime_ns)
 {
-	struct timespec wall;
-	uint64_t now_ns, then_ns;
+	time_t seconds = (time_t)(realtime_ns / NS_PER_S);
 	char text[64], day[32];
 	struct tm parts;
-	time_t seconds;
 
-	clock_gettime(CLOCK_REALTIME, &wall);
-	now_ns = (uint64_t)wall.tv_sec * NS_PER_S + (uint64_t)wall.tv_nsec;
-	then_ns = now_ns - (agent_now_ns() - monotonic_ns);
-	seconds = (time_t)(then_ns / NS_PER_S);
 	gmtime_r(&seconds, &parts);
 	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &parts);
-	snprintf(text, sizeof(text), "%s.%03uZ", day, (unsigned int)(then_ns % NS_PER_S / 1000000));
+	snprintf(text, sizeof(text), "%s.%03uZ", day, (unsigned int)(realtime_ns % NS_PER_S / 1000000));
 	json_write_string(out, key, text);
+}
+
+uint64_t answer_wall_ns(uint64_t monotonic_ns)
+{
+	struct timespec wall;
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	return (uint64_t)wall.tv_sec * NS_PER_S + (uint64_t)wall.tv_nsec - (agent_now_ns() - monotonic_ns);
+}
+
+void answer_time(struct json_write *out, const char *key, uint64_t monotonic_ns)
+{
+	answer_wall_time(out, key, answer_wall_ns(monotonic_ns));
 }
 
 static void write_counts(struct json_write *out, const char *key, const struct table_counts *counts)
@@ -59,14 +66,14 @@ static struct address key_address(const __be32 words[4], uint8_t kind)
 	return address;
 }
 
-static void write_address(struct json_write *out, const char *key, const struct address *address)
+void answer_address(struct json_write *out, const char *key, const struct address *address)
 {
 	char text[ADDRESS_TEXT_MAX];
 
 	json_write_string(out, key, address_print(text, sizeof(text), address));
 }
 
-static void write_protocol(struct json_write *out, uint8_t proto)
+void answer_protocol(struct json_write *out, uint8_t proto)
 {
 	const char *name = protocol_name(proto);
 	char number[8];
@@ -219,17 +226,17 @@ void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
 		return; /* left the table between two pieces of the answer */
 	json_write_object_begin(out, NULL);
 	json_write_number(out, "family", src.family);
-	write_protocol(out, key->proto);
-	write_address(out, "src", &src);
+	answer_protocol(out, key->proto);
+	answer_address(out, "src", &src);
 	json_write_number(out, "sport", key->kind & FLOW_KIND_PORTS ? ntohs(key->sport) : 0);
-	write_address(out, "dst", &dst);
+	answer_address(out, "dst", &dst);
 	json_write_number(out, "dport", key->kind & FLOW_KIND_PORTS ? ntohs(key->dport) : 0);
 	json_write_string(out, "interface", flow_interface(agent, flow));
 	json_write_string(out, "direction", key->kind & FLOW_KIND_OUT ? "out" : "in");
 	json_write_number(out, "packets", flow->counts.packets);
 	json_write_number(out, "bytes", flow->counts.bytes);
-	write_time(out, "first", flow->first_ns);
-	write_time(out, "last", flow->last_ns);
+	answer_time(out, "first", flow->first_ns);
+	answer_time(out, "last", flow->last_ns);
 	json_write_real(out, "duration", (double)(flow->last_ns - flow->first_ns) / 1e9, 3);
 	if (key->proto == IPPROTO_TCP && key->kind & FLOW_KIND_PORTS)
 		write_tcp_flags(out, flow->tcp_flags);
@@ -456,8 +463,8 @@ static void write_sum(struct json_write *out, const struct sum *sum)
 	json_write_number(out, "rate_in_bps", sum->rate_in_bps);
 	json_write_number(out, "rate_out_bps", sum->rate_out_bps);
 	if (sum->first_ns) {
-		write_time(out, "first", sum->first_ns);
-		write_time(out, "last", sum->last_ns);
+		answer_time(out, "first", sum->first_ns);
+		answer_time(out, "last", sum->last_ns);
 	}
 }
 
@@ -466,12 +473,12 @@ static void write_host_key(struct json_write *out, const struct table_total *tot
 	struct address address = {.family = total->family};
 
 	memcpy(address.bytes, total->address, address.family == 4 ? 4 : 16);
-	write_address(out, "address", &address);
+	answer_address(out, "address", &address);
 }
 
 static void write_port_key(struct json_write *out, const struct table_total *total)
 {
-	write_protocol(out, total->proto);
+	answer_protocol(out, total->proto);
 	json_write_number(out, "port", total->port);
 }
 
@@ -655,9 +662,9 @@ void answer_status(struct agent *agent, struct json_write *out)
 	json_write_string(out, "pins", engine_pins(agent->engine));
 	if (agent->options->config_file)
 		json_write_string(out, "config", agent->options->config_file);
-	write_time(out, "started", agent->started_ns);
+	answer_time(out, "started", agent->started_ns);
 	json_write_number(out, "uptime", (agent_now_ns() - agent->started_ns) / NS_PER_S);
-	write_time(out, "datapath_since", engine_since(agent->engine));
+	answer_time(out, "datapath_since", engine_since(agent->engine));
 	json_write_string(out, "kernel", system.release);
 	write_features(agent, out);
 	write_losses(out, &losses);

@@ -93,6 +93,12 @@ int answer_hosts(struct agent *agent, const struct query *query, struct json_wri
 int answer_ports(struct agent *agent, const struct query *query, struct json_write *out);
 void answer_interfaces(struct agent *agent, struct json_write *out);
 void answer_status(struct agent *agent, struct json_write *out);
+/* Fields that several lists have: a CLOCK_MONOTONIC time, one of CLOCK_REALTIME, an address, "proto". */
+void answer_time(struct json_write *out, const char *key, uint64_t monotonic_ns);
+void answer_wall_time(struct json_write *out, const char *key, uint64_t realtime_ns);
+void answer_address(struct json_write *out, const char *key, const struct address *address);
+void answer_protocol(struct json_write *out, uint8_t protocol);
+uint64_t answer_wall_ns(uint64_t monotonic_ns); /* CLOCK_REALTIME then */
 void answer_error(const struct error *error, struct json_write *out);
 
 /* metrics.c */

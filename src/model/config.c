@@ -619,11 +619,41 @@ static const struct field metrics_fields[] = {
 	{NULL},
 };
 
+static const struct field sockets_fields[] = {
+	{.path = "sockets.interval",
+		.read = read_quantity,
+		.quantity = &duration,
+		.offset = offsetof(struct config, sockets_interval_ns),
+		.min = S,
+		.max = H,
+		.or_zero = true},
+	{.path = "sockets.remembered",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, sockets_remembered),
+		.min = 64,
+		.max = 1048576},
+	{NULL},
+};
+
+static const struct field audit_fields[] = {
+	{.path = "audit.entries",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, audit_entries),
+		.min = 1024,
+		.max = 16777216,
+		.or_zero = true},
+	{NULL},
+};
+
 static const struct field root_fields[] = {
 	{.path = "interfaces", .read = read_interfaces},
 	{.path = "flows", .read = read_mapping, .children = flows_fields},
 	{.path = "api", .read = read_mapping, .children = api_fields},
 	{.path = "metrics", .read = read_mapping, .children = metrics_fields},
+	{.path = "sockets", .read = read_mapping, .children = sockets_fields},
+	{.path = "audit", .read = read_mapping, .children = audit_fields},
 	{.path = "log", .read = read_log},
 	{NULL},
 };
@@ -914,6 +944,9 @@ int config_init(struct config *ret_config)
 		.active_ns = 30 * M,
 		.api_mode = 0660,
 		.metrics_address = {.family = 4, .bytes = {127, 0, 0, 1}},
+		.sockets_interval_ns = M,
+		.sockets_remembered = 8192,
+		.audit_entries = 65536,
 		.log_level = LOG_LEVEL_INFO,
 	};
 	return 0;

@@ -18,6 +18,11 @@
  *       change: root                   # who may change: root, or group (members of api.group too)
  *     metrics:
  *       listen: off                    # off, PORT (on 127.0.0.1) or ADDRESS:PORT / [ADDRESS6]:PORT
+ *     sockets:
+ *       interval: 1m                   # progress of long connections in the feed, 1s..1h; 0: never
+ *       remembered: 8192               # events and closed sockets kept in memory, 64..1048576
+ *     audit:
+ *       entries: 65536                 # of the audit trail, 1024..16777216; 0: off
  *     log: info                        # error, warning, info, debug
  */
 #ifndef WEIR_MODEL_CONFIG_H
@@ -50,6 +55,10 @@ struct config {
 	bool metrics_on;
 	struct address metrics_address;
 	uint16_t metrics_port; /* host byte order */
+
+	uint64_t sockets_interval_ns; /* 0: never */
+	uint32_t sockets_remembered;
+	uint32_t audit_entries; /* 0: no audit trail */
 
 	enum log_level log_level;
 };

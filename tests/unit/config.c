@@ -41,6 +41,9 @@ static void expect_defaults(const struct config *config)
 	assert_int_equal(config->api_mode, 0660);
 	assert_false(config->api_group_change);
 	assert_false(config->metrics_on);
+	assert_int_equal(config->sockets_interval_ns, 60 * S);
+	assert_int_equal(config->sockets_remembered, 8192);
+	assert_int_equal(config->audit_entries, 65536);
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
 }
 
@@ -110,6 +113,8 @@ static void values_arrive_where_they_belong(void **state)
 					  "  change: group\n"
 					  "metrics:\n"
 					  "  listen: \"[2001:db8::1]:9100\"\n"
+					  "sockets: {interval: 10s, remembered: 64}\n"
+					  "audit: {entries: 0}\n"
 					  "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
 
@@ -133,6 +138,9 @@ static void values_arrive_where_they_belong(void **state)
 	assert_true(config.metrics_on);
 	assert_string_equal(address_print(text, sizeof(text), &config.metrics_address), "2001:db8::1");
 	assert_int_equal(config.metrics_port, 9100);
+	assert_int_equal(config.sockets_interval_ns, 10 * S);
+	assert_int_equal(config.sockets_remembered, 64);
+	assert_int_equal(config.audit_entries, 0);
 	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
 	config_free(&config);
 }
@@ -231,7 +239,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		/* keys */
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
-		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'", "one of interfaces, flows, api, metrics, log"},
+		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'", "one of interfaces, flows, api, metrics, sockets, audit, log"},
 		{"flows:\n  tabel: 1", 2, 3, "unknown key 'tabel' in flows", "did you mean 'table'?"},
 		{"flows: {cache: {ipv5: 64}}", 1, 17, "unknown key 'ipv5' in flows.cache",
 			"did you mean 'ipv4'?"},
@@ -371,7 +379,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"# \xc3\xa4\xc3\xb6\xc3\xbc\nlog: \xc3\xa4", 2, 6,
 			"log: expected error, warning, info or debug, got '\xc3\xa4'", ""},
 		{"# \xc3\xa4\n{\xc3\xa4: 1}", 2, 2, "unknown key '\xc3\xa4'",
-			"one of interfaces, flows, api, metrics, log"},
+			"one of interfaces, flows, api, metrics, sockets, audit, log"},
 	};
 
 	(void)state;

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The audit trail: who connected where, who listened, who was denied, and which policy changed by whom.
+ *
+ * It is bounded (`audit.entries`), the oldest go first, and it outlives the agent.  Changes have room of their
+ * own, so that no number of connections pushes them out.
+ */
+#ifndef WEIR_AGENT_AUDIT_H
+#define WEIR_AGENT_AUDIT_H
+
+#include <stdint.h>
+
+#include "agent/module.h"
+#include "shared/socket.h"
+
+struct agent;
+struct evhttp_request;
+
+/* Notes that the policy changed, after it did: "deny connect by user guest to 10.0.0.0/8 (rule 4)".  The
+ * client at the other end of `request` did it; NULL: the agent itself, by a signal.  Cut at 230 bytes. */
+__attribute__((format(printf, 3, 4))) void audit_change(
+	struct agent *agent, struct evhttp_request *request, const char *format, ...);
+
+/* Notes that a socket rule refused a call.  Of `what`: the addresses, ports, family, protocol, owner and
+ * error; `event` is the call (SOCKET_CREATE, SOCKET_BIND, SOCKET_CONNECT).  `rule` is the rule's number. */
+void audit_denied(struct agent *agent, const struct socket_head *what, uint32_t rule);
+
+/* Notes what the socket monitor saw; events that the trail has no kind for are left out. */
+void audit_socket(struct agent *agent, const struct socket_head *what);
+
+extern const struct module audit_module;
+
+#endif
