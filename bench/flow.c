@@ -136,6 +136,7 @@ static void open_watch(struct bench *bench)
 	watch->rodata->flow_seed[0] = 0x9e3779b97f4a7c15ULL;
 	watch->rodata->flow_seed[1] = 0xc2b2ae3d27d4eb4fULL;
 	watch->rodata->flow_ring_bytes = RING_BYTES;
+	watch->rodata->names_on = 1;
 	bpf_map__set_max_entries(watch->maps.flow_cache4, (uint32_t)cpus * bench->lines / FLOW_WAYS);
 	bpf_map__set_max_entries(watch->maps.flow_cache6, (uint32_t)cpus * bench->lines / FLOW_WAYS);
 	bpf_map__set_max_entries(watch->maps.flow_rest6, (uint32_t)cpus * bench->lines / FLOW_WAYS);

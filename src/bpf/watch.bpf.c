@@ -79,7 +79,7 @@ packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_
 		bytes += packets * VLAN_TAG_BYTES;
 	}
 
-	flow_account(p, skb->ifindex, direction == WATCH_OUT, packets, bytes);
+	flow_account(skb, p, skb->ifindex, direction == WATCH_OUT, packets, bytes);
 	return WATCH_NEXT;
 }
 

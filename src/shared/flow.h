@@ -52,7 +52,7 @@ struct flow_marks {
 	__u8 tcp_flags; /* all seen; FIN is bit 0 (RFC 9293) */
 	__u8 origin;    /* FLOW_ORIGIN_* */
 	__u8 verdict;   /* for rules */
-	__u8 reserved;
+	__u8 names;     /* NAME_* (shared/name.h) */
 };
 
 /* What was decided about the flow; zero until rules, shaping, balancing and owners are built. */

@@ -16,6 +16,7 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/lib/name.h"
 #include "bpf/lib/packet.h"
 #include "shared/flow.h"
 
@@ -95,14 +96,25 @@ packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
 	return hash ^ hash >> 32;
 }
 
-packet_inline void flow_hit(
+/* Marks as one word: a hit adds to all of them at once, and tests one. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define FLOW_MARKS(tcp_flags, origin, names) ((tcp_flags) | (origin) << 8 | (__u32)(names) << 24)
+#else
+#define FLOW_MARKS(tcp_flags, origin, names) ((__u32)(tcp_flags) << 24 | (origin) << 16 | (names))
+#endif
+_Static_assert(sizeof(struct flow_marks) == 4, "marks are one word");
+
+/* Is the flow still to be looked at (name_look())? */
+packet_inline int flow_hit(
 	struct flow_counts *counts, struct flow_marks *marks, const struct flow_sight *sight, __u8 tcp_flags)
 {
+	__u32 word = *(__u32 *)marks | FLOW_MARKS(tcp_flags, sight->origin, 0);
+
 	counts->bytes += sight->bytes;
 	counts->packets += sight->packets;
 	counts->last = sight->now;
-	marks->tcp_flags |= tcp_flags;
-	marks->origin |= sight->origin;
+	*(__u32 *)marks = word;
+	return names_on && !(word & FLOW_MARKS(0, 0, NAME_DONE));
 }
 
 /* All of a line but its key and its serial; `rest` is the line itself for IPv4. */
@@ -221,7 +233,7 @@ static __attribute__((noinline)) int flow_emit6(
 
 /* An empty line matches nothing: its key is zero, and no interface has index 0. */
 packet_inline int flow_account4(
-	const struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
+	PACKET_CONTEXT *context, struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
 {
 	__u64 addresses = p->src[0] | (__u64)p->dst[0] << 32;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
@@ -243,7 +255,8 @@ packet_inline int flow_account4(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
-		flow_hit(&line->counts, &line->marks, sight, p->tcp_flags);
+		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
+			goto look;
 		goto counted;
 	}
 
@@ -259,13 +272,16 @@ packet_inline int flow_account4(
 	*(__u32 *)&line->proto = kinds;
 	flow_fill(line, line, sight, p->tcp_flags);
 	flow_publish(line->serial, flow_next_serial(stats));
+look:
+	if (names_on)
+		name_look(context, p, &line->marks, sight->kind & FLOW_KIND_OUT);
 counted:
 	stats->cached += sight->packets;
 	return 0;
 }
 
 packet_inline int flow_account6(
-	const struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
+	PACKET_CONTEXT *context, struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
 {
 	const __u64 *src = p->src64, *dst = p->dst64;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
@@ -297,7 +313,8 @@ packet_inline int flow_account6(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
-		flow_hit(&line->counts, &line->marks, sight, p->tcp_flags);
+		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
+			goto look;
 		goto counted;
 	}
 
@@ -320,12 +337,16 @@ push_out:
 	*(__u32 *)&line->proto = kinds;
 	flow_fill(line, rest, sight, p->tcp_flags);
 	flow_publish(rest->serial, flow_next_serial(stats));
+look:
+	if (names_on)
+		name_look(context, p, &line->marks, sight->kind & FLOW_KIND_OUT);
 counted:
 	stats->cached += sight->packets;
 	return 0;
 }
 
-packet_inline void flow_account(struct packet *p, __u32 ifindex, int out, __u32 packets, __u32 bytes)
+packet_inline void flow_account(
+	PACKET_CONTEXT *context, struct packet *p, __u32 ifindex, int out, __u32 packets, __u32 bytes)
 {
 	struct flow_sight sight = {
 		.cpu = bpf_get_smp_processor_id(),
@@ -350,7 +371,7 @@ packet_inline void flow_account(struct packet *p, __u32 ifindex, int out, __u32 
 		sight.origin = p->tcp_flags & 16 ? FLOW_ORIGIN_RESPONDER : FLOW_ORIGIN_INITIATOR;
 
 	if (p->family == 6) {
-		flow_account6(p, &sight, stats);
+		flow_account6(context, p, &sight, stats);
 		return;
 	}
 	if (!p->family) {
@@ -359,7 +380,7 @@ packet_inline void flow_account(struct packet *p, __u32 ifindex, int out, __u32 
 		p->sport = p->ethertype;
 		p->dport = bpf_htons(p->reason);
 	}
-	flow_account4(p, &sight, stats);
+	flow_account4(context, p, &sight, stats);
 }
 
 #endif
