@@ -51,17 +51,17 @@ struct flow_counts {
 struct flow_marks {
 	__u8 tcp_flags; /* all seen; FIN is bit 0 (RFC 9293) */
 	__u8 origin;    /* FLOW_ORIGIN_* */
-	__u8 verdict;   /* for rules */
+	__u8 owner_tag; /* of decision.owner, which for IPv6 stands elsewhere: another tag is another owner */
 	__u8 names;     /* NAME_* (shared/name.h) */
 };
 
-/* What was decided about the flow; zero until rules, shaping, balancing and owners are built. */
+/* What was found out and decided about the flow; zero until rules, shaping and balancing are built. */
 struct flow_decision {
 	__u32 rule;       /* id of the rule that decided */
 	__u32 generation; /* of the policy that decided */
 	__u16 class;      /* for shaping */
 	__u16 backend;    /* for balancing */
-	__u32 owner;      /* index of the owning process' identity */
+	__u32 owner;      /* whose socket it is: an id of shared/owner.h, maybe with OWNER_INHERITED */
 };
 
 struct flow_line4 {

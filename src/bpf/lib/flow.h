@@ -18,6 +18,7 @@
 
 #include "bpf/lib/name.h"
 #include "bpf/lib/packet.h"
+#include "bpf/lib/seek.h"
 #include "shared/flow.h"
 
 const volatile __u32 flow_sets4 = 1; /* sets per CPU, powers of two */
@@ -78,6 +79,7 @@ struct flow_sight {
 	__u32 packets; /* wire packets */
 	__u32 bytes;   /* wire bytes of all of them */
 	__u32 now;     /* tick */
+	__u32 owner;   /* of the sending socket; OWNER_UNKNOWN: the line's owner is as good as any */
 	__u8 kind;     /* FLOW_KIND_* */
 	__u8 origin;
 };
@@ -94,6 +96,37 @@ packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
 {
 	hash = (hash ^ word) * odd;
 	return hash ^ hash >> 32;
+}
+
+/* What comes in shows no socket: whether another process has it now is looked up anew once in so many ticks.
+ */
+#define FLOW_SEEK_SHIFT 10
+
+packet_inline int flow_seeks_again(const struct flow_counts *counts, const struct flow_sight *sight)
+{
+	return !(sight->kind & FLOW_KIND_OUT) && (counts->last ^ sight->now) >> FLOW_SEEK_SHIFT;
+}
+
+/* Never 0, which is the tag of lines without a process. */
+packet_inline __u8 flow_owner_tag(__u32 owner)
+{
+	return owner >= OWNER_FIRST ? (owner * 0x9e3779b1) >> 24 | 1 : 0;
+}
+
+/*
+ * Another owner was seen.  Most often the socket was its listener's until now, or nobody's: then the line
+ * becomes the owner's in place, and the agent moves what it has counted.  A socket that one process had and
+ * another has now: then the line has to be pushed out, so that each gets its own; that is true.
+ */
+packet_inline int flow_owner_changes(__u32 *owner, struct flow_marks *marks, __u32 seen)
+{
+	if (seen < OWNER_FIRST || seen == *owner)
+		return 0;
+	if (*owner >= OWNER_FIRST && !(*owner & OWNER_INHERITED))
+		return !(seen & OWNER_INHERITED);
+	*owner = seen;
+	marks->owner_tag = flow_owner_tag(seen);
+	return 0;
 }
 
 /* Marks as one word: a hit adds to all of them at once, and tests one. */
@@ -123,8 +156,9 @@ packet_inline int flow_hit(
 		(line)->counts = (struct flow_counts){                                                       \
 			.bytes = (sight)->bytes, .packets = (sight)->packets, .last = (sight)->now};         \
 		(line)->marks = (struct flow_marks){.tcp_flags = (flags), .origin = (sight)->origin};        \
+		(line)->marks.owner_tag = flow_owner_tag((sight)->owner);                                    \
 		(rest)->first = (sight)->now;                                                                \
-		(rest)->decision = (struct flow_decision){};                                                 \
+		(rest)->decision = (struct flow_decision){.owner = (sight)->owner};                          \
 	} while (0)
 
 /* 0 means empty, so a wrapped counter steps over it. */
@@ -233,7 +267,7 @@ static __attribute__((noinline)) int flow_emit6(
 
 /* An empty line matches nothing: its key is zero, and no interface has index 0. */
 packet_inline int flow_account4(
-	PACKET_CONTEXT *context, struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
+	PACKET_CONTEXT *context, struct packet *p, struct flow_sight *sight, struct flow_stats *stats)
 {
 	__u64 addresses = p->src[0] | (__u64)p->dst[0] << 32;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
@@ -255,11 +289,18 @@ packet_inline int flow_account4(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
+		if (flow_seeks_again(&line->counts, sight))
+			sight->owner = seek_owner(context, p, 0);
+		if (sight->owner != line->decision.owner &&
+			flow_owner_changes(&line->decision.owner, &line->marks, sight->owner))
+			goto push_out;
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;
 	}
 
+	if (!sight->owner)
+		sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
 	way = FLOW_VICTIM(set, home, sight->now);
 	line = &set->line[way];
 	if (line->serial) {
@@ -281,7 +322,7 @@ counted:
 }
 
 packet_inline int flow_account6(
-	PACKET_CONTEXT *context, struct packet *p, const struct flow_sight *sight, struct flow_stats *stats)
+	PACKET_CONTEXT *context, struct packet *p, struct flow_sight *sight, struct flow_stats *stats)
 {
 	const __u64 *src = p->src64, *dst = p->dst64;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
@@ -313,11 +354,21 @@ packet_inline int flow_account6(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
+		if (flow_seeks_again(&line->counts, sight))
+			sight->owner = seek_owner(context, p, 0);
+		if (sight->owner >= OWNER_FIRST && flow_owner_tag(sight->owner) != line->marks.owner_tag) {
+			rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
+			if (rest_set && flow_owner_changes(&rest_set->line[way].decision.owner, &line->marks,
+						sight->owner))
+				goto push_out;
+		}
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;
 	}
 
+	if (!sight->owner)
+		sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
 	way = FLOW_VICTIM(set, home, sight->now);
 push_out:
 	rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
@@ -360,6 +411,8 @@ packet_inline void flow_account(
 
 	if (!stats)
 		return;
+	if (out)
+		sight.owner = seek_sender(context);
 	stats->seen += packets;
 	if (__builtin_expect(p->reason != PARSE_OK, 0)) {
 		__u32 reason = p->reason;

@@ -83,13 +83,14 @@ struct packet {
 	__u16 l4_offset;     /* 0 while unknown */
 	__u16 header_bytes;  /* up to the payload of the transport header, where it could be read */
 	__u8 vlan_depth;
-	__u8 family;    /* 4, 6; 0: not IP or unreadable */
-	__u8 proto;     /* IP protocol number, behind IPv6 extension headers */
-	__u8 fragment;  /* enum packet_fragment */
-	__u8 kind;      /* FLOW_KIND_*: what addresses and ports mean, as a flow's key says it */
-	__u8 tcp_flags; /* FIN is bit 0 */
-	__u8 tos;       /* IPv4 TOS or IPv6 traffic class: DSCP << 2 | ECN */
-	__u8 reason;    /* enum parse_reason */
+	__u8 family;      /* 4, 6; 0: not IP or unreadable */
+	__u8 proto;       /* IP protocol number, behind IPv6 extension headers */
+	__u8 fragment;    /* enum packet_fragment */
+	__u8 kind;        /* FLOW_KIND_*: what addresses and ports mean, as a flow's key says it */
+	__u8 tcp_flags;   /* FIN is bit 0 */
+	__u8 tos;         /* IPv4 TOS or IPv6 traffic class: DSCP << 2 | ECN */
+	__u8 reason;      /* enum parse_reason */
+	__u8 zero_window; /* TCP: the sender can take no more (and this is neither SYN nor RST) */
 };
 
 /* The numbers as the RFCs and IEEE 802.1Q have them; uapi headers that define them differ between BPF and
@@ -114,6 +115,8 @@ enum {
 	PACKET_PROTO_UDPLITE = 136,
 	PACKET_PROTO_HIP = 139,
 	PACKET_PROTO_SHIM6 = 140,
+	PACKET_TCP_SYN = 2,
+	PACKET_TCP_RST = 4,
 };
 
 struct packet_vlan {
@@ -187,6 +190,7 @@ packet_inline enum parse_reason packet_read_l4(void *data, void *l4, void *end, 
 		p->sport = tcp->sport;
 		p->dport = tcp->dport;
 		p->tcp_flags = tcp->flags;
+		p->zero_window = !tcp->window && !(tcp->flags & (PACKET_TCP_SYN | PACKET_TCP_RST));
 		p->header_bytes += bytes;
 		p->kind |= FLOW_KIND_PORTS;
 	} else if (p->proto == PACKET_PROTO_UDP || p->proto == PACKET_PROTO_UDPLITE ||

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Whose is this packet?  For tc programs.
+ *
+ * What leaves carries its socket, so seek_sender() can be asked for every packet.  What comes in does not
+ * yet: seek_owner() looks for the socket it will reach, which costs as much as all the rest of a miss, and is
+ * for misses.
+ */
+#ifndef WEIR_BPF_SEEK_H
+#define WEIR_BPF_SEEK_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/lib/owner.h"
+#include "bpf/lib/packet.h"
+
+const volatile __u64 owner_off = 0; /* nobody wants to know */
+
+#define SEEK_AF_INET  2 /* as bpf_fib_lookup() wants them */
+#define SEEK_AF_INET6 10
+
+/* The owner of the sending socket; OWNER_UNKNOWN where it does not say, as in SYN-ACKs and TIME-WAIT. */
+packet_inline __u32 seek_sender(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	return sk && !owner_off ? owner_of(sk) : OWNER_UNKNOWN;
+}
+
+/* Would the packet go on to another host? */
+static __noinline int seek_forwarded(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_fib_lookup route = {.ifindex = skb->ifindex, .l4_protocol = p->proto};
+	long fate;
+
+	if (p->family == 4) {
+		route.family = SEEK_AF_INET;
+		route.ipv4_src = p->src[0];
+		route.ipv4_dst = p->dst[0];
+	} else {
+		route.family = SEEK_AF_INET6;
+		__builtin_memcpy(route.ipv6_src, p->src, sizeof(route.ipv6_src));
+		__builtin_memcpy(route.ipv6_dst, p->dst, sizeof(route.ipv6_dst));
+	}
+	fate = bpf_fib_lookup(skb, &route, sizeof(route), 0);
+	return fate == BPF_FIB_LKUP_RET_SUCCESS || fate == BPF_FIB_LKUP_RET_NO_NEIGH ||
+	       fate == BPF_FIB_LKUP_RET_FRAG_NEEDED || fate == BPF_FIB_LKUP_RET_UNSUPP_LWT;
+}
+
+/* Who receives it? */
+static __noinline __u32 seek_receiver(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_sock_tuple tuple = {};
+	__u32 size = sizeof(tuple.ipv4), owner = OWNER_KERNEL;
+	struct bpf_sock *sk = NULL;
+	int anywhere = 0;
+
+	if (p->kind & FLOW_KIND_FRAGMENT)
+		return seek_forwarded(skb, p) ? OWNER_FORWARDED : OWNER_UNKNOWN;
+	if (p->family == 4) {
+		tuple.ipv4.saddr = p->src[0];
+		tuple.ipv4.daddr = p->dst[0];
+		tuple.ipv4.sport = p->sport;
+		tuple.ipv4.dport = p->dport;
+	} else {
+		size = sizeof(tuple.ipv6);
+		__builtin_memcpy(tuple.ipv6.saddr, p->src, sizeof(tuple.ipv6.saddr));
+		__builtin_memcpy(tuple.ipv6.daddr, p->dst, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.sport = p->sport;
+		tuple.ipv6.dport = p->dport;
+	}
+	if (p->proto == PACKET_PROTO_TCP)
+		sk = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else if (p->proto == PACKET_PROTO_UDP)
+		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (sk) {
+		owner = owner_of(sk);
+		if (sk->state == BPF_TCP_LISTEN && owner >= OWNER_FIRST)
+			owner |= OWNER_INHERITED; /* whoever accepts it is not known yet */
+		anywhere = !sk->src_ip4 && !sk->src_ip6[0] && !sk->src_ip6[3];
+		bpf_sk_release(sk);
+		/* a socket that takes any address would take what only passes through, too */
+		if (!anywhere)
+			return owner;
+	}
+	return seek_forwarded(skb, p) ? OWNER_FORWARDED : owner;
+}
+
+static __noinline __u32 seek_owner(struct __sk_buff *skb, const struct packet *p, int out)
+{
+	struct bpf_sock *sk;
+
+	if (!skb || !p || owner_off)
+		return OWNER_UNKNOWN;
+	if (!p->family)
+		return OWNER_KERNEL;
+	if (!out)
+		return seek_receiver(skb, p);
+	sk = skb->sk;
+	if (!sk)
+		return skb->ingress_ifindex ? OWNER_FORWARDED : OWNER_KERNEL;
+	/* full, but of no process: one of the kernel's own.  Else a connection at its beginning or after its
+	 * end. */
+	return bpf_sk_fullsock(sk) ? OWNER_KERNEL : OWNER_UNKNOWN;
+}
+
+#endif
