@@ -80,6 +80,8 @@ packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_
 	}
 
 	flow_account(skb, p, skb->ifindex, direction == WATCH_OUT, packets, bytes);
+	if (p->zero_window)
+		seek_zero_window(skb, p, direction == WATCH_OUT);
 	return WATCH_NEXT;
 }
 

@@ -15,6 +15,7 @@
 
 #include "bpf/lib/owner.h"
 #include "bpf/lib/packet.h"
+#include "bpf/lib/socket.h"
 
 const volatile __u64 owner_off = 0; /* nobody wants to know */
 
@@ -49,16 +50,12 @@ static __noinline int seek_forwarded(struct __sk_buff *skb, const struct packet 
 	       fate == BPF_FIB_LKUP_RET_FRAG_NEEDED || fate == BPF_FIB_LKUP_RET_UNSUPP_LWT;
 }
 
-/* Who receives it? */
-static __noinline __u32 seek_receiver(struct __sk_buff *skb, const struct packet *p)
+/* The socket that a packet will reach; NULL: none.  To be released. */
+packet_inline struct bpf_sock *seek_socket(struct __sk_buff *skb, const struct packet *p)
 {
 	struct bpf_sock_tuple tuple = {};
-	__u32 size = sizeof(tuple.ipv4), owner = OWNER_KERNEL;
-	struct bpf_sock *sk = NULL;
-	int anywhere = 0;
+	__u32 size = sizeof(tuple.ipv4);
 
-	if (p->kind & FLOW_KIND_FRAGMENT)
-		return seek_forwarded(skb, p) ? OWNER_FORWARDED : OWNER_UNKNOWN;
 	if (p->family == 4) {
 		tuple.ipv4.saddr = p->src[0];
 		tuple.ipv4.daddr = p->dst[0];
@@ -72,9 +69,22 @@ static __noinline __u32 seek_receiver(struct __sk_buff *skb, const struct packet
 		tuple.ipv6.dport = p->dport;
 	}
 	if (p->proto == PACKET_PROTO_TCP)
-		sk = bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	else if (p->proto == PACKET_PROTO_UDP)
-		sk = bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		return bpf_sk_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (p->proto == PACKET_PROTO_UDP)
+		return bpf_sk_lookup_udp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	return NULL;
+}
+
+/* Who receives it? */
+static __noinline __u32 seek_receiver(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 owner = OWNER_KERNEL;
+	struct bpf_sock *sk;
+	int anywhere;
+
+	if (p->kind & FLOW_KIND_FRAGMENT)
+		return seek_forwarded(skb, p) ? OWNER_FORWARDED : OWNER_UNKNOWN;
+	sk = seek_socket(skb, p);
 	if (sk) {
 		owner = owner_of(sk);
 		if (sk->state == BPF_TCP_LISTEN && owner >= OWNER_FIRST)
@@ -104,6 +114,27 @@ static __noinline __u32 seek_owner(struct __sk_buff *skb, const struct packet *p
 	/* full, but of no process: one of the kernel's own.  Else a connection at its beginning or after its
 	 * end. */
 	return bpf_sk_fullsock(sk) ? OWNER_KERNEL : OWNER_UNKNOWN;
+}
+
+/* Counts a zero window for the socket at this end: `out`, its own; else its peer's. */
+static __noinline int seek_zero_window(struct __sk_buff *skb, const struct packet *p, int out)
+{
+	struct bpf_sock *sk;
+
+	if (!skb || !p)
+		return 0;
+	if (out) {
+		sk = skb->sk;
+		if (sk)
+			socket_zero_window(sk, 1);
+		return 0;
+	}
+	sk = seek_socket(skb, p);
+	if (sk) {
+		socket_zero_window(sk, 0);
+		bpf_sk_release(sk);
+	}
+	return 0;
 }
 
 #endif
