@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The engine's parts, in the order they are opened. */
+#include "engine/drop.h"
 #include "engine/internal.h"
 
 static const struct engine_part *const parts[] = {
 	&owner_part,
+	&drop_part,
 };
 
 #define PART_COUNT (sizeof(parts) / sizeof(parts[0]))

@@ -66,6 +66,49 @@ struct socket {
 	struct sock *sk;
 };
 
+/* include/linux/netdevice.h */
+struct net_device {
+	int ifindex;
+	possible_net_t nd_net;
+};
+
+/* include/net/dst.h */
+struct dst_entry {
+	struct net_device *dev;
+};
+
+/* include/linux/skbuff.h; offsets count from `head` (NET_SKBUFF_DATA_USES_OFFSET) */
+struct sk_buff {
+	struct net_device *dev; /* in some queues something else stands here: dev_scratch, rbnode */
+	struct sock *sk;
+	unsigned long _skb_refdst;
+	unsigned int len;
+	int skb_iif; /* interface it came in through; 0: made here, or not received yet */
+	__be16 vlan_proto;
+	__u16 vlan_tci;
+	__be16 protocol;
+	__u16 transport_header, network_header, mac_header;
+	unsigned int tail, end;
+	unsigned char *head, *data;
+};
+
+/* until 6.1 a bit says whether vlan_proto and vlan_tci mean anything; later a vlan_proto of 0 does */
+struct sk_buff___bit {
+	__u8 vlan_present : 1;
+};
+
+struct skb_shared_info {
+	unsigned short gso_size, gso_segs;
+	unsigned int gso_type;
+};
+
+/* include/net/dropreason-core.h; the numbers differ from kernel to kernel */
+enum skb_drop_reason {
+	SKB_NOT_DROPPED_YET,
+	SKB_CONSUMED,
+};
+
+/* include/linux/sched.h */
 struct kernfs_node {
 	struct kernfs_node *parent;
 	const char *name;

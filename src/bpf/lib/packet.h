@@ -57,6 +57,12 @@ static inline int packet_load(const struct packet_memory *memory, __u32 offset, 
 #define PACKET_EXTENSIONS_MAX 8 /* IPv6 extension headers that are walked */
 #define PACKET_VLANS_MAX      2
 
+/* How far from the start a transport header may stand; behind it there must be room for one where the
+ * verifier knows a buffer's size.  Eight extension headers never lead so far. */
+#ifndef PACKET_REACH
+#define PACKET_REACH 0x7fff
+#endif
+
 /* All that the parser may want to look at lies within so many bytes unless a packet is unusual: Ethernet, two
  * tags, IPv6, a handful of extension headers, TCP with options. */
 #define PACKET_HEADERS_USUAL 192
@@ -337,7 +343,9 @@ packet_inline enum parse_reason packet_read_ip6(
 		p->fragment = walk.fragment;
 		if (walk.reason)
 			return walk.reason;
-		return packet_read_l4(data, data + (walk.offset & 0x7fff), end, p);
+		if (walk.offset > PACKET_REACH)
+			return PARSE_L4_SHORT;
+		return packet_read_l4(data, data + walk.offset, end, p);
 	}
 	return packet_read_l4(data, l3 + sizeof(*ip), end, p);
 }

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Drops: what the tracepoint kfree_skb tells, for packets of our network namespace.
+ *
+ * Count first, exactly; then, if the rate allows, read the packet's headers and write a record.  A tracing
+ * program cannot load from a packet as one at a hook can, so the headers are copied to a buffer, where the
+ * same parser reads them.
+ */
+#include "shared/drop.h"
+#include "bpf/lib/kernel.h"
+#include "bpf/lib/live.h"
+#include "bpf/lib/owner.h"
+
+#define DROP_HEADERS_MAX 256 /* bytes of the packet that are looked at */
+
+/* The buffer: room behind the headers, so that the verifier need not follow every length. */
+struct drop_buffer {
+	__u32 length;
+	__u32 reserved;
+	__u8 data[2 * DROP_HEADERS_MAX];
+};
+
+static __always_inline int drop_load(const struct drop_buffer *buffer, __u32 offset, void *to, __u32 bytes)
+{
+	if (!buffer || offset >= DROP_HEADERS_MAX || offset + bytes > buffer->length)
+		return -1;
+	__builtin_memcpy(to, buffer->data + offset, bytes);
+	return 0;
+}
+
+#define PACKET_CONTEXT                          struct drop_buffer
+#define packet_load(context, offset, to, bytes) drop_load(context, offset, to, bytes)
+#define PACKET_REACH                            (DROP_HEADERS_MAX - 1)
+
+#include "bpf/lib/packet.h"
+
+#define AF_INET   2
+#define AF_INET6  10
+#define AF_PACKET 17
+
+#define SKB_GSO_TCPV4    (1 << 0)
+#define SKB_GSO_TCPV6    (1 << 4)
+#define SKB_DST_NOREF    1UL
+#define SKB_HEADER_UNSET 0xffff
+#define VLAN_ID_MASK     0x0fff
+#define SOCKET_ARGUMENT  3 /* of the tracepoint: the socket it was for */
+
+const volatile __u32 has_socket_argument = 0; /* kernels since 6.11; set by the engine */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, DROP_PLACES_MAX);
+	__type(key, struct drop_key);
+	__type(value, struct drop_count);
+} drop_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct drop_stats);
+} drop_stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct drop_settings);
+} drop_settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct drop_window);
+} drop_window SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct drop_buffer);
+} drop_buffer SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, DROP_RING_BYTES);
+} drop_ring SEC(".maps");
+
+/* -- whose packet -- */
+
+enum drop_home { DROP_ELSEWHERE, DROP_HERE, DROP_HOMELESS };
+
+/*
+ * Whether the packet belongs to our network namespace.
+ *
+ * Where a packet waits in a socket's queue, skb->dev is something else: that never leads to our cookie (a
+ * load from an address that is none reads 0), so what matters is a match, not a mismatch.  Messages of
+ * netlink and Unix sockets are no packets.
+ */
+static __always_inline enum drop_home drop_home(struct sk_buff *skb, struct sock *sk)
+{
+	struct net_device *dev = skb->dev;
+	struct dst_entry *dst;
+
+	if (dev && dev->nd_net.net->net_cookie == netns_cookie)
+		return DROP_HERE;
+	if (sk) {
+		__u16 family = sk->__sk_common.skc_family;
+
+		if (family != AF_INET && family != AF_INET6 && family != AF_PACKET)
+			return DROP_ELSEWHERE;
+		return sk->__sk_common.skc_net.net->net_cookie == netns_cookie ? DROP_HERE : DROP_ELSEWHERE;
+	}
+	if (dev && dev->nd_net.net->net_cookie)
+		return DROP_ELSEWHERE;
+	dst = (void *)(skb->_skb_refdst & ~SKB_DST_NOREF);
+	if (!dst)
+		return DROP_HOMELESS;
+	return BPF_CORE_READ(dst, dev, nd_net.net, net_cookie) == netns_cookie ? DROP_HERE : DROP_ELSEWHERE;
+}
+
+/* -- counting -- */
+
+struct drop_size {
+	__u32 packets, bytes;
+};
+
+/* Offset of the first header that is there, from skb->head. */
+static __always_inline __u32 drop_start(struct sk_buff *skb)
+{
+	return skb->mac_header != SKB_HEADER_UNSET ? skb->mac_header
+	       : skb->network_header               ? skb->network_header
+	                                           : (__u32)(skb->data - skb->head);
+}
+
+/* In wire packets and their bytes, as at the hooks (watch.bpf.c). */
+static __always_inline struct drop_size drop_size(struct sk_buff *skb)
+{
+	struct skb_shared_info *shared = (void *)(skb->head + skb->end);
+	__u32 start = drop_start(skb), headers, payload;
+	struct drop_size size = {.packets = 1, .bytes = skb->len + (__u32)(skb->data - skb->head) - start};
+	__u16 segment = BPF_CORE_READ(shared, gso_size);
+	__u8 offset = 5 << 4;
+
+	if (!segment)
+		return size;
+	headers = skb->transport_header - start + sizeof(__u64); /* UDP's */
+	if (BPF_CORE_READ(shared, gso_type) & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6)) {
+		bpf_probe_read_kernel(&offset, sizeof(offset),
+			skb->head + skb->transport_header +
+				__builtin_offsetof(struct packet_tcp, data_offset));
+		headers = skb->transport_header - start + (offset >> 4) * 4;
+	}
+	if (skb->transport_header == SKB_HEADER_UNSET || headers >= size.bytes)
+		return size;
+	payload = size.bytes - headers;
+	size.packets = (payload + segment - 1) / segment;
+	size.bytes += (size.packets - 1) * headers;
+	return size;
+}
+
+static __always_inline struct drop_count *drop_entry(const struct drop_key *key)
+{
+	struct drop_count *count = bpf_map_lookup_elem(&drop_counts, key), empty = {};
+
+	if (count)
+		return count;
+	bpf_map_update_elem(&drop_counts, key, &empty, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&drop_counts, key);
+}
+
+/* -- recording -- */
+
+/* May this drop be recorded?  A flood of one reason leaves the reserve to all others. */
+static __always_inline int drop_allowed(const struct drop_settings *settings, struct drop_count *count)
+{
+	__u32 zero = 0;
+	struct drop_window *window = bpf_map_lookup_elem(&drop_window, &zero);
+	__u64 number;
+
+	if (!window || !settings->window_ticks)
+		return 0;
+	number = count->last / settings->window_ticks;
+	if (window->number != number) {
+		window->number = number;
+		window->used = 0;
+	}
+	if (window->used >= settings->allowance ||
+		(window->used + settings->reserve >= settings->allowance && count->window == number))
+		return 0;
+	__sync_fetch_and_add(&window->used, 1);
+	count->window = number;
+	return 1;
+}
+
+/* Copies the headers from the network layer on. */
+static __always_inline struct drop_buffer *drop_headers(struct sk_buff *skb)
+{
+	__u32 zero = 0, start = skb->network_header, length;
+	struct drop_buffer *buffer = bpf_map_lookup_elem(&drop_buffer, &zero);
+
+	if (!buffer)
+		return buffer;
+	if (!start)
+		start = (__u32)(skb->data - skb->head);
+	length = skb->tail - start;
+	if (skb->tail < start)
+		length = 0;
+	if (length > DROP_HEADERS_MAX)
+		length = DROP_HEADERS_MAX;
+	buffer->length = length;
+	if (bpf_probe_read_kernel(buffer->data, length, skb->head + start))
+		buffer->length = 0;
+	return buffer;
+}
+
+static __always_inline __be16 drop_protocol(struct sk_buff *skb, const struct drop_buffer *buffer)
+{
+	if (skb->protocol || !buffer->length)
+		return skb->protocol;
+	return buffer->data[0] >> 4 == 4   ? bpf_htons(PACKET_ETH_IPV4)
+	       : buffer->data[0] >> 4 == 6 ? bpf_htons(PACKET_ETH_IPV6)
+	                                   : 0;
+}
+
+static __always_inline int drop_is_tagged(struct sk_buff *skb)
+{
+	struct sk_buff___bit *older = (void *)skb;
+
+	if (bpf_core_field_exists(older->vlan_present))
+		return BPF_CORE_READ_BITFIELD_PROBED(older, vlan_present);
+	return skb->vlan_proto != 0;
+}
+
+/* Which way it went: forwarded packets have left the interface they came in through; what was made here never
+ * came in through one, and has no link header yet or stands in front of it. */
+static __always_inline int drop_is_out(struct sk_buff *skb, int ifindex)
+{
+	if (skb->skb_iif)
+		return ifindex && ifindex != skb->skb_iif;
+	return skb->mac_header == SKB_HEADER_UNSET || skb->data - skb->head <= skb->mac_header;
+}
+
+static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, struct sock *rx_sk,
+	const struct drop_key *key, struct drop_size size, struct drop_stats *stats)
+{
+	struct drop_buffer *buffer = drop_headers(skb);
+	struct packet memory = {}, *p = &memory;
+	struct drop_record *record;
+	struct net_device *dev = skb->dev;
+	int i;
+
+	asm volatile("" : "+r"(p)); /* as in watch.bpf.c */
+	record = bpf_ringbuf_reserve(&drop_ring, sizeof(*record), 0);
+	if (!record || !buffer) {
+		stats->lost++;
+		if (record)
+			bpf_ringbuf_discard(record, 0);
+		return;
+	}
+	stats->recorded++;
+	__builtin_memset(record, 0, sizeof(*record));
+	record->time_ns = bpf_ktime_get_ns();
+	record->location = key->location;
+	record->reason = key->reason;
+	record->packets = size.packets;
+	record->bytes = size.bytes;
+	record->protocol = drop_protocol(skb, buffer);
+	packet_parse(buffer, buffer->data, buffer->data + buffer->length, 0, record->protocol, p);
+	for (i = 0; i < 4; i++) {
+		record->src[i] = p->src[i];
+		record->dst[i] = p->dst[i];
+	}
+	record->sport = p->sport;
+	record->dport = p->dport;
+	record->proto = p->proto;
+	record->kind = p->kind;
+	record->tcp_flags = p->tcp_flags;
+	record->vlan = p->vlan;
+	if (drop_is_tagged(skb)) {
+		record->vlan = skb->vlan_tci & VLAN_ID_MASK;
+		record->kind |= FLOW_KIND_TAGGED;
+	}
+	if (dev && dev->nd_net.net->net_cookie == netns_cookie)
+		record->ifindex = dev->ifindex;
+	if (!rx_sk && drop_is_out(skb, record->ifindex)) {
+		record->marks |= DROP_OUT;
+		record->kind |= FLOW_KIND_OUT;
+	}
+	if (!record->ifindex)
+		record->ifindex = skb->skb_iif;
+	if (rx_sk) {
+		record->marks |= DROP_SOCKET;
+		record->owner = owner_of(rx_sk);
+	} else if (sk) {
+		record->marks |= DROP_SOCKET;
+		record->owner = owner_of(sk);
+	}
+	bpf_ringbuf_submit(record, 0);
+}
+
+SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
+{
+	struct sk_buff *skb = (void *)context[0];
+	struct sock *rx_sk = (void *)0, *sk = skb->sk;
+	struct drop_key key = {.location = context[1], .reason = context[2]};
+	struct drop_settings *settings;
+	struct drop_stats *stats;
+	struct drop_count *count;
+	struct drop_size size;
+	enum drop_home home;
+	__u32 zero = 0;
+
+	if (!live_here())
+		return 0;
+	settings = bpf_map_lookup_elem(&drop_settings, &zero);
+	stats = bpf_map_lookup_elem(&drop_stats, &zero);
+	if (!settings || !stats || !settings->watch)
+		return 0;
+	if (key.reason == bpf_core_enum_value(enum skb_drop_reason, SKB_NOT_DROPPED_YET))
+		return 0;
+	if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_CONSUMED) &&
+		key.reason == bpf_core_enum_value(enum skb_drop_reason, SKB_CONSUMED))
+		return 0;
+	if (has_socket_argument)
+		rx_sk = (void *)context[SOCKET_ARGUMENT];
+	home = rx_sk ? drop_home(skb, rx_sk) : drop_home(skb, sk);
+	if (home != DROP_HERE) {
+		stats->homeless += home == DROP_HOMELESS;
+		return 0;
+	}
+
+	size = drop_size(skb);
+	count = drop_entry(&key);
+	if (!count)
+		count = &stats->other;
+	count->packets += size.packets;
+	count->bytes += size.bytes;
+	count->last = bpf_jiffies64();
+	stats->drops++;
+	if (drop_allowed(settings, count))
+		drop_record(skb, sk, rx_sk, &key, size, stats);
+	else
+		stats->unrecorded++;
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

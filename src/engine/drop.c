@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "engine/drop.h"
+
+#include <bpf/btf.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/cleanup.h"
+#include "basic/log.h"
+#include "drop.skel.h"
+#include "engine/internal.h"
+#include "engine/reason.h"
+#include "engine/symbol.h"
+
+#define BTF_DIRECTORY "/sys/kernel/btf"
+#define KALLSYMS      "/proc/kallsyms"
+
+#define BATCH         64 /* entries of drop_counts read in one call */
+#define NS_PER_S      1000000000ULL
+#define WINDOW_NS     (NS_PER_S / 10)
+#define WINDOWED_RATE 100 /* a smaller one is kept in windows of a second */
+#define SUBSYSTEMS    64  /* that are looked for in modules, each once */
+#define SUBSYS_SHIFT  16
+
+/* kfree_skb's prototype in BTF: void *, skb, location, reason and, where there is one, the socket */
+#define PARAMETERS_WITH_SOCKET 5
+
+struct drop_state {
+	struct drop_bpf *skeleton;
+	struct ring_buffer *ring;
+	struct symbols *symbols;
+	struct reasons reasons;
+	uint64_t looked_for; /* subsystems: a bit each */
+	engine_drop_function *function;
+	void *context;
+};
+
+static struct drop_state *state_of(const struct engine *engine)
+{
+	return engine_part_state(engine, &drop_part);
+}
+
+/* -- what the kernel tells of itself -- */
+
+static bool has_socket_argument(const struct btf *btf)
+{
+	int id = btf__find_by_name_kind(btf, "btf_trace_kfree_skb", BTF_KIND_TYPEDEF);
+	const struct btf_type *type = id < 0 ? NULL : btf__type_by_id(btf, (__u32)id);
+
+	while (type && (btf_is_typedef(type) || btf_is_ptr(type)))
+		type = btf__type_by_id(btf, type->type);
+	return type && btf_is_func_proto(type) && btf_vlen(type) >= PARAMETERS_WITH_SOCKET;
+}
+
+static void read_symbols(struct drop_state *state)
+{
+	_cleanup_fclose_ FILE *file = fopen(KALLSYMS, "re");
+
+	if (!file || symbols_read(file, &state->symbols) < 0)
+		log_debug("cannot read %s; places of drops have no names", KALLSYMS);
+}
+
+/* A subsystem's reasons that vmlinux does not know: those of a module. */
+static void look_in_modules(struct drop_state *state)
+{
+	struct btf *kernel = btf__load_vmlinux_btf();
+	DIR *list = kernel ? opendir(BTF_DIRECTORY) : NULL;
+	struct dirent *entry;
+
+	while (list && (entry = readdir(list))) {
+		char path[PATH_MAX];
+		struct btf *module;
+
+		if (entry->d_name[0] == '.' || strcmp(entry->d_name, "vmlinux") == 0)
+			continue;
+		snprintf(path, sizeof(path), BTF_DIRECTORY "/%s", entry->d_name);
+		module = btf__parse_split(path, kernel);
+		if (!module)
+			continue;
+		reasons_add(&state->reasons, module, btf__type_cnt(kernel));
+		btf__free(module);
+	}
+	if (list)
+		closedir(list);
+	btf__free(kernel);
+}
+
+char *engine_drop_reason_name(struct engine *engine, uint32_t reason, char *buffer)
+{
+	struct drop_state *state = state_of(engine);
+	uint32_t subsystem = reason >> SUBSYS_SHIFT;
+	const char *name = reasons_find(&state->reasons, reason);
+
+	if (!name && subsystem && subsystem < SUBSYSTEMS && !(state->looked_for & 1ULL << subsystem)) {
+		state->looked_for |= 1ULL << subsystem;
+		look_in_modules(state);
+		name = reasons_find(&state->reasons, reason);
+	}
+	if (name)
+		snprintf(buffer, DROP_NAME_MAX, "%s", name);
+	else
+		snprintf(buffer, DROP_NAME_MAX, "%" PRIu32, reason);
+	return buffer;
+}
+
+char *engine_drop_place_name(struct engine *engine, uint64_t location, char *buffer)
+{
+	struct drop_state *state = state_of(engine);
+
+	if (state->symbols)
+		return symbols_place(state->symbols, location, buffer, DROP_PLACE_MAX);
+	snprintf(buffer, DROP_PLACE_MAX, "unknown");
+	return buffer;
+}
+
+/* -- counts -- */
+
+int engine_drop_set(struct engine *engine, bool watch, uint32_t rate)
+{
+	struct drop_state *state = state_of(engine);
+	uint64_t window_ns = rate >= WINDOWED_RATE ? WINDOW_NS : NS_PER_S;
+	struct drop_settings settings = {
+		.watch = watch,
+		.window_ticks = (uint32_t)(window_ns / engine->tick_ns),
+		.allowance = (uint32_t)(rate * window_ns / NS_PER_S),
+	};
+	__u32 key = 0;
+
+	settings.reserve = settings.allowance / 4;
+	return bpf_map_update_elem(
+		       bpf_map__fd(state->skeleton->maps.drop_settings), &key, &settings, BPF_ANY) < 0
+	               ? -errno
+	               : 0;
+}
+
+static void sum_cpus(struct engine_drop_sum *sum, const struct drop_count *counts, unsigned int cpus)
+{
+	for (unsigned int cpu = 0; cpu < cpus; cpu++) {
+		sum->packets += counts[cpu].packets;
+		sum->bytes += counts[cpu].bytes;
+		if (counts[cpu].last > sum->last)
+			sum->last = counts[cpu].last;
+	}
+}
+
+int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, size_t *ret_count)
+{
+	struct drop_state *state = state_of(engine);
+	unsigned int cpus = engine->view.cpus;
+	_cleanup_free_ struct engine_drop_sum *sums = calloc(DROP_PLACES_MAX, sizeof(*sums));
+	_cleanup_free_ struct drop_count *counts = calloc((size_t)BATCH * cpus, sizeof(*counts));
+	struct drop_key keys[BATCH];
+	__u32 position = 0, number;
+	void *from = NULL;
+	size_t count = 0;
+	int r;
+
+	if (!sums || !counts)
+		return -ENOMEM;
+	do {
+		number = BATCH;
+		r = bpf_map_lookup_batch(bpf_map__fd(state->skeleton->maps.drop_counts), from, &position,
+			keys, counts, &number, NULL);
+		if (r < 0 && r != -ENOENT)
+			return r;
+		for (__u32 i = 0; i < number && count < DROP_PLACES_MAX; i++) {
+			sums[count].key = keys[i];
+			sum_cpus(&sums[count++], counts + (size_t)i * cpus, cpus);
+		}
+		from = &position;
+	} while (r == 0);
+	*ret_sums = TAKE(sums);
+	*ret_count = count;
+	return 0;
+}
+
+int engine_drop_stats(struct engine *engine, struct drop_stats *ret_stats, uint64_t *ret_missed)
+{
+	struct drop_state *state = state_of(engine);
+	unsigned int cpus = engine->view.cpus;
+	_cleanup_free_ struct drop_stats *stats = calloc(cpus, sizeof(*stats));
+	struct bpf_prog_info info = {};
+	struct drop_stats sum = {};
+	__u32 key = 0, length = sizeof(info);
+
+	if (!stats)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(bpf_map__fd(state->skeleton->maps.drop_stats), &key, stats) < 0)
+		return -errno;
+	for (unsigned int cpu = 0; cpu < cpus; cpu++) {
+		sum.drops += stats[cpu].drops;
+		sum.recorded += stats[cpu].recorded;
+		sum.unrecorded += stats[cpu].unrecorded;
+		sum.lost += stats[cpu].lost;
+		sum.homeless += stats[cpu].homeless;
+		sum.other.packets += stats[cpu].other.packets;
+		sum.other.bytes += stats[cpu].other.bytes;
+		if (stats[cpu].other.last > sum.other.last)
+			sum.other.last = stats[cpu].other.last;
+	}
+	if (bpf_obj_get_info_by_fd(bpf_program__fd(state->skeleton->progs.drop_kfree_skb), &info, &length) <
+		0)
+		return -errno;
+	*ret_stats = sum;
+	*ret_missed = info.recursion_misses;
+	return 0;
+}
+
+/* -- records -- */
+
+static int on_record(void *context, void *data, size_t size)
+{
+	struct drop_state *state = context;
+
+	if (state->function && size >= sizeof(struct drop_record))
+		state->function(state->context, data);
+	return 0;
+}
+
+int engine_drop_ring_fd(struct engine *engine)
+{
+	return ring_buffer__epoll_fd(state_of(engine)->ring);
+}
+
+void engine_drop_ring_read(struct engine *engine, engine_drop_function *function, void *context)
+{
+	struct drop_state *state = state_of(engine);
+
+	state->function = function;
+	state->context = context;
+	ring_buffer__consume(state->ring);
+}
+
+/* -- opening -- */
+
+static void drop_close(void *opaque)
+{
+	struct drop_state *state = opaque;
+
+	ring_buffer__free(state->ring);
+	drop_bpf__destroy(state->skeleton);
+	symbols_free(state->symbols);
+	reasons_free(&state->reasons);
+	free(state);
+}
+
+static int load(struct engine *engine, struct drop_state *state, struct error *error)
+{
+	struct btf *kernel = btf__load_vmlinux_btf();
+	int r = kernel ? reasons_add(&state->reasons, kernel, 1) : -errno;
+
+	if (r == 0) {
+		state->skeleton = drop_bpf__open();
+		r = state->skeleton ? 0 : -errno;
+	}
+	if (r == 0)
+		state->skeleton->rodata->has_socket_argument = has_socket_argument(kernel);
+	btf__free(kernel);
+	if (r < 0)
+		return error_set(error, r, "cannot open the drop programs: %s", strerror(-r));
+	r = component_load(engine, state->skeleton->obj, "drop", error);
+	if (r == 0)
+		r = component_ring(state->skeleton->obj, "drop_ring", on_record, state, &state->ring, error);
+	if (r == 0)
+		r = component_attach_trace(engine, state->skeleton->progs.drop_kfree_skb, error);
+	return r;
+}
+
+static int drop_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	struct drop_state *state = calloc(1, sizeof(*state));
+	int r;
+
+	if (!state)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = load(engine, state, error);
+	if (r < 0) {
+		drop_close(state);
+		return r;
+	}
+	read_symbols(state);
+	*ret_state = state;
+	return 0;
+}
+
+const struct engine_part drop_part = {.name = "drop", .open = drop_open, .close = drop_close};

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Symbols: which function of the kernel an address lies in, as /proc/kallsyms told when it was read.
+ */
+#ifndef WEIR_ENGINE_SYMBOL_H
+#define WEIR_ENGINE_SYMBOL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct symbols;
+
+/* Reads the kernel's functions and its modules' from a file in the format of /proc/kallsyms.  A file that
+ * hides addresses gives symbols that name nothing.  0 or a negative errno. */
+int symbols_read(FILE *file, struct symbols **ret_symbols);
+void symbols_free(struct symbols *symbols); /* NULL is allowed */
+
+/* Where a call returned to: "udp_queue_rcv_one_skb+0x1f5", "nft_do_chain+0x2a [nf_tables]", or "unknown".
+ * Returns `buffer`. */
+char *symbols_place(const struct symbols *symbols, uint64_t address, char *buffer, size_t size);
+
+#endif
