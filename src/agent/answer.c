@@ -199,7 +199,7 @@ int answer_select_flows(
 	return 0;
 }
 
-static void write_tcp_flags(struct json_write *out, uint8_t flags)
+void answer_tcp_flags(struct json_write *out, uint8_t flags)
 {
 	static const struct {
 		char letter;
@@ -239,7 +239,7 @@ void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
 	answer_time(out, "last", flow->last_ns);
 	json_write_real(out, "duration", (double)(flow->last_ns - flow->first_ns) / 1e9, 3);
 	if (key->proto == IPPROTO_TCP && key->kind & FLOW_KIND_PORTS)
-		write_tcp_flags(out, flow->tcp_flags);
+		answer_tcp_flags(out, flow->tcp_flags);
 	if (key->kind & FLOW_KIND_ICMP) {
 		json_write_number(out, "icmp_type", ntohs(key->dport) >> 8);
 		json_write_number(out, "icmp_code", ntohs(key->dport) & 0xff);

@@ -93,17 +93,25 @@ int answer_hosts(struct agent *agent, const struct query *query, struct json_wri
 int answer_ports(struct agent *agent, const struct query *query, struct json_write *out);
 void answer_interfaces(struct agent *agent, struct json_write *out);
 void answer_status(struct agent *agent, struct json_write *out);
-/* Fields that several lists have: a CLOCK_MONOTONIC time, one of CLOCK_REALTIME, an address, "proto". */
+/* Fields that several lists have: a CLOCK_MONOTONIC time, one of CLOCK_REALTIME, an address, "proto",
+ * "tcp_flags". */
 void answer_time(struct json_write *out, const char *key, uint64_t monotonic_ns);
 void answer_wall_time(struct json_write *out, const char *key, uint64_t realtime_ns);
 void answer_address(struct json_write *out, const char *key, const struct address *address);
 void answer_protocol(struct json_write *out, uint8_t protocol);
+void answer_tcp_flags(struct json_write *out, uint8_t flags);
 uint64_t answer_wall_ns(uint64_t monotonic_ns); /* CLOCK_REALTIME then */
 void answer_error(const struct error *error, struct json_write *out);
 
 /* metrics.c */
 struct evbuffer;
 void metrics_write(struct agent *agent, struct evbuffer *out);
+/* Lines of the page: what a metric is; one without labels; one of a label's values. */
+void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help);
+void metrics_single(
+	struct evbuffer *out, const char *name, const char *type, const char *help, uint64_t value);
+void metrics_labelled(
+	struct evbuffer *out, const char *name, const char *label, const char *label_value, uint64_t value);
 size_t memory_of_agent(void); /* resident bytes */
 const char *parse_reason_name(enum parse_reason reason);
 

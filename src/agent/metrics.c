@@ -31,18 +31,19 @@ size_t memory_of_agent(void)
 	return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static void head(struct evbuffer *out, const char *name, const char *type, const char *help)
+void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
 	evbuffer_add_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void single(struct evbuffer *out, const char *name, const char *type, const char *help, uint64_t value)
+void metrics_single(
+	struct evbuffer *out, const char *name, const char *type, const char *help, uint64_t value)
 {
-	head(out, name, type, help);
+	metrics_head(out, name, type, help);
 	evbuffer_add_printf(out, "%s %llu\n", name, (unsigned long long)value);
 }
 
-static void labelled(
+void metrics_labelled(
 	struct evbuffer *out, const char *name, const char *label, const char *label_value, uint64_t value)
 {
 	evbuffer_add_printf(out, "%s{%s=\"%s\"} %llu\n", name, label, label_value, (unsigned long long)value);
@@ -66,7 +67,7 @@ static void interface_metric(
 {
 	uint32_t count = table_total_count(agent->table, TABLE_INTERFACES);
 
-	head(out, name, "counter", help);
+	metrics_head(out, name, "counter", help);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct table_total *total = table_total(agent->table, TABLE_INTERFACES, i);
 		char escaped[2 * ENGINE_NAME_MAX + 4];
@@ -86,32 +87,33 @@ static void table_metrics(struct agent *agent, struct evbuffer *out)
 	struct table_summary summary;
 
 	table_summarize(agent->table, &summary);
-	single(out, "weir_flows", "gauge", "Flows in the table.", summary.flows);
-	single(out, "weir_flows_limit", "gauge", "Flows the table may hold.", summary.flows_limit);
-	single(out, "weir_flow_sample_rate", "gauge", "One of so many new flows is kept.",
+	metrics_single(out, "weir_flows", "gauge", "Flows in the table.", summary.flows);
+	metrics_single(out, "weir_flows_limit", "gauge", "Flows the table may hold.", summary.flows_limit);
+	metrics_single(out, "weir_flow_sample_rate", "gauge", "One of so many new flows is kept.",
 		summary.sample_rate);
-	single(out, "weir_sampled_out_packets_total", "counter", "Packets of flows that sampling left out.",
-		summary.sampled_out.packets);
-	single(out, "weir_sampled_out_bytes_total", "counter", "Bytes of flows that sampling left out.",
-		summary.sampled_out.bytes);
-	single(out, "weir_refused_packets_total", "counter",
+	metrics_single(out, "weir_sampled_out_packets_total", "counter",
+		"Packets of flows that sampling left out.", summary.sampled_out.packets);
+	metrics_single(out, "weir_sampled_out_bytes_total", "counter",
+		"Bytes of flows that sampling left out.", summary.sampled_out.bytes);
+	metrics_single(out, "weir_refused_packets_total", "counter",
 		"Packets of flows that found no room in the table.", summary.refused.packets);
-	single(out, "weir_refused_bytes_total", "counter", "Bytes of flows that found no room in the table.",
-		summary.refused.bytes);
-	single(out, "weir_hosts", "gauge", "Remote addresses with totals of their own.", summary.hosts);
-	single(out, "weir_hosts_limit", "gauge", "Remote addresses that may have totals of their own.",
-		summary.hosts_limit);
-	head(out, "weir_flows_ended_total", "counter", "Flows that left the table, by reason.");
-	labelled(out, "weir_flows_ended_total", "reason", "idle", summary.ended.idle);
-	labelled(out, "weir_flows_ended_total", "reason", "active", summary.ended.active);
-	labelled(out, "weir_flows_ended_total", "reason", "closed", summary.ended.closed);
-	labelled(out, "weir_flows_ended_total", "reason", "pressure", summary.ended.pressure);
-	head(out, "weir_memory_bytes", "gauge", "Memory in use, by part.");
-	labelled(out, "weir_memory_bytes", "part", "agent", memory_of_agent());
-	labelled(out, "weir_memory_bytes", "part", "cache", engine_map_bytes(agent->engine));
-	labelled(out, "weir_memory_bytes", "part", "rings",
+	metrics_single(out, "weir_refused_bytes_total", "counter",
+		"Bytes of flows that found no room in the table.", summary.refused.bytes);
+	metrics_single(
+		out, "weir_hosts", "gauge", "Remote addresses with totals of their own.", summary.hosts);
+	metrics_single(out, "weir_hosts_limit", "gauge",
+		"Remote addresses that may have totals of their own.", summary.hosts_limit);
+	metrics_head(out, "weir_flows_ended_total", "counter", "Flows that left the table, by reason.");
+	metrics_labelled(out, "weir_flows_ended_total", "reason", "idle", summary.ended.idle);
+	metrics_labelled(out, "weir_flows_ended_total", "reason", "active", summary.ended.active);
+	metrics_labelled(out, "weir_flows_ended_total", "reason", "closed", summary.ended.closed);
+	metrics_labelled(out, "weir_flows_ended_total", "reason", "pressure", summary.ended.pressure);
+	metrics_head(out, "weir_memory_bytes", "gauge", "Memory in use, by part.");
+	metrics_labelled(out, "weir_memory_bytes", "part", "agent", memory_of_agent());
+	metrics_labelled(out, "weir_memory_bytes", "part", "cache", engine_map_bytes(agent->engine));
+	metrics_labelled(out, "weir_memory_bytes", "part", "rings",
 		(uint64_t)engine_view(agent->engine)->cpus * engine_sizes(agent->engine)->ring_bytes);
-	labelled(out, "weir_memory_bytes", "part", "table", summary.bytes);
+	metrics_labelled(out, "weir_memory_bytes", "part", "table", summary.bytes);
 }
 
 void metrics_write(struct agent *agent, struct evbuffer *out)
@@ -119,24 +121,25 @@ void metrics_write(struct agent *agent, struct evbuffer *out)
 	struct losses losses;
 
 	collect_losses(agent->engine, &losses);
-	head(out, "weir_build_info", "gauge", "The version that runs.");
+	metrics_head(out, "weir_build_info", "gauge", "The version that runs.");
 	evbuffer_add_printf(out, "weir_build_info{version=\"%s\"} 1\n", WEIR_VERSION);
-	single(out, "weir_uptime_seconds", "gauge", "Time since the agent started.",
+	metrics_single(out, "weir_uptime_seconds", "gauge", "Time since the agent started.",
 		(agent_now_ns() - agent->started_ns) / 1000000000);
-	single(out, "weir_packets_seen_total", "counter", "Wire packets at all hooks.", losses.seen);
-	single(out, "weir_packets_cached", "gauge", "Packets counted in lines of the flow cache now.",
+	metrics_single(out, "weir_packets_seen_total", "counter", "Wire packets at all hooks.", losses.seen);
+	metrics_single(out, "weir_packets_cached", "gauge", "Packets counted in lines of the flow cache now.",
 		losses.cached);
-	single(out, "weir_packets_emitted_total", "counter", "Packets in records handed to the agent.",
-		losses.emitted);
-	single(out, "weir_packets_lost_total", "counter", "Packets in records that found no room.",
+	metrics_single(out, "weir_packets_emitted_total", "counter",
+		"Packets in records handed to the agent.", losses.emitted);
+	metrics_single(out, "weir_packets_lost_total", "counter", "Packets in records that found no room.",
 		losses.lost);
-	single(out, "weir_bytes_lost_total", "counter", "Bytes in records that found no room.",
+	metrics_single(out, "weir_bytes_lost_total", "counter", "Bytes in records that found no room.",
 		losses.lost_bytes);
-	single(out, "weir_records_total", "counter", "Records handed to the agent.", losses.records);
-	head(out, "weir_parse_failures_total", "counter",
+	metrics_single(out, "weir_records_total", "counter", "Records handed to the agent.", losses.records);
+	metrics_head(out, "weir_parse_failures_total", "counter",
 		"Packets that could not be read to their ports, by reason.");
 	for (int i = PARSE_OK + 1; i < PARSE_REASON_COUNT; i++)
-		labelled(out, "weir_parse_failures_total", "reason", reason_names[i], losses.reasons[i]);
+		metrics_labelled(
+			out, "weir_parse_failures_total", "reason", reason_names[i], losses.reasons[i]);
 	interface_metric(agent, out, "weir_interface_packets_total", "Wire packets of an interface.", false);
 	interface_metric(agent, out, "weir_interface_bytes_total", "Wire bytes of an interface.", true);
 	table_metrics(agent, out);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The agent's modules, and what is done with all of them. */
+#include "agent/drops.h"
 #include "agent/internal.h"
 
 const struct module *const modules[] = {
+	&drop_module,
 	NULL,
 };
 

@@ -50,6 +50,14 @@ static const struct sort_key port_sorts[] = {
 	{},
 };
 
+static const struct sort_key drop_sorts[] = {
+	{"packets", SORT_PACKETS, false},
+	{"bytes", SORT_BYTES, false},
+	{"last", SORT_LAST, false},
+	{"reason", SORT_REASON, true},
+	{},
+};
+
 static int parse_sort(
 	const struct sort_key *sorts, const char *value, struct query *query, struct error *error)
 {
@@ -117,11 +125,12 @@ static const struct sort_key *const sort_keys[] = {
 	[QUERY_FLOWS] = flow_sorts,
 	[QUERY_HOSTS] = host_sorts,
 	[QUERY_PORTS] = port_sorts,
+	[QUERY_DROPS] = drop_sorts,
 };
 
 int query_parse(enum query_list list, const char *text, struct query *ret_query, struct error *error)
 {
-	struct query query = {.sort = SORT_BYTES, .limit = UINT64_MAX};
+	struct query query = {.sort = sort_keys[list]->sort, .limit = UINT64_MAX};
 	struct evkeyvalq parameters = {};
 	int r = 0;
 

@@ -11,7 +11,7 @@
 #include "basic/error.h"
 #include "model/match.h"
 
-enum query_list { QUERY_FLOWS, QUERY_HOSTS, QUERY_PORTS };
+enum query_list { QUERY_FLOWS, QUERY_HOSTS, QUERY_PORTS, QUERY_DROPS };
 
 enum query_sort {
 	SORT_BYTES,
@@ -28,6 +28,7 @@ enum query_sort {
 	SORT_OUT,
 	SORT_ADDRESS,
 	SORT_FLOWS,
+	SORT_REASON,
 	SORT_PORT,
 };
 

@@ -89,7 +89,7 @@ struct {
 
 /* -- whose packet -- */
 
-enum drop_home { DROP_ELSEWHERE, DROP_HERE, DROP_HOMELESS };
+enum drop_home { DROP_ELSEWHERE, DROP_HERE, DROP_UNASSIGNED };
 
 /*
  * Whether the packet belongs to our network namespace.
@@ -116,7 +116,7 @@ static __always_inline enum drop_home drop_home(struct sk_buff *skb, struct sock
 		return DROP_ELSEWHERE;
 	dst = (void *)(skb->_skb_refdst & ~SKB_DST_NOREF);
 	if (!dst)
-		return DROP_HOMELESS;
+		return DROP_UNASSIGNED;
 	return BPF_CORE_READ(dst, dev, nd_net.net, net_cookie) == netns_cookie ? DROP_HERE : DROP_ELSEWHERE;
 }
 
@@ -327,7 +327,7 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 		rx_sk = (void *)context[SOCKET_ARGUMENT];
 	home = rx_sk ? drop_home(skb, rx_sk) : drop_home(skb, sk);
 	if (home != DROP_HERE) {
-		stats->homeless += home == DROP_HOMELESS;
+		stats->unassigned += home == DROP_UNASSIGNED;
 		return 0;
 	}
 

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "basic/cleanup.h"
 #include "basic/log.h"
@@ -136,14 +137,49 @@ int engine_drop_set(struct engine *engine, bool watch, uint32_t rate)
 	               : 0;
 }
 
-static void sum_cpus(struct engine_drop_sum *sum, const struct drop_count *counts, unsigned int cpus)
+/* The datapath's ticks on the agent's clock. */
+struct ticks {
+	uint64_t now, now_ns, tick_ns;
+};
+
+/* All 64 bits of the tick of now.  The kernel tells the lower half; the upper is about what has passed since
+ * the boot, which the kernel begins with at minus five minutes in 32 bits (INITIAL_JIFFIES). */
+static int ticks_read(const struct engine *engine, struct ticks *ret_ticks)
 {
+	struct timespec clock;
+	uint32_t tick;
+	uint64_t about, tick_ns;
+	int r = engine_clock(engine, &tick, &tick_ns);
+
+	if (r < 0)
+		return r;
+	clock_gettime(CLOCK_MONOTONIC, &clock);
+	ret_ticks->now_ns = (uint64_t)clock.tv_sec * NS_PER_S + (uint64_t)clock.tv_nsec;
+	about = (uint32_t)(-300 * (NS_PER_S / tick_ns)) + ret_ticks->now_ns / tick_ns;
+	ret_ticks->now = about + (uint64_t)(int64_t)(int32_t)(tick - (uint32_t)about);
+	ret_ticks->tick_ns = tick_ns;
+	return 0;
+}
+
+static uint64_t tick_time(const struct ticks *ticks, uint64_t tick)
+{
+	uint64_t ago = tick < ticks->now ? (ticks->now - tick) * ticks->tick_ns : 0;
+
+	return ago < ticks->now_ns ? ticks->now_ns - ago : 0;
+}
+
+static void sum_cpus(struct engine_drop_sum *sum, const struct drop_count *counts, unsigned int cpus,
+	const struct ticks *ticks)
+{
+	uint64_t last = 0;
+
 	for (unsigned int cpu = 0; cpu < cpus; cpu++) {
 		sum->packets += counts[cpu].packets;
 		sum->bytes += counts[cpu].bytes;
-		if (counts[cpu].last > sum->last)
-			sum->last = counts[cpu].last;
+		if (counts[cpu].last > last)
+			last = counts[cpu].last;
 	}
+	sum->last_ns = tick_time(ticks, last);
 }
 
 int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, size_t *ret_count)
@@ -156,10 +192,14 @@ int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, s
 	__u32 position = 0, number;
 	void *from = NULL;
 	size_t count = 0;
+	struct ticks ticks;
 	int r;
 
 	if (!sums || !counts)
 		return -ENOMEM;
+	r = ticks_read(engine, &ticks);
+	if (r < 0)
+		return r;
 	do {
 		number = BATCH;
 		r = bpf_map_lookup_batch(bpf_map__fd(state->skeleton->maps.drop_counts), from, &position,
@@ -168,7 +208,7 @@ int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, s
 			return r;
 		for (__u32 i = 0; i < number && count < DROP_PLACES_MAX; i++) {
 			sums[count].key = keys[i];
-			sum_cpus(&sums[count++], counts + (size_t)i * cpus, cpus);
+			sum_cpus(&sums[count++], counts + (size_t)i * cpus, cpus, &ticks);
 		}
 		from = &position;
 	} while (r == 0);
@@ -185,6 +225,8 @@ int engine_drop_stats(struct engine *engine, struct drop_stats *ret_stats, uint6
 	struct bpf_prog_info info = {};
 	struct drop_stats sum = {};
 	__u32 key = 0, length = sizeof(info);
+	struct ticks ticks;
+	int r;
 
 	if (!stats)
 		return -ENOMEM;
@@ -195,7 +237,7 @@ int engine_drop_stats(struct engine *engine, struct drop_stats *ret_stats, uint6
 		sum.recorded += stats[cpu].recorded;
 		sum.unrecorded += stats[cpu].unrecorded;
 		sum.lost += stats[cpu].lost;
-		sum.homeless += stats[cpu].homeless;
+		sum.unassigned += stats[cpu].unassigned;
 		sum.other.packets += stats[cpu].other.packets;
 		sum.other.bytes += stats[cpu].other.bytes;
 		if (stats[cpu].other.last > sum.other.last)
@@ -204,6 +246,10 @@ int engine_drop_stats(struct engine *engine, struct drop_stats *ret_stats, uint6
 	if (bpf_obj_get_info_by_fd(bpf_program__fd(state->skeleton->progs.drop_kfree_skb), &info, &length) <
 		0)
 		return -errno;
+	r = ticks_read(engine, &ticks);
+	if (r < 0)
+		return r;
+	sum.other.last = tick_time(&ticks, sum.other.last);
 	*ret_stats = sum;
 	*ret_missed = info.recursion_misses;
 	return 0;

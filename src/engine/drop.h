@@ -9,14 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/component.h"
 #include "engine/engine.h"
 #include "shared/drop.h"
 
 #define DROP_NAME_MAX  64  /* of a reason, with the NUL */
 #define DROP_PLACE_MAX 160 /* of a place, with the NUL */
-
-extern const struct engine_part drop_part;
 
 /* Counts and records from now on, or not; `rate` records a second, at most DROP_RATE_MAX.  0 or -errno. */
 int engine_drop_set(struct engine *engine, bool watch, uint32_t rate);
@@ -25,12 +22,13 @@ int engine_drop_set(struct engine *engine, bool watch, uint32_t rate);
 struct engine_drop_sum {
 	struct drop_key key;
 	uint64_t packets, bytes;
-	uint64_t last; /* tick of the last one, in jiffies */
+	uint64_t last_ns; /* CLOCK_MONOTONIC time of the last one, exact to a tick */
 };
 /* All sums, in no order; the array is the caller's to free.  0 or -errno. */
 int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, size_t *ret_count);
-/* All CPUs' stats in one.  *ret_missed: drops that this agent's program could not see, because they happened
- * inside another one (an interrupt in the middle of it); neither counted nor recorded. */
+/* All CPUs' stats in one, `other.last` as above in ns.  *ret_missed: drops that this agent's program could
+ * not see, because they happened inside another one (an interrupt in the middle of it); neither counted nor
+ * recorded. */
 int engine_drop_stats(struct engine *engine, struct drop_stats *ret_stats, uint64_t *ret_missed);
 
 /* Readable when there are records; engine_drop_ring_read() hands each to `function`. */

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The engine's parts, in the order they are opened. */
-#include "engine/drop.h"
 #include "engine/internal.h"
 
 static const struct engine_part *const parts[] = {

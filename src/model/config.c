@@ -324,6 +324,19 @@ static int read_log(struct reader *r, const struct field *field, struct fy_node 
 	return 0;
 }
 
+static int read_switch(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	static const char *const known[] = {"off", "on", NULL};
+	bool *target = (bool *)((char *)r->config + field->offset);
+	unsigned int choice;
+	int error = read_choice(r, field, value, key_at, known, &choice);
+
+	if (error < 0)
+		return error;
+	*target = choice;
+	return 0;
+}
+
 static int read_change(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
 	static const char *const known[] = {"root", "group", NULL};
@@ -647,6 +660,16 @@ static const struct field audit_fields[] = {
 	{NULL},
 };
 
+static const struct field drops_fields[] = {
+	{.path = "drops.watch", .read = read_switch, .offset = offsetof(struct config, drops_watch)},
+	{.path = "drops.rate",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, drops_rate),
+		.max = 1000000},
+	{NULL},
+};
+
 static const struct field root_fields[] = {
 	{.path = "interfaces", .read = read_interfaces},
 	{.path = "flows", .read = read_mapping, .children = flows_fields},
@@ -654,6 +677,7 @@ static const struct field root_fields[] = {
 	{.path = "metrics", .read = read_mapping, .children = metrics_fields},
 	{.path = "sockets", .read = read_mapping, .children = sockets_fields},
 	{.path = "audit", .read = read_mapping, .children = audit_fields},
+	{.path = "drops", .read = read_mapping, .children = drops_fields},
 	{.path = "log", .read = read_log},
 	{NULL},
 };
@@ -947,6 +971,8 @@ int config_init(struct config *ret_config)
 		.sockets_interval_ns = M,
 		.sockets_remembered = 8192,
 		.audit_entries = 65536,
+		.drops_watch = true,
+		.drops_rate = 1000,
 		.log_level = LOG_LEVEL_INFO,
 	};
 	return 0;

@@ -23,6 +23,9 @@
  *       remembered: 8192               # events and closed sockets kept in memory, 64..1048576
  *     audit:
  *       entries: 65536                 # of the audit trail, 1024..16777216; 0: off
+ *     drops:
+ *       watch: on                      # on, or off: drops are neither counted nor recorded
+ *       rate: 1000                     # records a second, 0..1000000; 0: only counted
  *     log: info                        # error, warning, info, debug
  */
 #ifndef WEIR_MODEL_CONFIG_H
@@ -59,6 +62,9 @@ struct config {
 	uint64_t sockets_interval_ns; /* 0: never */
 	uint32_t sockets_remembered;
 	uint32_t audit_entries; /* 0: no audit trail */
+
+	bool drops_watch;
+	uint32_t drops_rate; /* records a second */
 
 	enum log_level log_level;
 };

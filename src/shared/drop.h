@@ -36,7 +36,7 @@ struct drop_stats {
 	__u64 recorded;   /* of them */
 	__u64 unrecorded; /* more than the rate allows */
 	__u64 lost;       /* found no room in the ring */
-	__u64 homeless;   /* packets that do not say to which network namespace they belong; not in `drops` */
+	__u64 unassigned;   /* packets that do not say to which network namespace they belong; not in `drops` */
 	struct drop_count other; /* found no room in `drop_counts` */
 };
 

@@ -83,6 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	check_query(QUERY_FLOWS, text);
 	check_query(QUERY_HOSTS, text);
 	check_query(QUERY_PORTS, text);
+	check_query(QUERY_DROPS, text);
 	free(text);
 
 	if (!base)

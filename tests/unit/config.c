@@ -44,6 +44,8 @@ static void expect_defaults(const struct config *config)
 	assert_int_equal(config->sockets_interval_ns, 60 * S);
 	assert_int_equal(config->sockets_remembered, 8192);
 	assert_int_equal(config->audit_entries, 65536);
+	assert_true(config->drops_watch);
+	assert_int_equal(config->drops_rate, 1000);
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
 }
 
@@ -115,6 +117,7 @@ static void values_arrive_where_they_belong(void **state)
 					  "  listen: \"[2001:db8::1]:9100\"\n"
 					  "sockets: {interval: 10s, remembered: 64}\n"
 					  "audit: {entries: 0}\n"
+					  "drops: {watch: off, rate: 0}\n"
 					  "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
 
@@ -141,6 +144,8 @@ static void values_arrive_where_they_belong(void **state)
 	assert_int_equal(config.sockets_interval_ns, 10 * S);
 	assert_int_equal(config.sockets_remembered, 64);
 	assert_int_equal(config.audit_entries, 0);
+	assert_false(config.drops_watch);
+	assert_int_equal(config.drops_rate, 0);
 	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
 	config_free(&config);
 }
@@ -239,7 +244,8 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		/* keys */
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
-		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'", "one of interfaces, flows, api, metrics, sockets, audit, log"},
+		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'",
+			"one of interfaces, flows, api, metrics, sockets, audit, drops, log"},
 		{"flows:\n  tabel: 1", 2, 3, "unknown key 'tabel' in flows", "did you mean 'table'?"},
 		{"flows: {cache: {ipv5: 64}}", 1, 17, "unknown key 'ipv5' in flows.cache",
 			"did you mean 'ipv4'?"},
@@ -379,7 +385,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"# \xc3\xa4\xc3\xb6\xc3\xbc\nlog: \xc3\xa4", 2, 6,
 			"log: expected error, warning, info or debug, got '\xc3\xa4'", ""},
 		{"# \xc3\xa4\n{\xc3\xa4: 1}", 2, 2, "unknown key '\xc3\xa4'",
-			"one of interfaces, flows, api, metrics, sockets, audit, log"},
+			"one of interfaces, flows, api, metrics, sockets, audit, drops, log"},
 	};
 
 	(void)state;

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Drops: what the kernel gave up, why, where, and of whom (engine/drop.h). */
+#ifndef WEIR_AGENT_DROPS_H
+#define WEIR_AGENT_DROPS_H
+
+#include "agent/module.h"
+
+extern const struct module drop_module;
+
+#endif
