@@ -225,6 +225,7 @@ static struct table_limits limits_of(const struct config *config)
 	return (struct table_limits){
 		.flows = config->table_flows,
 		.hosts = config->table_hosts,
+		.owners = config->owners_table,
 		.idle_ns = config->idle_ns,
 		.closed_ns = config->closed_ns,
 		.active_ns = config->active_ns,
@@ -237,7 +238,7 @@ static struct engine_sizes sizes_of(const struct config *config)
 		.cache4_lines = config->cache4_lines,
 		.cache6_lines = config->cache6_lines,
 		.ring_bytes = config->ring_bytes,
-		.owners = 16384,
+		.owners = config->owners_table,
 	};
 }
 
@@ -247,7 +248,8 @@ static void compare_sizes(const struct agent *agent)
 	struct engine_sizes wanted = sizes_of(&agent->config);
 
 	if (memcmp(&wanted, engine_sizes(agent->engine), sizeof(wanted)) != 0)
-		log_warning("new sizes in flows.cache and flows.ring take effect after 'weir down' and a new "
+		log_warning("new sizes in flows.cache, flows.ring and owners.table take effect after 'weir "
+		            "down' and a new "
 			    "start");
 }
 

@@ -23,7 +23,7 @@ struct line_copy {
 	uint32_t serial;
 	struct flow_counts counts;
 	struct flow_marks marks;
-	uint32_t first;
+	uint32_t first, owner;
 };
 
 struct collector {
@@ -82,6 +82,7 @@ static struct line_copy copy4(const struct flow_line4 *line)
 		.counts = line->counts,
 		.marks = line->marks,
 		.first = line->first,
+		.owner = line->decision.owner,
 	};
 }
 
@@ -97,6 +98,7 @@ static struct line_copy copy6(const struct flow_line6 *line, const struct flow_r
 		.counts = line->counts,
 		.marks = line->marks,
 		.first = rest->first,
+		.owner = rest->decision.owner,
 	};
 
 	memcpy(copy.key.src, line->src, sizeof(copy.key.src));
@@ -118,6 +120,7 @@ static void account(struct collector *collector, const struct line_copy *copy,
 		.last_ns = tick_time(collector, copy->counts.last),
 		.tcp_flags = copy->marks.tcp_flags,
 		.origin = copy->marks.origin,
+		.owner = copy->owner,
 		.line = target,
 		.accounted = after,
 		.cpu = cpu,

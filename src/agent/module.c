@@ -2,8 +2,10 @@
 /* The agent's modules, and what is done with all of them. */
 #include "agent/drops.h"
 #include "agent/internal.h"
+#include "agent/owners.h"
 
 const struct module *const modules[] = {
+	&owner_module,
 	&drop_module,
 	NULL,
 };

@@ -29,6 +29,9 @@ struct owner_info {
  * event loop's next round. */
 const struct owner_info *owner_find(struct agent *agent, uint32_t id);
 
+/* The same without the names: cheap enough to be asked of every flow. */
+const struct owner *owner_identity(struct agent *agent, uint32_t id);
+
 /* Writes the field "owner" into an object: {"kind":"process","pid":…} (docs/api.md). */
 void owner_write(struct agent *agent, struct json_write *out, uint32_t id);
 

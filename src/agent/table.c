@@ -24,19 +24,28 @@
 /* Under pressure a flow that was idle for so much of its time-out leaves early. */
 #define PRESSURE_IDLE_PART 4
 
+/* A connection that nobody has accepted, or that nobody seems to have, is waited for so long. */
+#define HOLD_MAX_NS 30000000000ULL
+
+/* Where a flow that holds something back has its other direction on another interface: so many are asked. */
+#define REVERSE_INTERFACES 16
+
+#define NOT_HELD (TABLE_NONE - 1)
+
 enum table_region {
 	REGION_STATE,
 	REGION_FLOWS,
 	REGION_HOSTS,
 	REGION_PORTS,
 	REGION_INTERFACES,
+	REGION_OWNERS,
 	REGION_LINES4,
 	REGION_LINES6,
 	REGION_COUNT
 };
 
 static const char *const region_names[REGION_COUNT] = {
-	"state", "flows", "hosts", "ports", "interfaces", "lines4", "lines6"};
+	"state", "flows", "hosts", "ports", "interfaces", "owners", "lines4", "lines6"};
 
 /* A word in a region: where, in a form that holds in the next process too, and what it is to become. */
 struct journal_entry {
@@ -69,7 +78,7 @@ struct table_pool {
 	struct table_total *totals;
 	uint32_t *heads, mask;
 	uint32_t limit;
-	size_t key_bytes;
+	uint32_t free_list;
 };
 
 struct table {
@@ -85,6 +94,8 @@ struct table {
 	struct table_pool pools[TABLE_POOLS];
 	uint32_t *interface_of; /* total by ifindex; TABLE_NONE: not known */
 	uint32_t interface_count;
+	uint32_t held_list;
+	struct table_counts held_in, held_out;
 };
 
 /* -- journal -- */
@@ -196,18 +207,21 @@ static uint32_t total_get(struct table *table, enum table_pool_name name, const 
 
 	if (i != TABLE_NONE)
 		return i;
-	i = *used;
-	if (i >= pool->limit ||
-		engine_region_grow(table->engine, pool->region, (i + 1) * sizeof(*pool->totals)) < 0)
+	i = pool->free_list != TABLE_NONE ? pool->free_list : *used;
+	if (i == *used && (i >= pool->limit || engine_region_grow(table->engine, pool->region,
+						       (i + 1) * sizeof(*pool->totals)) < 0))
 		return TABLE_OTHER;
 	total = &pool->totals[i];
+	if (i == pool->free_list)
+		pool->free_list = total->next;
 	*total = (struct table_total){};
 	memcpy(total->key, key, sizeof(total->key));
 	head = total_head(table, pool, key);
 	total->next = *head;
-	total->state = TABLE_LIVE;
 	*head = i;
-	__atomic_store_n(used, i + 1, __ATOMIC_RELEASE); /* now it is there for a next agent */
+	__atomic_store_n(&total->state, TABLE_LIVE, __ATOMIC_RELEASE); /* now it is there for a next agent */
+	if (i == *used)
+		__atomic_store_n(used, i + 1, __ATOMIC_RELEASE);
 	return i;
 }
 
@@ -244,6 +258,29 @@ static uint32_t port_get(struct table *table, const struct table_key *key, uint8
 	total.port = service_port(key, origin);
 	total.proto = key->proto;
 	return total_get(table, TABLE_PORTS, total.key);
+}
+
+static struct table_total owner_key(uint32_t owner)
+{
+	struct table_total total;
+
+	memset(&total, 0, sizeof(total));
+	total.owner = owner & ~OWNER_INHERITED;
+	return total;
+}
+
+static uint32_t owner_get(struct table *table, uint32_t owner)
+{
+	struct table_total total = owner_key(owner);
+
+	return total_get(table, TABLE_OWNERS, total.key);
+}
+
+uint32_t table_find_owner(struct table *table, uint32_t owner)
+{
+	struct table_total total = owner_key(owner);
+
+	return total_find(table, &table->pools[TABLE_OWNERS], total.key);
 }
 
 static int interface_map(struct table *table, uint32_t ifindex)
@@ -321,13 +358,18 @@ static void flow_link(struct table *table, uint32_t i)
 	total_flows(table, TABLE_HOSTS, flow->host, 1);
 	total_flows(table, TABLE_PORTS, flow->port, 1);
 	total_flows(table, TABLE_INTERFACES, flow->interface, 1);
+	total_flows(table, TABLE_OWNERS, flow->owner_total, 1);
 }
+
+static bool flow_charge(struct table *table, uint32_t i, uint64_t now_ns, bool final);
 
 static void flow_free(struct table *table, uint32_t i)
 {
 	struct table_flow *flow = &table->flows[i];
 	uint32_t *link = flow_head(table, &flow->key);
 
+	if (flow->held.packets)
+		flow_charge(table, i, 0, true);
 	while (*link != i)
 		link = &table->flows[*link].next;
 	*link = flow->next;
@@ -335,6 +377,7 @@ static void flow_free(struct table *table, uint32_t i)
 	total_flows(table, TABLE_HOSTS, flow->host, -1);
 	total_flows(table, TABLE_PORTS, flow->port, -1);
 	total_flows(table, TABLE_INTERFACES, flow->interface, -1);
+	total_flows(table, TABLE_OWNERS, flow->owner_total, -1);
 	flow->state = TABLE_FREE;
 	flow->next = table->free_list;
 	table->free_list = i;
@@ -353,6 +396,7 @@ static uint32_t flow_allocate(struct table *table)
 	if (i >= table->flows_limit || engine_region_grow(table->engine, &table->regions[REGION_FLOWS],
 					       (i + 1) * sizeof(*table->flows)) < 0)
 		return TABLE_NONE;
+	table->flows[i].next_held = NOT_HELD;
 	table->memory->flows_used = i + 1;
 	return i;
 }
@@ -384,6 +428,10 @@ static uint32_t flow_get(struct table *table, const struct table_delta *delta, b
 		.port = port_get(table, &delta->key, delta->origin),
 		.interface = interface_get(table, delta->key.ifindex),
 		.sample_shift = (uint8_t)shift,
+		.owner = delta->owner,
+		.owner_total = owner_get(table, delta->owner),
+		.reverse = TABLE_NONE,
+		.next_held = flow->next_held, /* the place may still be on the list */
 	};
 	flow_link(table, i);
 	__atomic_store_n(&flow->state, TABLE_LIVE, __ATOMIC_RELEASE);
@@ -415,6 +463,203 @@ static void counts_add(struct table *table, struct table_counts *counts, const s
 	journal_add(table, REGION_STATE, &counts->bytes, counts->bytes + delta->counts.bytes);
 }
 
+/* -- owners -- */
+
+static bool owner_is_clear(uint32_t owner)
+{
+	return owner >= OWNER_FIRST && !(owner & OWNER_INHERITED);
+}
+
+/* How much an owner tells: of two the one that tells more is kept. */
+static int owner_rank(uint32_t owner)
+{
+	if (owner_is_clear(owner))
+		return 4;
+	if (owner & OWNER_INHERITED)
+		return 3;
+	return owner == OWNER_FORWARDED ? 2 : owner == OWNER_KERNEL ? 1 : 0;
+}
+
+/* The flow's owner after this delta.  A connection that began after everything known of the flow is a new
+ * one, in the place of one of the same addresses and ports. */
+static void flow_take_owner(struct table *table, struct table_flow *flow, const struct table_delta *delta)
+{
+	int known = owner_rank(flow->owner), seen = owner_rank(delta->owner);
+	bool replaced = seen > known || (seen == known && delta->last_ns >= flow->last_ns) ||
+	                (seen == 3 && delta->first_ns > flow->last_ns);
+
+	if (!replaced || flow->owner == delta->owner)
+		return;
+	total_flows(table, TABLE_OWNERS, flow->owner_total, -1);
+	flow->owner = delta->owner;
+	flow->owner_total = owner_get(table, flow->owner);
+	total_flows(table, TABLE_OWNERS, flow->owner_total, 1);
+}
+
+/* The key of the other direction; false: there is none. */
+static bool key_reverse(const struct table_key *key, struct table_key *ret_reverse)
+{
+	static const uint8_t echoes[][2] = {{8, 0}, {0, 8}, {128, 129}, {129, 128}};
+	struct table_key reverse = *key;
+
+	memcpy(reverse.src, key->dst, sizeof(reverse.src));
+	memcpy(reverse.dst, key->src, sizeof(reverse.dst));
+	reverse.kind ^= FLOW_KIND_OUT;
+	*ret_reverse = reverse;
+	if (!(key->kind & FLOW_KIND_ICMP)) {
+		ret_reverse->sport = key->dport;
+		ret_reverse->dport = key->sport;
+		return true;
+	}
+	for (size_t i = 0; i < sizeof(echoes) / sizeof(echoes[0]); i++)
+		if (key->dport == htons((uint16_t)(echoes[i][0] << 8))) {
+			ret_reverse->dport = htons((uint16_t)(echoes[i][1] << 8));
+			return true;
+		}
+	return false;
+}
+
+/* The flow of the other direction, `widely` on any interface. */
+static const struct table_flow *flow_reverse(struct table *table, struct table_flow *flow, bool widely)
+{
+	uint32_t asked = 0, i = flow->reverse;
+	struct table_key key;
+
+	if (!key_reverse(&flow->key, &key))
+		return NULL;
+	if (i >= table->memory->flows_used || table->flows[i].state != TABLE_LIVE ||
+		memcmp(&table->flows[i].key, &key, sizeof(key)) != 0)
+		i = flow->reverse = flow_find(table, &key);
+	for (uint32_t n = 1; widely && i == TABLE_NONE && n < table->interface_count; n++) {
+		if (table->interface_of[n] == TABLE_NONE || n == flow->key.ifindex)
+			continue;
+		if (++asked > REVERSE_INTERFACES)
+			break;
+		key.ifindex = n;
+		i = flow_find(table, &key);
+	}
+	return i == TABLE_NONE ? NULL : &table->flows[i];
+}
+
+/* Whose: who answers knows best whose is what came in, and who sends whose is what went out. */
+static uint32_t flow_owner(struct table *table, struct table_flow *flow, bool widely)
+{
+	const struct table_flow *reverse = flow_reverse(table, flow, widely);
+	uint32_t own = flow->owner, other = reverse ? reverse->owner : OWNER_UNKNOWN;
+
+	if (owner_is_clear(own) && owner_is_clear(other))
+		return flow->key.kind & FLOW_KIND_OUT ? own : other;
+	return owner_rank(other) > owner_rank(own) ? other : own;
+}
+
+uint32_t table_flow_owner(struct table *table, uint32_t flow)
+{
+	return flow_owner(table, &table->flows[flow], false) & ~OWNER_INHERITED;
+}
+
+static bool owner_may_show(const struct table_flow *flow, uint32_t owner, uint64_t now_ns)
+{
+	if (now_ns - flow->first_ns >= HOLD_MAX_NS)
+		return false;
+	return owner & OWNER_INHERITED || (owner == OWNER_UNKNOWN && flow->key.proto == IPPROTO_TCP);
+}
+
+static void held_change(struct table *table, const struct table_flow *flow, uint64_t packets, uint64_t bytes)
+{
+	struct table_counts *held = flow->key.kind & FLOW_KIND_OUT ? &table->held_out : &table->held_in;
+
+	held->packets += packets;
+	held->bytes += bytes;
+}
+
+static void held_link(struct table *table, uint32_t i)
+{
+	if (table->flows[i].next_held != NOT_HELD)
+		return;
+	table->flows[i].next_held = table->held_list;
+	table->held_list = i;
+}
+
+static void flow_hold(struct table *table, uint32_t i, const struct table_delta *delta)
+{
+	struct table_flow *flow = &table->flows[i];
+
+	journal_add(table, REGION_FLOWS, &flow->held.packets, flow->held.packets + delta->counts.packets);
+	journal_add(table, REGION_FLOWS, &flow->held.bytes, flow->held.bytes + delta->counts.bytes);
+	held_change(table, flow, delta->counts.packets, delta->counts.bytes);
+	held_link(table, i);
+}
+
+/* Gives the owner what the flow holds back.  False: it is not clear yet who that is, and there is time
+ * (`final`: there is none). */
+static bool flow_charge(struct table *table, uint32_t i, uint64_t now_ns, bool final)
+{
+	struct table_flow *flow = &table->flows[i];
+	uint32_t owner = flow_owner(table, flow, final);
+	struct table_delta delta;
+
+	if (!final && owner_may_show(flow, owner, now_ns))
+		return false;
+	delta = (struct table_delta){.key.kind = flow->key.kind,
+		.counts = flow->held,
+		.first_ns = flow->first_ns,
+		.last_ns = flow->last_ns};
+	held_change(table, flow, -flow->held.packets, -flow->held.bytes);
+	total_add(table, TABLE_OWNERS, owner_get(table, owner), &delta);
+	journal_add(table, REGION_FLOWS, &flow->held.packets, 0);
+	journal_add(table, REGION_FLOWS, &flow->held.bytes, 0);
+	journal_commit(table);
+	return true;
+}
+
+static void charge_all(struct table *table, uint64_t now_ns)
+{
+	uint32_t *link = &table->held_list, i;
+
+	while ((i = *link) != TABLE_NONE) {
+		struct table_flow *flow = &table->flows[i];
+
+		if (flow->state == TABLE_LIVE && flow->held.packets &&
+			!flow_charge(table, i, now_ns, false)) {
+			link = &flow->next_held;
+			continue;
+		}
+		*link = flow->next_held;
+		flow->next_held = NOT_HELD;
+	}
+}
+
+bool table_forget_owner(struct table *table, uint32_t owner)
+{
+	struct table_pool *pool = &table->pools[TABLE_OWNERS];
+	struct table_total *other = &pool->totals[TABLE_OTHER], *total;
+	uint32_t i = table_find_owner(table, owner), *link;
+
+	if (i == TABLE_NONE)
+		return true;
+	total = &pool->totals[i];
+	if (total->flows)
+		return false;
+	other->rate_in.bytes += total->in.bytes; /* nothing that moves now */
+	other->rate_out.bytes += total->out.bytes;
+	journal_add(table, REGION_OWNERS, &other->in.packets, other->in.packets + total->in.packets);
+	journal_add(table, REGION_OWNERS, &other->in.bytes, other->in.bytes + total->in.bytes);
+	journal_add(table, REGION_OWNERS, &other->out.packets, other->out.packets + total->out.packets);
+	journal_add(table, REGION_OWNERS, &other->out.bytes, other->out.bytes + total->out.bytes);
+	journal_add(table, REGION_OWNERS, &total->in.packets, 0);
+	journal_add(table, REGION_OWNERS, &total->in.bytes, 0);
+	journal_add(table, REGION_OWNERS, &total->out.packets, 0);
+	journal_add(table, REGION_OWNERS, &total->out.bytes, 0);
+	journal_commit(table);
+	for (link = total_head(table, pool, total->key); *link != i;)
+		link = &pool->totals[*link].next;
+	*link = total->next;
+	total->state = TABLE_FREE;
+	total->next = pool->free_list;
+	pool->free_list = i;
+	return true;
+}
+
 bool table_has_record(const struct table *table, unsigned int cpu, uint64_t position)
 {
 	return table->memory->done[cpu] == position + 1;
@@ -426,7 +671,8 @@ void table_account(struct table *table, const struct table_delta *delta)
 	uint64_t words[2];
 
 	if (delta->counts.packets) {
-		uint32_t host, port, interface = interface_get(table, delta->key.ifindex), i = TABLE_NONE;
+		uint32_t host, port, interface = interface_get(table, delta->key.ifindex), i = TABLE_NONE,
+				     owner = TABLE_NONE;
 		bool is_flow = delta->key.kind & (FLOW_KIND_IPV4 | FLOW_KIND_IPV6), sampled = false;
 
 		if (is_flow)
@@ -434,6 +680,7 @@ void table_account(struct table *table, const struct table_delta *delta)
 		if (i != TABLE_NONE) {
 			struct table_flow *flow = &table->flows[i];
 
+			flow_take_owner(table, flow, delta);
 			if (delta->first_ns < flow->first_ns)
 				flow->first_ns = delta->first_ns;
 			if (delta->last_ns > flow->last_ns)
@@ -446,7 +693,12 @@ void table_account(struct table *table, const struct table_delta *delta)
 				flow->counts.packets + delta->counts.packets);
 			journal_add(table, REGION_FLOWS, &flow->counts.bytes,
 				flow->counts.bytes + delta->counts.bytes);
+			if (delta->key.kind & FLOW_KIND_OUT && owner_is_clear(delta->owner))
+				owner = owner_get(table, delta->owner);
+			else
+				flow_hold(table, i, delta);
 		} else {
+			owner = owner_get(table, delta->owner);
 			host = host_get(table, &delta->key);
 			port = port_get(table, &delta->key, delta->origin);
 			if (is_flow)
@@ -457,6 +709,7 @@ void table_account(struct table *table, const struct table_delta *delta)
 		total_add(table, TABLE_HOSTS, host, delta);
 		total_add(table, TABLE_PORTS, port, delta);
 		total_add(table, TABLE_INTERFACES, interface, delta);
+		total_add(table, TABLE_OWNERS, owner, delta);
 	}
 	if (delta->line) {
 		memcpy(words, &delta->accounted, sizeof(words));
@@ -531,6 +784,7 @@ void table_tick(struct table *table, uint64_t now_ns)
 	uint64_t elapsed_ns = now_ns - table->memory->tick_ns;
 	bool pressure = table->live >= SAMPLE_FROM(table->flows_limit);
 
+	charge_all(table, now_ns);
 	if (elapsed_ns < TICK_MIN_NS)
 		return;
 	table->memory->tick_ns = now_ns;
@@ -569,6 +823,8 @@ static int regions_open(struct table *table, struct error *error)
 		[REGION_PORTS] = {PORTS_LIMIT * sizeof(struct table_total), sizeof(struct table_total)},
 		[REGION_INTERFACES] = {INTERFACES_LIMIT * sizeof(struct table_total),
 			sizeof(struct table_total)},
+		[REGION_OWNERS] = {(size_t)(1U << 20) * sizeof(struct table_total),
+			sizeof(struct table_total)},
 		[REGION_LINES4] = {lines4, lines4},
 		[REGION_LINES6] = {lines6, lines6},
 	};
@@ -588,15 +844,19 @@ static int regions_open(struct table *table, struct error *error)
 
 static int pools_open(struct table *table)
 {
+	const uint32_t limits[TABLE_POOLS] = {[TABLE_HOSTS] = table->limits.hosts,
+		[TABLE_PORTS] = PORTS_LIMIT,
+		[TABLE_INTERFACES] = INTERFACES_LIMIT,
+		[TABLE_OWNERS] = table->limits.owners};
+
 	for (int p = 0; p < TABLE_POOLS; p++) {
 		struct table_pool *pool = &table->pools[p];
 		uint32_t *used = &table->memory->totals_used[p];
 
 		pool->region = &table->regions[REGION_HOSTS + p];
 		pool->totals = pool->region->base;
-		pool->limit = p == TABLE_HOSTS   ? table->limits.hosts
-		              : p == TABLE_PORTS ? PORTS_LIMIT
-		                                 : INTERFACES_LIMIT;
+		pool->limit = limits[p];
+		pool->free_list = TABLE_NONE;
 		if (!*used) {
 			pool->totals[TABLE_OTHER].state = TABLE_LIVE;
 			*used = 1;
@@ -610,6 +870,8 @@ static int pools_open(struct table *table)
 			pool->totals[i].flows = 0;
 			if (i == TABLE_OTHER)
 				continue;
+			if (pool->totals[i].state != TABLE_LIVE)
+				head = &pool->free_list;
 			pool->totals[i].next = *head;
 			*head = i;
 		}
@@ -628,11 +890,19 @@ static int flows_open(struct table *table)
 	if (!table->heads)
 		return -ENOMEM;
 	table->free_list = TABLE_NONE;
+	table->held_list = TABLE_NONE;
 	for (uint32_t i = used; i-- > 0;) {
-		if (table->flows[i].state == TABLE_LIVE) {
+		struct table_flow *flow = &table->flows[i];
+
+		flow->next_held = NOT_HELD;
+		if (flow->state == TABLE_LIVE) {
+			flow->owner_total = owner_get(table, flow->owner);
 			flow_link(table, i);
+			held_change(table, flow, flow->held.packets, flow->held.bytes);
+			if (flow->held.packets)
+				held_link(table, i);
 		} else {
-			table->flows[i].next = table->free_list;
+			flow->next = table->free_list;
 			table->free_list = i;
 		}
 	}
@@ -692,6 +962,7 @@ void table_set_limits(struct table *table, const struct table_limits *limits)
 	table->flows_limit =
 		limits->flows > table->memory->flows_used ? limits->flows : table->memory->flows_used;
 	table->pools[TABLE_HOSTS].limit = limits->hosts;
+	table->pools[TABLE_OWNERS].limit = limits->owners;
 }
 
 struct table_line *table_lines4(struct table *table)
@@ -734,6 +1005,8 @@ void table_summarize(const struct table *table, struct table_summary *ret_summar
 		.sample_rate = 1U << sample_shift(table),
 		.sampled_out = table->memory->sampled_out,
 		.refused = table->memory->refused,
+		.held_in = table->held_in,
+		.held_out = table->held_out,
 		.ended = table->memory->ended,
 	};
 	for (int i = 0; i < REGION_COUNT; i++)

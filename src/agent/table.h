@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The merged table: what all CPUs' lines and records of one flow add up to, and the totals of hosts, ports
- * and interfaces, which never go backwards.
+ * The merged table: what all CPUs' lines and records of one flow add up to, and the totals of hosts, ports,
+ * interfaces and owners, which never go backwards.
  *
  * It stands in regions of the engine, so a new agent finds what a killed one knew.  That has to be right to
  * the packet wherever the kill struck: adding a delta changes a dozen counters in several places, and all of
  * them or none must be changed.  So the new values are written to a journal first, and an agent that finds an
  * open journal writes them again.  (A process dies, the memory does not: the order of stores is all that
  * counts.)
+ *
+ * Owners: what a process sends is its own at once.  Whose the rest is often shows later: what comes in is the
+ * receiver's, but a new connection is its listener's until somebody accepts it, and only what goes the other
+ * way tells who did.  So that is held back in the flow and charged when it is clear: sum of the owners + held
+ * back = sum of the interfaces.
  *
  * Memory is bounded.  When fifteen sixteenths of the budget are in use new flows are sampled by their hash,
  * ever more thinly; what is not kept as a flow still counts in the totals, and is counted as sampled out or
@@ -22,6 +27,7 @@
 #include "basic/error.h"
 #include "engine/engine.h"
 #include "shared/flow.h"
+#include "shared/owner.h"
 
 #define TABLE_NONE UINT32_MAX /* no entry */
 
@@ -60,9 +66,14 @@ struct table_flow {
 	uint8_t tcp_flags;
 	uint8_t origin;       /* FLOW_ORIGIN_* */
 	uint8_t sample_shift; /* admitted while one of 2^n new flows was */
+	uint32_t owner;       /* the best that is known (shared/owner.h), maybe with OWNER_INHERITED */
+	uint32_t owner_total; /* its entry */
+	uint32_t reverse;     /* where the flow of the other direction was found last */
+	uint32_t next_held;   /* list of those that hold something back */
+	struct table_counts held;
 };
 
-/* A total of both directions: of a remote address, of a service port, of an interface. */
+/* A total of both directions: of a remote address, of a service port, of an interface, of an owner. */
 struct table_total {
 	union {
 		struct {
@@ -74,6 +85,7 @@ struct table_total {
 			uint8_t proto;
 		};
 		char name[ENGINE_NAME_MAX];
+		uint32_t owner; /* an id of shared/owner.h */
 		uint8_t key[20];
 	};
 	uint32_t next;
@@ -84,7 +96,7 @@ struct table_total {
 	uint8_t state;
 };
 
-enum table_pool_name { TABLE_HOSTS, TABLE_PORTS, TABLE_INTERFACES, TABLE_POOLS };
+enum table_pool_name { TABLE_HOSTS, TABLE_PORTS, TABLE_INTERFACES, TABLE_OWNERS, TABLE_POOLS };
 
 #define TABLE_OTHER 0 /* the entry of each pool for what found no entry of its own */
 
@@ -104,6 +116,7 @@ struct table_delta {
 	struct table_counts counts;
 	uint64_t first_ns, last_ns;
 	uint8_t tcp_flags, origin;
+	uint32_t owner;              /* maybe with OWNER_INHERITED */
 	struct table_line *line;     /* in lines4 or lines6 */
 	struct table_line accounted; /* becomes *line */
 	unsigned int cpu;
@@ -111,7 +124,7 @@ struct table_delta {
 };
 
 struct table_limits {
-	uint32_t flows, hosts;
+	uint32_t flows, hosts, owners;
 	uint64_t idle_ns, closed_ns, active_ns;
 };
 
@@ -141,7 +154,8 @@ void table_account(struct table *table, const struct table_delta *delta);
  */
 uint32_t table_name_interface(struct table *table, uint32_t ifindex, const char *name);
 
-/* Ages flows and works out rates.  To be called every second or less often. */
+/* Charges what was held back; every second or less often, ages flows and works out rates.  To be called when
+ * all lines and records there are have been accounted. */
 void table_tick(struct table *table, uint64_t now_ns);
 
 /* Walking: entries below the count; those that are not TABLE_LIVE are to be passed over. */
@@ -150,9 +164,17 @@ const struct table_flow *table_flow(const struct table *table, uint32_t flow);
 uint32_t table_total_count(const struct table *table, enum table_pool_name pool);
 const struct table_total *table_total(const struct table *table, enum table_pool_name pool, uint32_t total);
 
+/* Whose flow it is, as far as that is clear now: without OWNER_INHERITED. */
+uint32_t table_flow_owner(struct table *table, uint32_t flow);
+/* The total of an owner; TABLE_NONE: it has none. */
+uint32_t table_find_owner(struct table *table, uint32_t owner);
+/* Makes room: what the owner had becomes part of TABLE_OTHER.  False: flows of it are still there. */
+bool table_forget_owner(struct table *table, uint32_t owner);
+
 struct table_summary {
 	uint32_t flows, flows_limit, hosts, hosts_limit, sample_rate;
 	struct table_counts sampled_out, refused;
+	struct table_counts held_in, held_out; /* whose owner is not clear yet */
 	struct table_ended ended;
 	size_t bytes; /* memory of all regions */
 };

@@ -629,6 +629,27 @@ static const struct field api_fields[] = {
 
 static const struct field metrics_fields[] = {
 	{.path = "metrics.listen", .read = read_listen},
+	{.path = "metrics.processes",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, metrics_processes),
+		.max = 1000},
+	{NULL},
+};
+
+static const struct field owners_fields[] = {
+	{.path = "owners.table",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, owners_table),
+		.min = 256,
+		.max = 1048576},
+	{.path = "owners.keep",
+		.read = read_quantity,
+		.quantity = &duration,
+		.offset = offsetof(struct config, owners_keep_ns),
+		.min = S,
+		.max = 7 * D},
 	{NULL},
 };
 
@@ -675,6 +696,7 @@ static const struct field root_fields[] = {
 	{.path = "flows", .read = read_mapping, .children = flows_fields},
 	{.path = "api", .read = read_mapping, .children = api_fields},
 	{.path = "metrics", .read = read_mapping, .children = metrics_fields},
+	{.path = "owners", .read = read_mapping, .children = owners_fields},
 	{.path = "sockets", .read = read_mapping, .children = sockets_fields},
 	{.path = "audit", .read = read_mapping, .children = audit_fields},
 	{.path = "drops", .read = read_mapping, .children = drops_fields},
@@ -968,6 +990,9 @@ int config_init(struct config *ret_config)
 		.active_ns = 30 * M,
 		.api_mode = 0660,
 		.metrics_address = {.family = 4, .bytes = {127, 0, 0, 1}},
+		.metrics_processes = 50,
+		.owners_table = 16384,
+		.owners_keep_ns = 10 * M,
 		.sockets_interval_ns = M,
 		.sockets_remembered = 8192,
 		.audit_entries = 65536,

@@ -18,6 +18,10 @@
  *       change: root                   # who may change: root, or group (members of api.group too)
  *     metrics:
  *       listen: off                    # off, PORT (on 127.0.0.1) or ADDRESS:PORT / [ADDRESS6]:PORT
+ *       processes: 50                  # with series of their own, 0..1000; the others are summed up
+ *     owners:
+ *       table: 16384                   # processes (identities) that are remembered, 256..1048576
+ *       keep: 10m                      # how long after their end, 1s..7d
  *     sockets:
  *       interval: 1m                   # progress of long connections in the feed, 1s..1h; 0: never
  *       remembered: 8192               # events and closed sockets kept in memory, 64..1048576
@@ -58,6 +62,10 @@ struct config {
 	bool metrics_on;
 	struct address metrics_address;
 	uint16_t metrics_port; /* host byte order */
+	uint32_t metrics_processes;
+
+	uint32_t owners_table;
+	uint64_t owners_keep_ns;
 
 	uint64_t sockets_interval_ns; /* 0: never */
 	uint32_t sockets_remembered;

@@ -22,12 +22,14 @@
 #define TABLE_SIZE 1024 /* so that sampling and refusing take part */
 #define KILLS      150
 #define LINES      64
+#define OWNERS     32 /* of which some find no entry of their own */
 #define SECOND_NS  1000000000ULL
 
 static char run_dir[] = "/tmp/weir-test-table-XXXXXX";
 static struct engine *engine;
 
 static const struct table_limits limits = {
+	.owners = OWNERS,
 	.flows = TABLE_SIZE,
 	.hosts = 64,
 	.idle_ns = 3600 * SECOND_NS,
@@ -37,6 +39,9 @@ static const struct table_limits limits = {
 /* The delta number `i` of an endless sequence that everybody can work out. */
 static struct table_delta delta_of(struct table *table, uint64_t i)
 {
+	/* nobody's, one that passes through, the kernel's, a process', its listener's */
+	static const uint32_t owners[] = {
+		OWNER_UNKNOWN, OWNER_FORWARDED, OWNER_KERNEL, OWNER_FIRST, OWNER_FIRST | OWNER_INHERITED};
 	uint32_t flow = (uint32_t)(i * 2654435761U % FLOWS);
 	struct table_delta delta = {
 		.key = {.src = {htonl(0x0a000000 + flow % HOSTS)},
@@ -45,8 +50,9 @@ static struct table_delta delta_of(struct table *table, uint64_t i)
 			.dport = htons((uint16_t)(1 + flow % 50)),
 			.ifindex = 7,
 			.proto = 17,
-			.kind = FLOW_KIND_IPV4 | FLOW_KIND_PORTS},
+			.kind = FLOW_KIND_IPV4 | FLOW_KIND_PORTS | (flow % 2 ? FLOW_KIND_OUT : 0)},
 		.counts = {i % 7 + 1, (i % 7 + 1) * (60 + i % 1000)},
+		.owner = owners[flow % (sizeof(owners) / sizeof(owners[0]))] + (i % 5 ? 0 : flow % 40),
 		.first_ns = SECOND_NS,
 		.last_ns = SECOND_NS + i,
 		.line = &table_lines4(table)[i % LINES],
@@ -98,6 +104,18 @@ static struct table_counts sum_flows(const struct table *table)
 	return sum;
 }
 
+/* With what is held back until its owner is clear. */
+static struct table_counts sum_owners(const struct table *table)
+{
+	struct table_counts sum = sum_totals(table, TABLE_OWNERS);
+	struct table_summary summary;
+
+	table_summarize(table, &summary);
+	sum.packets += summary.held_in.packets + summary.held_out.packets;
+	sum.bytes += summary.held_in.bytes + summary.held_out.bytes;
+	return sum;
+}
+
 static void assert_counts(struct table_counts got, struct table_counts wanted)
 {
 	assert_int_equal(got.packets, wanted.packets);
@@ -125,6 +143,10 @@ static void killed_anywhere(void **state)
 				struct table_delta delta = delta_of(table, i);
 
 				table_account(table, &delta);
+				if (i % 50 == 0)
+					table_tick(table, SECOND_NS + i);
+				if (i % 1000 == 0)
+					table_forget_owner(table, OWNER_FIRST + (uint32_t)(i / 1000 % 40));
 			}
 		}
 		nanosleep(&wait, NULL);
@@ -150,6 +172,7 @@ static void killed_anywhere(void **state)
 		assert_counts(sum_totals(table, TABLE_HOSTS), wanted);
 		assert_counts(sum_totals(table, TABLE_PORTS), wanted);
 		assert_counts(sum_totals(table, TABLE_INTERFACES), wanted);
+		assert_counts(sum_owners(table), wanted);
 		for (uint64_t i = done > LINES ? done - LINES : 0; i < done; i++)
 			assert_int_equal(table_lines4(table)[i % LINES].serial, i + 1);
 		table_close(table);
@@ -175,12 +198,144 @@ static void ages_out(void **state)
 	assert_int_equal(summary.flows, 0);
 	assert_true(summary.ended.idle > 0);
 	assert_counts(sum_totals(table, TABLE_HOSTS), hosts);
+	/* nothing is held back any more, and every owner can be forgotten */
+	assert_counts(sum_totals(table, TABLE_OWNERS), hosts);
+	for (uint32_t owner = OWNER_UNKNOWN; owner < OWNER_FIRST + 40; owner++)
+		assert_true(table_forget_owner(table, owner));
+	assert_int_equal(table_find_owner(table, OWNER_FIRST), TABLE_NONE);
+	assert_counts(sum_totals(table, TABLE_OWNERS), hosts);
+	table_close(table);
+}
+
+struct packet_of {
+	uint16_t sport, dport; /* the other end has 10.0.0.1, we have 10.0.0.2 */
+	bool out;
+	uint32_t owner;
+	uint64_t at_ns;
+	uint8_t proto;
+	uint32_t ifindex;
+};
+
+static void account(struct table *table, struct packet_of packet)
+{
+	const __be32 here = htonl(0x0a000002), there = htonl(0x0a000001);
+	struct table_delta delta = {
+		.key = {.src = {packet.out ? here : there},
+			.dst = {packet.out ? there : here},
+			.sport = htons(packet.sport),
+			.dport = htons(packet.dport),
+			.ifindex = packet.ifindex ? packet.ifindex : 7,
+			.proto = packet.proto ? packet.proto : 6,
+			.kind = FLOW_KIND_IPV4 | FLOW_KIND_PORTS | (packet.out ? FLOW_KIND_OUT : 0)},
+		.counts = {1, 100},
+		.first_ns = packet.at_ns,
+		.last_ns = packet.at_ns,
+		.owner = packet.owner,
+	};
+
+	table_account(table, &delta);
+}
+
+#define LISTENER  (OWNER_FIRST + 100)
+#define WORKER    (OWNER_FIRST + 101)
+#define OTHER     (OWNER_FIRST + 102)
+#define INHERITED (LISTENER | OWNER_INHERITED)
+
+static uint64_t packets_of(struct table *table, uint32_t owner, bool out)
+{
+	uint32_t i = table_find_owner(table, owner);
+	const struct table_total *total = i == TABLE_NONE ? NULL : table_total(table, TABLE_OWNERS, i);
+
+	return !total ? 0 : out ? total->out.packets : total->in.packets;
+}
+
+static void accepted_connections_are_whose_accepts_them(void **state)
+{
+	const uint64_t begin = 10000 * SECOND_NS;
+	struct table *table = open_table();
+	struct table_summary summary;
+
+	(void)state;
+	/* a SYN and its answer, and nobody has accepted */
+	account(table, (struct packet_of){40000, 80, false, INHERITED, begin});
+	account(table, (struct packet_of){80, 40000, true, OWNER_UNKNOWN, begin});
+	table_tick(table, begin);
+	table_summarize(table, &summary);
+	assert_int_equal(summary.held_in.packets, 1);
+	assert_int_equal(summary.held_out.packets, 1);
+	assert_int_equal(packets_of(table, LISTENER, false), 0);
+	/* the worker answers */
+	account(table, (struct packet_of){80, 40000, true, WORKER, begin + 1});
+	table_tick(table, begin + 1);
+	assert_int_equal(packets_of(table, WORKER, false), 1);
+	assert_int_equal(packets_of(table, WORKER, true), 2);
+	assert_int_equal(packets_of(table, LISTENER, false), 0);
+	/* what still comes in is the worker's, though the cache's line knows its listener only */
+	account(table, (struct packet_of){40000, 80, false, INHERITED, begin + 2});
+	table_tick(table, begin + 2);
+	assert_int_equal(packets_of(table, WORKER, false), 2);
+	/* the socket was passed on: each has what it sent */
+	account(table, (struct packet_of){80, 40000, true, OTHER, begin + 3});
+	account(table, (struct packet_of){80, 40000, true, WORKER, begin + 3});
+	account(table, (struct packet_of){80, 40000, true, OTHER, begin + 4});
+	table_tick(table, begin + 4);
+	assert_int_equal(packets_of(table, OTHER, true), 2);
+	assert_int_equal(packets_of(table, WORKER, true), 3);
+	/* a late end of it, from TIME-WAIT, is of the last who had it */
+	account(table, (struct packet_of){80, 40000, true, OWNER_UNKNOWN, begin + 5});
+	table_tick(table, begin + 5);
+	assert_int_equal(packets_of(table, OTHER, true), 3);
+	table_summarize(table, &summary);
+	assert_int_equal(summary.held_in.packets + summary.held_out.packets, 0);
+	table_close(table);
+}
+
+static void nobody_accepts_for_long(void **state)
+{
+	const uint64_t begin = 11000 * SECOND_NS;
+	struct table *table = open_table();
+	uint64_t listener = packets_of(table, LISTENER, false), unknown, kernel;
+
+	(void)state;
+	unknown = packets_of(table, OWNER_UNKNOWN, true);
+	kernel = packets_of(table, OWNER_KERNEL, false);
+	account(table, (struct packet_of){40001, 80, false, INHERITED, begin});
+	account(table, (struct packet_of){80, 40002, true, OWNER_UNKNOWN, begin});
+	account(table, (struct packet_of){40003, 9, false, OWNER_KERNEL, begin, .proto = 17});
+	table_tick(table, begin + 29 * SECOND_NS);
+	assert_int_equal(packets_of(table, LISTENER, false), listener);
+	assert_int_equal(packets_of(table, OWNER_UNKNOWN, true), unknown);
+	assert_int_equal(packets_of(table, OWNER_KERNEL, false), kernel + 1); /* at once */
+	table_tick(table, begin + 31 * SECOND_NS);
+	assert_int_equal(packets_of(table, LISTENER, false), listener + 1);
+	assert_int_equal(packets_of(table, OWNER_UNKNOWN, true), unknown + 1);
+	table_close(table);
+}
+
+static void answers_may_take_another_interface(void **state)
+{
+	const uint64_t begin = 12000 * SECOND_NS;
+	struct table_limits brief = limits;
+	struct table *table = open_table();
+	uint64_t worker = packets_of(table, WORKER, false);
+
+	(void)state;
+	table_name_interface(table, 8, "eth8");
+	account(table, (struct packet_of){40004, 80, false, INHERITED, begin});
+	account(table, (struct packet_of){80, 40004, true, WORKER, begin, .ifindex = 8});
+	table_tick(table, begin + 1);
+	assert_int_equal(packets_of(table, WORKER, false), worker);
+	brief.idle_ns = SECOND_NS;
+	table_set_limits(table, &brief);
+	table_tick(table, begin + 10 * SECOND_NS);
+	assert_int_equal(packets_of(table, WORKER, false), worker + 1);
 	table_close(table);
 }
 
 static int setup(void **state)
 {
-	const struct engine_sizes sizes = {.cache4_lines = LINES, .cache6_lines = LINES, .ring_bytes = 4096, .owners = 64};
+	const struct engine_sizes sizes = {
+		.cache4_lines = LINES, .cache6_lines = LINES, .ring_bytes = 4096, .owners = 64};
 	struct error error = {};
 
 	(void)state;
@@ -206,10 +361,15 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		{"killed at any moment, 150 times: flows, hosts, ports, interfaces and lines are as the last "
-		 "delta left them",
+		{"killed at any moment, 150 times: flows, hosts, ports, interfaces, owners and lines are as "
+		 "the last delta left them",
 			killed_anywhere, NULL, NULL, NULL},
 		{"idle flows leave, totals stay", ages_out, NULL, NULL, NULL},
+		{"a connection is whose accepts it, and what a passed socket moves, whose has it",
+			accepted_connections_are_whose_accepts_them, NULL, NULL, NULL},
+		{"a connection that nobody accepts is its listener's in the end", nobody_accepts_for_long,
+			NULL, NULL, NULL},
+		{"answers may take another interface", answers_may_take_another_interface, NULL, NULL, NULL},
 	};
 
 	return _cmocka_run_group_tests("table", tests, sizeof(tests) / sizeof(tests[0]), setup, teardown);

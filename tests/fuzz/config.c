@@ -46,6 +46,9 @@ static void accepted_check(const struct config *config)
 	REQUIRE(!config->api_group_change || config->api_group);
 	REQUIRE(!config->metrics_on || config->metrics_port);
 	REQUIRE(config->metrics_address.family == 4 || config->metrics_address.family == 6);
+	REQUIRE(config->metrics_processes <= 1000);
+	REQUIRE(is_between(config->owners_table, 256, 1048576));
+	REQUIRE(is_between(config->owners_keep_ns, SECOND, 7 * 86400 * SECOND));
 	REQUIRE(config->log_level <= LOG_LEVEL_DEBUG);
 	config_names_interface(config, "eth0");
 }

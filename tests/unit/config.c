@@ -44,6 +44,9 @@ static void expect_defaults(const struct config *config)
 	assert_int_equal(config->sockets_interval_ns, 60 * S);
 	assert_int_equal(config->sockets_remembered, 8192);
 	assert_int_equal(config->audit_entries, 65536);
+	assert_int_equal(config->metrics_processes, 50);
+	assert_int_equal(config->owners_table, 16384);
+	assert_int_equal(config->owners_keep_ns, 600 * S);
 	assert_true(config->drops_watch);
 	assert_int_equal(config->drops_rate, 1000);
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
@@ -245,11 +248,11 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
 		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'",
-			"one of interfaces, flows, api, metrics, sockets, audit, drops, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, log"},
 		{"flows:\n  tabel: 1", 2, 3, "unknown key 'tabel' in flows", "did you mean 'table'?"},
 		{"flows: {cache: {ipv5: 64}}", 1, 17, "unknown key 'ipv5' in flows.cache",
 			"did you mean 'ipv4'?"},
-		{"metrics:\n  port: 1", 2, 3, "unknown key 'port' in metrics", "listen"},
+		{"metrics:\n  port: 1", 2, 3, "unknown key 'port' in metrics", "one of listen, processes"},
 		{"idle: 1s", 1, 1, "unknown key 'idle'", "did you mean 'flows.idle'?"},
 		{"api:\n  listen: off", 2, 3, "unknown key 'listen' in api",
 			"did you mean 'metrics.listen'?"},
@@ -335,7 +338,13 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 			"did you mean 'group'?"},
 		{"api: {change: group}", 1, 15, "api.change: no group is named whose members may change",
 			"api.group: NAME, or change: root"},
+		/* owners */
+		{"owners: {table: 255}", 1, 17, "owners.table: 255 is too small", "256 to 1048576"},
+		{"owners: {keep: 8d}", 1, 16, "owners.keep: 8d is too large", "1s to 7d"},
+		{"owners: {kept: 1m}", 1, 10, "unknown key 'kept' in owners", "did you mean 'keep'?"},
+
 		/* metrics */
+		{"metrics: {processes: 1001}", 1, 22, "metrics.processes: 1001 is too large", "0 to 1000"},
 		{"metrics: {listen: 0}", 1, 19, "metrics.listen: the port of '0' is out of range",
 			"1 to 65535"},
 		{"metrics: {listen: 65536}", 1, 19, "metrics.listen: the port of '65536' is out of range",
@@ -385,7 +394,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"# \xc3\xa4\xc3\xb6\xc3\xbc\nlog: \xc3\xa4", 2, 6,
 			"log: expected error, warning, info or debug, got '\xc3\xa4'", ""},
 		{"# \xc3\xa4\n{\xc3\xa4: 1}", 2, 2, "unknown key '\xc3\xa4'",
-			"one of interfaces, flows, api, metrics, sockets, audit, drops, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, log"},
 	};
 
 	(void)state;
