@@ -341,7 +341,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		/* owners */
 		{"owners: {table: 255}", 1, 17, "owners.table: 255 is too small", "256 to 1048576"},
 		{"owners: {keep: 8d}", 1, 16, "owners.keep: 8d is too large", "1s to 7d"},
-		{"owners: {kept: 1m}", 1, 10, "unknown key 'kept' in owners", "did you mean 'keep'?"},
+		{"owners: {kepe: 1m}", 1, 10, "unknown key 'kepe' in owners", "did you mean 'keep'?"},
 
 		/* metrics */
 		{"metrics: {processes: 1001}", 1, 22, "metrics.processes: 1001 is too large", "0 to 1000"},
