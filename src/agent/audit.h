@@ -8,6 +8,7 @@
 #ifndef WEIR_AGENT_AUDIT_H
 #define WEIR_AGENT_AUDIT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "agent/module.h"
@@ -27,6 +28,8 @@ void audit_denied(struct agent *agent, const struct socket_head *what, uint32_t 
 
 /* Notes what the socket monitor saw; events that the trail has no kind for are left out. */
 void audit_socket(struct agent *agent, const struct socket_head *what);
+
+bool audit_is_followed(const struct agent *agent);
 
 extern const struct module audit_module;
 

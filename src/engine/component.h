@@ -58,6 +58,7 @@ struct engine_part {
 /* The parts, each in the file of its name. */
 extern const struct engine_part owner_part;
 extern const struct engine_part drop_part;
+extern const struct engine_part socket_part;
 
 /* The state of a part that is open; NULL if it is not. */
 void *engine_part_state(const struct engine *engine, const struct engine_part *part);

@@ -5,6 +5,7 @@
 static const struct engine_part *const parts[] = {
 	&owner_part,
 	&drop_part,
+	&socket_part, /* behind owner: at creation a socket has its owner */
 };
 
 #define PART_COUNT (sizeof(parts) / sizeof(parts[0]))

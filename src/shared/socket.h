@@ -78,7 +78,7 @@ struct socket_record {
 	__u32 srtt_us, rtt_min_us;    /* ~0 (rtt_min_us): none was measured */
 	__u32 retransmits, out_of_order;
 	__u32 zero_windows_in, zero_windows_out;
-	__u32 peer_limited_ms; /* time that sending waited for the other end's window */
+	__u32 peer_limited;    /* ticks that sending waited for the other end's window */
 	__u32 cwnd;            /* packets */
 	__u32 drops;           /* received, and without room in the socket's buffer */
 	__u32 errors;

@@ -18,6 +18,10 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct ns_common {
 	unsigned int inum;
 };
@@ -48,6 +52,7 @@ struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	int skc_bound_dev_if;
+	unsigned long skc_flags;
 	possible_net_t skc_net;
 	struct {
 		union {
@@ -60,6 +65,56 @@ struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_type;
 	__u16 sk_protocol;
+	int sk_err;
+	__u32 sk_ack_backlog, sk_max_ack_backlog;
+	atomic_t sk_drops;
+};
+
+/* since 6.18 the drops of UDP are counted apart, in one of two places */
+struct numa_drop_counters {
+	atomic_t drops0, drops1;
+};
+
+struct sock___numa {
+	struct numa_drop_counters *sk_drop_counters;
+};
+
+#define SOCK_DONE 1 /* bit of skc_flags: the other end's FIN was received */
+
+/* include/net/inet_sock.h */
+struct inet_sock {
+	struct sock sk;
+	__be16 inet_sport; /* of a closed socket, too */
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	__u8 icsk_ca_state : 5;
+};
+
+struct minmax_sample {
+	__u32 t, v;
+};
+
+struct minmax {
+	struct minmax_sample s[3];
+};
+
+/* include/linux/tcp.h */
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 segs_in, segs_out, data_segs_in, data_segs_out;
+	__u64 bytes_received, bytes_sent, bytes_retrans;
+	__u32 total_retrans, rcv_ooopack;
+	__u32 srtt_us; /* eighths of a microsecond */
+	struct minmax rtt_min;
+	__u32 rate_delivered, rate_interval_us, mss_cache, snd_cwnd;
+	__u8 chrono_type : 2;
+	__u32 chrono_start, chrono_stat[3];
+};
+
+struct udp_sock {
+	struct inet_sock inet;
 };
 
 struct socket {
@@ -175,10 +230,6 @@ struct cred {
 	kgid_t egid;
 };
 
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct signal_struct {
 	atomic_t live; /* threads */
 };
@@ -196,7 +247,19 @@ struct task_struct {
 	char comm[16];
 };
 
-struct bpf_iter_meta;
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+};
+
+struct bpf_iter__udp {
+	struct bpf_iter_meta *meta;
+	struct udp_sock *udp_sk;
+};
 
 struct bpf_iter__task_file {
 	struct bpf_iter_meta *meta;

@@ -1,0 +1,969 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Events of sockets on their way to whoever follows, and lists of sockets. */
+#include "agent/sockets.h"
+
+#include <event2/buffer.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/audit.h"
+#include "agent/internal.h"
+#include "agent/owners.h"
+#include "basic/cleanup.h"
+#include "basic/text.h"
+#include "engine/socket.h"
+
+#define PRESENT_MAX    65536 /* sockets of a list */
+#define PRESENT_OLD_NS 1000000000ULL
+#define PROCESSES      4096 /* with totals of closed connections; a power of two */
+#define PROCESS_WAYS   4
+#define NEW_SYN_RECV   12 /* a connection request, as the kernel counts states */
+#define RTT_NONE       0xffffffffU
+
+/* What the closed connections of a process add up to. */
+struct process {
+	uint32_t pid;
+	uint64_t start_ns;
+	uint64_t opened, retransmits;
+	uint64_t used; /* place in the order of use */
+};
+
+struct sockets {
+	struct agent *agent;
+	struct feed *feed;
+	struct event *hurry; /* reads the ring often, while somebody follows */
+	struct socket_record *remembered;
+	size_t room;
+	uint64_t count; /* of all that were remembered; the last `room` are there */
+	struct socket_record *present;
+	size_t present_count, present_room;
+	uint64_t present_ns, unlisted;
+	uint64_t progress_ns;
+	uint64_t tick_ns;
+	struct process processes[PROCESSES];
+	uint64_t uses;
+};
+
+/* What filters of followers look at. */
+struct told {
+	struct agent *agent;
+	const struct socket_record *record;
+};
+
+static struct sockets *sockets_of(const struct agent *agent)
+{
+	return module_state(agent, &sockets_module);
+}
+
+/* -- words -- */
+
+const char *socket_event_name(unsigned int event)
+{
+	static const char *const names[SOCKET_EVENT_COUNT] = {
+		[SOCKET_PRESENT] = "present",
+		[SOCKET_CREATE] = "create",
+		[SOCKET_BIND] = "bind",
+		[SOCKET_LISTEN] = "listen",
+		[SOCKET_CONNECT] = "connect",
+		[SOCKET_ACCEPT] = "accept",
+		[SOCKET_CLOSE] = "close",
+		[SOCKET_ERROR] = "error",
+		[SOCKET_STATE] = "state",
+		[SOCKET_PROGRESS] = "progress",
+	};
+
+	return event < SOCKET_EVENT_COUNT ? names[event] : "?";
+}
+
+const char *socket_error_name(int error)
+{
+	static const struct {
+		int error;
+		const char *name;
+	} names[] = {
+		{ECONNREFUSED, "refused"},
+		{ETIMEDOUT, "timeout"},
+		{ECONNRESET, "reset"},
+		{EPIPE, "reset"}, /* after the other end had closed */
+		{EHOSTUNREACH, "unreachable"},
+		{ENETUNREACH, "unreachable"},
+		{ECANCELED, "abandoned"},
+	};
+	const char *symbol = strerrorname_np(error);
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (names[i].error == error)
+			return names[i].name;
+	return symbol ? symbol : "?";
+}
+
+static const char *state_name(uint8_t protocol, uint8_t state)
+{
+	static const char *const names[] = {
+		[TCP_ESTABLISHED] = "established",
+		[TCP_SYN_SENT] = "syn-sent",
+		[TCP_SYN_RECV] = "syn-received",
+		[TCP_FIN_WAIT1] = "fin-wait-1",
+		[TCP_FIN_WAIT2] = "fin-wait-2",
+		[TCP_TIME_WAIT] = "time-wait",
+		[TCP_CLOSE] = "closed",
+		[TCP_CLOSE_WAIT] = "close-wait",
+		[TCP_LAST_ACK] = "last-ack",
+		[TCP_LISTEN] = "listening",
+		[TCP_CLOSING] = "closing",
+		[NEW_SYN_RECV] = "syn-received",
+	};
+
+	if (protocol == IPPROTO_UDP)
+		return state == TCP_ESTABLISHED ? "connected" : "unconnected";
+	return state < sizeof(names) / sizeof(names[0]) && names[state] ? names[state] : "?";
+}
+
+static const char *congestion_name(uint8_t state)
+{
+	static const char *const names[] = {"open", "disorder", "cwr", "recovery", "loss"};
+
+	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
+}
+
+/* -- writing -- */
+
+static struct address head_address(const struct socket_head *head, const uint32_t words[4])
+{
+	struct address address = {.family = head->family};
+
+	memcpy(address.bytes, words, head->family == 4 ? 4 : 16);
+	return address;
+}
+
+void socket_addresses_write(struct json_write *out, const struct socket_head *head)
+{
+	struct address local = head_address(head, head->local), remote = head_address(head, head->remote);
+
+	json_write_number(out, "family", head->family);
+	answer_protocol(out, head->protocol);
+	answer_address(out, "local", &local);
+	json_write_number(out, "lport", head->lport);
+	if (!head->rport)
+		return;
+	answer_address(out, "remote", &remote);
+	json_write_number(out, "rport", head->rport);
+}
+
+static void counts_write(struct json_write *out, const char *key, uint64_t packets, uint64_t bytes)
+{
+	json_write_object_begin(out, key);
+	json_write_number(out, "packets", packets);
+	json_write_number(out, "bytes", bytes);
+	json_write_object_end(out);
+}
+
+/* A connection, not a listener nor what is left of one. */
+static bool is_connection(const struct socket_record *record)
+{
+	const struct socket_head *head = &record->head;
+
+	return head->protocol == IPPROTO_TCP && head->state != TCP_LISTEN && head->before != TCP_LISTEN &&
+	       head->state != TCP_TIME_WAIT && head->state != NEW_SYN_RECV;
+}
+
+static void figures_write(
+	const struct sockets *sockets, struct json_write *out, const struct socket_record *record)
+{
+	if (record->created_ns) {
+		answer_time(out, "created", record->created_ns);
+		json_write_real(out, "age", (double)(record->head.time_ns - record->created_ns) / 1e9, 3);
+	}
+	if (record->counts_packets && record->head.state != TCP_LISTEN && record->head.before != TCP_LISTEN) {
+		counts_write(out, "in", record->in_packets, record->in_bytes);
+		counts_write(out, "out", record->out_packets, record->out_bytes);
+	}
+	json_write_number(out, "drops", record->drops);
+	if (record->head.protocol == IPPROTO_UDP)
+		json_write_number(out, "errors", record->errors);
+	if (record->head.state == TCP_LISTEN) {
+		json_write_number(out, "queued", record->queued);
+		json_write_number(out, "queue_limit", record->queue_limit);
+	}
+	if (!is_connection(record))
+		return;
+	if (record->established_ns) {
+		answer_time(out, "established", record->established_ns);
+		json_write_number(out, "handshake_us", record->handshake_us);
+	}
+	if (record->srtt_us)
+		json_write_number(out, "srtt_us", record->srtt_us);
+	if (record->rtt_min_us != RTT_NONE)
+		json_write_number(out, "min_rtt_us", record->rtt_min_us);
+	json_write_number(out, "retransmits", record->retransmits);
+	json_write_number(out, "out_of_order", record->out_of_order);
+	if (record->has_life) {
+		json_write_number(out, "zero_windows", record->zero_windows_in + record->zero_windows_out);
+		json_write_number(out, "zero_windows_in", record->zero_windows_in);
+		json_write_number(out, "zero_windows_out", record->zero_windows_out);
+	}
+	json_write_number(out, "peer_limited_ms", record->peer_limited * sockets->tick_ns / 1000000);
+	json_write_number(out, "delivery_bps", record->delivery_bps);
+	json_write_string(out, "congestion", congestion_name(record->congestion));
+	json_write_number(out, "cwnd", record->cwnd);
+}
+
+static void present_write(const struct sockets *sockets, struct json_write *out,
+	const struct socket_record *record, bool closed)
+{
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "cookie", record->head.cookie);
+	socket_addresses_write(out, &record->head);
+	json_write_string(out, "state", state_name(record->head.protocol, record->head.state));
+	if (is_connection(record) && record->has_life)
+		json_write_string(out, "direction", record->head.accepted ? "in" : "out");
+	owner_write(sockets->agent, out, record->head.owner & ~OWNER_INHERITED);
+	if (closed) {
+		answer_time(out, "closed", record->head.time_ns);
+		if (record->head.error)
+			json_write_string(out, "error", socket_error_name(record->head.error));
+	}
+	figures_write(sockets, out, record);
+	json_write_object_end(out);
+}
+
+static bool is_failed_connect(const struct socket_head *head)
+{
+	return head->event == SOCKET_CLOSE && head->protocol == IPPROTO_TCP && head->before == TCP_SYN_SENT;
+}
+
+static void event_write(
+	const struct sockets *sockets, struct json_write *out, const struct socket_record *record)
+{
+	const struct socket_head *head = &record->head;
+	bool failed = is_failed_connect(head);
+
+	json_write_object_begin(out, NULL);
+	answer_time(out, "time", head->time_ns);
+	json_write_string(out, "event", socket_event_name(failed ? SOCKET_CONNECT : head->event));
+	json_write_number(out, "cookie", head->cookie);
+	socket_addresses_write(out, head);
+	owner_write(sockets->agent, out, head->owner & ~OWNER_INHERITED);
+	if (head->event == SOCKET_STATE) {
+		json_write_string(out, "before", state_name(head->protocol, head->before));
+		json_write_string(out, "state", state_name(head->protocol, head->state));
+	}
+	if (head->protocol == IPPROTO_TCP &&
+		(head->event == SOCKET_CONNECT || head->event == SOCKET_ACCEPT || failed))
+		json_write_number(out, "latency_us", head->latency_us);
+	if (head->error)
+		json_write_string(out, "error", socket_error_name(head->error));
+	if ((head->event == SOCKET_CLOSE || head->event == SOCKET_PROGRESS) && !failed)
+		figures_write(sockets, out, record);
+	json_write_object_end(out);
+}
+
+/* -- matches -- */
+
+bool socket_fits(struct agent *agent, const struct socket_head *head, const struct match *match)
+{
+	bool in = head->accepted || head->state == TCP_LISTEN || head->before == TCP_LISTEN;
+	const struct owner_info *owner = NULL;
+	struct match_subject subject = {
+		.direction = in ? MATCH_IN : MATCH_OUT,
+		.interface = "",
+		.family = head->family,
+		.protocol = head->protocol,
+		.has_ports = true,
+		.icmp_type = -1,
+		.vlan = -1,
+	};
+
+	subject.source = head_address(head, in ? head->remote : head->local);
+	subject.destination = head_address(head, in ? head->local : head->remote);
+	subject.source_port = in ? head->rport : head->lport;
+	subject.destination_port = in ? head->lport : head->rport;
+	if (match->owner.kind != OWNER_ANY)
+		owner = owner_find(agent, head->owner & ~OWNER_INHERITED);
+	subject.owner = owner ? &owner->owner : NULL;
+	return match_fits(match, &subject);
+}
+
+/* -- events -- */
+
+/* A socket of IPv6 that speaks IPv4 (::ffff:0:0/96) has addresses of IPv4. */
+static void unmap(struct socket_head *head)
+{
+	const uint32_t mark = htonl(0xffff);
+	bool local = !head->local[0] && !head->local[1] && head->local[2] == mark,
+	     remote = !head->remote[0] && !head->remote[1] && head->remote[2] == mark;
+
+	if (head->family != 6 || (!local && !remote))
+		return;
+	head->family = 4;
+	head->local[0] = local ? head->local[3] : 0;
+	head->remote[0] = remote ? head->remote[3] : 0;
+	memset(head->local + 1, 0, 3 * sizeof(head->local[0]));
+	memset(head->remote + 1, 0, 3 * sizeof(head->remote[0]));
+}
+
+/* The entry of a process; if it has none and is to be made, it takes the place of the one least used. */
+static struct process *process_get(struct sockets *sockets, uint32_t pid, uint64_t start_ns, bool make)
+{
+	uint64_t hash = (start_ns ^ (uint64_t)pid << 32) * 0x9e3779b97f4a7c15ULL;
+	struct process *set = &sockets->processes[(hash >> 40) % (PROCESSES / PROCESS_WAYS) * PROCESS_WAYS];
+	struct process *oldest = set;
+
+	for (size_t i = 0; i < PROCESS_WAYS; i++) {
+		if (set[i].pid == pid && set[i].start_ns == start_ns) {
+			set[i].used = ++sockets->uses;
+			return &set[i];
+		}
+		if (set[i].used < oldest->used)
+			oldest = &set[i];
+	}
+	if (!make)
+		return NULL;
+	*oldest = (struct process){.pid = pid, .start_ns = start_ns, .used = ++sockets->uses};
+	return oldest;
+}
+
+static void process_add(struct sockets *sockets, const struct socket_record *record)
+{
+	const struct owner_info *owner;
+	struct process *process;
+
+	if (!is_connection(record))
+		return;
+	owner = owner_find(sockets->agent, record->head.owner & ~OWNER_INHERITED);
+	if (!owner)
+		return;
+	process = process_get(sockets, owner->owner.key.pid, owner->owner.key.start_ns, true);
+	process->opened++;
+	process->retransmits += record->retransmits;
+}
+
+static void publish(struct sockets *sockets, const struct socket_record *record)
+{
+	struct told told = {sockets->agent, record};
+	struct json_write json = {};
+
+	if (!feed_has_followers(sockets->feed))
+		return;
+	event_write(sockets, &json, record);
+	feed_publish(sockets->feed, &told, &json);
+	json_write_free(&json);
+}
+
+static void on_event(void *context, const struct socket_head *head, const struct socket_record *record)
+{
+	struct sockets *sockets = context;
+	struct socket_record *place = &sockets->remembered[sockets->count++ % sockets->room];
+
+	if (record)
+		*place = *record;
+	else
+		*place = (struct socket_record){.head = *head};
+	unmap(&place->head);
+	if (record)
+		process_add(sockets, place);
+	audit_socket(sockets->agent, &place->head);
+	publish(sockets, place);
+}
+
+void sockets_refresh(struct agent *agent)
+{
+	struct sockets *sockets = sockets_of(agent);
+
+	if (sockets)
+		engine_socket_read(agent->engine, on_event, sockets);
+}
+
+static void on_ring(evutil_socket_t fd, short what, void *context)
+{
+	struct sockets *sockets = context;
+
+	(void)fd;
+	(void)what;
+	engine_socket_read(sockets->agent->engine, on_event, sockets);
+}
+
+static uint32_t wants_of(const struct sockets *sockets)
+{
+	return feed_has_followers(sockets->feed) ? SOCKET_WANTS_ALL | SOCKET_WANTS_STATES : 0;
+}
+
+static void on_hurry(evutil_socket_t fd, short what, void *context)
+{
+	struct sockets *sockets = context;
+
+	on_ring(fd, what, context);
+	engine_socket_want(sockets->agent->engine, wants_of(sockets));
+	if (!feed_has_followers(sockets->feed) && !audit_is_followed(sockets->agent))
+		event_del(sockets->hurry);
+}
+
+void sockets_hurry(struct agent *agent)
+{
+	static const struct timeval often = {0, 100000};
+	struct sockets *sockets = sockets_of(agent);
+
+	if (sockets)
+		event_add(sockets->hurry, &often);
+}
+
+uint64_t sockets_lost(struct agent *agent)
+{
+	struct socket_stats stats;
+
+	engine_socket_stats(agent->engine, &stats);
+	return stats.lost;
+}
+
+/* -- what is there -- */
+
+static int on_present(void *context, const struct socket_record *record)
+{
+	struct sockets *sockets = context;
+	size_t room = sockets->present_room ? 2 * sockets->present_room : 256;
+	struct socket_record *place;
+
+	if (sockets->present_count == sockets->present_room) {
+		place = room > PRESENT_MAX ? NULL : reallocarray(sockets->present, room, sizeof(*place));
+		if (!place) {
+			sockets->unlisted++;
+			return 0;
+		}
+		sockets->present = place;
+		sockets->present_room = room;
+	}
+	place = &sockets->present[sockets->present_count++];
+	*place = *record;
+	unmap(&place->head);
+	return 0;
+}
+
+static int present_read(struct sockets *sockets, uint64_t old_ns)
+{
+	uint64_t now_ns = agent_now_ns();
+
+	if (sockets->present_ns && now_ns - sockets->present_ns < old_ns)
+		return 0;
+	sockets->present_count = 0;
+	sockets->unlisted = 0;
+	sockets->present_ns = now_ns;
+	return engine_socket_list(sockets->agent->engine, on_present, sockets);
+}
+
+bool sockets_of_process(
+	struct agent *agent, uint32_t pid, uint64_t start_ns, struct socket_totals *ret_totals)
+{
+	struct sockets *sockets = sockets_of(agent);
+	struct socket_totals totals = {};
+	const struct process *process;
+	uint64_t rtt_us = 0, rtts = 0;
+
+	if (!sockets || present_read(sockets, PRESENT_OLD_NS) < 0)
+		return false;
+	for (size_t i = 0; i < sockets->present_count; i++) {
+		const struct socket_record *record = &sockets->present[i];
+		const struct owner_info *owner;
+
+		if (!is_connection(record) || record->head.state == TCP_CLOSE)
+			continue;
+		owner = owner_find(agent, record->head.owner & ~OWNER_INHERITED);
+		if (!owner || owner->owner.key.pid != pid || owner->owner.key.start_ns != start_ns)
+			continue;
+		totals.connections++;
+		totals.retransmits += record->retransmits;
+		rtt_us += record->srtt_us;
+		rtts += record->srtt_us != 0;
+	}
+	totals.opened = totals.connections;
+	totals.srtt_us = rtts ? (uint32_t)(rtt_us / rtts) : 0;
+	process = process_get(sockets, pid, start_ns, false);
+	if (process) {
+		totals.opened += process->opened;
+		totals.retransmits += process->retransmits;
+	}
+	*ret_totals = totals;
+	return process || totals.connections;
+}
+
+static void progress(struct sockets *sockets, uint64_t now_ns)
+{
+	uint64_t interval_ns = sockets->agent->config.sockets_interval_ns;
+
+	if (!interval_ns || now_ns - sockets->progress_ns < interval_ns)
+		return;
+	sockets->progress_ns = now_ns;
+	if (!feed_has_followers(sockets->feed) || present_read(sockets, PRESENT_OLD_NS) < 0)
+		return;
+	for (size_t i = 0; i < sockets->present_count; i++) {
+		struct socket_record record = sockets->present[i];
+
+		if (!is_connection(&record) || record.head.time_ns - record.established_ns < interval_ns)
+			continue;
+		record.head.event = SOCKET_PROGRESS;
+		publish(sockets, &record);
+	}
+}
+
+/* -- answers -- */
+
+static int compare_numbers(uint64_t a, uint64_t b)
+{
+	return (a > b) - (a < b);
+}
+
+#define COMPARE_BY(name, expression)                                                                         \
+	static uint64_t key_##name(const struct socket_record *record)                                       \
+	{                                                                                                    \
+		return expression;                                                                           \
+	}
+
+COMPARE_BY(bytes, record->in_bytes + record->out_bytes)
+COMPARE_BY(in, record->in_bytes)
+COMPARE_BY(out, record->out_bytes)
+COMPARE_BY(packets, record->in_packets + record->out_packets)
+COMPARE_BY(rate, record->delivery_bps)
+COMPARE_BY(rtt, record->srtt_us)
+COMPARE_BY(retransmits, record->retransmits)
+COMPARE_BY(drops, record->drops)
+COMPARE_BY(age, record->created_ns ? record->head.time_ns - record->created_ns : record->head.time_ns)
+COMPARE_BY(last, record->head.time_ns)
+COMPARE_BY(lport, record->head.lport)
+COMPARE_BY(rport, record->head.rport)
+
+static const struct socket_sort {
+	const char *name;
+	uint64_t (*key)(const struct socket_record *record);
+	size_t address; /* where there is no key: offset in struct socket_head */
+	bool ascending; /* unless asked otherwise */
+} sorts[] = {
+	{"bytes", key_bytes},
+	{"in", key_in},
+	{"out", key_out},
+	{"packets", key_packets},
+	{"rate", key_rate},
+	{"rtt", key_rtt},
+	{"retransmits", key_retransmits},
+	{"drops", key_drops},
+	{"age", key_age},
+	{"last", key_last},
+	{"local", NULL, offsetof(struct socket_head, local), true},
+	{"remote", NULL, offsetof(struct socket_head, remote), true},
+	{"lport", key_lport, 0, true},
+	{"rport", key_rport, 0, true},
+};
+
+#define SORT_COUNT (sizeof(sorts) / sizeof(sorts[0]))
+
+struct socket_query {
+	struct match match;
+	const struct socket_sort *sort;
+	bool ascending, closed, states;
+	uint64_t limit;
+};
+
+static int compare_records(const void *left, const void *right, void *context)
+{
+	const struct socket_record *a = *(const struct socket_record *const *)left,
+				   *b = *(const struct socket_record *const *)right;
+	const struct socket_query *query = context;
+	const struct socket_sort *sort = query->sort;
+	int result;
+
+	if (sort->key) {
+		result = compare_numbers(sort->key(a), sort->key(b));
+	} else {
+		struct address address_a = head_address(
+			&a->head, (const uint32_t *)((const char *)&a->head + sort->address));
+		struct address address_b = head_address(
+			&b->head, (const uint32_t *)((const char *)&b->head + sort->address));
+
+		result = address_compare(&address_a, &address_b);
+	}
+	if (!query->ascending)
+		result = -result;
+	return result ? result : compare_numbers(a->head.cookie, b->head.cookie);
+}
+
+static int sort_parse(const char *text, struct socket_query *query, struct error *error)
+{
+	const char *known[SORT_COUNT + 1] = {}, *near;
+
+	for (size_t i = 0; i < SORT_COUNT; i++) {
+		known[i] = sorts[i].name;
+		if (strcmp(text, sorts[i].name) == 0) {
+			query->sort = &sorts[i];
+			query->ascending = sorts[i].ascending;
+			return 0;
+		}
+	}
+	error_set(error, -EINVAL, "cannot sort by '%s'", text);
+	near = text_nearest(text, known);
+	if (near)
+		return error_want(error, "did you mean '%s'?", near);
+	return error_want(error, "see the list of sort keys in weir(8)");
+}
+
+static int boolean_parse(const char *name, const char *text, bool *ret_value, struct error *error)
+{
+	if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0) {
+		*ret_value = *text == 't';
+		return 0;
+	}
+	error_set(error, -EINVAL, "%s: expected true or false, got '%s'", name, text);
+	return error_want(error, "%s=true", name);
+}
+
+static int limit_parse(const char *text, uint64_t *ret_limit, struct error *error)
+{
+	char *end;
+
+	errno = 0;
+	*ret_limit = strtoull(text, &end, 10);
+	if (*text >= '0' && *text <= '9' && !*end && !errno)
+		return 0;
+	error_set(error, -EINVAL, "the limit '%s' is not a number", text);
+	return error_want(error, "a whole number");
+}
+
+/* Lists and feeds have parameters of their own. */
+static int query_read(struct evhttp_request *request, const char *const *parameters,
+	struct socket_query *ret_query, struct error *error)
+{
+	struct socket_query query = {.sort = &sorts[0], .limit = UINT64_MAX};
+	const char *text = query_of(request);
+	int r = query_check(text, parameters, error);
+
+	match_init(&query.match);
+	for (size_t i = 0; parameters[i] && r == 0; i++) {
+		_cleanup_free_ char *value = query_value(text, parameters[i]);
+
+		if (!value)
+			continue;
+		if (strcmp(parameters[i], "filter") == 0) {
+			r = match_parse(value, &query.match, error);
+		} else if (strcmp(parameters[i], "sort") == 0) {
+			r = sort_parse(value, &query, error);
+		} else if (strcmp(parameters[i], "limit") == 0) {
+			r = limit_parse(value, &query.limit, error);
+		} else if (strcmp(parameters[i], "closed") == 0) {
+			r = boolean_parse("closed", value, &query.closed, error);
+		} else if (strcmp(parameters[i], "states") == 0) {
+			r = boolean_parse("states", value, &query.states, error);
+		} else if (strcmp(value, "ascending") == 0 || strcmp(value, "descending") == 0) {
+			query.ascending = *value == 'a'; /* order stands behind sort */
+		} else {
+			error_set(error, -EINVAL, "unknown order '%s'", value);
+			r = error_want(error, "ascending or descending");
+		}
+	}
+	if (r == 0)
+		*ret_query = query;
+	return r;
+}
+
+static void losses_write(struct sockets *sockets, struct json_write *out)
+{
+	struct socket_stats stats;
+
+	engine_socket_stats(sockets->agent->engine, &stats);
+	json_write_object_begin(out, "losses");
+	json_write_number(out, "records", stats.records);
+	json_write_number(out, "lost", stats.lost);
+	json_write_number(out, "unremembered", stats.unremembered);
+	json_write_number(out, "unlisted", sockets->unlisted);
+	json_write_object_end(out);
+}
+
+/* The remembered one of this place in time, oldest first. */
+static const struct socket_record *remembered_at(const struct sockets *sockets, size_t index)
+{
+	uint64_t first = sockets->count > sockets->room ? sockets->count - sockets->room : 0;
+
+	return first + index < sockets->count ? &sockets->remembered[(first + index) % sockets->room] : NULL;
+}
+
+/* Those that fit, sorted; the caller frees them. */
+static int records_select(struct sockets *sockets, const struct socket_query *query,
+	const struct socket_record ***ret_records, size_t *ret_count)
+{
+	size_t room = query->closed ? sockets->room : sockets->present_count, count = 0;
+	const struct socket_record **records = calloc(room + 1, sizeof(*records));
+
+	if (!records)
+		return -ENOMEM;
+	for (size_t i = 0; i < room; i++) {
+		const struct socket_record *record =
+			query->closed ? remembered_at(sockets, i) : &sockets->present[i];
+
+		if (!record)
+			break;
+		if (query->closed && record->head.event != SOCKET_CLOSE)
+			continue;
+		if (socket_fits(sockets->agent, &record->head, &query->match))
+			records[count++] = record;
+	}
+	qsort_r(records, count, sizeof(*records), compare_records, (void *)(uintptr_t)query);
+	*ret_records = records;
+	*ret_count = count < query->limit ? count : query->limit;
+	return 0;
+}
+
+static void reply_sockets(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const parameters[] = {"filter", "sort", "order", "limit", "closed", NULL};
+	struct sockets *sockets = sockets_of(agent);
+	_cleanup_free_ const struct socket_record **records = NULL;
+	struct json_write json = {};
+	struct socket_query query;
+	struct error error = {};
+	size_t count = 0;
+	int r;
+
+	if (query_read(request, parameters, &query, &error) < 0) {
+		reply_bad_request(request, &error);
+		return;
+	}
+	sockets_refresh(agent);
+	r = query.closed ? 0 : present_read(sockets, 0);
+	if (r == 0)
+		r = records_select(sockets, &query, &records, &count);
+	if (r < 0) {
+		reply_failure(request, r);
+		return;
+	}
+	json_write_object_begin(&json, NULL);
+	json_write_array_begin(&json, "sockets");
+	for (size_t i = 0; i < count; i++) {
+		present_write(sockets, &json, records[i], query.closed);
+		json_write_newline(&json);
+	}
+	json_write_array_end(&json);
+	losses_write(sockets, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+static bool wish_fits(const void *context, const void *event)
+{
+	const struct socket_query *query = context;
+	const struct told *told = event;
+
+	if (told->record->head.event == SOCKET_STATE && !query->states)
+		return false;
+	return socket_fits(told->agent, &told->record->head, &query->match);
+}
+
+static void reply_events(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const parameters[] = {"filter", "states", NULL};
+	struct sockets *sockets = sockets_of(agent);
+	struct socket_query *query = malloc(sizeof(*query));
+	struct error error = {};
+
+	if (!query) {
+		reply_failure(request, -ENOMEM);
+		return;
+	}
+	if (query_read(request, parameters, query, &error) < 0) {
+		free(query);
+		reply_bad_request(request, &error);
+		return;
+	}
+	sockets_refresh(agent); /* what was before is not news */
+	feed_follow(sockets->feed, request, wish_fits, query);
+	engine_socket_want(agent->engine, wants_of(sockets));
+	sockets_hurry(agent);
+}
+
+/* What is remembered, as the feed told it. */
+static void reply_history(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const parameters[] = {"filter", "limit", "states", NULL};
+	struct sockets *sockets = sockets_of(agent);
+	struct json_write json = {};
+	struct socket_query query;
+	const struct socket_record *record;
+	struct error error = {};
+	uint64_t fits = 0;
+
+	if (query_read(request, parameters, &query, &error) < 0) {
+		reply_bad_request(request, &error);
+		return;
+	}
+	sockets_refresh(agent);
+	for (size_t i = 0; (record = remembered_at(sockets, i)); i++)
+		fits += wish_fits(&query, &(struct told){agent, record});
+	json_write_object_begin(&json, NULL);
+	json_write_array_begin(&json, "events");
+	for (size_t i = 0; (record = remembered_at(sockets, i)); i++) {
+		/* the last ones, in the order of time */
+		if (!wish_fits(&query, &(struct told){agent, record}) || fits-- > query.limit)
+			continue;
+		event_write(sockets, &json, record);
+		json_write_newline(&json);
+	}
+	json_write_array_end(&json);
+	losses_write(sockets, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* -- the module -- */
+
+static void sockets_close(void *state)
+{
+	struct sockets *sockets = state;
+
+	feed_free(sockets->feed);
+	if (sockets->hurry)
+		event_free(sockets->hurry);
+	free(sockets->remembered);
+	free(sockets->present);
+	free(sockets);
+}
+
+static int sockets_open(struct agent *agent, void **ret_state, struct error *error)
+{
+	struct sockets *sockets = *ret_state = calloc(1, sizeof(*sockets));
+	uint32_t tick;
+	int r;
+
+	if (!sockets)
+		return error_set(error, -ENOMEM, "out of memory");
+	sockets->agent = agent;
+	sockets->progress_ns = agent_now_ns();
+	sockets->room = agent->config.sockets_remembered;
+	sockets->remembered = calloc(sockets->room, sizeof(*sockets->remembered));
+	sockets->feed = feed_new(agent);
+	sockets->hurry = event_new(agent->base, -1, EV_PERSIST, on_hurry, sockets);
+	if (!sockets->remembered || !sockets->feed || !sockets->hurry)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = engine_clock(agent->engine, &tick, &sockets->tick_ns);
+	if (r == 0)
+		r = agent_wait_for(agent, engine_socket_fd(agent->engine), on_ring, sockets);
+	return r < 0 ? error_set(error, r, "cannot follow sockets: %s", strerror(-r)) : 0;
+}
+
+static void sockets_tick(struct agent *agent, void *state, uint64_t now_ns)
+{
+	sockets_refresh(agent);
+	progress(state, now_ns);
+}
+
+static void sockets_reload(struct agent *agent, void *state)
+{
+	struct sockets *sockets = state;
+	size_t room = agent->config.sockets_remembered;
+	struct socket_record *remembered, *all;
+	const struct socket_record *record;
+	uint64_t count = 0;
+
+	if (room == sockets->room)
+		return;
+	all = calloc(room, sizeof(*all));
+	if (!all)
+		return;
+	for (size_t i = 0; (record = remembered_at(sockets, i)); i++)
+		all[count++ % room] = *record;
+	remembered = sockets->remembered;
+	sockets->remembered = all;
+	sockets->room = room;
+	sockets->count = count;
+	free(remembered);
+}
+
+static void sockets_status(struct agent *agent, void *state, struct json_write *out)
+{
+	const struct sockets *sockets = state;
+	struct socket_stats stats;
+
+	engine_socket_stats(agent->engine, &stats);
+	json_write_object_begin(out, "sockets");
+	json_write_number(out, "records", stats.records);
+	json_write_number(out, "lost", stats.lost);
+	json_write_number(out, "unremembered", stats.unremembered);
+	json_write_number(
+		out, "remembered", sockets->count < sockets->room ? sockets->count : sockets->room);
+	json_write_number(out, "limit", sockets->room);
+	json_write_boolean(out, "counts_udp", engine_socket_counts_udp(agent->engine));
+	json_write_object_end(out);
+}
+
+static void write_latency(const struct socket_stats *stats, struct evbuffer *out)
+{
+	static const char name[] = "weir_socket_connect_seconds";
+	uint64_t sum = 0;
+
+	metric_head(out, name, "histogram", "Time from SYN to SYN-ACK of connections that were made.");
+	for (unsigned int i = 0; i < SOCKET_LATENCY_BUCKETS; i++) {
+		sum += stats->latency[i];
+		if (i < SOCKET_LATENCY_BUCKETS - 1)
+			evbuffer_add_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+				(double)(2ULL << i) / 1e6, sum);
+	}
+	evbuffer_add_printf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, sum);
+	evbuffer_add_printf(out, "%s_sum %.6f\n", name, (double)stats->latency_us / 1e6);
+	evbuffer_add_printf(out, "%s_count %" PRIu64 "\n", name, sum);
+}
+
+static void sockets_metrics(struct agent *agent, void *state, struct evbuffer *out)
+{
+	struct socket_stats stats;
+
+	(void)state;
+	engine_socket_stats(agent->engine, &stats);
+	metric_head(out, "weir_socket_connects_total", "counter", "TCP connects, by how they ended.");
+	metric_labelled(out, "weir_socket_connects_total", "result", "established", stats.connected);
+	metric_labelled(out, "weir_socket_connects_total", "result", "refused", stats.refused);
+	metric_labelled(out, "weir_socket_connects_total", "result", "timeout", stats.timed_out);
+	metric_labelled(out, "weir_socket_connects_total", "result", "reset", stats.reset);
+	metric_labelled(out, "weir_socket_connects_total", "result", "unreachable", stats.unreachable);
+	metric_labelled(out, "weir_socket_connects_total", "result", "abandoned", stats.abandoned);
+	metric_labelled(out, "weir_socket_connects_total", "result", "failed", stats.failed);
+	write_latency(&stats, out);
+	metric_single(out, "weir_socket_accepts_total", "counter", "TCP connections that came in.",
+		stats.accepted);
+	metric_single(out, "weir_socket_listens_total", "counter", "TCP sockets that began to listen.",
+		stats.listened);
+	metric_single(out, "weir_socket_binds_total", "counter", "TCP and UDP sockets that were bound.",
+		stats.bound);
+	metric_single(out, "weir_socket_closes_total", "counter", "TCP and UDP sockets that were closed.",
+		stats.closed);
+	metric_single(out, "weir_socket_broken_total", "counter",
+		"TCP connections that ended with an error.", stats.broken);
+	metric_head(out, "weir_socket_resets_total", "counter", "TCP resets that belong to a socket.");
+	metric_labelled(out, "weir_socket_resets_total", "direction", "in", stats.resets_in);
+	metric_labelled(out, "weir_socket_resets_total", "direction", "out", stats.resets_out);
+	metric_single(out, "weir_socket_retransmits_total", "counter",
+		"TCP packets that were sent again; a GSO packet counts once.", stats.retransmits);
+	metric_single(out, "weir_socket_buffer_drops_total", "counter",
+		"UDP datagrams that found no room in a socket's buffer.", stats.buffer_drops);
+	metric_single(out, "weir_socket_errors_total", "counter", "Errors that ICMP reported to UDP sockets.",
+		stats.errors);
+	metric_single(
+		out, "weir_socket_records_total", "counter", "Records handed to the agent.", stats.records);
+	metric_single(out, "weir_socket_records_lost_total", "counter", "Records that found no room.",
+		stats.lost);
+}
+
+static const struct route sockets_routes[] = {
+	{"/v1/sockets", EVHTTP_REQ_GET, reply_sockets},
+	{"/v1/sockets/events", EVHTTP_REQ_GET, reply_events},
+	{"/v1/sockets/history", EVHTTP_REQ_GET, reply_history},
+	{NULL},
+};
+
+const struct module sockets_module = {
+	.name = "sockets",
+	.open = sockets_open,
+	.close = sockets_close,
+	.reload = sockets_reload,
+	.tick = sockets_tick,
+	.status = sockets_status,
+	.metrics = sockets_metrics,
+	.routes = sockets_routes,
+};

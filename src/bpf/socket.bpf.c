@@ -1,0 +1,672 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * The socket monitor: what happens to TCP and UDP sockets, and how they are doing (shared/socket.h).
+ *
+ * A connection costs one look at each change of its state, and two records for each of its ends: when the
+ * handshake is over, and when it is closed.  Everything between, the kernel counts anyway.  UDP, of which the
+ * kernel counts nothing, is counted in the socket's life, where the tracepoints behind sendmsg() and recvmsg()
+ * are (6.3).
+ */
+#include "bpf/lib/kernel.h"
+#include "bpf/lib/live.h"
+#include "bpf/lib/owner.h"
+#include "bpf/lib/socket.h"
+
+#define AF_INET     2
+#define AF_INET6    10
+#define TCP         6
+#define UDP         17
+#define SOCK_STREAM 1
+#define SOCK_DGRAM  2
+#define MSG_PEEK    2
+
+#define ECONNRESET   104
+#define ETIMEDOUT    110
+#define ECONNREFUSED 111
+#define ENETUNREACH  101
+#define EHOSTUNREACH 113
+#define ECANCELED    125
+
+#define CHRONO_PEER_LIMITED 2 /* TCP_CHRONO_RWND_LIMITED */
+
+#define SOCKET_RING_BYTES (1U << 20)
+
+const volatile __u32 socket_counts_udp = 0; /* the tracepoints of sendmsg() and recvmsg() are there */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SOCKET_RING_BYTES);
+} socket_ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct socket_stats);
+} socket_stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} socket_wants SEC(".maps");
+
+static __always_inline struct socket_stats *socket_stats_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&socket_stats, &zero);
+}
+
+static __always_inline __u32 socket_wanted(void)
+{
+	__u32 zero = 0, *wants = bpf_map_lookup_elem(&socket_wants, &zero);
+
+	return wants ? *wants : 0;
+}
+
+/* The agent reads the ring when somebody asks, and from time to time; it is woken when the ring fills. */
+static __always_inline __u64 socket_wake(void)
+{
+	return bpf_ringbuf_query(&socket_ring, BPF_RB_AVAIL_DATA) > SOCKET_RING_BYTES / 4 ? BPF_RB_FORCE_WAKEUP
+											  : BPF_RB_NO_WAKEUP;
+}
+
+/* Room for a record of this type, counted; NULL: lost, and counted. */
+#define socket_reserve(type, stats)                                                                          \
+	({                                                                                                   \
+		type *record_ = bpf_ringbuf_reserve(&socket_ring, sizeof(type), 0);                          \
+                                                                                                             \
+		if (record_)                                                                                 \
+			(stats)->records++;                                                                  \
+		else                                                                                         \
+			(stats)->lost++;                                                                     \
+		record_;                                                                                     \
+	})
+
+/* Who and where; the caller adds what happened.  For pointers that the verifier knows. */
+#define socket_head_fill(head, common)                                                                       \
+	do {                                                                                                 \
+		(head)->time_ns = bpf_ktime_get_ns();                                                        \
+		(head)->error = 0;                                                                           \
+		(head)->latency_us = 0;                                                                      \
+		(head)->lport = (common)->skc_num;                                                           \
+		(head)->rport = bpf_ntohs((common)->skc_dport);                                              \
+		(head)->state = (head)->before = (common)->skc_state;                                        \
+		(head)->accepted = 0;                                                                        \
+		__builtin_memset((head)->reserved, 0, sizeof((head)->reserved));                             \
+		if ((common)->skc_family == AF_INET6) {                                                      \
+			(head)->family = 6;                                                                  \
+			socket_copy_address((head)->local, (common)->skc_v6_rcv_saddr.in6_u.u6_addr32);      \
+			socket_copy_address((head)->remote, (common)->skc_v6_daddr.in6_u.u6_addr32);         \
+		} else {                                                                                     \
+			(head)->family = 4;                                                                  \
+			(head)->local[0] = (common)->skc_rcv_saddr;                                          \
+			(head)->remote[0] = (common)->skc_daddr;                                             \
+			(head)->local[1] = (head)->local[2] = (head)->local[3] = 0;                          \
+			(head)->remote[1] = (head)->remote[2] = (head)->remote[3] = 0;                       \
+		}                                                                                            \
+	} while (0)
+
+static __always_inline void socket_copy_address(__u32 *to, const __be32 *from)
+{
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
+	to[3] = from[3];
+}
+
+static __always_inline int socket_is_ours(const struct sock *sk)
+{
+	return sk->__sk_common.skc_net.net->net_cookie == netns_cookie;
+}
+
+/* The life of a socket that weir sees for the first time begins empty. */
+static __always_inline struct socket_life *socket_life_get(struct sock *sk, int create)
+{
+	struct socket_life *life =
+		bpf_sk_storage_get(&socket_life, sk, 0, create ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	struct socket_stats *stats;
+
+	if (!life && create) {
+		stats = socket_stats_get();
+		if (stats)
+			stats->unremembered++;
+	}
+	return life;
+}
+
+/* An event without figures. */
+static __always_inline void socket_tell(
+	struct sock *sk, struct socket_stats *stats, __u8 event, __u8 before, __u32 latency_us, __u32 error)
+{
+	struct socket_head *head = socket_reserve(struct socket_head, stats);
+
+	if (!head)
+		return;
+	socket_head_fill(head, &sk->__sk_common);
+	head->cookie = bpf_get_socket_cookie(sk);
+	head->owner = owner_of(sk);
+	head->event = event;
+	head->before = before;
+	head->protocol = sk->sk_protocol;
+	head->latency_us = latency_us;
+	head->error = error;
+	head->accepted = event == SOCKET_ACCEPT;
+	bpf_ringbuf_submit(head, socket_wake());
+}
+
+static __always_inline __u32 socket_drops(const struct sock *sk)
+{
+	const struct sock___numa *numa = (const void *)sk;
+
+	if (bpf_core_field_exists(numa->sk_drop_counters)) {
+		const struct numa_drop_counters *drops = BPF_CORE_READ(numa, sk_drop_counters);
+
+		if (drops)
+			return BPF_CORE_READ(drops, drops0.counter) + BPF_CORE_READ(drops, drops1.counter);
+	}
+	return BPF_CORE_READ(sk, sk_drops.counter);
+}
+
+/* Figures that TCP keeps.  Payload is what the application sent and what came in order: FIN counts one for
+ * bytes_received, and what was sent again counts in bytes_sent. */
+static __always_inline void socket_figures_tcp(struct socket_record *record, const struct tcp_sock *tp)
+{
+	const struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	__u32 interval_us = tp->rate_interval_us, chrono;
+
+	record->in_packets = tp->segs_in;
+	record->in_bytes = tp->bytes_received - (sk->__sk_common.skc_flags >> SOCK_DONE & 1);
+	record->out_packets = tp->segs_out;
+	record->out_bytes = tp->bytes_sent - tp->bytes_retrans;
+	record->srtt_us = tp->srtt_us >> 3;
+	record->rtt_min_us = tp->rtt_min.s[0].v;
+	record->retransmits = tp->total_retrans;
+	record->out_of_order = tp->rcv_ooopack;
+	record->delivery_bps =
+		interval_us ? (__u64)tp->rate_delivered * tp->mss_cache * 8 * 1000000 / interval_us : 0;
+	record->cwnd = tp->snd_cwnd;
+	record->congestion = BPF_CORE_READ_BITFIELD(&tp->inet_conn, icsk_ca_state);
+	chrono = tp->chrono_stat[CHRONO_PEER_LIMITED - 1];
+	if (BPF_CORE_READ_BITFIELD(tp, chrono_type) == CHRONO_PEER_LIMITED)
+		chrono += (__u32)bpf_jiffies64() - tp->chrono_start;
+	record->peer_limited = chrono;
+}
+
+static __always_inline void socket_figures_life(struct socket_record *record, const struct socket_life *life)
+{
+	record->has_life = 1;
+	record->created_ns = life->created_ns;
+	record->established_ns = life->established_ns;
+	record->handshake_us = life->handshake_us;
+	record->zero_windows_in = life->zero_windows_in;
+	record->zero_windows_out = life->zero_windows_out;
+	record->errors = life->errors;
+	record->head.accepted = life->flags & SOCKET_LIFE_ACCEPTED;
+}
+
+static __always_inline void socket_figures_udp(struct socket_record *record, const struct socket_life *life)
+{
+	record->in_packets = life->in_packets;
+	record->in_bytes = life->in_bytes;
+	record->out_packets = life->out_packets;
+	record->out_bytes = life->out_bytes;
+	record->counts_packets = socket_counts_udp;
+}
+
+/* -- TCP -- */
+
+static __always_inline __u32 socket_log2(__u32 value)
+{
+	__u32 log = 0;
+
+	if (value >> 16) {
+		log += 16;
+		value >>= 16;
+	}
+	if (value >> 8) {
+		log += 8;
+		value >>= 8;
+	}
+	if (value >> 4) {
+		log += 4;
+		value >>= 4;
+	}
+	if (value >> 2) {
+		log += 2;
+		value >>= 2;
+	}
+	return log + (value >> 1);
+}
+
+static __always_inline void socket_connected(
+	struct sock *sk, struct socket_life *life, struct socket_stats *stats)
+{
+	__u32 bucket;
+
+	life->established_ns = bpf_ktime_get_ns();
+	life->handshake_us = (life->established_ns - life->began_ns) / 1000;
+	bucket = socket_log2(life->handshake_us);
+	if (bucket >= SOCKET_LATENCY_BUCKETS)
+		bucket = SOCKET_LATENCY_BUCKETS - 1;
+	stats->connected++;
+	stats->latency_us += life->handshake_us;
+	stats->latency[bucket]++;
+	socket_tell(sk, stats, SOCKET_CONNECT, BPF_TCP_SYN_SENT, life->handshake_us, 0);
+}
+
+static __always_inline void socket_accepted(
+	struct sock *sk, struct socket_life *life, struct socket_stats *stats)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	life->established_ns = life->created_ns = bpf_ktime_get_ns();
+	life->handshake_us = tp ? tp->srtt_us >> 3 : 0;
+	life->flags = SOCKET_LIFE_ACCEPTED;
+	stats->accepted++;
+	socket_tell(sk, stats, SOCKET_ACCEPT, BPF_TCP_SYN_RECV, life->handshake_us, 0);
+}
+
+static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __u32 error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+		stats->refused++;
+		break;
+	case ETIMEDOUT:
+		stats->timed_out++;
+		break;
+	case ECONNRESET:
+		stats->reset++;
+		break;
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+		stats->unreachable++;
+		break;
+	case 0:
+		/* the application closed it, or connected anew */
+		stats->abandoned++;
+		return ECANCELED;
+	default:
+		stats->failed++;
+	}
+	return error;
+}
+
+static __always_inline void socket_closed(struct sock *sk, int before, struct socket_stats *stats)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct socket_life *life = socket_life_get(sk, 0);
+	struct socket_record *record;
+	__u32 error = sk->sk_err;
+
+	if (before == BPF_TCP_SYN_SENT)
+		error = socket_count_failure(stats, error);
+	else if (before != BPF_TCP_LISTEN && error)
+		stats->broken++;
+	stats->closed++;
+	if (!tp)
+		return;
+	record = socket_reserve(struct socket_record, stats);
+	if (!record)
+		return;
+	__builtin_memset((void *)record + sizeof(record->head), 0, sizeof(*record) - sizeof(record->head));
+	socket_head_fill(&record->head, &sk->__sk_common);
+	record->head.cookie = bpf_get_socket_cookie(sk);
+	record->head.owner = owner_of(sk);
+	record->head.event = SOCKET_CLOSE;
+	record->head.state = BPF_TCP_CLOSE;
+	record->head.before = before;
+	record->head.protocol = TCP;
+	record->head.error = error;
+	/* its port has been given back */
+	record->head.lport = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport);
+	record->counts_packets = 1;
+	socket_figures_tcp(record, tp);
+	if (life) {
+		socket_figures_life(record, life);
+		if (before == BPF_TCP_SYN_SENT)
+			record->head.latency_us = (record->head.time_ns - life->began_ns) / 1000;
+	}
+	bpf_ringbuf_submit(record, socket_wake());
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(socket_state, struct sock *sk, int before, int state)
+{
+	struct socket_stats *stats;
+	struct socket_life *life;
+	__u32 wants = 0;
+
+	/* between ESTABLISHED and CLOSE there is a lot to skip */
+	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE && state != BPF_TCP_SYN_SENT &&
+		state != BPF_TCP_LISTEN && !((wants = socket_wanted()) & SOCKET_WANTS_STATES))
+		return 0;
+	if (sk->sk_protocol != TCP || !live_here() || !socket_is_ours(sk))
+		return 0;
+	stats = socket_stats_get();
+	if (!stats)
+		return 0;
+	if (socket_wanted() & SOCKET_WANTS_STATES)
+		socket_tell(sk, stats, SOCKET_STATE, before, 0, 0);
+	switch (state) {
+	case BPF_TCP_SYN_SENT:
+		life = socket_life_get(sk, 1);
+		if (!life)
+			break;
+		life->began_ns = bpf_ktime_get_ns();
+		life->established_ns = 0;
+		life->handshake_us = life->zero_windows_in = life->zero_windows_out = life->flags = 0;
+		break;
+	case BPF_TCP_ESTABLISHED:
+		life = socket_life_get(sk, 1);
+		if (!life)
+			break;
+		/* simultaneous open comes by SYN_RECV, too */
+		if (before == BPF_TCP_SYN_SENT || life->began_ns)
+			socket_connected(sk, life, stats);
+		else if (before == BPF_TCP_SYN_RECV)
+			socket_accepted(sk, life, stats);
+		break;
+	case BPF_TCP_LISTEN:
+		stats->listened++;
+		socket_tell(sk, stats, SOCKET_LISTEN, before, 0, 0);
+		break;
+	case BPF_TCP_CLOSE:
+		if (before != BPF_TCP_CLOSE && before != BPF_TCP_SYN_RECV)
+			socket_closed(sk, before, stats);
+		break;
+	}
+	return 0;
+}
+
+#define SOCKET_COUNT(sk, field)                                                                              \
+	do {                                                                                                 \
+		struct socket_stats *stats_;                                                                 \
+                                                                                                             \
+		if (!(sk) || !live_here() || !socket_is_ours(sk))                                            \
+			return 0;                                                                            \
+		stats_ = socket_stats_get();                                                                 \
+		if (stats_)                                                                                  \
+			stats_->field++;                                                                     \
+	} while (0)
+
+SEC("tp_btf/tcp_retransmit_skb")
+int BPF_PROG(socket_retransmit, struct sock *sk)
+{
+	SOCKET_COUNT(sk, retransmits);
+	return 0;
+}
+
+SEC("tp_btf/tcp_receive_reset")
+int BPF_PROG(socket_reset_in, struct sock *sk)
+{
+	SOCKET_COUNT(sk, resets_in);
+	return 0;
+}
+
+/* Without a socket it is the answer to a packet for a closed port. */
+SEC("tp_btf/tcp_send_reset")
+int BPF_PROG(socket_reset_out, struct sock *sk)
+{
+	SOCKET_COUNT(sk, resets_out);
+	return 0;
+}
+
+/* -- UDP -- */
+
+SEC("tp_btf/udp_fail_queue_rcv_skb")
+int BPF_PROG(socket_full, int error, struct sock *sk)
+{
+	SOCKET_COUNT(sk, buffer_drops);
+	return 0;
+}
+
+SEC("tp_btf/inet_sk_error_report")
+int BPF_PROG(socket_error, struct sock *sk)
+{
+	struct socket_stats *stats;
+	struct socket_life *life;
+
+	/* what TCP has to say it says when it closes */
+	if (sk->sk_protocol != UDP || !live_here() || !socket_is_ours(sk))
+		return 0;
+	stats = socket_stats_get();
+	life = socket_life_get(sk, 1);
+	if (life)
+		__sync_fetch_and_add(&life->errors, 1);
+	if (stats) {
+		stats->errors++;
+		if (socket_wanted() & SOCKET_WANTS_ALL)
+			socket_tell(sk, stats, SOCKET_ERROR, 0, 0, sk->sk_err);
+	}
+	return 0;
+}
+
+/* A socket that has one is ours: of others nothing is kept.  One without was there before weir. */
+static __always_inline struct socket_life *socket_life_udp(struct sock *sk)
+{
+	struct socket_life *life = socket_life_get(sk, 0);
+
+	if (life || !socket_is_ours(sk))
+		return life;
+	return socket_life_get(sk, 1);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(socket_sent, struct sock *sk, int length)
+{
+	struct socket_stats *stats;
+	struct socket_life *life;
+
+	if (sk->sk_protocol != UDP || length < 0 || !live_here() ||
+		(sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+		return 0;
+	life = socket_life_udp(sk);
+	if (!life)
+		return 0;
+	__sync_fetch_and_add(&life->out_packets, 1);
+	__sync_fetch_and_add(&life->out_bytes, length);
+	if (!(life->flags & SOCKET_LIFE_TOLD) && sk->__sk_common.skc_dport) {
+		life->flags |= SOCKET_LIFE_TOLD;
+		stats = socket_stats_get();
+		if (stats)
+			socket_tell(sk, stats, SOCKET_CONNECT, 0, 0, 0);
+	}
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(socket_received, struct sock *sk, int length, int flags)
+{
+	struct socket_life *life;
+
+	if (sk->sk_protocol != UDP || length < 0 || flags & MSG_PEEK || !live_here() ||
+		(sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+		return 0;
+	life = socket_life_udp(sk);
+	if (!life)
+		return 0;
+	__sync_fetch_and_add(&life->in_packets, 1);
+	__sync_fetch_and_add(&life->in_bytes, length);
+	return 0;
+}
+
+/* -- calls: the context is the socket, but the verifier does not let it be used as one -- */
+
+static __always_inline void socket_head_read(struct socket_head *head, const struct sock *sk)
+{
+	__builtin_memset(head, 0, sizeof(*head));
+	head->time_ns = bpf_ktime_get_ns();
+	head->family = BPF_CORE_READ(sk, __sk_common.skc_family) == AF_INET6 ? 6 : 4;
+	head->lport = BPF_CORE_READ(sk, __sk_common.skc_num);
+	head->rport = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
+	head->protocol = BPF_CORE_READ(sk, sk_protocol);
+	head->state = head->before = BPF_CORE_READ(sk, __sk_common.skc_state);
+	if (head->family == 6) {
+		bpf_core_read(head->local, sizeof(head->local), &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_core_read(head->remote, sizeof(head->remote), &sk->__sk_common.skc_v6_daddr);
+	} else {
+		bpf_core_read(head->local, sizeof(head->local[0]), &sk->__sk_common.skc_rcv_saddr);
+		bpf_core_read(head->remote, sizeof(head->remote[0]), &sk->__sk_common.skc_daddr);
+	}
+}
+
+static __always_inline void socket_call(struct bpf_sock *ctx, struct socket_stats *stats, __u8 event)
+{
+	struct socket_head *head = socket_reserve(struct socket_head, stats);
+
+	if (!head)
+		return;
+	socket_head_read(head, (const void *)ctx);
+	head->cookie = bpf_get_socket_cookie(ctx);
+	head->owner = owner_of(ctx);
+	head->event = event;
+	bpf_ringbuf_submit(head, socket_wake());
+}
+
+static __always_inline int socket_is_watched(struct bpf_sock *ctx)
+{
+	return (ctx->protocol == TCP || ctx->protocol == UDP) && bpf_get_netns_cookie(ctx) == netns_cookie;
+}
+
+SEC("cgroup/sock_create")
+int socket_create(struct bpf_sock *ctx)
+{
+	struct socket_stats *stats;
+	struct socket_life *life;
+
+	if (!socket_is_watched(ctx))
+		return 1;
+	stats = socket_stats_get();
+	life = bpf_sk_storage_get(&socket_life, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (life)
+		life->created_ns = bpf_ktime_get_ns();
+	else if (stats)
+		stats->unremembered++;
+	if (stats && socket_wanted() & SOCKET_WANTS_ALL)
+		socket_call(ctx, stats, SOCKET_CREATE);
+	return 1;
+}
+
+static __always_inline int socket_bound(struct bpf_sock *ctx)
+{
+	struct socket_stats *stats;
+
+	if (!socket_is_watched(ctx))
+		return 1;
+	stats = socket_stats_get();
+	if (stats) {
+		stats->bound++;
+		socket_call(ctx, stats, SOCKET_BIND);
+	}
+	return 1;
+}
+
+SEC("cgroup/post_bind4")
+int socket_bind4(struct bpf_sock *ctx)
+{
+	return socket_bound(ctx);
+}
+
+SEC("cgroup/post_bind6")
+int socket_bind6(struct bpf_sock *ctx)
+{
+	return socket_bound(ctx);
+}
+
+SEC("cgroup/sock_release")
+int socket_release(struct bpf_sock *ctx)
+{
+	const struct sock *sk = (const void *)ctx;
+	struct socket_record *record;
+	struct socket_stats *stats;
+	struct socket_life *life;
+
+	if (ctx->protocol != UDP || bpf_get_netns_cookie(ctx) != netns_cookie)
+		return 1;
+	stats = socket_stats_get();
+	if (!stats)
+		return 1;
+	stats->closed++;
+	record = socket_reserve(struct socket_record, stats);
+	if (!record)
+		return 1;
+	__builtin_memset(record, 0, sizeof(*record));
+	socket_head_read(&record->head, sk);
+	record->head.cookie = bpf_get_socket_cookie(ctx);
+	record->head.owner = owner_of(ctx);
+	record->head.event = SOCKET_CLOSE;
+	record->drops = socket_drops(sk);
+	life = bpf_sk_storage_get(&socket_life, ctx, 0, 0);
+	if (life) {
+		socket_figures_life(record, life);
+		socket_figures_udp(record, life);
+	}
+	bpf_ringbuf_submit(record, socket_wake());
+	return 1;
+}
+
+/* -- lists -- */
+
+SEC("iter/tcp")
+int socket_list_tcp(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+	struct socket_record record = {};
+	struct socket_life *life;
+	struct tcp_sock *tp;
+	struct sock *sk;
+
+	if (!common)
+		return 0;
+	socket_head_fill(&record.head, common);
+	record.head.protocol = TCP;
+	/* none for a connection request, nor for TIME_WAIT */
+	tp = bpf_skc_to_tcp_sock(common);
+	if (tp) {
+		sk = (struct sock *)tp;
+		record.head.cookie = bpf_get_socket_cookie(sk);
+		record.head.owner = owner_of(sk);
+		record.counts_packets = 1;
+		life = bpf_sk_storage_get(&socket_life, sk, 0, 0);
+		if (life)
+			socket_figures_life(&record, life);
+		if (record.head.state == BPF_TCP_LISTEN) {
+			record.queued = sk->sk_ack_backlog;
+			record.queue_limit = sk->sk_max_ack_backlog;
+		} else {
+			socket_figures_tcp(&record, tp);
+		}
+		record.drops = socket_drops(sk);
+	}
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}
+
+SEC("iter/udp")
+int socket_list_udp(struct bpf_iter__udp *ctx)
+{
+	struct sock *sk = (struct sock *)ctx->udp_sk;
+	struct socket_record record = {};
+	struct socket_life *life;
+
+	if (!sk)
+		return 0;
+	socket_head_fill(&record.head, &sk->__sk_common);
+	record.head.protocol = sk->sk_protocol;
+	record.head.cookie = bpf_get_socket_cookie(sk);
+	record.head.owner = owner_of(sk);
+	record.drops = socket_drops(sk);
+	life = bpf_sk_storage_get(&socket_life, sk, 0, 0);
+	if (life) {
+		socket_figures_life(&record, life);
+		socket_figures_udp(&record, life);
+	}
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
