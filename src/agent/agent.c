@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agent/audit.h"
 #include "agent/internal.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
@@ -216,6 +217,8 @@ static void on_signal(evutil_socket_t signal_number, short what, void *context)
 		if (agent_reload(agent, &error) < 0) {
 			log_error("the configuration stays as it was");
 			error_print(&error, "weir: ", stderr);
+		} else {
+			audit_change(agent, NULL, "reload of %s, by SIGHUP", agent->options->config_file);
 		}
 	}
 }

@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agent/audit.h"
 #include "agent/internal.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
@@ -336,10 +337,12 @@ static void reply_reload(struct agent *agent, struct evhttp_request *request)
 {
 	struct error error = {};
 
-	if (agent_reload(agent, &error) < 0)
+	if (agent_reload(agent, &error) < 0) {
 		reply_bad_request(request, &error);
-	else
+	} else {
+		audit_change(agent, request, "reload of %s", agent->options->config_file);
 		reply_done(request, "reloaded");
+	}
 }
 
 static void down_replied(struct evhttp_request *request, void *context)
@@ -352,6 +355,7 @@ static void reply_down(struct agent *agent, struct evhttp_request *request)
 {
 	static const struct timeval patience = {1, 0};
 
+	audit_change(agent, request, "down");
 	agent->end = AGENT_REMOVES;
 	evhttp_request_set_on_complete_cb(request, down_replied, agent);
 	event_base_loopexit(agent->base, &patience); /* should the client not wait for its answer */

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The agent's modules, and what is done with all of them. */
+#include "agent/audit.h"
 #include "agent/drops.h"
 #include "agent/internal.h"
 #include "agent/owners.h"
+#include "agent/sockets.h"
 
 const struct module *const modules[] = {
 	&owner_module,
 	&drop_module,
+	&audit_module, /* before those that write to it */
+	&sockets_module,
 	NULL,
 };
 

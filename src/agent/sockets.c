@@ -214,7 +214,8 @@ static void present_write(const struct sockets *sockets, struct json_write *out,
 	const struct socket_record *record, bool closed)
 {
 	json_write_object_begin(out, NULL);
-	json_write_number(out, "cookie", record->head.cookie);
+	if (record->head.cookie)
+		json_write_number(out, "cookie", record->head.cookie);
 	socket_addresses_write(out, &record->head);
 	json_write_string(out, "state", state_name(record->head.protocol, record->head.state));
 	if (is_connection(record) && record->has_life)
@@ -898,11 +899,11 @@ static void write_latency(const struct socket_stats *stats, struct evbuffer *out
 	static const char name[] = "weir_socket_connect_seconds";
 	uint64_t sum = 0;
 
-	metric_head(out, name, "histogram", "Time from SYN to SYN-ACK of connections that were made.");
+	metrics_head(out, name, "histogram", "Time from SYN to SYN-ACK of connections that were made.");
 	for (unsigned int i = 0; i < SOCKET_LATENCY_BUCKETS; i++) {
 		sum += stats->latency[i];
 		if (i < SOCKET_LATENCY_BUCKETS - 1)
-			evbuffer_add_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name,
+			evbuffer_add_printf(out, "%s_bucket{le=\"%.9g\"} %" PRIu64 "\n", name,
 				(double)(2ULL << i) / 1e6, sum);
 	}
 	evbuffer_add_printf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, sum);
@@ -916,37 +917,37 @@ static void sockets_metrics(struct agent *agent, void *state, struct evbuffer *o
 
 	(void)state;
 	engine_socket_stats(agent->engine, &stats);
-	metric_head(out, "weir_socket_connects_total", "counter", "TCP connects, by how they ended.");
-	metric_labelled(out, "weir_socket_connects_total", "result", "established", stats.connected);
-	metric_labelled(out, "weir_socket_connects_total", "result", "refused", stats.refused);
-	metric_labelled(out, "weir_socket_connects_total", "result", "timeout", stats.timed_out);
-	metric_labelled(out, "weir_socket_connects_total", "result", "reset", stats.reset);
-	metric_labelled(out, "weir_socket_connects_total", "result", "unreachable", stats.unreachable);
-	metric_labelled(out, "weir_socket_connects_total", "result", "abandoned", stats.abandoned);
-	metric_labelled(out, "weir_socket_connects_total", "result", "failed", stats.failed);
+	metrics_head(out, "weir_socket_connects_total", "counter", "TCP connects, by how they ended.");
+	metrics_labelled(out, "weir_socket_connects_total", "result", "established", stats.connected);
+	metrics_labelled(out, "weir_socket_connects_total", "result", "refused", stats.refused);
+	metrics_labelled(out, "weir_socket_connects_total", "result", "timeout", stats.timed_out);
+	metrics_labelled(out, "weir_socket_connects_total", "result", "reset", stats.reset);
+	metrics_labelled(out, "weir_socket_connects_total", "result", "unreachable", stats.unreachable);
+	metrics_labelled(out, "weir_socket_connects_total", "result", "abandoned", stats.abandoned);
+	metrics_labelled(out, "weir_socket_connects_total", "result", "failed", stats.failed);
 	write_latency(&stats, out);
-	metric_single(out, "weir_socket_accepts_total", "counter", "TCP connections that came in.",
+	metrics_single(out, "weir_socket_accepts_total", "counter", "TCP connections that came in.",
 		stats.accepted);
-	metric_single(out, "weir_socket_listens_total", "counter", "TCP sockets that began to listen.",
+	metrics_single(out, "weir_socket_listens_total", "counter", "TCP sockets that began to listen.",
 		stats.listened);
-	metric_single(out, "weir_socket_binds_total", "counter", "TCP and UDP sockets that were bound.",
+	metrics_single(out, "weir_socket_binds_total", "counter", "TCP and UDP sockets that were bound.",
 		stats.bound);
-	metric_single(out, "weir_socket_closes_total", "counter", "TCP and UDP sockets that were closed.",
+	metrics_single(out, "weir_socket_closes_total", "counter", "TCP and UDP sockets that were closed.",
 		stats.closed);
-	metric_single(out, "weir_socket_broken_total", "counter",
+	metrics_single(out, "weir_socket_broken_total", "counter",
 		"TCP connections that ended with an error.", stats.broken);
-	metric_head(out, "weir_socket_resets_total", "counter", "TCP resets that belong to a socket.");
-	metric_labelled(out, "weir_socket_resets_total", "direction", "in", stats.resets_in);
-	metric_labelled(out, "weir_socket_resets_total", "direction", "out", stats.resets_out);
-	metric_single(out, "weir_socket_retransmits_total", "counter",
+	metrics_head(out, "weir_socket_resets_total", "counter", "TCP resets that belong to a socket.");
+	metrics_labelled(out, "weir_socket_resets_total", "direction", "in", stats.resets_in);
+	metrics_labelled(out, "weir_socket_resets_total", "direction", "out", stats.resets_out);
+	metrics_single(out, "weir_socket_retransmits_total", "counter",
 		"TCP packets that were sent again; a GSO packet counts once.", stats.retransmits);
-	metric_single(out, "weir_socket_buffer_drops_total", "counter",
+	metrics_single(out, "weir_socket_buffer_drops_total", "counter",
 		"UDP datagrams that found no room in a socket's buffer.", stats.buffer_drops);
-	metric_single(out, "weir_socket_errors_total", "counter", "Errors that ICMP reported to UDP sockets.",
+	metrics_single(out, "weir_socket_errors_total", "counter", "Errors that ICMP reported to UDP sockets.",
 		stats.errors);
-	metric_single(
+	metrics_single(
 		out, "weir_socket_records_total", "counter", "Records handed to the agent.", stats.records);
-	metric_single(out, "weir_socket_records_lost_total", "counter", "Records that found no room.",
+	metrics_single(out, "weir_socket_records_lost_total", "counter", "Records that found no room.",
 		stats.lost);
 }
 
