@@ -153,10 +153,10 @@ static void entry_write(struct agent *agent, struct json_write *out, const struc
 	json_write_object_begin(out, NULL);
 	answer_wall_time(out, "time", entry->time_ns);
 	json_write_string(out, "kind", entry->kind < AUDIT_KIND_COUNT ? kind_names[entry->kind] : "?");
-	if (entry->pid && !owner_find(agent, entry->owner & ~OWNER_INHERITED))
+	if (entry->pid && !owner_identity(agent, entry->owner))
 		process_write(out, entry->pid, entry->uid, entry->command);
 	else
-		owner_write(agent, out, entry->owner & ~OWNER_INHERITED);
+		owner_write(agent, out, entry->owner);
 	socket_addresses_write(out, &head);
 	if (entry->kind == AUDIT_DENIED) {
 		json_write_string(out, "call", socket_event_name(entry->call));
@@ -231,14 +231,14 @@ void audit_change(struct agent *agent, struct evhttp_request *request, const cha
 
 static void owner_set(struct agent *agent, struct audit_entry *entry, uint32_t owner)
 {
-	const struct owner_info *info = owner_find(agent, owner & ~OWNER_INHERITED);
+	const struct owner *identity = owner_identity(agent, owner);
 
 	entry->owner = owner;
-	entry->pid = info ? info->owner.key.pid : 0;
-	entry->uid = info ? info->owner.key.uid : 0;
+	entry->pid = identity ? identity->key.pid : 0;
+	entry->uid = identity ? identity->key.uid : 0;
 	memset(entry->command, 0, sizeof(entry->command));
-	if (info)
-		memcpy(entry->command, info->owner.command, sizeof(entry->command));
+	if (identity)
+		memcpy(entry->command, identity->command, sizeof(entry->command));
 }
 
 static struct audit_accept *accept_of(struct audit *audit, uint64_t cookie)
@@ -246,13 +246,15 @@ static struct audit_accept *accept_of(struct audit *audit, uint64_t cookie)
 	return &audit->accepts[cookie % ACCEPTS];
 }
 
-static void entry_add(struct audit *audit, const struct socket_head *what, enum audit_kind kind, uint32_t number)
+static void entry_add(
+	struct audit *audit, const struct socket_head *what, enum audit_kind kind, uint32_t number)
 {
 	struct audit_head *head = audit->head;
 	size_t used = (head->entries % head->entries_room + 1) * sizeof(struct audit_entry);
 	struct audit_entry *entry;
 
-	if (used > audit->entries.size && engine_region_grow(audit->agent->engine, &audit->entries, used) < 0) {
+	if (used > audit->entries.size &&
+		engine_region_grow(audit->agent->engine, &audit->entries, used) < 0) {
 		log_debug("no memory for the audit trail: it begins again");
 		if (!audit->entries.size)
 			return;
@@ -379,8 +381,8 @@ static bool told_fits(const void *context, const void *event)
 }
 
 /* Goes back in time through both rings until `limit` fit; returns how many, and where each ring begins. */
-static uint64_t select_back(const struct audit *audit, const struct audit_query *query,
-	uint64_t *ret_entry, uint64_t *ret_change)
+static uint64_t select_back(
+	const struct audit *audit, const struct audit_query *query, uint64_t *ret_entry, uint64_t *ret_change)
 {
 	uint64_t entry = audit->head->entries, change = audit->head->changes, found = 0;
 	uint64_t first_entry = oldest(entry, audit->head->entries_room),
@@ -402,8 +404,7 @@ static uint64_t select_back(const struct audit *audit, const struct audit_query 
 	return found;
 }
 
-static void lines_write(
-	const struct audit *audit, const struct audit_query *query, struct json_write *out)
+static void lines_write(const struct audit *audit, const struct audit_query *query, struct json_write *out)
 {
 	uint64_t entry, change, left = select_back(audit, query, &entry, &change);
 
@@ -532,8 +533,7 @@ static int audit_open(struct agent *agent, void **ret_state, struct error *error
 		*audit->head = (struct audit_head){
 			.magic = AUDIT_MAGIC, .entries_room = agent->config.audit_entries};
 	if (audit->head->entries_room != agent->config.audit_entries)
-		log_warning(
-			"a new number in audit.entries takes effect after 'weir down' and a new start");
+		log_warning("a new number in audit.entries takes effect after 'weir down' and a new start");
 	r = engine_region_open(agent->engine, "audit", audit->head->entries_room * sizeof(struct audit_entry),
 		&audit->entries, error);
 	if (r < 0)
@@ -552,8 +552,8 @@ static void audit_status(struct agent *agent, void *state, struct json_write *ou
 		audit->head->entries < audit->head->entries_room ? audit->head->entries
 								 : audit->head->entries_room);
 	json_write_number(out, "limit", audit->head->entries_room);
-	json_write_number(out, "changes",
-		audit->head->changes < CHANGES_ROOM ? audit->head->changes : CHANGES_ROOM);
+	json_write_number(
+		out, "changes", audit->head->changes < CHANGES_ROOM ? audit->head->changes : CHANGES_ROOM);
 	json_write_number(out, "bytes", audit->entries.size + audit->changes.size);
 	json_write_object_end(out);
 }

@@ -2,8 +2,8 @@
 /*
  * The audit trail: who connected where, who listened, who was denied, and which policy changed by whom.
  *
- * It is bounded (`audit.entries`), the oldest go first, and it outlives the agent.  Changes have room of their
- * own, so that no number of connections pushes them out.
+ * It is bounded (`audit.entries`), the oldest go first, and it outlives the agent.  Changes have room of
+ * their own, so that no number of connections pushes them out.
  */
 #ifndef WEIR_AGENT_AUDIT_H
 #define WEIR_AGENT_AUDIT_H

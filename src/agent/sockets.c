@@ -220,7 +220,7 @@ static void present_write(const struct sockets *sockets, struct json_write *out,
 	json_write_string(out, "state", state_name(record->head.protocol, record->head.state));
 	if (is_connection(record) && record->has_life)
 		json_write_string(out, "direction", record->head.accepted ? "in" : "out");
-	owner_write(sockets->agent, out, record->head.owner & ~OWNER_INHERITED);
+	owner_write(sockets->agent, out, record->head.owner);
 	if (closed) {
 		answer_time(out, "closed", record->head.time_ns);
 		if (record->head.error)
@@ -246,7 +246,7 @@ static void event_write(
 	json_write_string(out, "event", socket_event_name(failed ? SOCKET_CONNECT : head->event));
 	json_write_number(out, "cookie", head->cookie);
 	socket_addresses_write(out, head);
-	owner_write(sockets->agent, out, head->owner & ~OWNER_INHERITED);
+	owner_write(sockets->agent, out, head->owner);
 	if (head->event == SOCKET_STATE) {
 		json_write_string(out, "before", state_name(head->protocol, head->before));
 		json_write_string(out, "state", state_name(head->protocol, head->state));
@@ -266,7 +266,6 @@ static void event_write(
 bool socket_fits(struct agent *agent, const struct socket_head *head, const struct match *match)
 {
 	bool in = head->accepted || head->state == TCP_LISTEN || head->before == TCP_LISTEN;
-	const struct owner_info *owner = NULL;
 	struct match_subject subject = {
 		.direction = in ? MATCH_IN : MATCH_OUT,
 		.interface = "",
@@ -282,8 +281,7 @@ bool socket_fits(struct agent *agent, const struct socket_head *head, const stru
 	subject.source_port = in ? head->rport : head->lport;
 	subject.destination_port = in ? head->lport : head->rport;
 	if (match->owner.kind != OWNER_ANY)
-		owner = owner_find(agent, head->owner & ~OWNER_INHERITED);
-	subject.owner = owner ? &owner->owner : NULL;
+		subject.owner = owner_identity(agent, head->owner);
 	return match_fits(match, &subject);
 }
 
@@ -328,15 +326,15 @@ static struct process *process_get(struct sockets *sockets, uint32_t pid, uint64
 
 static void process_add(struct sockets *sockets, const struct socket_record *record)
 {
-	const struct owner_info *owner;
+	const struct owner *owner;
 	struct process *process;
 
 	if (!is_connection(record))
 		return;
-	owner = owner_find(sockets->agent, record->head.owner & ~OWNER_INHERITED);
+	owner = owner_identity(sockets->agent, record->head.owner);
 	if (!owner)
 		return;
-	process = process_get(sockets, owner->owner.key.pid, owner->owner.key.start_ns, true);
+	process = process_get(sockets, owner->key.pid, owner->key.start_ns, true);
 	process->opened++;
 	process->retransmits += record->retransmits;
 }
@@ -465,12 +463,12 @@ bool sockets_of_process(
 		return false;
 	for (size_t i = 0; i < sockets->present_count; i++) {
 		const struct socket_record *record = &sockets->present[i];
-		const struct owner_info *owner;
+		const struct owner *owner;
 
 		if (!is_connection(record) || record->head.state == TCP_CLOSE)
 			continue;
-		owner = owner_find(agent, record->head.owner & ~OWNER_INHERITED);
-		if (!owner || owner->owner.key.pid != pid || owner->owner.key.start_ns != start_ns)
+		owner = owner_identity(agent, record->head.owner);
+		if (!owner || owner->key.pid != pid || owner->key.start_ns != start_ns)
 			continue;
 		totals.connections++;
 		totals.retransmits += record->retransmits;
@@ -575,10 +573,10 @@ static int compare_records(const void *left, const void *right, void *context)
 	if (sort->key) {
 		result = compare_numbers(sort->key(a), sort->key(b));
 	} else {
-		struct address address_a = head_address(
-			&a->head, (const uint32_t *)((const char *)&a->head + sort->address));
-		struct address address_b = head_address(
-			&b->head, (const uint32_t *)((const char *)&b->head + sort->address));
+		struct address address_a =
+			head_address(&a->head, (const uint32_t *)((const char *)&a->head + sort->address));
+		struct address address_b =
+			head_address(&b->head, (const uint32_t *)((const char *)&b->head + sort->address));
 
 		result = address_compare(&address_a, &address_b);
 	}
@@ -887,8 +885,7 @@ static void sockets_status(struct agent *agent, void *state, struct json_write *
 	json_write_number(out, "records", stats.records);
 	json_write_number(out, "lost", stats.lost);
 	json_write_number(out, "unremembered", stats.unremembered);
-	json_write_number(
-		out, "remembered", sockets->count < sockets->room ? sockets->count : sockets->room);
+	json_write_number(out, "remembered", sockets->count < sockets->room ? sockets->count : sockets->room);
 	json_write_number(out, "limit", sockets->room);
 	json_write_boolean(out, "counts_udp", engine_socket_counts_udp(agent->engine));
 	json_write_object_end(out);
@@ -926,8 +923,8 @@ static void sockets_metrics(struct agent *agent, void *state, struct evbuffer *o
 	metrics_labelled(out, "weir_socket_connects_total", "result", "abandoned", stats.abandoned);
 	metrics_labelled(out, "weir_socket_connects_total", "result", "failed", stats.failed);
 	write_latency(&stats, out);
-	metrics_single(out, "weir_socket_accepts_total", "counter", "TCP connections that came in.",
-		stats.accepted);
+	metrics_single(
+		out, "weir_socket_accepts_total", "counter", "TCP connections that came in.", stats.accepted);
 	metrics_single(out, "weir_socket_listens_total", "counter", "TCP sockets that began to listen.",
 		stats.listened);
 	metrics_single(out, "weir_socket_binds_total", "counter", "TCP and UDP sockets that were bound.",
@@ -943,12 +940,12 @@ static void sockets_metrics(struct agent *agent, void *state, struct evbuffer *o
 		"TCP packets that were sent again; a GSO packet counts once.", stats.retransmits);
 	metrics_single(out, "weir_socket_buffer_drops_total", "counter",
 		"UDP datagrams that found no room in a socket's buffer.", stats.buffer_drops);
-	metrics_single(out, "weir_socket_errors_total", "counter", "Errors that ICMP reported to UDP sockets.",
-		stats.errors);
+	metrics_single(out, "weir_socket_errors_total", "counter",
+		"Errors that ICMP reported to UDP sockets.", stats.errors);
 	metrics_single(
 		out, "weir_socket_records_total", "counter", "Records handed to the agent.", stats.records);
-	metrics_single(out, "weir_socket_records_lost_total", "counter", "Records that found no room.",
-		stats.lost);
+	metrics_single(
+		out, "weir_socket_records_lost_total", "counter", "Records that found no room.", stats.lost);
 }
 
 static const struct route sockets_routes[] = {

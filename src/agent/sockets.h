@@ -17,10 +17,10 @@ struct agent;
 
 /* The TCP connections of one process. */
 struct socket_totals {
-	uint32_t connections;  /* open now */
-	uint64_t opened;       /* all that weir knows of */
-	uint64_t retransmits;  /* segments, of all of them */
-	uint32_t srtt_us;      /* mean over those that are open; 0: none */
+	uint32_t connections; /* open now */
+	uint64_t opened;      /* all that weir knows of */
+	uint64_t retransmits; /* segments, of all of them */
+	uint32_t srtt_us;     /* mean over those that are open; 0: none */
 };
 
 /* False: nothing is known of it.  Figures of open connections are up to a second old.  `start_ns` as in
@@ -35,8 +35,8 @@ void sockets_hurry(struct agent *agent);
 /* Events that found no room on their way to the agent. */
 uint64_t sockets_lost(struct agent *agent);
 
-/* Does a match mean this socket?  What was accepted, or listens, counts as "in": its source is the remote end;
- * all else as "out". */
+/* Does a match mean this socket?  What was accepted, or listens, counts as "in": its source is the remote
+ * end; all else as "out". */
 bool socket_fits(struct agent *agent, const struct socket_head *head, const struct match *match);
 
 /* Fields that every answer about sockets has: family, proto, local, lport, remote, rport. */

@@ -4,13 +4,13 @@
  *
  * A connection costs one look at each change of its state, and two records for each of its ends: when the
  * handshake is over, and when it is closed.  Everything between, the kernel counts anyway.  UDP, of which the
- * kernel counts nothing, is counted in the socket's life, where the tracepoints behind sendmsg() and recvmsg()
- * are (6.3).
+ * kernel counts nothing, is counted in the socket's life, where the tracepoints behind sendmsg() and
+ * recvmsg() are (6.3).
  */
+#include "bpf/lib/socket.h"
 #include "bpf/lib/kernel.h"
 #include "bpf/lib/live.h"
 #include "bpf/lib/owner.h"
-#include "bpf/lib/socket.h"
 
 #define AF_INET     2
 #define AF_INET6    10
@@ -69,8 +69,9 @@ static __always_inline __u32 socket_wanted(void)
 /* The agent reads the ring when somebody asks, and from time to time; it is woken when the ring fills. */
 static __always_inline __u64 socket_wake(void)
 {
-	return bpf_ringbuf_query(&socket_ring, BPF_RB_AVAIL_DATA) > SOCKET_RING_BYTES / 4 ? BPF_RB_FORCE_WAKEUP
-											  : BPF_RB_NO_WAKEUP;
+	return bpf_ringbuf_query(&socket_ring, BPF_RB_AVAIL_DATA) > SOCKET_RING_BYTES / 4
+	               ? BPF_RB_FORCE_WAKEUP
+	               : BPF_RB_NO_WAKEUP;
 }
 
 /* Room for a record of this type, counted; NULL: lost, and counted. */

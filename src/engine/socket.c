@@ -14,7 +14,7 @@
 struct engine_socket {
 	struct socket_bpf *skeleton;
 	struct ring_buffer *ring;
-	struct bpf_link *lists[2];        /* iterators over TCP and UDP: who may begin one may not attach one */
+	struct bpf_link *lists[2]; /* iterators over TCP and UDP: who may begin one may not attach one */
 	engine_socket_function *function; /* of the reading that is going on */
 	void *context;
 	unsigned int cpus;
@@ -155,9 +155,8 @@ void engine_socket_want(struct engine *engine, uint32_t wants)
 	struct engine_socket *state = state_of(engine);
 	uint32_t zero = 0;
 
-	if (wants != state->wants &&
-		bpf_map_update_elem(
-			bpf_map__fd(state->skeleton->maps.socket_wants), &zero, &wants, BPF_ANY) == 0)
+	if (wants != state->wants && bpf_map_update_elem(bpf_map__fd(state->skeleton->maps.socket_wants),
+					     &zero, &wants, BPF_ANY) == 0)
 		state->wants = wants;
 }
 

@@ -16,9 +16,9 @@
 
 /* What a socket carries (sk_storage `socket_life`). */
 struct socket_life {
-	__u64 created_ns;     /* 0: before weir was there */
-	__u64 began_ns;       /* TCP: SYN sent */
-	__u64 established_ns; /* TCP */
+	__u64 created_ns;                                   /* 0: before weir was there */
+	__u64 began_ns;                                     /* TCP: SYN sent */
+	__u64 established_ns;                               /* TCP */
 	__u64 in_packets, in_bytes, out_packets, out_bytes; /* UDP: datagrams and their payload */
 	__u32 handshake_us;     /* TCP: SYN to SYN-ACK, or SYN-ACK to ACK on the accepting side */
 	__u32 zero_windows_in;  /* TCP: times that the other end announced that its buffer is full */
@@ -58,7 +58,7 @@ struct socket_head {
 	__u32 latency_us;
 	__u32 local[4], remote[4];
 	__u16 lport, rport;
-	__u8 event; /* enum socket_event */
+	__u8 event;  /* enum socket_event */
 	__u8 family; /* 4 or 6 */
 	__u8 protocol;
 	__u8 state;  /* TCP_ESTABLISHED …, as the kernel counts */
@@ -78,9 +78,9 @@ struct socket_record {
 	__u32 srtt_us, rtt_min_us;    /* ~0 (rtt_min_us): none was measured */
 	__u32 retransmits, out_of_order;
 	__u32 zero_windows_in, zero_windows_out;
-	__u32 peer_limited;    /* ticks that sending waited for the other end's window */
-	__u32 cwnd;            /* packets */
-	__u32 drops;           /* received, and without room in the socket's buffer */
+	__u32 peer_limited; /* ticks that sending waited for the other end's window */
+	__u32 cwnd;         /* packets */
+	__u32 drops;        /* received, and without room in the socket's buffer */
 	__u32 errors;
 	__u32 queued, queue_limit; /* of a listener: connections that wait to be accepted */
 	__u8 congestion;           /* enum tcp_ca_state */
@@ -96,14 +96,14 @@ struct socket_record {
 struct socket_stats {
 	__u64 connected, accepted, listened, bound, closed;
 	__u64 refused, timed_out, reset, unreachable, abandoned, failed; /* connects that came to nothing */
-	__u64 broken;                 /* connections that ended with an error */
-	__u64 resets_in, resets_out;  /* RST segments that belong to a socket */
-	__u64 retransmits;            /* packets sent again; a GSO packet counts once */
-	__u64 buffer_drops;           /* UDP datagrams that found no room in a socket's buffer */
-	__u64 errors;                 /* UDP: reported by ICMP */
-	__u64 records, lost;          /* handed to the agent; that found no room */
-	__u64 unremembered;           /* sockets without memory for a struct socket_life */
-	__u64 latency_us;             /* sum over connects */
+	__u64 broken;                          /* connections that ended with an error */
+	__u64 resets_in, resets_out;           /* RST segments that belong to a socket */
+	__u64 retransmits;                     /* packets sent again; a GSO packet counts once */
+	__u64 buffer_drops;                    /* UDP datagrams that found no room in a socket's buffer */
+	__u64 errors;                          /* UDP: reported by ICMP */
+	__u64 records, lost;                   /* handed to the agent; that found no room */
+	__u64 unremembered;                    /* sockets without memory for a struct socket_life */
+	__u64 latency_us;                      /* sum over connects */
 	__u64 latency[SOCKET_LATENCY_BUCKETS]; /* of connects */
 };
 
