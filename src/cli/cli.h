@@ -40,6 +40,7 @@ enum cli_option {
 	OPTION_ONCE,
 	OPTION_INTERVAL,
 	OPTION_SCREEN,
+	OPTION_FOLLOW,
 	OPTION_COUNT,
 };
 
@@ -56,7 +57,7 @@ struct cli {
 	const struct command *command;
 	uint32_t given;      /* OPTION_BITs that were on the command line */
 	const char *run_dir; /* never NULL once main() has read the command line */
-	bool json, reverse, watch, view, once;
+	bool json, reverse, watch, view, once, follow;
 	enum color color;
 	enum units units;
 	const char *sort;
@@ -99,6 +100,7 @@ int cmd_down(const struct cli *cli);
 int cmd_reload(const struct cli *cli);
 int cmd_status(const struct cli *cli);
 int cmd_list(const struct cli *cli);
+int cmd_drops(const struct cli *cli);
 int cmd_metrics(const struct cli *cli);
 int cmd_top(const struct cli *cli);
 int cmd_check(const struct cli *cli);

@@ -104,16 +104,32 @@ const struct command commands[] = {
 		.run = cmd_list,
 	},
 	{
+		.name = "drops",
+		.summary = "list what the kernel dropped, and why",
+		.usage = "[MATCH]",
+		.help = "By the kernel's reason, with the place in its code where most of them happened; "
+			"then the drops\n"
+			"recorded last.  Every drop is counted; so many a second are recorded (drops.rate).  "
+			"MATCH\n"
+			"says which of the recorded ones are shown:\n"
+			"  weir drops udp to port 53 --follow\n"
+			"\n"
+			"Sort keys: packets, bytes, last, reason.",
+		.options = OPTIONS_LIST | OPTION_BIT(FOLLOW),
+		.words = WORDS_FILTER,
+		.run = cmd_drops,
+	},
+	{
 		.name = "metrics",
 		.summary = "print metrics as Prometheus text",
 		.run = cmd_metrics,
 	},
 	{
 		.name = "top",
-		.summary = "show flows, hosts, ports and interfaces live",
+		.summary = "show flows, hosts, ports, interfaces and drops live",
 		.usage = "[MATCH]",
-		.help = "Keys: f, h, p, i or Tab change the screen, s and S the sort key, r the order, u the "
-			"units;\n"
+		.help = "Keys: f, h, p, i, d or Tab change the screen, s and S the sort key, r the order, u "
+			"the units;\n"
 			"/ edits the filter, space pauses, + and - change the interval, ? explains, q "
 			"quits.\n"
 			"With --once it prints one plain picture: the ten largest of everything, or the "

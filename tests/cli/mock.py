@@ -22,7 +22,8 @@ MEGA = 10**6
 LOSSES = {"seen": 5000, "cached": 4000, "emitted": 1000, "lost": 0}
 SORTS = {"/v1/flows": ["bytes", "packets", "rate", "first", "last", "duration", "src", "dst", "sport", "dport"],
          "/v1/hosts": ["bytes", "packets", "in", "out", "rate", "address"],
-         "/v1/ports": ["bytes", "packets", "in", "out", "rate", "flows", "port"]}
+         "/v1/ports": ["bytes", "packets", "in", "out", "rate", "flows", "port"],
+         "/v1/drops": ["packets", "bytes", "last", "reason"]}
 
 
 def rfc3339(seconds):
@@ -105,6 +106,25 @@ class Traffic:
              "rate_out_bps": 0},
         ]
 
+    def drops(self):
+        return [
+            {"reason": "NO_SOCKET", "packets": 1300, "bytes": 96200, "last": rfc3339(self.now - 3),
+             "places": [{"place": "__udp4_lib_rcv+0x4bc", "packets": 1200}, {"place": "tcp_v4_rcv+0x91", "packets": 100}]},
+            {"reason": "NETFILTER_DROP", "packets": 70, "bytes": 105_000, "last": rfc3339(self.now - 90),
+             "places": [{"place": "nft_do_chain+0x3c1 [nf_tables]", "packets": 70}]},
+        ]
+
+    def recent(self):
+        return [
+            {"time": rfc3339(self.now - 3), "reason": "NO_SOCKET", "place": "__udp4_lib_rcv+0x4bc", "interface": "eth0",
+             "direction": "in", "family": 4, "proto": "udp", "src": "198.51.100.7", "sport": 4000,
+             "dst": "203.0.113.10", "dport": 161, "packets": 1, "bytes": 74},
+            {"time": rfc3339(self.now - 90), "reason": "NETFILTER_DROP", "place": "nft_do_chain+0x3c1 [nf_tables]",
+             "direction": "out", "family": 6, "proto": "tcp", "src": "2001:db8::10", "sport": 50000,
+             "dst": "2001:db8::7", "dport": 25, "tcp_flags": "S", "packets": 1, "bytes": 1500,
+             "owner": {"kind": "process", "pid": 812, "command": "spamd"}},
+        ]
+
     def table(self):
         return {"flows": 6, "limit": 131072, "sample_rate": self.sample_rate}
 
@@ -178,7 +198,7 @@ class Agent:
             return 200, traffic.status(self.run_dir)
         elif path == "/metrics":
             return 200, "# TYPE weir_packets_total counter\nweir_packets_total 5000\n"
-        elif path in ("/v1/flows", "/v1/hosts", "/v1/ports", "/v1/interfaces"):
+        elif path in ("/v1/flows", "/v1/hosts", "/v1/ports", "/v1/interfaces", "/v1/drops"):
             return self.listed(path, parameters, traffic)
         return 404, {"error": {"what": f"there is no {path}"}}
 
@@ -188,7 +208,7 @@ class Agent:
         for unknown in set(parameters) - ({"filter", "sort", "order", "limit"} if path in SORTS else set()):
             return 400, {"error": {"what": f"unknown parameter '{unknown}'"}}
         if path in SORTS:
-            key = parameters.get("sort", "bytes")
+            key = parameters.get("sort", SORTS[path][0])
             if key not in SORTS[path]:
                 return 400, {"error": {"what": f"cannot sort by '{key}'"}}
             entries.sort(key=lambda entry: sort_value(entry, key), reverse=parameters.get("order") != "ascending")
@@ -200,6 +220,9 @@ class Agent:
         document = {name: entries, "losses": traffic.losses}
         if name == "flows":
             document["table"] = traffic.table()
+        if name == "drops":
+            document.update(recent=traffic.recent(), watch=True, packets=1370, bytes=201_200, records=1100,
+                            unrecorded=270, lost=0, missed=0, unassigned=0)
         if name in ("hosts", "ports"):
             document["source"] = "flows" if "port" in parameters.get("filter", "") else "totals"
             document["other"] = both((1, 60), (0, 0)) if self.replies.get("other") else both((0, 0), (0, 0))

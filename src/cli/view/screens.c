@@ -130,7 +130,7 @@ static const struct sort_key flow_sorts[] = {
 	{NULL},
 };
 
-static void endpoint_format(
+void endpoint_format(
 	const json_t *flow, const char *address_key, const char *port_key, char *buffer, size_t size)
 {
 	const char *address = json_get_text(flow, address_key);
@@ -140,6 +140,17 @@ static void endpoint_format(
 		snprintf(buffer, size, "%s", address);
 	else
 		snprintf(buffer, size, strchr(address, ':') ? "[%s]:%" PRIu64 : "%s:%" PRIu64, address, port);
+}
+
+void owner_format(const json_t *entry, char *buffer, size_t size)
+{
+	const json_t *owner = json_object_get(entry, "owner");
+
+	if (json_object_get(owner, "pid"))
+		snprintf(buffer, size, "%s[%" PRIu64 "]", json_get_text(owner, "command"),
+			json_get_number(owner, "pid"));
+	else
+		snprintf(buffer, size, "%s", json_get_text(owner, "kind"));
 }
 
 /* What only some flows have to say, in one column. */
@@ -456,6 +467,66 @@ static void interface_cell(const json_t *interface, unsigned int column, const s
 	}
 }
 
+/* ---- drops ---- */
+
+enum {
+	DROP_REASON,
+	DROP_PACKETS,
+	DROP_BYTES,
+	DROP_IDLE,
+	DROP_PLACE,
+};
+
+static const struct table_column drop_columns[] = {
+	[DROP_REASON] = {"REASON"},
+	[DROP_PACKETS] = {"PACKETS", ALIGN_RIGHT},
+	[DROP_BYTES] = {"BYTES", ALIGN_RIGHT, .importance = 2},
+	[DROP_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 3},
+	[DROP_PLACE] = {"PLACE", .importance = 1, .elastic = 20},
+};
+
+static const struct sort_key drop_sorts[] = {
+	{"packets"},
+	{"bytes"},
+	{"last"},
+	{"reason", .ascending = true},
+	{NULL},
+};
+
+/* The place with the most drops, and how many others there are. */
+static void places_format(const json_t *places, char *buffer, size_t size)
+{
+	size_t count = json_array_size(places);
+	const char *first = json_get_text(json_array_get(places, 0), "place");
+
+	if (count > 1)
+		snprintf(buffer, size, "%s, %zu more", first, count - 1);
+	else
+		snprintf(buffer, size, "%s", first);
+}
+
+static void drop_cell(const json_t *drop, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	switch (column) {
+	case DROP_REASON:
+		snprintf(buffer, size, "%s", json_get_text(drop, "reason"));
+		break;
+	case DROP_PACKETS:
+		count_format(buffer, size, json_get_number(drop, "packets"), context->units);
+		break;
+	case DROP_BYTES:
+		size_format(buffer, size, json_get_number(drop, "bytes"), context->units);
+		break;
+	case DROP_IDLE:
+		idle_format(drop, context, buffer, size);
+		break;
+	case DROP_PLACE:
+		places_format(json_object_get(drop, "places"), buffer, size);
+		break;
+	}
+}
+
 const struct screen screens[SCREEN_COUNT] = {
 	[SCREEN_FLOWS] = {"flows", "/v1/flows", 'f', flow_sorts, flow_columns, COUNT_OF(flow_columns),
 		flow_cell, "no flows"},
@@ -465,6 +536,8 @@ const struct screen screens[SCREEN_COUNT] = {
 		port_cell, "no ports"},
 	[SCREEN_INTERFACES] = {"interfaces", "/v1/interfaces", 'i', NULL, interface_columns,
 		COUNT_OF(interface_columns), interface_cell, "no interfaces"},
+	[SCREEN_DROPS] = {"drops", "/v1/drops", 'd', drop_sorts, drop_columns, COUNT_OF(drop_columns),
+		drop_cell, "no drops"},
 };
 
 const struct screen *screen_find(const char *name)

@@ -13,7 +13,7 @@
 #include "basic/units.h"
 #include "cli/view/table.h"
 
-enum screen_id { SCREEN_FLOWS, SCREEN_HOSTS, SCREEN_PORTS, SCREEN_INTERFACES, SCREEN_COUNT };
+enum screen_id { SCREEN_FLOWS, SCREEN_HOSTS, SCREEN_PORTS, SCREEN_INTERFACES, SCREEN_DROPS, SCREEN_COUNT };
 
 /* A key that the API sorts by. */
 struct sort_key {
@@ -75,6 +75,12 @@ void losses_read(const json_t *answer, struct losses *ret_losses);
 char *losses_print(const struct losses *losses, enum units units, char *buffer, size_t size);
 /* Something to warn of? */
 bool losses_matter(const struct losses *losses);
+
+/* "10.0.0.1:80", "[2001:db8::1]:80"; the address alone where the port is 0. */
+void endpoint_format(
+	const json_t *entry, const char *address_key, const char *port_key, char *buffer, size_t size);
+/* The entry's owner: "nginx[812]", or of what kind it is; empty where it has none. */
+void owner_format(const json_t *entry, char *buffer, size_t size);
 
 /* Numbers and text of an answer; 0 and "" where the field is absent. */
 uint64_t json_get_number(const json_t *object, const char *key);

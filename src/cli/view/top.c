@@ -353,7 +353,7 @@ static void edit_draw(const struct top *top)
 static void help_draw(const struct top *top)
 {
 	static const char *const lines[] = {
-		"f h p i, Tab   flows, hosts, ports, interfaces",
+		"f h p i d, Tab flows, hosts, ports, interfaces, drops",
 		"s S            next, previous sort key",
 		"r              the other order",
 		"/              filter: tcp to port 443, in from 10.0.0.0/8",

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * weir drops: what the kernel dropped, by reason, and the drops recorded last; or each as it is recorded.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/filter.h"
+#include "cli/follow.h"
+#include "cli/view/print.h"
+#include "cli/view/screens.h"
+
+#define PATH_EVENTS  "/v1/drops/events"
+#define RECENT_SHOWN 20 /* unless --limit says otherwise */
+
+struct drops {
+	const struct cli *cli;
+	struct weir_client *client;
+	char *query;
+};
+
+/* -- recorded drops: one line each -- */
+
+enum {
+	RECENT_TIME,
+	RECENT_REASON,
+	RECENT_DIRECTION,
+	RECENT_INTERFACE,
+	RECENT_PROTO,
+	RECENT_SOURCE,
+	RECENT_DESTINATION,
+	RECENT_BYTES,
+	RECENT_OWNER,
+	RECENT_PLACE,
+	RECENT_COLUMNS,
+};
+
+static const struct table_column recent_columns[RECENT_COLUMNS] = {
+	[RECENT_TIME] = {"TIME"},
+	[RECENT_REASON] = {"REASON"},
+	[RECENT_DIRECTION] = {"DIR", .importance = 2},
+	[RECENT_INTERFACE] = {"INTERFACE", .importance = 3},
+	[RECENT_PROTO] = {"PROTO"},
+	[RECENT_SOURCE] = {"SOURCE", .elastic = 12},
+	[RECENT_DESTINATION] = {"DESTINATION", .elastic = 12},
+	[RECENT_BYTES] = {"BYTES", ALIGN_RIGHT, .importance = 4},
+	[RECENT_OWNER] = {"OWNER", .importance = 1, .hide_empty = true},
+	[RECENT_PLACE] = {"PLACE", .importance = 5},
+};
+
+/* How wide they are where lines come one by one. */
+static const int recent_widths[RECENT_COLUMNS] = {
+	[RECENT_TIME] = 12,
+	[RECENT_REASON] = 20,
+	[RECENT_DIRECTION] = 3,
+	[RECENT_INTERFACE] = 9,
+	[RECENT_PROTO] = 5,
+	[RECENT_SOURCE] = 22,
+	[RECENT_DESTINATION] = 22,
+	[RECENT_BYTES] = 8,
+	[RECENT_OWNER] = 12,
+};
+
+/* The local time of day: the same as on the person's clock. */
+static void time_format(const json_t *drop, char *buffer, size_t size)
+{
+	double seconds = json_get_time(drop, "time");
+	time_t whole = (time_t)seconds;
+	struct tm parts;
+
+	localtime_r(&whole, &parts);
+	snprintf(buffer, size, "%02d:%02d:%02d.%03d", parts.tm_hour, parts.tm_min, parts.tm_sec,
+		(int)((seconds - (double)whole) * 1000 + 0.5) % 1000);
+}
+
+static void recent_cell(const json_t *drop, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	switch (column) {
+	case RECENT_TIME:
+		time_format(drop, buffer, size);
+		break;
+	case RECENT_REASON:
+		snprintf(buffer, size, "%s", json_get_text(drop, "reason"));
+		break;
+	case RECENT_DIRECTION:
+		snprintf(buffer, size, "%s", json_get_text(drop, "direction"));
+		break;
+	case RECENT_INTERFACE:
+		snprintf(buffer, size, "%s", json_get_text(drop, "interface"));
+		break;
+	case RECENT_PROTO:
+		snprintf(buffer, size, "%s",
+			json_get_text(drop, json_object_get(drop, "proto") ? "proto" : "ethertype"));
+		break;
+	case RECENT_SOURCE:
+		endpoint_format(drop, "src", "sport", buffer, size);
+		break;
+	case RECENT_DESTINATION:
+		endpoint_format(drop, "dst", "dport", buffer, size);
+		break;
+	case RECENT_BYTES:
+		size_format(buffer, size, json_get_number(drop, "bytes"), context->units);
+		break;
+	case RECENT_OWNER:
+		owner_format(drop, buffer, size);
+		break;
+	case RECENT_PLACE:
+		snprintf(buffer, size, "%s", json_get_text(drop, "place"));
+		break;
+	}
+}
+
+static const struct screen recent_screen = {
+	.name = "recent",
+	.columns = recent_columns,
+	.column_count = RECENT_COLUMNS,
+	.cell = recent_cell,
+	.nothing = "none recorded",
+};
+
+static int drop_print(void *user, const json_t *drop)
+{
+	const struct cli *cli = user;
+	struct cell_context context = {.units = cli->units};
+	char cell[256], fit[512];
+
+	for (unsigned int i = 0; i < RECENT_COLUMNS; i++) {
+		cell[0] = '\0';
+		recent_cell(drop, i, &context, cell, sizeof(cell));
+		text_fit(fit, sizeof(fit), cell, 0);
+		if (i == RECENT_COLUMNS - 1)
+			puts(fit);
+		else
+			printf(recent_columns[i].align == ALIGN_RIGHT ? "%*s  " : "%-*s  ", recent_widths[i],
+				fit);
+	}
+	return 0;
+}
+
+/* -- the list -- */
+
+static void sampling_print(const json_t *answer, const struct cli *cli, const struct style *style)
+{
+	uint64_t unrecorded = json_get_number(answer, "unrecorded"), lost = json_get_number(answer, "lost");
+	char records[32], rest[32];
+
+	if (json_is_false(json_object_get(answer, "watch")))
+		printf("\n%sdrops are not watched: drops.watch is off%s\n", style->bad, style->reset);
+	if (unrecorded + lost)
+		printf("\n%s%s recorded, %s only counted%s\n", style->dim,
+			count_format(
+				records, sizeof(records), json_get_number(answer, "records"), cli->units),
+			count_format(rest, sizeof(rest), unrecorded + lost, cli->units), style->reset);
+	if (json_get_number(answer, "missed"))
+		printf("%s%s drops were missed%s\n", style->bad,
+			count_format(rest, sizeof(rest), json_get_number(answer, "missed"), cli->units),
+			style->reset);
+}
+
+static void recent_cut(json_t *answer, uint64_t limit)
+{
+	json_t *recent = json_object_get(answer, "recent");
+
+	while (json_array_size(recent) > limit)
+		json_array_remove(recent, json_array_size(recent) - 1);
+}
+
+static int drops_print(void *user, struct error *error)
+{
+	const struct drops *drops = user;
+	const struct cli *cli = drops->cli;
+	const struct style *style = style_choose(cli->color);
+	_cleanup_json_ json_t *answer = NULL;
+	_cleanup_free_ char *body = NULL;
+	size_t length;
+	int r;
+
+	r = ask_text(drops->client, "GET", screens[SCREEN_DROPS].path, drops->query, &body, &length, error);
+	if (r < 0)
+		return r;
+	if (cli->json) {
+		document_print(body, length);
+		return 0;
+	}
+	r = answer_read(body, length, &answer, error);
+	if (r == 0)
+		r = screen_table_print(&screens[SCREEN_DROPS], answer, cli->units, style, error);
+	if (r < 0)
+		return r;
+	if (!cli->limit)
+		recent_cut(answer, RECENT_SHOWN);
+	if (json_array_size(json_object_get(answer, "recent"))) {
+		putchar('\n');
+		r = screen_table_print(&recent_screen, answer, cli->units, style, error);
+	}
+	if (r == 0)
+		sampling_print(answer, cli, style);
+	return r;
+}
+
+static int drops_follow(const struct cli *cli, const char *filter)
+{
+	_cleanup_free_ char *query = NULL;
+	struct question question = {.filter = filter};
+	struct error error;
+
+	if (cli->given & (OPTION_BIT(SORT) | OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT) | OPTION_BIT(WATCH))) {
+		error_set(&error, -EINVAL, "--follow shows drops as they are recorded");
+		error_want(&error, "--follow without --sort, --reverse, --limit and --watch");
+		return fail_usage(&error);
+	}
+	query = screen_query(&screens[SCREEN_DROPS], &question);
+	if (!query) {
+		error_set(&error, -ENOMEM, "no memory");
+		return fail(&error);
+	}
+	return follow(cli, PATH_EVENTS, query, drop_print, (void *)(uintptr_t)cli);
+}
+
+int cmd_drops(const struct cli *cli)
+{
+	const struct screen *screen = &screens[SCREEN_DROPS];
+	struct question question = {.reverse = cli->reverse, .limit = cli->limit};
+	_cleanup_client_ struct weir_client *client = NULL;
+	_cleanup_free_ char *filter = NULL, *query = NULL;
+	struct error error;
+
+	if (filter_read(cli, &filter, &error) < 0)
+		return fail_usage(&error);
+	if (cli->follow)
+		return drops_follow(cli, filter);
+	question.filter = filter;
+	question.sort = sort_find(screen, cli->sort, &error);
+	if (!question.sort)
+		return fail_usage(&error);
+	if (client_open(cli, &client, &error) < 0)
+		return fail(&error);
+	query = screen_query(screen, &question);
+	if (!query) {
+		error_set(&error, -ENOMEM, "no memory");
+		return fail(&error);
+	}
+	return print_repeatedly(
+		cli, drops_print, &(struct drops){.cli = cli, .client = client, .query = query});
+}
