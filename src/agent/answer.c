@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/internal.h"
+#include "agent/owners.h"
 #include "basic/cleanup.h"
 
 #define NS_PER_S 1000000000ULL
@@ -96,8 +97,9 @@ static bool is_flow(const struct table_flow *flow)
 	return flow->state == TABLE_LIVE && flow->key.kind & (FLOW_KIND_IPV4 | FLOW_KIND_IPV6);
 }
 
-static bool flow_fits(const struct agent *agent, const struct table_flow *flow, const struct match *match)
+static bool flow_fits(struct agent *agent, uint32_t index, const struct match *match)
 {
+	const struct table_flow *flow = table_flow(agent->table, index);
 	const struct table_key *key = &flow->key;
 	struct match_subject subject = {
 		.direction = key->kind & FLOW_KIND_OUT ? MATCH_OUT : MATCH_IN,
@@ -115,6 +117,8 @@ static bool flow_fits(const struct agent *agent, const struct table_flow *flow, 
 		.fragment = key->kind & FLOW_KIND_FRAGMENT,
 	};
 
+	if (match->owner.kind != OWNER_ANY)
+		subject.owner = owner_identity(agent, table_flow_owner(agent->table, index));
 	return match_fits(match, &subject);
 }
 
@@ -190,7 +194,7 @@ int answer_select_flows(
 	for (uint32_t i = 0; i < room; i++) {
 		const struct table_flow *flow = table_flow(agent->table, i);
 
-		if (is_flow(flow) && flow_fits(agent, flow, &query->match))
+		if (is_flow(flow) && flow_fits(agent, i, &query->match))
 			flows[count++] = i;
 	}
 	qsort_r(flows, count, sizeof(*flows), compare_flows, &order);
@@ -233,6 +237,7 @@ void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
 	json_write_number(out, "dport", key->kind & FLOW_KIND_PORTS ? ntohs(key->dport) : 0);
 	json_write_string(out, "interface", flow_interface(agent, flow));
 	json_write_string(out, "direction", key->kind & FLOW_KIND_OUT ? "out" : "in");
+	owner_write(agent, out, table_flow_owner(agent->table, index));
 	json_write_number(out, "packets", flow->counts.packets);
 	json_write_number(out, "bytes", flow->counts.bytes);
 	answer_time(out, "first", flow->first_ns);
@@ -396,7 +401,7 @@ static int sums_from_flows(
 		const struct table_flow *flow = table_flow(agent->table, i);
 		uint32_t total = pool == TABLE_HOSTS ? flow->host : flow->port;
 
-		if (is_flow(flow) && total != TABLE_NONE && flow_fits(agent, flow, &query->match))
+		if (is_flow(flow) && total != TABLE_NONE && flow_fits(agent, i, &query->match))
 			sum_add_flow(&sums->sums[total], flow);
 	}
 	sums->other = sums->sums[TABLE_OTHER];

@@ -39,9 +39,12 @@ def one_of(*values):
 
 COUNTS = {"packets": is_count, "bytes": is_count}
 LOSSES = {"seen": is_count, "cached": is_count, "emitted": is_count, "lost": is_count}
+OWNER = {"kind": one_of("process", "forwarded", "kernel", "unknown"), "pid?": is_count, "command?": str, "exe?": str,
+         "uid?": is_count, "user?": str, "gid?": is_count, "group?": str, "cgroup?": str, "unit?": str,
+         "container?": str, "pod?": str}
 FLOW = {
     "family": one_of(4, 6), "proto": str, "src": str, "sport": is_count, "dst": str, "dport": is_count,
-    "interface": str, "direction": one_of("in", "out"), "packets": is_count, "bytes": is_count, "first": is_time,
+    "interface": str, "direction": one_of("in", "out"), "owner": OWNER, "packets": is_count, "bytes": is_count, "first": is_time,
     "last": is_time, "duration": is_seconds, "tcp_flags?": str, "rate_bps": is_count,
     "state": one_of("active", "closed"), "icmp_type?": is_count, "icmp_code?": is_count, "icmp_id?": is_count,
     "vlan?": is_count, "fragment?": one_of(True), "sample_rate?": is_count,
