@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "agent/audit.h"
+#include "agent/guards.h"
 #include "agent/internal.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
@@ -273,6 +274,8 @@ int agent_reload(struct agent *agent, struct error *error)
 	r = api_protect(agent, error);
 	if (r == 0)
 		r = api_listen_metrics(agent, error);
+	if (r == 0)
+		r = guards_configure(agent, error);
 	if (r < 0) {
 		/* nothing of a configuration that cannot be had as a whole */
 		agent->config = before;

@@ -2,6 +2,7 @@
 /* The agent's modules, and what is done with all of them. */
 #include "agent/audit.h"
 #include "agent/drops.h"
+#include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/owners.h"
 #include "agent/sockets.h"
@@ -11,6 +12,7 @@ const struct module *const modules[] = {
 	&drop_module,
 	&audit_module, /* before those that write to it */
 	&sockets_module,
+	&guard_module,
 	NULL,
 };
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The engine's parts, in the order they are opened. */
+#include "engine/guard.h"
 #include "engine/internal.h"
 
 static const struct engine_part *const parts[] = {
 	&owner_part,
+	&guard_part,
 	&drop_part,
 	&socket_part, /* behind owner: at creation a socket has its owner */
 };

@@ -12,6 +12,7 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 #include "basic/units.h"
+#include "model/rule.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -110,15 +111,20 @@ static bool node_is_null(struct fy_node *node)
 }
 
 /* The text of a scalar, in `buffer`; NULL (and nothing said yet) where the value is none. */
-static const char *scalar_text(struct fy_node *value, char buffer[SCALAR_MAX])
+static const char *scalar_long(struct fy_node *value, char *buffer, size_t size)
 {
 	size_t length;
 
 	if (node_is_null(value) || !fy_node_is_scalar(value) || fy_node_is_alias(value))
 		return NULL;
-	length = scalar_copy(value, buffer, SCALAR_MAX);
+	length = scalar_copy(value, buffer, size);
 	/* "\0" in double quotes would end it early, and what fills the buffer may have been cut */
-	return strlen(buffer) == length && length < SCALAR_MAX - 1 ? buffer : NULL;
+	return strlen(buffer) == length && length < size - 1 ? buffer : NULL;
+}
+
+static const char *scalar_text(struct fy_node *value, char buffer[SCALAR_MAX])
+{
+	return scalar_long(value, buffer, SCALAR_MAX);
 }
 
 /* Where a value begins in the text: a scalar's own place, a list's or mapping's first scalar; `otherwise` for
@@ -548,6 +554,71 @@ static int read_interfaces(struct reader *r, const struct field *field, struct f
 }
 
 /*
+ * rules: a list of sentences
+ */
+
+/* A sentence's error, where it is in the file.  A sentence that the file has otherwise than it reads (escapes, several
+ * lines) begins where it begins. */
+static int fail_rule(struct reader *r, const char *text, const struct error *problem, size_t at)
+{
+	size_t column = problem->column ? problem->column - 1 : 0, quote = r->text[at] == '"' || r->text[at] == '\'';
+	struct error found = *problem;
+
+	if (strncmp(r->text + at + quote, text, strlen(text)) == 0)
+		at += quote + column;
+	fail(r, at, "rules: %s", found.what);
+	if (found.want[0])
+		error_want(r->error, "%s", found.want);
+	return -EINVAL;
+}
+
+static int read_rules(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	char buffer[RULE_TEXT_MAX + 2];
+	struct fy_node *item;
+	void *iterator = NULL;
+	size_t count = 0;
+	char **rules;
+
+	if (node_is_null(value)) /* all commented out */
+		return 0;
+	if (!fy_node_is_sequence(value)) {
+		fail_expected(r, field->path, "a list of rules", value, key_at);
+		error_want(r->error, "- deny connect by user guest to 10.0.0.0/8");
+		return -EINVAL;
+	}
+	if (fy_node_sequence_item_count(value) > RULES_MAX) {
+		fail(r, key_at, "rules: %d are too many", fy_node_sequence_item_count(value));
+		error_want(r->error, "at most %d", RULES_MAX);
+		return -EINVAL;
+	}
+	names_free(&r->config->rules);
+	rules = calloc((size_t)fy_node_sequence_item_count(value) + 1, sizeof(*rules));
+	r->config->rules = rules;
+	if (!rules)
+		return fail_memory(r);
+
+	while ((item = fy_node_sequence_iterate(value, &iterator))) {
+		const char *text = scalar_long(item, buffer, sizeof(buffer));
+		struct error problem = {};
+		struct rule rule;
+
+		if (!text) {
+			fail_expected(r, field->path, "a rule", item, key_at);
+			error_want(r->error, "a sentence of at most %d bytes, in quotes if a ': ' or ' #' is in it",
+				RULE_TEXT_MAX - 1);
+			return -EINVAL;
+		}
+		if (rule_parse(text, &rule, &problem) < 0)
+			return fail_rule(r, text, &problem, node_at(r, item, key_at));
+		rules[count] = strdup(text);
+		if (!rules[count++])
+			return fail_memory(r);
+	}
+	return 0;
+}
+
+/*
  * Mappings: the tables of keys
  */
 
@@ -700,6 +771,7 @@ static const struct field root_fields[] = {
 	{.path = "sockets", .read = read_mapping, .children = sockets_fields},
 	{.path = "audit", .read = read_mapping, .children = audit_fields},
 	{.path = "drops", .read = read_mapping, .children = drops_fields},
+	{.path = "rules", .read = read_rules},
 	{.path = "log", .read = read_log},
 	{NULL},
 };
@@ -1006,6 +1078,7 @@ int config_init(struct config *ret_config)
 void config_free(struct config *config)
 {
 	names_free(&config->interfaces);
+	names_free(&config->rules);
 	free(config->api_group);
 	*config = (struct config){0};
 }

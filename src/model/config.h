@@ -30,6 +30,7 @@
  *     drops:
  *       watch: on                      # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
+ *     rules: []                        # on sockets (rule.h): [deny connect by user guest to 10.0.0.0/8]
  *     log: info                        # error, warning, info, debug
  */
 #ifndef WEIR_MODEL_CONFIG_H
@@ -73,6 +74,8 @@ struct config {
 
 	bool drops_watch;
 	uint32_t drops_rate; /* records a second */
+
+	char **rules; /* sentences that rule_parse() reads; NULL-terminated; NULL: none */
 
 	enum log_level log_level;
 };

@@ -2,22 +2,14 @@
 #include "model/match.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "basic/text.h"
+#include "model/sentence.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-#define KNOWN_MAX 80 /* words a suggestion is chosen from */
-
-struct name {
-	const char *name;
-	int value;
-};
 
 /* Protocols whose names are words of the grammar and of the API: read and printed. */
 static const struct name protocols[] = {
@@ -44,48 +36,6 @@ static const struct name protocol_aliases[] = {
 	{"vrrp", 112},
 	{"l2tp", 115},
 	{"udplite", IPPROTO_UDPLITE},
-};
-
-/* What people ask for most, so that it needs no /etc/services (a minimal system or container has none). */
-static const struct name services[] = {
-	{"ftp", 21},
-	{"ssh", 22},
-	{"telnet", 23},
-	{"smtp", 25},
-	{"domain", 53},
-	{"dns", 53},
-	{"bootps", 67},
-	{"bootpc", 68},
-	{"tftp", 69},
-	{"http", 80},
-	{"kerberos", 88},
-	{"pop3", 110},
-	{"sunrpc", 111},
-	{"ntp", 123},
-	{"imap", 143},
-	{"snmp", 161},
-	{"snmp-trap", 162},
-	{"bgp", 179},
-	{"ldap", 389},
-	{"https", 443},
-	{"syslog", 514},
-	{"submission", 587},
-	{"ldaps", 636},
-	{"domain-s", 853},
-	{"imaps", 993},
-	{"pop3s", 995},
-	{"openvpn", 1194},
-	{"mqtt", 1883},
-	{"nfs", 2049},
-	{"mysql", 3306},
-	{"rdp", 3389},
-	{"vxlan", 4789},
-	{"sip", 5060},
-	{"mdns", 5353},
-	{"postgresql", 5432},
-	{"redis", 6379},
-	{"http-alt", 8080},
-	{"wireguard", 51820},
 };
 
 static const struct name icmp4_types[] = {
@@ -171,60 +121,15 @@ enum element {
 };
 
 struct reader {
-	char text[MATCH_TEXT_MAX]; /* a copy of the sentence in which words get a NUL behind them */
-	const char *sentence;
-	size_t length;
-	size_t offset; /* of the next word to be read */
-	struct error *error;
-
+	struct sentence s;
 	struct match match;
 	enum stage stage;
 	const char *said[ELEMENT_COUNT]; /* the word that said it first */
-	uint8_t family;                  /* what the words so far leave possible; 0: either */
-	const char *family_word;         /* the word that settled it */
-	const char *ports_word;          /* the first list of ports */
 };
-
-static const struct name *name_find(const struct name *names, size_t count, const char *name)
-{
-	for (size_t i = 0; i < count; i++) {
-		if (strcmp(names[i].name, name) == 0)
-			return &names[i];
-	}
-	return NULL;
-}
-
-static const char *value_name(const struct name *names, size_t count, int value)
-{
-	for (size_t i = 0; i < count; i++) {
-		if (names[i].value == value)
-			return names[i].name;
-	}
-	return NULL;
-}
 
 const char *protocol_name(uint8_t protocol)
 {
 	return value_name(protocols, COUNT(protocols), protocol);
-}
-
-/* Decimal digits only, no sign and no leading zero, as all numbers of the grammar. */
-static int number_parse(const char *text, unsigned int max, unsigned int *ret_number)
-{
-	unsigned int number = 0;
-
-	if (!text[0] || (text[0] == '0' && text[1]))
-		return -EINVAL;
-	for (const char *p = text; *p; p++) {
-		if (*p < '0' || *p > '9')
-			return -EINVAL;
-		if (number <= max)
-			number = number * 10 + (unsigned int)(*p - '0');
-	}
-	if (number > max)
-		return -ERANGE;
-	*ret_number = number;
-	return 0;
 }
 
 int protocol_parse(const char *text, uint8_t *ret_protocol)
@@ -249,105 +154,6 @@ static const struct name *icmp_types(int protocol, size_t *ret_count)
 	return protocol == IPPROTO_ICMPV6 ? icmp6_types : icmp4_types;
 }
 
-/*
- * Words and errors
- */
-
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-/* The next word, which stays the next; NULL at the end. */
-static char *word_peek(struct reader *r)
-{
-	char *word, *end;
-
-	while (is_space(r->text[r->offset]))
-		r->offset++;
-	word = r->text + r->offset;
-	if (r->offset >= r->length)
-		return NULL;
-	for (end = word; *end && !is_space(*end);)
-		end++;
-	*end = '\0';
-	return word;
-}
-
-static void word_skip(struct reader *r, const char *word)
-{
-	r->offset += strlen(word);
-	if (r->offset < r->length)
-		r->offset++; /* the white space that word_peek() made a NUL */
-}
-
-static char *word_take(struct reader *r)
-{
-	char *word = word_peek(r);
-
-	if (word)
-		word_skip(r, word);
-	return word;
-}
-
-/* Says where: `word` points into r->text; NULL is the end of the sentence. */
-static int fail_at(struct reader *r, const char *word)
-{
-	error_at(r->error, NULL, r->sentence, word ? (size_t)(word - r->text) : r->length);
-	return -EINVAL;
-}
-
-#define fail(reader, word, ...) (error_set((reader)->error, -EINVAL, __VA_ARGS__), fail_at(reader, word))
-
-/* "expected a port, got 'htps'" */
-static int fail_expected(struct reader *r, const char *word, const char *expected, const char *want)
-{
-	if (word)
-		fail(r, word, "expected %s, got '%.64s'", expected, word);
-	else
-		fail(r, NULL, "expected %s, got the end of the sentence", expected);
-	if (want)
-		error_want(r->error, "%s", want);
-	return -EINVAL;
-}
-
-static void known_add(const char **known, size_t *count, const struct name *names, size_t names_count)
-{
-	for (size_t i = 0; i < names_count && *count < KNOWN_MAX; i++)
-		known[(*count)++] = names[i].name;
-	known[*count] = NULL;
-}
-
-static const char *name_nearest(const char *word, const struct name *names, size_t names_count)
-{
-	const char *known[KNOWN_MAX + 1];
-	size_t count = 0;
-
-	known_add(known, &count, names, names_count);
-	return text_nearest(word, known);
-}
-
-static const char *family_text(uint8_t family)
-{
-	return family == 6 ? "IPv6" : "IPv4";
-}
-
-/* A word that only fits one family: all of them have to agree. */
-static int family_settle(struct reader *r, const char *word, uint8_t family)
-{
-	if (r->family && r->family != family) {
-		fail(r, word, "'%.64s' is %s, but '%.64s' is %s", word, family_text(family), r->family_word,
-			family_text(r->family));
-		error_want(r->error, "one family: a match with both never fits");
-		return -EINVAL;
-	}
-	if (!r->family) {
-		r->family = family;
-		r->family_word = word;
-	}
-	return 0;
-}
-
 /* Notes that `word` says `element`; fails if something did before. */
 static int element_say(struct reader *r, enum element element, const char *word)
 {
@@ -358,227 +164,23 @@ static int element_say(struct reader *r, enum element element, const char *word)
 		return 0;
 	}
 	if (strcmp(before, word) != 0) {
-		fail(r, word, "'%.64s' contradicts '%.64s'", word, before);
-		error_want(r->error, "one of the two");
+		sentence_fail(&r->s, word, "'%.64s' contradicts '%.64s'", word, before);
+		error_want(r->s.error, "one of the two");
 		return -EINVAL;
 	}
-	fail(r, word, "a second '%.64s'", word);
+	sentence_fail(&r->s, word, "a second '%.64s'", word);
 	if (element == ELEMENT_PORT)
-		error_want(r->error, "one list: port 80,443");
+		error_want(r->s.error, "one list: port 80,443");
 	else
-		error_want(r->error, "'%.64s' once", word);
+		error_want(r->s.error, "'%.64s' once", word);
 	return -EINVAL;
-}
-
-/*
- * Values
- */
-
-static bool service_find(const char *name, int protocol, unsigned int *ret_port)
-{
-	const struct name *known = name_find(services, COUNT(services), name);
-	struct servent entry, *found = NULL;
-	const char *protocol_text = NULL;
-	char buffer[1024];
-
-	if (known) {
-		*ret_port = (unsigned int)known->value;
-		return true;
-	}
-	if (protocol >= 0)
-		protocol_text = protocol_name((uint8_t)protocol);
-	if (getservbyname_r(name, protocol_text, &entry, buffer, sizeof(buffer), &found) || !found)
-		return false;
-	*ret_port = ntohs((uint16_t)entry.s_port);
-	return true;
-}
-
-/* One number of a port or range. */
-static int port_number_read(struct reader *r, const char *text, unsigned int *ret_port)
-{
-	int result = number_parse(text, UINT16_MAX, ret_port);
-
-	if (result == -ERANGE) {
-		fail(r, text, "port %.64s is out of range", text);
-		error_want(r->error, "0 to 65535");
-		return -EINVAL;
-	}
-	if (result < 0)
-		return fail_expected(r, text, "a port", "a number, a name such as https, or low-high");
-	return 0;
-}
-
-/* `text`: a port, a name or low-high; overwritten. */
-static int port_range_read(struct reader *r, char *text, struct port_range *ret_range)
-{
-	unsigned int low = 0, high = 0;
-	char *dash;
-	int result;
-
-	/* Only what holds a letter is a name: names have dashes too, and "0x50" is none. */
-	if (text[strspn(text, "0123456789-")]) {
-		if (!service_find(text, r->match.protocol, &low))
-			return fail_expected(
-				r, text, "a port", "a number, a name such as https, or low-high");
-		*ret_range = (struct port_range){(uint16_t)low, (uint16_t)low};
-		return 0;
-	}
-
-	dash = strchr(text, '-');
-	if (dash && (dash == text || !dash[1] || strchr(dash + 1, '-')))
-		return fail_expected(r, text, "a port", "a number, a name such as https, or low-high");
-	if (dash)
-		*dash = '\0';
-	result = port_number_read(r, text, &low);
-	if (result < 0)
-		return result;
-	if (!dash) {
-		*ret_range = (struct port_range){(uint16_t)low, (uint16_t)low};
-		return 0;
-	}
-
-	result = port_number_read(r, dash + 1, &high);
-	if (result < 0)
-		return result;
-	if (low > high) {
-		fail(r, text, "the range %u-%u runs backwards", low, high);
-		error_want(r->error, "%u-%u", high, low);
-		return -EINVAL;
-	}
-	*ret_range = (struct port_range){(uint16_t)low, (uint16_t)high};
-	return 0;
-}
-
-/* Splits a list at its commas: the next element, and in *list what follows it (NULL: nothing). */
-static char *list_take(char **list)
-{
-	char *element = *list, *comma = strchr(element, ',');
-
-	if (comma)
-		*comma = '\0';
-	*list = comma ? comma + 1 : NULL;
-	return element;
-}
-
-/* PORTS, the word behind `port`. */
-static int ports_read(struct reader *r, struct endpoint *endpoint)
-{
-	char *list = word_peek(r);
-	int result;
-
-	if (!list)
-		return fail_expected(r, NULL, "a port", "a number, a name such as https, or low-high");
-	if (list[0] == '@') {
-		fail(r, list, "unknown set '%.64s'", list);
-		error_want(r->error, "ports: this version has no sets");
-		return -EINVAL;
-	}
-	word_skip(r, list);
-	if (!r->ports_word)
-		r->ports_word = list;
-
-	while (list) {
-		char *element = list_take(&list);
-
-		if (!*element) {
-			fail(r, element, "a port is missing in the list");
-			error_want(r->error, "ports with a comma and no space between them: 80,443");
-			return -EINVAL;
-		}
-		if (endpoint->port_count == MATCH_PORT_RANGES_MAX) {
-			fail(r, element, "more than %d ports and ranges in one list", MATCH_PORT_RANGES_MAX);
-			error_want(r->error, "fewer, or a range that holds several");
-			return -EINVAL;
-		}
-		result = port_range_read(r, element, &endpoint->ports[endpoint->port_count]);
-		if (result < 0)
-			return result;
-		endpoint->port_count++;
-	}
-	return 0;
-}
-
-/* Why `word` is neither address nor prefix. */
-static int fail_prefix(struct reader *r, const char *word, const char *expected, const char *want)
-{
-	char buffer[ADDRESS_TEXT_MAX];
-	struct address address;
-	const char *slash;
-
-	if (!word)
-		return fail_expected(r, NULL, expected, want);
-	if (word[0] == '@') {
-		fail(r, word, "unknown set '%.64s'", word);
-		error_want(r->error, "an address or prefix: this version has no sets");
-		return -EINVAL;
-	}
-
-	slash = strchr(word, '/');
-	if (slash && (size_t)(slash - word) < sizeof(buffer)) {
-		memcpy(buffer, word, (size_t)(slash - word));
-		buffer[slash - word] = '\0';
-		if (address_parse(buffer, &address) == 0) {
-			return fail_expected(r, slash + 1, "a prefix length",
-				address.family == 6 ? "0 to 128" : "0 to 32");
-		}
-	}
-	return fail_expected(r, word, expected, want);
-}
-
-/* Address or prefix, the word that comes next. */
-static int prefix_read(struct reader *r, struct endpoint *endpoint, const char *expected, const char *want)
-{
-	char *word = word_peek(r), cleared[ADDRESS_TEXT_MAX];
-	struct prefix prefix;
-	int result;
-
-	result = word ? prefix_parse(word, &prefix) : -EINVAL;
-	if (result == -EDOM) {
-		prefix_print(cleared, sizeof(cleared), &prefix);
-		fail(r, word, "'%.64s' has bits set behind its length", word);
-		error_want(r->error, "%s, or the address without a length", cleared);
-		return -EINVAL;
-	}
-	if (result < 0)
-		return fail_prefix(r, word, expected, want);
-
-	word_skip(r, word);
-	result = family_settle(r, word, prefix.address.family);
-	if (result < 0)
-		return result;
-	endpoint->has_prefix = true;
-	endpoint->prefix = prefix;
-	return 0;
-}
-
-/* [any | address | prefix] ["port" PORTS] */
-static int endpoint_read(struct reader *r, struct endpoint *endpoint)
-{
-	const char *word = word_peek(r);
-	int result;
-
-	if (!word || strcmp(word, "port") != 0) {
-		if (word && strcmp(word, "any") == 0) {
-			word_skip(r, word);
-		} else {
-			result = prefix_read(r, endpoint, "an address, a prefix, 'any' or 'port'",
-				"such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32 or port https");
-			if (result < 0)
-				return result;
-		}
-		word = word_peek(r);
-		if (!word || strcmp(word, "port") != 0)
-			return 0;
-	}
-	word_skip(r, word);
-	return ports_read(r, endpoint);
 }
 
 /* The type behind `icmp` or `icmp6`.  -ENOENT, and nothing read: the next word is no type. */
 static int icmp_type_read(struct reader *r)
 {
 	const struct name *types, *type;
-	const char *word = word_peek(r);
+	const char *word = sentence_peek(&r->s);
 	unsigned int number;
 	size_t count;
 	int result;
@@ -594,15 +196,15 @@ static int icmp_type_read(struct reader *r)
 		if (result == -EINVAL)
 			return -ENOENT;
 		if (result < 0) {
-			fail(r, word, "ICMP type %.64s is out of range", word);
-			error_want(r->error, "0 to 255, or a name such as echo-request");
+			sentence_fail(&r->s, word, "ICMP type %.64s is out of range", word);
+			error_want(r->s.error, "0 to 255, or a name such as echo-request");
 			return -EINVAL;
 		}
 	}
 	result = element_say(r, ELEMENT_ICMP_TYPE, word);
 	if (result < 0)
 		return result;
-	word_skip(r, word);
+	sentence_skip(&r->s, word);
 	r->match.icmp_type = (int)number;
 	return 0;
 }
@@ -619,14 +221,14 @@ static int read_direction(struct reader *r, const char *word)
 
 static int read_interface(struct reader *r, const char *word)
 {
-	const char *name = word_take(r);
+	const char *name = sentence_take(&r->s);
 
 	(void)word;
 	if (!name)
-		return fail_expected(r, NULL, "an interface", "its name, such as eth0");
+		return sentence_expected(&r->s, NULL, "an interface", "its name, such as eth0");
 	if (strlen(name) >= MATCH_INTERFACE_MAX) {
-		fail(r, name, "the interface name '%.64s' is too long", name);
-		error_want(r->error, "at most %d bytes", MATCH_INTERFACE_MAX - 1);
+		sentence_fail(&r->s, name, "the interface name '%.64s' is too long", name);
+		error_want(r->s.error, "at most %d bytes", MATCH_INTERFACE_MAX - 1);
 		return -EINVAL;
 	}
 	snprintf(r->match.interface, sizeof(r->match.interface), "%s", name);
@@ -636,7 +238,7 @@ static int read_interface(struct reader *r, const char *word)
 static int read_family(struct reader *r, const char *word)
 {
 	r->match.family = strcmp(word, "ip6") == 0 ? 6 : 4;
-	return family_settle(r, word, r->match.family);
+	return sentence_family(&r->s, word, r->match.family);
 }
 
 static int read_protocol(struct reader *r, const char *word)
@@ -644,20 +246,20 @@ static int read_protocol(struct reader *r, const char *word)
 	uint8_t protocol = 0;
 
 	if (strcmp(word, "proto") == 0) {
-		word = word_take(r);
+		word = sentence_take(&r->s);
 		if (!word || protocol_parse(word, &protocol) < 0)
-			return fail_expected(
-				r, word, "a protocol", "a number from 0 to 255, or a name such as tcp");
+			return sentence_expected(
+				&r->s, word, "a protocol", "a number from 0 to 255, or a name such as tcp");
 	} else {
 		protocol_parse(word, &protocol);
 	}
 
-	r->match.protocol = protocol;
+	r->match.protocol = r->s.protocol = protocol;
 	r->said[ELEMENT_PROTOCOL] = word;
 	if (protocol == IPPROTO_ICMP)
-		return family_settle(r, word, 4);
+		return sentence_family(&r->s, word, 4);
 	if (protocol == IPPROTO_ICMPV6)
-		return family_settle(r, word, 6);
+		return sentence_family(&r->s, word, 6);
 	return 0;
 }
 
@@ -685,57 +287,57 @@ static int read_icmp(struct reader *r, const char *word)
 	if (result != -ENOENT)
 		return result;
 
-	next = word_peek(r);
+	next = sentence_peek(&r->s);
 	types = icmp_types(protocol, &count);
 	nearest = next ? name_nearest(next, types, count) : NULL;
 	if (is_new && r->stage <= STAGE_PROTOCOL && !nearest)
 		return 0;
 
-	fail_expected(r, next, "an ICMP type", "0 to 255, or a name such as echo-request");
+	sentence_expected(&r->s, next, "an ICMP type", "0 to 255, or a name such as echo-request");
 	if (nearest)
-		error_want(r->error, "did you mean '%s'?", nearest);
+		error_want(r->s.error, "did you mean '%s'?", nearest);
 	return -EINVAL;
 }
 
 static int read_from(struct reader *r, const char *word)
 {
 	(void)word;
-	return endpoint_read(r, &r->match.from);
+	return sentence_endpoint(&r->s, &r->match.from);
 }
 
 static int read_to(struct reader *r, const char *word)
 {
 	(void)word;
-	return endpoint_read(r, &r->match.to);
+	return sentence_endpoint(&r->s, &r->match.to);
 }
 
 static int read_host(struct reader *r, const char *word)
 {
 	(void)word;
-	return prefix_read(r, &r->match.either, "an address or a prefix",
+	return sentence_prefix(&r->s, &r->match.either, "an address or a prefix",
 		"such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32");
 }
 
 static int read_port(struct reader *r, const char *word)
 {
 	(void)word;
-	return ports_read(r, &r->match.either);
+	return sentence_ports(&r->s, &r->match.either);
 }
 
 static int read_flags(struct reader *r, const char *word)
 {
-	char *list = word_take(r);
+	char *list = sentence_take(&r->s);
 
 	(void)word;
 	if (!list)
-		return fail_expected(r, NULL, "TCP flags", "such as syn,ack");
+		return sentence_expected(&r->s, NULL, "TCP flags", "such as syn,ack");
 	while (list) {
 		const char *element = list_take(&list);
 		const struct name *flag = name_find(tcp_flags, COUNT(tcp_flags), element);
 
 		if (!flag)
-			return fail_expected(
-				r, element, "a TCP flag", "fin, syn, rst, psh, ack, urg, ece or cwr");
+			return sentence_expected(
+				&r->s, element, "a TCP flag", "fin, syn, rst, psh, ack, urg, ece or cwr");
 		r->match.tcp_flags |= (uint8_t)flag->value;
 	}
 	return 0;
@@ -743,12 +345,12 @@ static int read_flags(struct reader *r, const char *word)
 
 static int read_vlan(struct reader *r, const char *word)
 {
-	const char *text = word_take(r);
+	const char *text = sentence_take(&r->s);
 	unsigned int vlan;
 
 	(void)word;
 	if (!text || number_parse(text, 4095, &vlan) < 0)
-		return fail_expected(r, text, "a VLAN", "a number from 0 to 4095");
+		return sentence_expected(&r->s, text, "a VLAN", "a number from 0 to 4095");
 	r->match.vlan = (int)vlan;
 	return 0;
 }
@@ -762,22 +364,8 @@ static int read_fragment(struct reader *r, const char *word)
 
 static int read_owner(struct reader *r, const char *word)
 {
-	const char *kind = word_take(r), *value = kind ? word_take(r) : NULL, *known = NULL;
-	int result;
-
 	(void)word;
-	if (!kind)
-		return fail_expected(
-			r, NULL, "an owner", "pid, user, group, exe, cgroup, unit, container or pod");
-	for (size_t i = 0; owner_kinds[i] && !known; i++)
-		if (strcmp(owner_kinds[i], kind) == 0)
-			known = owner_kinds[i];
-	if (known && !value) {
-		fail(r, NULL, "expected which %s, got the end of the sentence", kind);
-		return -EINVAL;
-	}
-	result = owner_match_set(&r->match.owner, kind, value ? value : "", r->error);
-	return result < 0 ? fail_at(r, known ? value : kind) : 0;
+	return sentence_owner(&r->s, &r->match.owner);
 }
 
 static const struct word {
@@ -821,9 +409,9 @@ static int fail_unknown(struct reader *r, const char *word)
 	for (size_t i = 0; i < COUNT(foreign_words); i++) {
 		if (strcmp(foreign_words[i].name, word) != 0)
 			continue;
-		fail(r, word, "%s", foreign_words[i].what);
+		sentence_fail(&r->s, word, "%s", foreign_words[i].what);
 		if (foreign_words[i].want)
-			error_want(r->error, "%s", foreign_words[i].want);
+			error_want(r->s.error, "%s", foreign_words[i].want);
 		return -EINVAL;
 	}
 
@@ -833,17 +421,17 @@ static int fail_unknown(struct reader *r, const char *word)
 	result = prefix_parse(word, &prefix);
 
 	if (word[0] == '@')
-		fail(r, word, "unknown set '%.64s'", word);
+		sentence_fail(&r->s, word, "unknown set '%.64s'", word);
 	else
-		fail(r, word, "unknown word '%.64s'", word);
+		sentence_fail(&r->s, word, "unknown word '%.64s'", word);
 	if (nearest)
-		error_want(r->error, "did you mean '%s'?", nearest);
+		error_want(r->s.error, "did you mean '%s'?", nearest);
 	else if (number_parse(word, UINT16_MAX, &number) == 0)
-		error_want(r->error, "did you mean 'port %u'?", number);
+		error_want(r->s.error, "did you mean 'port %u'?", number);
 	else if (result == 0 || result == -EDOM)
-		error_want(r->error, "did you mean 'host %.64s'?", word);
+		error_want(r->s.error, "did you mean 'host %.64s'?", word);
 	else
-		error_want(r->error,
+		error_want(r->s.error,
 			"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, "
 			"flags, icmp, vlan, fragment, by");
 	return -EINVAL;
@@ -851,7 +439,7 @@ static int fail_unknown(struct reader *r, const char *word)
 
 static int word_read(struct reader *r)
 {
-	const char *text = word_take(r);
+	const char *text = sentence_take(&r->s);
 	const struct word *word = NULL;
 	int result;
 
@@ -868,8 +456,8 @@ static int word_read(struct reader *r)
 			return result;
 	}
 	if (word->stage < r->stage) {
-		fail(r, text, "'%s' comes too late", text);
-		error_want(r->error,
+		sentence_fail(&r->s, text, "'%s' comes too late", text);
+		error_want(r->s.error,
 			"in or out, then on INTERFACE, then ip or ip6, then a protocol, then the rest");
 		return -EINVAL;
 	}
@@ -887,21 +475,21 @@ static int contradictions_check(struct reader *r)
 	int protocol = match->protocol;
 	const char *name = r->said[ELEMENT_PROTOCOL];
 
-	if (r->ports_word && protocol >= 0 && protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
+	if (r->s.ports_word && protocol >= 0 && protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
 		protocol != IPPROTO_SCTP) {
-		fail(r, r->ports_word, "'%.64s' has no ports", name);
-		error_want(r->error, "tcp, udp, sctp, or no protocol");
+		sentence_fail(&r->s, r->s.ports_word, "'%.64s' has no ports", name);
+		error_want(r->s.error, "tcp, udp, sctp, or no protocol");
 		return -EINVAL;
 	}
 	if (match->tcp_flags && protocol >= 0 && protocol != IPPROTO_TCP) {
-		fail(r, r->said[ELEMENT_FLAGS], "'%.64s' has no TCP flags", name);
-		error_want(r->error, "tcp, or no protocol");
+		sentence_fail(&r->s, r->said[ELEMENT_FLAGS], "'%.64s' has no TCP flags", name);
+		error_want(r->s.error, "tcp, or no protocol");
 		return -EINVAL;
 	}
-	if (match->fragment && (r->ports_word || match->tcp_flags || match->icmp_type >= 0)) {
-		fail(r, r->said[ELEMENT_FRAGMENT],
+	if (match->fragment && (r->s.ports_word || match->tcp_flags || match->icmp_type >= 0)) {
+		sentence_fail(&r->s, r->said[ELEMENT_FRAGMENT],
 			"a later fragment has no ports, no flags and no ICMP type");
-		error_want(r->error, "'fragment' without them");
+		error_want(r->s.error, "'fragment' without them");
 		return -EINVAL;
 	}
 	return 0;
@@ -914,27 +502,16 @@ void match_init(struct match *match)
 
 int match_parse(const char *text, struct match *ret_match, struct error *error)
 {
-	struct reader reader = {.sentence = text, .length = strlen(text), .error = error};
-	int r;
+	struct reader reader = {};
+	int r = sentence_begin(&reader.s, text, error);
 
 	match_init(&reader.match);
-	if (reader.length >= sizeof(reader.text)) {
-		error_set(error, -EINVAL, "the sentence is too long");
-		error_want(error, "at most %d bytes", MATCH_TEXT_MAX - 1);
-		error_at(error, NULL, text, MATCH_TEXT_MAX - 1);
-		return -EINVAL;
-	}
-	memcpy(reader.text, text, reader.length + 1);
-
-	while (word_peek(&reader)) {
+	while (r == 0 && sentence_peek(&reader.s))
 		r = word_read(&reader);
-		if (r < 0)
-			return r;
-	}
-	r = contradictions_check(&reader);
+	if (r == 0)
+		r = contradictions_check(&reader);
 	if (r < 0)
 		return r;
-
 	*ret_match = reader.match;
 	return 0;
 }
@@ -942,59 +519,6 @@ int match_parse(const char *text, struct match *ret_match, struct error *error)
 /*
  * Printing
  */
-
-struct printer {
-	char *buffer;
-	size_t size, length;
-	bool full;
-};
-
-/* Adds text; a format that begins with a space drops it at the start of the sentence. */
-__attribute__((format(printf, 2, 3))) static void put(struct printer *p, const char *format, ...)
-{
-	va_list args;
-	int length;
-
-	if (p->full)
-		return;
-	if (*format == ' ' && !p->length)
-		format++;
-
-	va_start(args, format);
-	length = vsnprintf(p->buffer + p->length, p->size - p->length, format, args);
-	va_end(args);
-	if (length < 0 || (size_t)length >= p->size - p->length) {
-		p->full = true;
-		return;
-	}
-	p->length += (size_t)length;
-}
-
-static void ports_put(struct printer *p, const struct endpoint *endpoint)
-{
-	const char *separator = " port ";
-
-	for (unsigned int i = 0; i < endpoint->port_count; i++) {
-		const struct port_range *range = &endpoint->ports[i];
-
-		put(p, separator[0] == ' ' ? " port %u" : ",%u", range->low);
-		if (range->high != range->low)
-			put(p, "-%u", range->high);
-		separator = ",";
-	}
-}
-
-static void endpoint_put(struct printer *p, const char *word, const struct endpoint *endpoint)
-{
-	char text[ADDRESS_TEXT_MAX];
-
-	if (!endpoint->has_prefix && !endpoint->port_count)
-		return;
-	put(p, " %s", word);
-	if (endpoint->has_prefix)
-		put(p, " %s", prefix_print(text, sizeof(text), &endpoint->prefix));
-	ports_put(p, endpoint);
-}
 
 static void protocol_put(struct printer *p, const struct match *match)
 {
@@ -1004,18 +528,18 @@ static void protocol_put(struct printer *p, const struct match *match)
 	if (match->protocol >= 0) {
 		name = protocol_name((uint8_t)match->protocol);
 		if (name)
-			put(p, " %s", name);
+			printer_put(p, " %s", name);
 		else
-			put(p, " proto %d", match->protocol);
+			printer_put(p, " proto %d", match->protocol);
 	}
 	if (match->icmp_type >= 0) {
 		const struct name *types = icmp_types(match->protocol, &count);
 
 		name = value_name(types, count, match->icmp_type);
 		if (name)
-			put(p, " %s", name);
+			printer_put(p, " %s", name);
 		else
-			put(p, " %d", match->icmp_type);
+			printer_put(p, " %d", match->icmp_type);
 	}
 }
 
@@ -1027,9 +551,9 @@ static void flags_put(struct printer *p, uint8_t flags)
 		if (!(flags & tcp_flags[i].value))
 			continue;
 		if (first)
-			put(p, " flags %s", tcp_flags[i].name);
+			printer_put(p, " flags %s", tcp_flags[i].name);
 		else
-			put(p, ",%s", tcp_flags[i].name);
+			printer_put(p, ",%s", tcp_flags[i].name);
 		first = false;
 	}
 }
@@ -1037,36 +561,33 @@ static void flags_put(struct printer *p, uint8_t flags)
 int match_print(const struct match *match, char *buffer, size_t size)
 {
 	struct printer p = {.buffer = buffer, .size = size};
-	char text[ADDRESS_TEXT_MAX], owner[OWNER_PATH_MAX + 16];
+	char text[ADDRESS_TEXT_MAX];
 
 	if (!size)
 		return -ENOSPC;
 	buffer[0] = '\0';
 
 	if (match->direction != MATCH_BOTH)
-		put(&p, " %s", match->direction == MATCH_IN ? "in" : "out");
+		printer_put(&p, " %s", match->direction == MATCH_IN ? "in" : "out");
 	if (match->interface[0])
-		put(&p, " on %s", match->interface);
+		printer_put(&p, " on %s", match->interface);
 	if (match->family)
-		put(&p, " %s", match->family == 6 ? "ip6" : "ip");
+		printer_put(&p, " %s", match->family == 6 ? "ip6" : "ip");
 	protocol_put(&p, match);
 
 	/* `host` and `port` first: behind `from` or `to`, the port would be theirs. */
 	if (match->either.has_prefix)
-		put(&p, " host %s", prefix_print(text, sizeof(text), &match->either.prefix));
-	ports_put(&p, &match->either);
-	endpoint_put(&p, "from", &match->from);
-	endpoint_put(&p, "to", &match->to);
+		printer_put(&p, " host %s", prefix_print(text, sizeof(text), &match->either.prefix));
+	printer_ports(&p, &match->either);
+	printer_endpoint(&p, "from", &match->from);
+	printer_endpoint(&p, "to", &match->to);
 
 	flags_put(&p, match->tcp_flags);
 	if (match->vlan >= 0)
-		put(&p, " vlan %d", match->vlan);
+		printer_put(&p, " vlan %d", match->vlan);
 	if (match->fragment)
-		put(&p, " fragment");
-	if (match->owner.kind != OWNER_ANY) {
-		owner_match_print(&match->owner, owner, sizeof(owner));
-		put(&p, " by %s", owner);
-	}
+		printer_put(&p, " fragment");
+	printer_owner(&p, "by", &match->owner);
 	return p.full ? -ENOSPC : 0;
 }
 

@@ -248,7 +248,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
 		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, log"},
 		{"flows:\n  tabel: 1", 2, 3, "unknown key 'tabel' in flows", "did you mean 'table'?"},
 		{"flows: {cache: {ipv5: 64}}", 1, 17, "unknown key 'ipv5' in flows.cache",
 			"did you mean 'ipv4'?"},
@@ -394,7 +394,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"# \xc3\xa4\xc3\xb6\xc3\xbc\nlog: \xc3\xa4", 2, 6,
 			"log: expected error, warning, info or debug, got '\xc3\xa4'", ""},
 		{"# \xc3\xa4\n{\xc3\xa4: 1}", 2, 2, "unknown key '\xc3\xa4'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, log"},
 	};
 
 	(void)state;

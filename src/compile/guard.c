@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "compile/guard.h"
+
+#include <stdio.h>
+#include <string.h>
+
+_Static_assert(MATCH_PORT_RANGES_MAX <= GUARD_PORTS_MAX, "room for every list of ports");
+_Static_assert(RULE_TEXT_MAX <= GUARD_TEXT_MAX, "room for every sentence");
+
+_Static_assert((int)RULE_CREATE == (int)GUARD_CREATE && (int)RULE_BIND == (int)GUARD_BIND &&
+		       (int)RULE_CONNECT == (int)GUARD_CONNECT && (int)RULE_SEND == (int)GUARD_SEND,
+	"calls have one numbering");
+
+static uint64_t hash(const char *text)
+{
+	return owner_hash(text, strlen(text));
+}
+
+static uint32_t cgroup_depth(const char *path)
+{
+	uint32_t depth = 0;
+
+	for (; *path; path++)
+		depth += *path == '/';
+	return depth;
+}
+
+/* Kubernetes' names for a pod's cgroup: systemd's, whose slices have no dashes to spare, and plain ones. */
+static void pod_names(const char *uid, __u64 hashes[GUARD_NAMES_MAX])
+{
+	static const char *const slices[] = {"kubepods-pod", "kubepods-burstable-pod", "kubepods-besteffort-pod"};
+	char name[OWNER_PATH_MAX + 64], underscores[OWNER_PATH_MAX];
+	size_t i;
+
+	snprintf(underscores, sizeof(underscores), "%s", uid);
+	for (char *p = underscores; *p; p++)
+		if (*p == '-')
+			*p = '_';
+	for (i = 0; i < sizeof(slices) / sizeof(slices[0]); i++) {
+		snprintf(name, sizeof(name), "%s%s.slice", slices[i], underscores);
+		hashes[i] = hash(name);
+	}
+	snprintf(name, sizeof(name), "pod%s", uid);
+	hashes[i] = hash(name);
+}
+
+static void owner_compile(const struct owner_match *owner, struct guard_rule *rule)
+{
+	rule->owner_number = owner->number;
+	switch (owner->kind) {
+	case OWNER_ANY:
+		rule->owner = GUARD_OWNER_ANY;
+		break;
+	case OWNER_PID:
+		rule->owner = GUARD_OWNER_PID;
+		break;
+	case OWNER_USER:
+		rule->owner = GUARD_OWNER_USER;
+		break;
+	case OWNER_GROUP:
+		rule->owner = GUARD_OWNER_GROUP;
+		break;
+	case OWNER_EXE:
+		rule->owner = GUARD_OWNER_EXE;
+		rule->owner_hash[0] = hash(owner->text);
+		break;
+	case OWNER_CGROUP:
+		rule->owner = GUARD_OWNER_CGROUP;
+		rule->owner_hash[0] = hash(owner->text);
+		rule->owner_number = cgroup_depth(owner->text);
+		break;
+	case OWNER_UNIT:
+		rule->owner = GUARD_OWNER_NAME;
+		rule->owner_hash[0] = hash(owner->text);
+		break;
+	case OWNER_POD:
+		rule->owner = GUARD_OWNER_NAME;
+		pod_names(owner->text, rule->owner_hash);
+		break;
+	case OWNER_CONTAINER:
+		rule->owner = GUARD_OWNER_CONTAINER;
+		rule->owner_hash[0] = hash(owner->text);
+		break;
+	}
+}
+
+static void prefix_compile(const struct prefix *prefix, struct guard_rule *rule)
+{
+	uint8_t mask[16] = {};
+
+	for (unsigned int bit = 0; bit < prefix->length; bit++)
+		mask[bit / 8] |= (uint8_t)(0x80 >> bit % 8);
+	memcpy(rule->mask, mask, sizeof(rule->mask));
+	memcpy(rule->address, prefix->address.bytes, sizeof(rule->address));
+	rule->family = prefix->address.family;
+}
+
+struct guard_rule guard_compile(const struct rule *rule)
+{
+	struct guard_rule result = {
+		.allow = rule->verdict == RULE_ALLOW,
+		.call = (uint8_t)rule->call,
+		.family = rule->family,
+		.type = rule->type,
+		.protocol = (int16_t)rule->protocol,
+		.owner_not = rule->owner_not,
+		.port_count = rule->to.port_count,
+	};
+
+	owner_compile(&rule->owner, &result);
+	if (rule->to.has_prefix)
+		prefix_compile(&rule->to.prefix, &result);
+	for (unsigned int i = 0; i < rule->to.port_count; i++)
+		result.ports[i] = (struct guard_ports){rule->to.ports[i].low, rule->to.ports[i].high};
+	return result;
+}
+
+static void list_add(struct guard_list *list, unsigned int place)
+{
+	list->rules[list->count++] = (uint16_t)place;
+}
+
+void guard_list(struct guard_policy *policy)
+{
+	memset(policy->lists, 0, sizeof(policy->lists));
+	for (unsigned int i = 0; i < policy->count; i++) {
+		const struct guard_rule *rule = &policy->rules[i];
+
+		list_add(&policy->lists[rule->call], i);
+		if (rule->call == GUARD_CONNECT || rule->call == GUARD_SEND)
+			list_add(&policy->lists[GUARD_CONNECT_DATAGRAM], i);
+	}
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Socket rules: the programs at the root cgroup, and the policy behind them. */
+#include "engine/guard.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/cleanup.h"
+#include "engine/internal.h"
+#include "guard.skel.h"
+
+struct guard {
+	struct guard_bpf *skeleton;
+	struct ring_buffer *ring;
+	engine_guard_function *function; /* who reads the ring just now */
+	void *context;
+};
+
+static int denial_read(void *context, void *record, size_t size)
+{
+	struct guard *guard = context;
+
+	if (guard->function && size >= sizeof(struct guard_denial))
+		guard->function(guard->context, record);
+	return 0;
+}
+
+static void guard_close(void *state)
+{
+	struct guard *guard = state;
+
+	ring_buffer__free(guard->ring);
+	guard_bpf__destroy(guard->skeleton);
+	free(guard);
+}
+
+static int guard_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	struct guard *guard = calloc(1, sizeof(*guard));
+	struct bpf_program *program;
+	int r;
+
+	if (!guard)
+		return error_set(error, -ENOMEM, "out of memory");
+	*ret_state = guard;
+	guard->skeleton = guard_bpf__open();
+	if (!guard->skeleton)
+		return error_set(
+			error, -errno, "cannot open the socket rules' programs: %s", strerror(errno));
+	r = component_load(engine, guard->skeleton->obj, "socket rule", error);
+	if (r == 0)
+		r = component_ring(
+			guard->skeleton->obj, "guard_ring", denial_read, guard, &guard->ring, error);
+	if (r < 0)
+		return r;
+	bpf_object__for_each_program(program, guard->skeleton->obj)
+	{
+		r = component_attach_cgroup(engine, program, error);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+const struct engine_part guard_part = {"guard", guard_open, guard_close};
+
+static struct guard *guard_of(const struct engine *engine)
+{
+	return engine_part_state(engine, &guard_part);
+}
+
+/* A map that holds the policy. */
+static int policy_map(const struct guard_policy *policy, int *ret_map)
+{
+	_cleanup_close_ int map = -1;
+	__u32 key = 0;
+
+	map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "guard_policy", sizeof(key), sizeof(*policy), 1, NULL);
+	if (map < 0)
+		return map;
+	if (bpf_map_update_elem(map, &key, policy, BPF_ANY) < 0)
+		return -errno;
+	*ret_map = TAKE_FD(map);
+	return 0;
+}
+
+/* What belongs to a rule has to be there before calls are judged by it. */
+static int belongings_make(
+	const struct guard_bpf *skeleton, const struct guard_policy *policy, const struct guard_text *texts)
+{
+	static const struct guard_hits none;
+
+	for (unsigned int i = 0; i < policy->count; i++) {
+		const __u32 *id = &policy->rules[i].id;
+
+		if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_hits), id, &none, BPF_NOEXIST) < 0 &&
+			errno != EEXIST)
+			return -errno;
+		if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_texts), id, &texts[i], BPF_ANY) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static bool policy_has(const struct guard_policy *policy, uint32_t id)
+{
+	for (unsigned int i = 0; i < policy->count; i++)
+		if (policy->rules[i].id == id)
+			return true;
+	return false;
+}
+
+/* Takes away what belongs to no rule. */
+static void belongings_sweep(int map, const struct guard_policy *policy)
+{
+	__u32 ids[2 * GUARD_RULES_MAX], id, *previous = NULL;
+	size_t count = 0;
+
+	while (count < sizeof(ids) / sizeof(ids[0]) && bpf_map_get_next_key(map, previous, &id) == 0) {
+		ids[count] = id;
+		previous = &ids[count++];
+	}
+	for (size_t i = 0; i < count; i++)
+		if (!policy_has(policy, ids[i]))
+			bpf_map_delete_elem(map, &ids[i]);
+}
+
+int engine_guard_install(struct engine *engine, const struct guard_policy *policy,
+	const struct guard_text *texts, uint32_t next_id, struct error *error)
+{
+	struct guard_bpf *skeleton = guard_of(engine)->skeleton;
+	int slot = bpf_map__fd(skeleton->maps.guard_policies);
+	const struct guard_place place = {.next_id = next_id};
+	_cleanup_close_ int map = -1;
+	__u32 key = 0;
+	int r;
+
+	r = bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_place), &key, &place, BPF_ANY) < 0 ? -errno
+	                                                                                            : 0;
+	if (r == 0)
+		r = belongings_make(skeleton, policy, texts);
+	if (r == 0 && policy->count)
+		r = policy_map(policy, &map);
+	if (r == 0 && policy->count)
+		r = bpf_map_update_elem(slot, &key, &map, BPF_ANY) < 0 ? -errno : 0;
+	else if (r == 0)
+		r = bpf_map_delete_elem(slot, &key) < 0 && errno != ENOENT ? -errno : 0;
+	if (r < 0)
+		return error_set(error, r, "cannot put the socket rules into the kernel: %s", strerror(-r));
+	belongings_sweep(bpf_map__fd(skeleton->maps.guard_hits), policy);
+	belongings_sweep(bpf_map__fd(skeleton->maps.guard_texts), policy);
+	return 0;
+}
+
+int engine_guard_read(struct engine *engine, struct guard_policy **ret_policy, uint32_t *ret_next_id)
+{
+	struct guard_bpf *skeleton = guard_of(engine)->skeleton;
+	_cleanup_free_ struct guard_policy *policy = calloc(1, sizeof(*policy));
+	struct guard_place place = {};
+	_cleanup_close_ int map = -1;
+	__u32 key = 0, number;
+
+	if (!policy)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_place), &key, &place) < 0)
+		return -errno;
+	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_policies), &key, &number) == 0) {
+		map = bpf_map_get_fd_by_id(number);
+		if (map < 0 || bpf_map_lookup_elem(map, &key, policy) < 0)
+			return -errno;
+	}
+	*ret_next_id = place.next_id ? place.next_id : 1;
+	*ret_policy = TAKE(policy);
+	return 0;
+}
+
+static int by_id(const struct bpf_map *map, uint32_t id, void *ret_value)
+{
+	return bpf_map_lookup_elem(bpf_map__fd(map), &id, ret_value) < 0 ? -errno : 0;
+}
+
+int engine_guard_text(struct engine *engine, uint32_t id, struct guard_text *ret_text)
+{
+	return by_id(guard_of(engine)->skeleton->maps.guard_texts, id, ret_text);
+}
+
+int engine_guard_hits(struct engine *engine, uint32_t id, struct guard_hits *ret_hits)
+{
+	return by_id(guard_of(engine)->skeleton->maps.guard_hits, id, ret_hits);
+}
+
+void engine_guard_stats(struct engine *engine, struct guard_stats *ret_stats)
+{
+	if (by_id(guard_of(engine)->skeleton->maps.guard_stats, 0, ret_stats) < 0)
+		*ret_stats = (struct guard_stats){};
+}
+
+int engine_guard_fd(struct engine *engine)
+{
+	return ring_buffer__epoll_fd(guard_of(engine)->ring);
+}
+
+void engine_guard_denials(struct engine *engine, engine_guard_function *function, void *context)
+{
+	struct guard *guard = guard_of(engine);
+
+	guard->function = function;
+	guard->context = context;
+	ring_buffer__consume(guard->ring);
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Any bytes as a rule: what is read is printed as a rule that reads as the same, and prints as the same. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compile/guard.h"
+#include "model/rule.h"
+
+#define REQUIRE(condition)                                                                                   \
+	do {                                                                                                 \
+		if (!(condition)) {                                                                          \
+			fprintf(stderr, "rule: %s\n", #condition);                                           \
+			abort();                                                                             \
+		}                                                                                            \
+	} while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
+
+static void accepted_check(const struct rule *rule)
+{
+	char text[RULE_TEXT_MAX], text_again[RULE_TEXT_MAX];
+	struct guard_rule compiled = guard_compile(rule), compiled_again;
+	struct rule again;
+
+	if (rule_print(rule, text, sizeof(text)) < 0)
+		return; /* "10.0.0.0/8" may be longer than it was; the agent refuses that */
+	REQUIRE(rule_parse(text, &again, NULL) == 0);
+	REQUIRE(rule_print(&again, text_again, sizeof(text_again)) == 0);
+	REQUIRE(strcmp(text, text_again) == 0);
+	REQUIRE(rule_covers(rule, &again) && rule_covers(&again, rule));
+	compiled_again = guard_compile(&again);
+	REQUIRE(memcmp(&compiled, &compiled_again, sizeof(compiled)) == 0);
+	REQUIRE(compiled.call <= GUARD_SEND && compiled.port_count <= GUARD_PORTS_MAX);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
+{
+	struct error error = {0};
+	struct rule rule;
+	char *text = malloc(size + 1);
+
+	if (!text)
+		return 0;
+	memcpy(text, input, size);
+	text[size] = '\0';
+	if (rule_parse(text, &rule, &error) == 0) {
+		accepted_check(&rule);
+	} else {
+		REQUIRE(error.code < 0);
+		REQUIRE(error.what[0]);
+		REQUIRE(rule_parse(text, &rule, NULL) < 0);
+	}
+	free(text);
+	return 0;
+}
