@@ -100,10 +100,9 @@ static int process_start(uint32_t pid, __u64 *ret_ticks)
 	if (!file || !fgets(line, sizeof(line), file))
 		return -ESRCH;
 	p = strrchr(line, ')'); /* the command's name may hold anything */
-	if (!p ||
-		sscanf(p + 1,
-			" %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-			&ticks) != 1)
+	if (!p || sscanf(p + 1,
+			  " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+			  &ticks) != 1)
 		return -ESRCH;
 	*ret_ticks = ticks;
 	return 0;
@@ -172,14 +171,15 @@ static int list_install(struct guards *guards, struct list *list, uint32_t next_
 
 /* -- the rules of the file -- */
 
-/* Live rules among those of the file, where they were: in front of the same rule of the file, or of the next one behind
- * that if it is gone. */
+/* Live rules among those of the file, where they were: in front of the same rule of the file, or of the next
+ * one behind that if it is gone. */
 static void lists_merge(const struct list *old, const struct list *file, struct list *result)
 {
 	const struct entry *anchors[RULES_MAX], *anchor = NULL; /* NULL: the end */
 
 	for (size_t i = old->count; i-- > 0;) {
-		const struct entry *kept = old->entries[i]->live ? NULL : list_find(file, old->entries[i]->compiled.id);
+		const struct entry *kept =
+			old->entries[i]->live ? NULL : list_find(file, old->entries[i]->compiled.id);
 
 		anchor = kept ? kept : anchor;
 		anchors[i] = anchor;
@@ -202,7 +202,8 @@ static void entry_identify(
 	for (size_t i = 0; i < old->count; i++) {
 		const struct entry *before = old->entries[i];
 
-		if (before->live || strcmp(before->text, entry->text) != 0 || list_find(file, before->compiled.id))
+		if (before->live || strcmp(before->text, entry->text) != 0 ||
+			list_find(file, before->compiled.id))
 			continue;
 		entry->compiled.id = before->compiled.id;
 		entry->compiled.generation = before->compiled.generation;
@@ -444,7 +445,8 @@ static void warnings_write(struct json_write *out, const struct list *list, cons
 }
 
 /* The number of a parameter; `known` says which there are. */
-static int id_read(const struct guards *guards, const char *text, struct entry **ret_entry, struct error *error)
+static int id_read(
+	const struct guards *guards, const char *text, struct entry **ret_entry, struct error *error)
 {
 	char *end;
 	unsigned long id = text ? strtoul(text, &end, 10) : 0;
@@ -467,7 +469,7 @@ static int id_read(const struct guards *guards, const char *text, struct entry *
 	}
 	error_set(error, -ENOENT, "there is no rule %s", text);
 	return near ? error_want(error, "the nearest is %u: %.200s", near->compiled.id, near->text)
-		    : error_want(error, "there are no rules");
+	            : error_want(error, "there are no rules");
 }
 
 static void reply_refusal(struct evhttp_request *request, int r, const struct error *error)
@@ -546,7 +548,7 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 	json_write_free(&json);
 }
 
-static int delete(struct guards *guards, struct entry *entry, struct error *error)
+static int delete (struct guards *guards, struct entry *entry, struct error *error)
 {
 	struct list list = {};
 	int r = list_begin(&list) < 0 ? error_set(error, -ENOMEM, "out of memory") : 0;
@@ -575,7 +577,7 @@ static void reply_delete(struct agent *agent, struct evhttp_request *request)
 		r = id_read(guards, text, &entry, &error);
 	if (r == 0) {
 		entry->users++; /* for what is said about it */
-		r = delete(guards, entry, &error);
+		r = delete (guards, entry, &error);
 	}
 	if (r < 0) {
 		entry_free(entry);
@@ -591,7 +593,8 @@ static void reply_delete(struct agent *agent, struct evhttp_request *request)
 	json_write_array_end(&json);
 	json_write_array_begin(&json, "warnings");
 	if (!entry->live)
-		json_write_string(&json, NULL, "the configuration file has it: it will be back when the file is read again");
+		json_write_string(&json, NULL,
+			"the configuration file has it: it will be back when the file is read again");
 	json_write_array_end(&json);
 	json_write_object_end(&json);
 	log_info("rule %u deleted: %s", entry->compiled.id, entry->text);
@@ -653,13 +656,17 @@ static void guards_metrics(struct agent *agent, void *state, struct evbuffer *ou
 		struct guard_hits hits = {};
 
 		engine_guard_hits(agent->engine, id, &hits);
-		evbuffer_add_printf(out, "weir_rule_hits_total{rule=\"%u\"} %" PRIu64 "\n", id, (uint64_t)hits.hits);
+		evbuffer_add_printf(
+			out, "weir_rule_hits_total{rule=\"%u\"} %" PRIu64 "\n", id, (uint64_t)hits.hits);
 	}
-	metrics_single(out, "weir_denied_calls_total", "counter", "Calls that socket rules denied.", stats.denied);
+	metrics_single(
+		out, "weir_denied_calls_total", "counter", "Calls that socket rules denied.", stats.denied);
 	metrics_single(out, "weir_denied_calls_unreported_total", "counter",
-		"Denied calls that are counted only: too many for the log and the audit trail.", stats.unreported);
+		"Denied calls that are counted only: too many for the log and the audit trail.",
+		stats.unreported);
 	metrics_single(out, "weir_unidentified_calls_total", "counter",
-		"Calls judged without knowing the process: rules with 'by' were passed over.", stats.unidentified);
+		"Calls judged without knowing the process: rules with 'by' were passed over.",
+		stats.unidentified);
 }
 
 static const struct route routes[] = {

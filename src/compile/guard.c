@@ -28,7 +28,8 @@ static uint32_t cgroup_depth(const char *path)
 /* Kubernetes' names for a pod's cgroup: systemd's, whose slices have no dashes to spare, and plain ones. */
 static void pod_names(const char *uid, __u64 hashes[GUARD_NAMES_MAX])
 {
-	static const char *const slices[] = {"kubepods-pod", "kubepods-burstable-pod", "kubepods-besteffort-pod"};
+	static const char *const slices[] = {
+		"kubepods-pod", "kubepods-burstable-pod", "kubepods-besteffort-pod"};
 	char name[OWNER_PATH_MAX + 64], underscores[OWNER_PATH_MAX];
 	size_t i;
 

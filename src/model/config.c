@@ -557,11 +557,12 @@ static int read_interfaces(struct reader *r, const struct field *field, struct f
  * rules: a list of sentences
  */
 
-/* A sentence's error, where it is in the file.  A sentence that the file has otherwise than it reads (escapes, several
- * lines) begins where it begins. */
+/* A sentence's error, where it is in the file.  A sentence that the file has otherwise than it reads
+ * (escapes, several lines) begins where it begins. */
 static int fail_rule(struct reader *r, const char *text, const struct error *problem, size_t at)
 {
-	size_t column = problem->column ? problem->column - 1 : 0, quote = r->text[at] == '"' || r->text[at] == '\'';
+	size_t column = problem->column ? problem->column - 1 : 0,
+	       quote = r->text[at] == '"' || r->text[at] == '\'';
 	struct error found = *problem;
 
 	if (strncmp(r->text + at + quote, text, strlen(text)) == 0)
@@ -605,7 +606,8 @@ static int read_rules(struct reader *r, const struct field *field, struct fy_nod
 
 		if (!text) {
 			fail_expected(r, field->path, "a rule", item, key_at);
-			error_want(r->error, "a sentence of at most %d bytes, in quotes if a ': ' or ' #' is in it",
+			error_want(r->error,
+				"a sentence of at most %d bytes, in quotes if a ': ' or ' #' is in it",
 				RULE_TEXT_MAX - 1);
 			return -EINVAL;
 		}

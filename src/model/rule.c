@@ -15,8 +15,11 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 const char *const rule_verdicts[] = {[RULE_DENY] = "deny", [RULE_ALLOW] = "allow", NULL};
-const char *const rule_calls[] = {
-	[RULE_CREATE] = "create", [RULE_BIND] = "bind", [RULE_CONNECT] = "connect", [RULE_SEND] = "send", NULL};
+const char *const rule_calls[] = {[RULE_CREATE] = "create",
+	[RULE_BIND] = "bind",
+	[RULE_CONNECT] = "connect",
+	[RULE_SEND] = "send",
+	NULL};
 
 /* Kinds of sockets that have a word of their own. */
 static const struct kind {
@@ -41,8 +44,8 @@ static const struct asked {
 	bool raw, stream, dgram;
 } asked[] = {
 	[RULE_CREATE] = {NULL, {-1}, true, true, true},
-	[RULE_BIND] = {"tcp, udp, stream or dgram", {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, -1}, .stream = true,
-		.dgram = true},
+	[RULE_BIND] = {"tcp, udp, stream or dgram", {IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, -1},
+		.stream = true, .dgram = true},
 	[RULE_CONNECT] = {"tcp, udp, icmp, icmp6, stream or dgram",
 		{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMP, IPPROTO_ICMPV6, -1}, .stream = true,
 		.dgram = true},
@@ -58,8 +61,8 @@ struct reader {
 #define want(reader, ...) (error_want((reader)->s.error, __VA_ARGS__), -EINVAL)
 
 /* The place of a word in a list, or an error that lists all of it. */
-static int choice_read(
-	struct reader *r, const char *const *known, const char *expected, const char *want, unsigned int *ret_choice)
+static int choice_read(struct reader *r, const char *const *known, const char *expected, const char *want,
+	unsigned int *ret_choice)
 {
 	const char *word = sentence_take(&r->s), *nearest;
 
@@ -130,11 +133,11 @@ static int asked_check(struct reader *r)
 		found = *protocol == r->rule.protocol;
 	if (r->rule.call == RULE_CREATE)
 		return 0;
-	if (found && (r->rule.type != SOCK_RAW || call->raw) && (r->rule.type != SOCK_STREAM || call->stream) &&
-		(r->rule.type != SOCK_DGRAM || call->dgram))
+	if (found && (r->rule.type != SOCK_RAW || call->raw) &&
+		(r->rule.type != SOCK_STREAM || call->stream) && (r->rule.type != SOCK_DGRAM || call->dgram))
 		return 0;
-	sentence_fail(&r->s, r->socket_word, "the kernel does not ask before a '%s' socket's %s", r->socket_word,
-		rule_calls[r->rule.call]);
+	sentence_fail(&r->s, r->socket_word, "the kernel does not ask before a '%s' socket's %s",
+		r->socket_word, rule_calls[r->rule.call]);
 	return want(r, "%s, or %s create", call->sockets, rule_verdicts[r->rule.verdict]);
 }
 
@@ -202,7 +205,8 @@ static int by_read(struct reader *r, const char *word)
 		return twice(r, word, "one owner; another rule for another one");
 	r->owner_word = word;
 	result = sentence_owner(&r->s, &r->rule.owner);
-	if (result < 0 || r->rule.owner.kind != OWNER_CONTAINER || strlen(r->rule.owner.text) == CONTAINER_DIGITS)
+	if (result < 0 || r->rule.owner.kind != OWNER_CONTAINER ||
+		strlen(r->rule.owner.text) == CONTAINER_DIGITS)
 		return result;
 	/* the kernel compares a hash of it */
 	sentence_fail(&r->s, word, "a rule cannot go by the beginning of a container's id");
@@ -424,7 +428,7 @@ static bool ports_cover(const struct endpoint *wide, const struct endpoint *narr
 
 		for (unsigned int w = 0; w < wide->port_count && !found; w++)
 			found = wide->ports[w].low <= narrow->ports[n].low &&
-				wide->ports[w].high >= narrow->ports[n].high;
+			        wide->ports[w].high >= narrow->ports[n].high;
 		if (!found)
 			return false;
 	}
@@ -433,9 +437,8 @@ static bool ports_cover(const struct endpoint *wide, const struct endpoint *narr
 
 static bool prefix_covers(const struct endpoint *wide, const struct endpoint *narrow)
 {
-	return !wide->has_prefix ||
-	       (narrow->has_prefix && narrow->prefix.length >= wide->prefix.length &&
-		       prefix_contains(&wide->prefix, &narrow->prefix.address));
+	return !wide->has_prefix || (narrow->has_prefix && narrow->prefix.length >= wide->prefix.length &&
+					    prefix_contains(&wide->prefix, &narrow->prefix.address));
 }
 
 /* Is it the same owner, or a cgroup above the other one? */

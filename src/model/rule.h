@@ -6,13 +6,13 @@
  *     CALL   = create | bind | connect | send
  *     SOCKET = tcp | udp | stream | dgram | icmp | icmp6 | sctp | proto N|NAME | raw [proto N|NAME]
  *
- * OWNER and ENDPOINT are those of matches (match.h).  `to` is the address that is bound to, connected to or sent to; a
- * socket that is created has none.  The first rule that fits a call decides about it; a call that none fits is allowed.
- * A rule that rule_print() wrote parses to the same rule.
+ * OWNER and ENDPOINT are those of matches (match.h).  `to` is the address that is bound to, connected to or
+ * sent to; a socket that is created has none.  The first rule that fits a call decides about it; a call that
+ * none fits is allowed. A rule that rule_print() wrote parses to the same rule.
  *
- * What the kernel asks about: `create` IPv4 and IPv6 sockets of every kind; `bind` TCP and UDP; `connect` TCP, UDP and
- * ping sockets; `send` datagrams that have an address of their own, and the connect() of a UDP socket, since nobody is
- * asked again when a connected one sends.
+ * What the kernel asks about: `create` IPv4 and IPv6 sockets of every kind; `bind` TCP and UDP; `connect`
+ * TCP, UDP and ping sockets; `send` datagrams that have an address of their own, and the connect() of a UDP
+ * socket, since nobody is asked again when a connected one sends.
  */
 #ifndef WEIR_MODEL_RULE_H
 #define WEIR_MODEL_RULE_H
@@ -42,11 +42,13 @@ struct rule {
 extern const char *const rule_verdicts[];
 extern const char *const rule_calls[];
 
-/* Reads all of `text`.  0 or -EINVAL with `error` saying what was expected and where; ret_rule untouched on failure. */
+/* Reads all of `text`.  0 or -EINVAL with `error` saying what was expected and where; ret_rule untouched on
+ * failure. */
 int rule_parse(const char *text, struct rule *ret_rule, struct error *error);
 /* 0 or -ENOSPC. */
 int rule_print(const struct rule *rule, char *buffer, size_t size);
-/* Does every call that fits `narrow` fit `wide` too?  False where that takes more than a look at the words. */
+/* Does every call that fits `narrow` fit `wide` too?  False where that takes more than a look at the words.
+ */
 bool rule_covers(const struct rule *wide, const struct rule *narrow);
 
 #endif

@@ -104,7 +104,8 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 		{"deny connect tpc", "unknown word 'tpc'", "did you mean 'tcp'?", 14},
 		{"deny connect by user 0 tcp", "'tcp' comes too late",
 			"the call, then ip or ip6, then the kind of socket, then the rest", 24},
-		{"deny connect by user 0 by user 1", "a second 'by'", "one owner; another rule for another one", 24},
+		{"deny connect by user 0 by user 1", "a second 'by'",
+			"one owner; another rule for another one", 24},
 		{"deny connect to ::1 to ::2", "a second 'to'",
 			"one address or prefix; another rule for another one", 21},
 		{"deny connect not to ::1", "expected 'by' behind 'not', got 'to'", "not by user NAME", 18},
@@ -114,8 +115,8 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 		{"deny connect by container 0123456789ab",
 			"a rule cannot go by the beginning of a container's id",
 			"all 64 digits of it, or its cgroup", 14},
-		{"deny connect ip to ::1", "'::1' is IPv6, but 'ip' is IPv4", "one family: a match with both never fits",
-			20},
+		{"deny connect ip to ::1", "'::1' is IPv6, but 'ip' is IPv4",
+			"one family: a match with both never fits", 20},
 		{"deny create icmp6 \"x", "the comment has no end", "a quote behind it, too", 19},
 		{"deny connect icmp to port 80", "'icmp' has no ports", "tcp, udp, or no protocol", 27},
 		{"deny connect icmp6 to 10.0.0.1", "'10.0.0.1' is IPv4, but 'icmp6' is IPv6",
@@ -123,7 +124,8 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 		{"deny connect to 10.0.0.1/8", "'10.0.0.1/8' has bits set behind its length",
 			"10.0.0.0/8, or the address without a length", 17},
 		{"deny connect \"\"", "the comment is empty", "text between the quotes, or no comment", 14},
-		{"deny connect \"a\" by user 0", "something stands behind the comment", "the comment at the end", 18},
+		{"deny connect \"a\" by user 0", "something stands behind the comment",
+			"the comment at the end", 18},
 		{"deny connect \"a\tb\"", "a comment is text in UTF-8, on one line", "", 16},
 		{"deny connect \"\xff\"", "a comment is text in UTF-8, on one line", "", 15},
 	};
@@ -137,7 +139,8 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 		EXPECT(rule_parse(c->text, &rule, &error) == -EINVAL, "%s", c->text);
 		EXPECT_TEXT(error.what, c->what, "%s", c->text);
 		EXPECT_TEXT(error.want, c->want, "%s", c->text);
-		EXPECT(error.column == c->column, "%s: column %u, wanted %u", c->text, error.column, c->column);
+		EXPECT(error.column == c->column, "%s: column %u, wanted %u", c->text, error.column,
+			c->column);
 		EXPECT(rule.call == RULE_SEND, "%s: changed", c->text);
 		EXPECT(rule_parse(c->text, &rule, NULL) == -EINVAL, "%s: without an error to fill", c->text);
 	}
@@ -247,7 +250,8 @@ static void compiled_rules_hold_what_the_kernel_compares(void **state)
 
 static void rules_stand_in_the_lists_of_the_calls_they_judge(void **state)
 {
-	static const char *const texts[] = {"deny send", "deny create", "allow connect", "deny bind", "deny connect"};
+	static const char *const texts[] = {
+		"deny send", "deny create", "allow connect", "deny bind", "deny connect"};
 	struct guard_policy *policy = calloc(1, sizeof(*policy));
 
 	(void)state;
@@ -276,11 +280,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST("rules are printed in one way", rules_are_printed_in_one_way),
-		TEST("wrong rules say what would be right and where", wrong_rules_say_what_would_be_right_and_where),
+		TEST("wrong rules say what would be right and where",
+			wrong_rules_say_what_would_be_right_and_where),
 		TEST("too long rules are refused", too_long_rules_are_refused),
 		TEST("wide rules cover narrow ones", wide_rules_cover_narrow_ones),
-		TEST("compiled rules hold what the kernel compares", compiled_rules_hold_what_the_kernel_compares),
-		TEST("rules stand in the lists of the calls they judge", rules_stand_in_the_lists_of_the_calls_they_judge),
+		TEST("compiled rules hold what the kernel compares",
+			compiled_rules_hold_what_the_kernel_compares),
+		TEST("rules stand in the lists of the calls they judge",
+			rules_stand_in_the_lists_of_the_calls_they_judge),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
