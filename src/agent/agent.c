@@ -360,7 +360,7 @@ static int start(struct agent *agent, struct error *error)
 	if (r < 0)
 		return r;
 	sizes = sizes_of(&agent->config);
-	r = engine_open(agent->run_dir, &sizes, &agent->engine, error);
+	r = engine_open(agent->run_dir, &sizes, agent->config.names_on, &agent->engine, error);
 	if (r < 0)
 		return r;
 	if (engine_adopted(agent->engine)) {

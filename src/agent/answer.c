@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/internal.h"
+#include "agent/names.h"
 #include "agent/owners.h"
 #include "basic/cleanup.h"
 
@@ -257,6 +258,7 @@ void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
 		json_write_boolean(out, "fragment", true);
 	if (flow->sample_shift)
 		json_write_number(out, "sample_rate", 1U << flow->sample_shift);
+	names_write_flow(agent, out, key);
 	json_write_number(out, "rate_bps", flow->rate.bps);
 	json_write_string(out, "state", flow->tcp_flags & TABLE_CLOSING_FLAGS ? "closed" : "active");
 	json_write_object_end(out);
@@ -473,23 +475,26 @@ static void write_sum(struct json_write *out, const struct sum *sum)
 	}
 }
 
-static void write_host_key(struct json_write *out, const struct table_total *total)
+static void write_host_key(struct agent *agent, struct json_write *out, const struct table_total *total)
 {
 	struct address address = {.family = total->family};
 
 	memcpy(address.bytes, total->address, address.family == 4 ? 4 : 16);
 	answer_address(out, "address", &address);
+	names_write_host(agent, out, &address);
 }
 
-static void write_port_key(struct json_write *out, const struct table_total *total)
+static void write_port_key(struct agent *agent, struct json_write *out, const struct table_total *total)
 {
+	(void)agent;
 	answer_protocol(out, total->proto);
 	json_write_number(out, "port", total->port);
 }
 
 static int answer_sums(struct agent *agent, const struct query *query, enum table_pool_name pool,
 	const char *name, bool from_totals,
-	void (*write_key)(struct json_write *, const struct table_total *), struct json_write *out)
+	void (*write_key)(struct agent *, struct json_write *, const struct table_total *),
+	struct json_write *out)
 {
 	struct sum_order order = {agent, query, pool};
 	struct sums sums = {};
@@ -505,7 +510,7 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 	json_write_array_begin(out, name);
 	for (size_t i = 0; i < count; i++) {
 		json_write_object_begin(out, NULL);
-		write_key(out, table_total(agent->table, pool, sums.sums[i].total));
+		write_key(agent, out, table_total(agent->table, pool, sums.sums[i].total));
 		write_sum(out, &sums.sums[i]);
 		json_write_object_end(out);
 		json_write_newline(out);

@@ -4,6 +4,7 @@
 #include "agent/drops.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
+#include "agent/names.h"
 #include "agent/owners.h"
 #include "agent/sockets.h"
 
@@ -13,6 +14,7 @@ const struct module *const modules[] = {
 	&audit_module, /* before those that write to it */
 	&sockets_module,
 	&guard_module,
+	&name_module,
 	NULL,
 };
 

@@ -103,6 +103,7 @@ void engine_close(struct engine *engine)
 	if (engine->cgroup_root >= 0)
 		close(engine->cgroup_root);
 	engine_parts_close(engine);
+	engine_names_close(engine);
 	watch_bpf__destroy(engine->skeleton);
 	engine_netlink_close(engine);
 	pins_close(&engine->pins);
@@ -209,7 +210,7 @@ static int ring_open(struct engine *engine, unsigned int cpu, struct error *erro
 }
 
 /* Opens the programs, with maps of the wanted sizes or those that are pinned, and loads them. */
-static int load(struct engine *engine, struct error *error)
+static int load(struct engine *engine, bool names, struct error *error)
 {
 	const struct engine_sizes *sizes = &engine->meta.sizes;
 	struct engine_view *view = &engine->view;
@@ -236,6 +237,7 @@ static int load(struct engine *engine, struct error *error)
 	bpf_map__set_max_entries(skeleton->maps.flow_rest6, view->cpus * view->sets6);
 	bpf_map__set_max_entries(skeleton->maps.flow_stats, view->cpus);
 	bpf_map__set_max_entries(skeleton->maps.flow_rings, view->cpus);
+	engine_names_prepare(engine, names);
 	r = component_load(engine, skeleton->obj, "flow", error);
 	if (r == -ENOMEM || r == -E2BIG)
 		error_want(error, "smaller sizes in flows.cache and flows.ring");
@@ -358,8 +360,8 @@ static int judge_left(struct engine *engine, const struct engine_meta *wanted, s
 	return 1;
 }
 
-static int engine_setup(
-	struct engine *engine, const char *run_dir, const struct engine_sizes *sizes, struct error *error)
+static int engine_setup(struct engine *engine, const char *run_dir, const struct engine_sizes *sizes, bool names,
+	struct error *error)
 {
 	struct engine_meta meta = {.magic = META_MAGIC, .layout = META_LAYOUT, .sizes = *sizes};
 	int r = libbpf_num_possible_cpus();
@@ -399,9 +401,11 @@ static int engine_setup(
 	if (r == 0)
 		r = engine_place_open(engine, error);
 	if (r == 0)
-		r = load(engine, error);
+		r = load(engine, names, error);
 	for (unsigned int cpu = 0; cpu < meta.cpus && r == 0; cpu++)
 		r = ring_open(engine, cpu, error);
+	if (r == 0)
+		r = engine_names_open(engine, error);
 	if (r == 0)
 		r = map_view(engine, error);
 	if (r == 0)
@@ -420,8 +424,8 @@ static int engine_setup(
 	return 0;
 }
 
-int engine_open(const char *run_dir, const struct engine_sizes *sizes, struct engine **ret_engine,
-	struct error *error)
+int engine_open(const char *run_dir, const struct engine_sizes *sizes, bool names,
+	struct engine **ret_engine, struct error *error)
 {
 	struct engine *engine = engine_new();
 	int r;
@@ -430,7 +434,7 @@ int engine_open(const char *run_dir, const struct engine_sizes *sizes, struct en
 		return error_set(error, -ENOMEM, "out of memory");
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	libbpf_set_print(log_libbpf);
-	r = engine_setup(engine, run_dir, sizes, error);
+	r = engine_setup(engine, run_dir, sizes, names, error);
 	if (r < 0) {
 		struct engine_meta meta;
 

@@ -31,11 +31,12 @@ struct engine_sizes {
 
 /*
  * Loads the datapath, or adopts the one that an earlier agent left in this run directory: then its sizes
- * hold, and its programs are replaced by this build's without a gap.  Errors name what is missing
+ * hold, and its programs are replaced by this build's without a gap.  `names`: flows' first bytes may be looked at
+ * (engine/name.h); without, the programs have no code for it.  Errors name what is missing
  * (privileges, kernel features, another version's datapath).
  */
-int engine_open(const char *run_dir, const struct engine_sizes *sizes, struct engine **ret_engine,
-	struct error *error);
+int engine_open(const char *run_dir, const struct engine_sizes *sizes, bool names,
+	struct engine **ret_engine, struct error *error);
 /* Lets go; the datapath works on. */
 void engine_close(struct engine *engine);
 /* Takes everything away: hooks, programs, maps, pins, a bpffs of our own.  Other people's qdiscs and filters

@@ -56,6 +56,7 @@ struct engine {
 	size_t cache4_bytes, cache6_bytes, rest6_bytes, stats_bytes;
 	struct ring_buffer **rings; /* one per CPU */
 	struct engine_ring_reader *readers;
+	struct engine_names *names;
 	struct engine_feature features[FEATURES_MAX];
 	size_t feature_count;
 	struct nl_sock *requests, *events;
@@ -80,6 +81,11 @@ int engine_place_open(struct engine *engine, struct error *error);
 int engine_go_live(struct engine *engine, struct error *error);
 /* Takes away those of ours that did not get that far. */
 void engine_not_live(struct engine *engine);
+
+/* name.c */
+void engine_names_prepare(struct engine *engine, bool on); /* before the programs are loaded */
+int engine_names_open(struct engine *engine, struct error *error);
+void engine_names_close(struct engine *engine);
 
 /* part.c */
 int engine_parts_open(struct engine *engine, struct error *error);

@@ -764,6 +764,25 @@ static const struct field drops_fields[] = {
 	{NULL},
 };
 
+static const struct field names_fields[] = {
+	{.path = "names.table",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, names_table),
+		.min = 64,
+		.max = 1048576},
+	{NULL},
+};
+
+/* off, on, or on with settings. */
+static int read_names(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	if (!fy_node_is_mapping(value))
+		return read_switch(r, field, value, key_at);
+	r->config->names_on = true;
+	return read_mapping(r, field, value, key_at);
+}
+
 static const struct field root_fields[] = {
 	{.path = "interfaces", .read = read_interfaces},
 	{.path = "flows", .read = read_mapping, .children = flows_fields},
@@ -774,6 +793,10 @@ static const struct field root_fields[] = {
 	{.path = "audit", .read = read_mapping, .children = audit_fields},
 	{.path = "drops", .read = read_mapping, .children = drops_fields},
 	{.path = "rules", .read = read_rules},
+	{.path = "names",
+		.read = read_names,
+		.children = names_fields,
+		.offset = offsetof(struct config, names_on)},
 	{.path = "log", .read = read_log},
 	{NULL},
 };
@@ -1072,6 +1095,8 @@ int config_init(struct config *ret_config)
 		.audit_entries = 65536,
 		.drops_watch = true,
 		.drops_rate = 1000,
+		.names_on = true,
+		.names_table = 16384,
 		.log_level = LOG_LEVEL_INFO,
 	};
 	return 0;

@@ -31,6 +31,7 @@
  *       watch: on                      # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
  *     rules: []                        # on sockets (rule.h): [deny connect by user guest to 10.0.0.0/8]
+ *     names: on                        # off, or {table: 16384}: addresses and flows with names, 64..1048576
  *     log: info                        # error, warning, info, debug
  */
 #ifndef WEIR_MODEL_CONFIG_H
@@ -74,6 +75,8 @@ struct config {
 
 	bool drops_watch;
 	uint32_t drops_rate; /* records a second */
+	bool names_on;
+	uint32_t names_table; /* addresses with a name, and as many flows */
 
 	char **rules; /* sentences that rule_parse() reads; NULL-terminated; NULL: none */
 

@@ -49,6 +49,8 @@ static void expect_defaults(const struct config *config)
 	assert_int_equal(config->owners_keep_ns, 600 * S);
 	assert_true(config->drops_watch);
 	assert_int_equal(config->drops_rate, 1000);
+	assert_true(config->names_on);
+	assert_int_equal(config->names_table, 16384);
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
 }
 
@@ -121,6 +123,7 @@ static void values_arrive_where_they_belong(void **state)
 					  "sockets: {interval: 10s, remembered: 64}\n"
 					  "audit: {entries: 0}\n"
 					  "drops: {watch: off, rate: 0}\n"
+					  "names: {table: 64}\n"
 					  "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
 
@@ -149,7 +152,18 @@ static void values_arrive_where_they_belong(void **state)
 	assert_int_equal(config.audit_entries, 0);
 	assert_false(config.drops_watch);
 	assert_int_equal(config.drops_rate, 0);
+	assert_true(config.names_on);
+	assert_int_equal(config.names_table, 64);
 	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
+	config_free(&config);
+}
+
+static void names_have_one_switch(void **state)
+{
+	struct config config = configured("names: off\n");
+
+	(void)state;
+	assert_false(config.names_on);
 	config_free(&config);
 }
 
@@ -248,7 +262,10 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
 		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, names, log"},
+		{"names: maybe", 1, 8, "names: expected off or on, got 'maybe'", ""},
+		{"names: {tabel: 64}", 1, 9, "unknown key 'tabel' in names", "did you mean 'table'?"},
+		{"names: {table: 63}", 1, 16, "names.table: 63 is too small", "64 to 1048576"},
 		{"flows:\n  tabel: 1", 2, 3, "unknown key 'tabel' in flows", "did you mean 'table'?"},
 		{"flows: {cache: {ipv5: 64}}", 1, 17, "unknown key 'ipv5' in flows.cache",
 			"did you mean 'ipv4'?"},
@@ -394,7 +411,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"# \xc3\xa4\xc3\xb6\xc3\xbc\nlog: \xc3\xa4", 2, 6,
 			"log: expected error, warning, info or debug, got '\xc3\xa4'", ""},
 		{"# \xc3\xa4\n{\xc3\xa4: 1}", 2, 2, "unknown key '\xc3\xa4'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, names, log"},
 	};
 
 	(void)state;
@@ -625,6 +642,7 @@ int main(void)
 		TEST("the documented example is the defaults, with a group",
 			the_documented_example_is_the_defaults_with_a_group),
 		TEST("values arrive where they belong", values_arrive_where_they_belong),
+		TEST("names have one switch", names_have_one_switch),
 		TEST("metrics listen where they are told", metrics_listen_where_they_are_told),
 		TEST("every bound is kept", every_bound_is_kept),
 		TEST("an error names its place and what would be right",

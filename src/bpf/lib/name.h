@@ -20,9 +20,6 @@ const volatile __u32 names_on = 0; /* 0: the code is not even there */
 const volatile __u32 name_ring_bytes = 4096;
 const volatile __u32 name_ticks = 250; /* ticks of a second */
 
-/* Records a second that each CPU may copy.  The agent changes it while programs run. */
-__u32 name_rate = 0;
-
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4096);
@@ -34,6 +31,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct name_stats);
 } name_stats SEC(".maps");
+
+/* Records a second that each CPU may copy.  The agent changes it while programs run. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} name_limit SEC(".maps");
 
 /* Where a record is put together: it is too large for the stack. */
 struct {
@@ -112,13 +117,15 @@ packet_inline __u8 name_begins(struct __sk_buff *skb, const struct packet *p, __
 
 packet_inline int name_may_take(struct name_stats *stats)
 {
-	__u32 now = bpf_jiffies64();
+	__u32 zero = 0, now = bpf_jiffies64(), *limit = bpf_map_lookup_elem(&name_limit, &zero);
 
+	if (!limit || !*limit)
+		return 0; /* switched off */
 	if (now - stats->second >= name_ticks) {
 		stats->second = now;
 		stats->count = 0;
 	}
-	if (stats->count >= name_rate) {
+	if (stats->count >= *limit) {
 		stats->limited++;
 		return 0;
 	}
@@ -135,7 +142,7 @@ packet_inline void name_take(struct __sk_buff *skb, const struct packet *p, __u3
 	__be32 seq = 0;
 	int i;
 
-	if (!record || !stats || !name_rate || !name_may_take(stats))
+	if (!record || !stats || !name_may_take(stats))
 		return;
 	if (p->proto == PACKET_PROTO_TCP)
 		bpf_skb_load_bytes(skb, p->l4_offset + 4, &seq, sizeof(seq));

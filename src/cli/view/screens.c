@@ -99,6 +99,7 @@ enum {
 	FLOW_IDLE,
 	FLOW_STATE,
 	FLOW_INFO,
+	FLOW_NAME,
 };
 
 static const struct table_column flow_columns[] = {
@@ -114,6 +115,7 @@ static const struct table_column flow_columns[] = {
 	[FLOW_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 6},
 	[FLOW_STATE] = {"STATE", .importance = 7},
 	[FLOW_INFO] = {"INFO", .importance = 2, .hide_empty = true},
+	[FLOW_NAME] = {"NAME", .importance = 9, .hide_empty = true},
 };
 
 static const struct sort_key flow_sorts[] = {
@@ -187,6 +189,17 @@ static void info_format(const json_t *flow, char *buffer, size_t size)
 	fclose(out);
 }
 
+/* "example.com/path"; the protocol where that is all that is known. */
+static void app_format(const json_t *app, char *buffer, size_t size)
+{
+	const char *name = json_get_text(app, "name"), *path = json_get_text(app, "path");
+
+	if (*name || *path)
+		snprintf(buffer, size, "%s%s", name, path);
+	else
+		snprintf(buffer, size, "%s", json_get_text(app, "protocol"));
+}
+
 static void flow_cell(const json_t *flow, unsigned int column, const struct cell_context *context,
 	char *buffer, size_t size)
 {
@@ -227,6 +240,9 @@ static void flow_cell(const json_t *flow, unsigned int column, const struct cell
 	case FLOW_INFO:
 		info_format(flow, buffer, size);
 		break;
+	case FLOW_NAME:
+		app_format(json_object_get(flow, "app"), buffer, size);
+		break;
 	}
 }
 
@@ -241,6 +257,7 @@ enum {
 	HOST_PACKETS_IN,
 	HOST_PACKETS_OUT,
 	HOST_IDLE,
+	HOST_NAME,
 };
 
 static const struct table_column host_columns[] = {
@@ -252,6 +269,7 @@ static const struct table_column host_columns[] = {
 	[HOST_PACKETS_IN] = {"PACKETS IN", ALIGN_RIGHT, .importance = 1},
 	[HOST_PACKETS_OUT] = {"PACKETS OUT", ALIGN_RIGHT, .importance = 2},
 	[HOST_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 3},
+	[HOST_NAME] = {"NAME", .importance = 9, .hide_empty = true},
 };
 
 static const struct sort_key host_sorts[] = {
@@ -293,6 +311,9 @@ static void host_cell(const json_t *host, unsigned int column, const struct cell
 		break;
 	case HOST_IDLE:
 		idle_format(host, context, buffer, size);
+		break;
+	case HOST_NAME:
+		snprintf(buffer, size, "%s", json_get_text(host, "name"));
 		break;
 	}
 }
