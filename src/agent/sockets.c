@@ -17,10 +17,12 @@
 
 #define PRESENT_MAX    65536 /* sockets of a list */
 #define PRESENT_OLD_NS 1000000000ULL
-#define PROCESSES      4096 /* with totals of closed connections; a power of two */
-#define PROCESS_WAYS   4
-#define NEW_SYN_RECV   12 /* a connection request, as the kernel counts states */
-#define RTT_NONE       0xffffffffU
+#define LOOK_NS        1000000000ULL /* time between two looks for connections that go on */
+
+#define PROCESSES    4096 /* with totals of closed connections; a power of two */
+#define PROCESS_WAYS 4
+#define NEW_SYN_RECV 12 /* a connection request, as the kernel counts states */
+#define RTT_NONE     0xffffffffU
 
 /* What the closed connections of a process add up to. */
 struct process {
@@ -40,6 +42,7 @@ struct sockets {
 	struct socket_record *present;
 	size_t present_count, present_room;
 	uint64_t present_ns, unlisted;
+	uint64_t made, looked_ns; /* how many connections there had been when new ones were looked for */
 	uint64_t progress_ns;
 	uint64_t tick_ns;
 	struct process processes[PROCESSES];
@@ -351,28 +354,77 @@ static void publish(struct sockets *sockets, const struct socket_record *record)
 	json_write_free(&json);
 }
 
+static void event_take(struct sockets *sockets, const struct socket_record *record)
+{
+	struct socket_record *place = &sockets->remembered[sockets->count++ % sockets->room];
+
+	*place = *record;
+	audit_socket(sockets->agent, &place->head);
+	publish(sockets, place);
+}
+
+/* The connect or accept of a connection that has not told of it. */
+static void connection_tell(struct sockets *sockets, const struct socket_record *record)
+{
+	struct socket_record begin = {.head = record->head};
+
+	begin.head.time_ns = record->established_ns;
+	begin.head.event = record->head.accepted ? SOCKET_ACCEPT : SOCKET_CONNECT;
+	begin.head.latency_us = record->handshake_us;
+	begin.head.error = 0;
+	begin.head.state = TCP_ESTABLISHED;
+	begin.head.before = record->head.accepted ? TCP_SYN_RECV : TCP_SYN_SENT;
+	event_take(sockets, &begin);
+}
+
 static void on_event(void *context, const struct socket_head *head, const struct socket_record *record)
 {
 	struct sockets *sockets = context;
-	struct socket_record *place = &sockets->remembered[sockets->count++ % sockets->room];
+	struct socket_record copy = {};
 
 	if (record)
-		*place = *record;
+		copy = *record;
 	else
-		*place = (struct socket_record){.head = *head};
-	unmap(&place->head);
-	if (record)
-		process_add(sockets, place);
-	audit_socket(sockets->agent, &place->head);
-	publish(sockets, place);
+		copy.head = *head;
+	unmap(&copy.head);
+	if (record) {
+		process_add(sockets, &copy);
+		if (copy.established_ns && !copy.told)
+			connection_tell(sockets, &copy);
+	}
+	event_take(sockets, &copy);
+}
+
+static int on_new(void *context, const struct socket_record *record)
+{
+	struct socket_record copy = *record;
+
+	unmap(&copy.head);
+	connection_tell(context, &copy);
+	return 0;
+}
+
+/* Connections that were made, and go on: nothing told of them yet. */
+static void find_new(struct sockets *sockets)
+{
+	struct socket_stats stats;
+
+	sockets->looked_ns = agent_now_ns();
+	engine_socket_stats(sockets->agent->engine, &stats);
+	if (stats.connected + stats.accepted + stats.udp_peers == sockets->made)
+		return;
+	sockets->made = stats.connected + stats.accepted + stats.udp_peers;
+	engine_socket_list(sockets->agent->engine, true, on_new, sockets);
 }
 
 void sockets_refresh(struct agent *agent)
 {
 	struct sockets *sockets = sockets_of(agent);
 
-	if (sockets)
-		engine_socket_read(agent->engine, on_event, sockets);
+	if (!sockets)
+		return;
+	engine_socket_read(agent->engine, on_event, sockets);
+	find_new(sockets);
 }
 
 static void on_ring(evutil_socket_t fd, short what, void *context)
@@ -384,9 +436,11 @@ static void on_ring(evutil_socket_t fd, short what, void *context)
 	engine_socket_read(sockets->agent->engine, on_event, sockets);
 }
 
-static uint32_t wants_of(const struct sockets *sockets)
+static void wants_tell(struct sockets *sockets)
 {
-	return feed_has_followers(sockets->feed) ? SOCKET_WANTS_ALL | SOCKET_WANTS_STATES : 0;
+	bool followed = feed_has_followers(sockets->feed);
+
+	engine_socket_want(sockets->agent->engine, followed || audit_is_followed(sockets->agent), followed);
 }
 
 static void on_hurry(evutil_socket_t fd, short what, void *context)
@@ -394,7 +448,7 @@ static void on_hurry(evutil_socket_t fd, short what, void *context)
 	struct sockets *sockets = context;
 
 	on_ring(fd, what, context);
-	engine_socket_want(sockets->agent->engine, wants_of(sockets));
+	wants_tell(sockets);
 	if (!feed_has_followers(sockets->feed) && !audit_is_followed(sockets->agent))
 		event_del(sockets->hurry);
 }
@@ -404,8 +458,10 @@ void sockets_hurry(struct agent *agent)
 	static const struct timeval often = {0, 100000};
 	struct sockets *sockets = sockets_of(agent);
 
-	if (sockets)
-		event_add(sockets->hurry, &often);
+	if (!sockets)
+		return;
+	wants_tell(sockets);
+	event_add(sockets->hurry, &often);
 }
 
 uint64_t sockets_lost(struct agent *agent)
@@ -448,7 +504,7 @@ static int present_read(struct sockets *sockets, uint64_t old_ns)
 	sockets->present_count = 0;
 	sockets->unlisted = 0;
 	sockets->present_ns = now_ns;
-	return engine_socket_list(sockets->agent->engine, on_present, sockets);
+	return engine_socket_list(sockets->agent->engine, false, on_present, sockets);
 }
 
 bool sockets_of_process(
@@ -773,7 +829,6 @@ static void reply_events(struct agent *agent, struct evhttp_request *request)
 	}
 	sockets_refresh(agent); /* what was before is not news */
 	feed_follow(sockets->feed, request, wish_fits, query);
-	engine_socket_want(agent->engine, wants_of(sockets));
 	sockets_hurry(agent);
 }
 
@@ -849,8 +904,12 @@ static int sockets_open(struct agent *agent, void **ret_state, struct error *err
 
 static void sockets_tick(struct agent *agent, void *state, uint64_t now_ns)
 {
-	sockets_refresh(agent);
-	progress(state, now_ns);
+	struct sockets *sockets = state;
+
+	engine_socket_read(agent->engine, on_event, sockets);
+	if (now_ns - sockets->looked_ns >= LOOK_NS)
+		find_new(sockets);
+	progress(sockets, now_ns);
 }
 
 static void sockets_reload(struct agent *agent, void *state)

@@ -2,10 +2,9 @@
 /*
  * The socket monitor: what happens to TCP and UDP sockets, and how they are doing (shared/socket.h).
  *
- * A connection costs one look at each change of its state, and two records for each of its ends: when the
- * handshake is over, and when it is closed.  Everything between, the kernel counts anyway.  UDP, of which the
- * kernel counts nothing, is counted in the socket's life, where the tracepoints behind sendmsg() and
- * recvmsg() are (6.3).
+ * A connection costs one look at each change of its state, and a record for each of its ends when it is
+ * closed. Everything between, the kernel counts anyway.  UDP, of which the kernel counts nothing, is counted
+ * in the socket's life, where the tracepoints behind sendmsg() and recvmsg() are (6.3).
  */
 #include "bpf/lib/socket.h"
 #include "bpf/lib/kernel.h"
@@ -124,13 +123,12 @@ static __always_inline int socket_is_ours(const struct sock *sk)
 }
 
 /* The life of a socket that weir sees for the first time begins empty. */
-static __always_inline struct socket_life *socket_life_get(struct sock *sk, int create)
+static __always_inline struct socket_life *socket_life_make(struct sock *sk)
 {
-	struct socket_life *life =
-		bpf_sk_storage_get(&socket_life, sk, 0, create ? BPF_SK_STORAGE_GET_F_CREATE : 0);
+	struct socket_life *life = socket_life_of(sk, BPF_SK_STORAGE_GET_F_CREATE);
 	struct socket_stats *stats;
 
-	if (!life && create) {
+	if (!life) {
 		stats = socket_stats_get();
 		if (stats)
 			stats->unremembered++;
@@ -206,6 +204,7 @@ static __always_inline void socket_figures_life(struct socket_record *record, co
 	record->zero_windows_out = life->zero_windows_out;
 	record->errors = life->errors;
 	record->head.accepted = life->flags & SOCKET_LIFE_ACCEPTED;
+	record->told = !!(life->flags & SOCKET_LIFE_TOLD);
 }
 
 static __always_inline void socket_figures_udp(struct socket_record *record, const struct socket_life *life)
@@ -243,7 +242,7 @@ static __always_inline __u32 socket_log2(__u32 value)
 }
 
 static __always_inline void socket_connected(
-	struct sock *sk, struct socket_life *life, struct socket_stats *stats)
+	struct sock *sk, struct socket_life *life, struct socket_stats *stats, __u32 wants)
 {
 	__u32 bucket;
 
@@ -255,19 +254,27 @@ static __always_inline void socket_connected(
 	stats->connected++;
 	stats->latency_us += life->handshake_us;
 	stats->latency[bucket]++;
-	socket_tell(sk, stats, SOCKET_CONNECT, BPF_TCP_SYN_SENT, life->handshake_us, 0);
+	if (wants & SOCKET_WANTS_ALL) {
+		life->flags |= SOCKET_LIFE_TOLD;
+		socket_tell(sk, stats, SOCKET_CONNECT, BPF_TCP_SYN_SENT, life->handshake_us, 0);
+	}
 }
 
+/* It carries a copy of what its listener carries. */
 static __always_inline void socket_accepted(
-	struct sock *sk, struct socket_life *life, struct socket_stats *stats)
+	struct sock *sk, struct socket_life *life, struct socket_stats *stats, __u32 wants)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
+	__builtin_memset(life, 0, sizeof(*life));
 	life->established_ns = life->created_ns = bpf_ktime_get_ns();
 	life->handshake_us = tp ? tp->srtt_us >> 3 : 0;
 	life->flags = SOCKET_LIFE_ACCEPTED;
 	stats->accepted++;
-	socket_tell(sk, stats, SOCKET_ACCEPT, BPF_TCP_SYN_RECV, life->handshake_us, 0);
+	if (wants & SOCKET_WANTS_ALL) {
+		life->flags |= SOCKET_LIFE_TOLD;
+		socket_tell(sk, stats, SOCKET_ACCEPT, BPF_TCP_SYN_RECV, life->handshake_us, 0);
+	}
 }
 
 static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __u32 error)
@@ -299,7 +306,7 @@ static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __
 static __always_inline void socket_closed(struct sock *sk, int before, struct socket_stats *stats)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct socket_life *life = socket_life_get(sk, 0);
+	struct socket_life *life = socket_life_of(sk, 0);
 	struct socket_record *record;
 	__u32 error = sk->sk_err;
 
@@ -339,22 +346,22 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 {
 	struct socket_stats *stats;
 	struct socket_life *life;
-	__u32 wants = 0;
+	__u32 wants = socket_wanted();
 
 	/* between ESTABLISHED and CLOSE there is a lot to skip */
 	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE && state != BPF_TCP_SYN_SENT &&
-		state != BPF_TCP_LISTEN && !((wants = socket_wanted()) & SOCKET_WANTS_STATES))
+		state != BPF_TCP_LISTEN && !(wants & SOCKET_WANTS_STATES))
 		return 0;
 	if (sk->sk_protocol != TCP || !live_here() || !socket_is_ours(sk))
 		return 0;
 	stats = socket_stats_get();
 	if (!stats)
 		return 0;
-	if (socket_wanted() & SOCKET_WANTS_STATES)
+	if (wants & SOCKET_WANTS_STATES)
 		socket_tell(sk, stats, SOCKET_STATE, before, 0, 0);
 	switch (state) {
 	case BPF_TCP_SYN_SENT:
-		life = socket_life_get(sk, 1);
+		life = socket_life_make(sk);
 		if (!life)
 			break;
 		life->began_ns = bpf_ktime_get_ns();
@@ -362,14 +369,14 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 		life->handshake_us = life->zero_windows_in = life->zero_windows_out = life->flags = 0;
 		break;
 	case BPF_TCP_ESTABLISHED:
-		life = socket_life_get(sk, 1);
+		life = socket_life_make(sk);
 		if (!life)
 			break;
 		/* simultaneous open comes by SYN_RECV, too */
 		if (before == BPF_TCP_SYN_SENT || life->began_ns)
-			socket_connected(sk, life, stats);
+			socket_connected(sk, life, stats, wants);
 		else if (before == BPF_TCP_SYN_RECV)
-			socket_accepted(sk, life, stats);
+			socket_accepted(sk, life, stats, wants);
 		break;
 	case BPF_TCP_LISTEN:
 		stats->listened++;
@@ -435,7 +442,7 @@ int BPF_PROG(socket_error, struct sock *sk)
 	if (sk->sk_protocol != UDP || !live_here() || !socket_is_ours(sk))
 		return 0;
 	stats = socket_stats_get();
-	life = socket_life_get(sk, 1);
+	life = socket_life_make(sk);
 	if (life)
 		__sync_fetch_and_add(&life->errors, 1);
 	if (stats) {
@@ -449,11 +456,11 @@ int BPF_PROG(socket_error, struct sock *sk)
 /* A socket that has one is ours: of others nothing is kept.  One without was there before weir. */
 static __always_inline struct socket_life *socket_life_udp(struct sock *sk)
 {
-	struct socket_life *life = socket_life_get(sk, 0);
+	struct socket_life *life = socket_life_of(sk, 0);
 
 	if (life || !socket_is_ours(sk))
 		return life;
-	return socket_life_get(sk, 1);
+	return socket_life_make(sk);
 }
 
 SEC("tp_btf/sock_send_length")
@@ -470,11 +477,16 @@ int BPF_PROG(socket_sent, struct sock *sk, int length)
 		return 0;
 	__sync_fetch_and_add(&life->out_packets, 1);
 	__sync_fetch_and_add(&life->out_bytes, length);
-	if (!(life->flags & SOCKET_LIFE_TOLD) && sk->__sk_common.skc_dport) {
+	if (life->established_ns || !sk->__sk_common.skc_dport)
+		return 0;
+	life->established_ns = bpf_ktime_get_ns();
+	stats = socket_stats_get();
+	if (!stats)
+		return 0;
+	stats->udp_peers++;
+	if (socket_wanted() & SOCKET_WANTS_ALL) {
 		life->flags |= SOCKET_LIFE_TOLD;
-		stats = socket_stats_get();
-		if (stats)
-			socket_tell(sk, stats, SOCKET_CONNECT, 0, 0, 0);
+		socket_tell(sk, stats, SOCKET_CONNECT, 0, 0, 0);
 	}
 	return 0;
 }
@@ -542,7 +554,7 @@ int socket_create(struct bpf_sock *ctx)
 	if (!socket_is_watched(ctx))
 		return 1;
 	stats = socket_stats_get();
-	life = bpf_sk_storage_get(&socket_life, ctx, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	life = socket_life_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
 	if (life)
 		life->created_ns = bpf_ktime_get_ns();
 	else if (stats)
@@ -601,7 +613,7 @@ int socket_release(struct bpf_sock *ctx)
 	record->head.owner = owner_of(ctx);
 	record->head.event = SOCKET_CLOSE;
 	record->drops = socket_drops(sk);
-	life = bpf_sk_storage_get(&socket_life, ctx, 0, 0);
+	life = socket_life_of(ctx, 0);
 	if (life) {
 		socket_figures_life(record, life);
 		socket_figures_udp(record, life);
@@ -612,27 +624,46 @@ int socket_release(struct bpf_sock *ctx)
 
 /* -- lists -- */
 
+/* Is it to be in the list that is asked for? */
+static __always_inline int socket_is_listed(const struct socket_life *life, __u8 state)
+{
+	if (!(socket_wanted() & SOCKET_WANTS_NEW))
+		return 1;
+	return life && life->established_ns && !(life->flags & SOCKET_LIFE_TOLD) && state != BPF_TCP_LISTEN;
+}
+
+/* What finds no room in the answer is asked for again. */
+static __always_inline void socket_list(
+	struct bpf_iter_meta *meta, struct socket_record *record, struct socket_life *life)
+{
+	if (!bpf_seq_write(meta->seq, record, sizeof(*record)) && life && socket_wanted() & SOCKET_WANTS_NEW)
+		life->flags |= SOCKET_LIFE_TOLD;
+}
+
 SEC("iter/tcp")
 int socket_list_tcp(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *common = ctx->sk_common;
 	struct socket_record record = {};
-	struct socket_life *life;
+	struct socket_life *life = NULL;
 	struct tcp_sock *tp;
 	struct sock *sk;
 
 	if (!common)
 		return 0;
-	socket_head_fill(&record.head, common);
-	record.head.protocol = TCP;
 	/* none for a connection request, nor for TIME_WAIT */
 	tp = bpf_skc_to_tcp_sock(common);
+	sk = (struct sock *)tp;
+	if (sk)
+		life = socket_life_of(sk, 0);
+	socket_head_fill(&record.head, common);
+	if (!socket_is_listed(life, record.head.state))
+		return 0;
+	record.head.protocol = TCP;
 	if (tp) {
-		sk = (struct sock *)tp;
 		record.head.cookie = bpf_get_socket_cookie(sk);
 		record.head.owner = owner_of(sk);
 		record.counts_packets = 1;
-		life = bpf_sk_storage_get(&socket_life, sk, 0, 0);
 		if (life)
 			socket_figures_life(&record, life);
 		if (record.head.state == BPF_TCP_LISTEN) {
@@ -643,7 +674,7 @@ int socket_list_tcp(struct bpf_iter__tcp *ctx)
 		}
 		record.drops = socket_drops(sk);
 	}
-	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	socket_list(ctx->meta, &record, life);
 	return 0;
 }
 
@@ -656,17 +687,19 @@ int socket_list_udp(struct bpf_iter__udp *ctx)
 
 	if (!sk)
 		return 0;
+	life = socket_life_of(sk, 0);
 	socket_head_fill(&record.head, &sk->__sk_common);
+	if (!socket_is_listed(life, record.head.state))
+		return 0;
 	record.head.protocol = sk->sk_protocol;
 	record.head.cookie = bpf_get_socket_cookie(sk);
 	record.head.owner = owner_of(sk);
 	record.drops = socket_drops(sk);
-	life = bpf_sk_storage_get(&socket_life, sk, 0, 0);
 	if (life) {
 		socket_figures_life(&record, life);
 		socket_figures_udp(&record, life);
 	}
-	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	socket_list(ctx->meta, &record, life);
 	return 0;
 }
 

@@ -31,6 +31,15 @@ static int on_record(void *context, void *record, size_t size)
 	return 0;
 }
 
+static void wants_set(struct engine_socket *state, uint32_t wants)
+{
+	uint32_t zero = 0;
+
+	if (wants != state->wants && bpf_map_update_elem(bpf_map__fd(state->skeleton->maps.socket_wants),
+					     &zero, &wants, BPF_ANY) == 0)
+		state->wants = wants;
+}
+
 static int attach(struct engine *engine, struct engine_socket *state, struct error *error)
 {
 	struct bpf_program *const lists[] = {
@@ -75,6 +84,7 @@ static int socket_open(struct engine *engine, void **ret_state, struct error *er
 	if (!state)
 		return error_set(error, -ENOMEM, "out of memory");
 	state->cpus = engine->meta.cpus;
+	state->wants = ~0U; /* not known */
 	state->skeleton = socket_bpf__open();
 	if (!state->skeleton)
 		return error_set(error, -errno, "cannot open the socket programs: %s", strerror(errno));
@@ -88,10 +98,8 @@ static int socket_open(struct engine *engine, void **ret_state, struct error *er
 			state->skeleton->obj, "socket_ring", on_record, state, &state->ring, error);
 	if (r == 0)
 		r = attach(engine, state, error);
-	if (r == 0) {
-		state->wants = ~0U;
-		engine_socket_want(engine, 0);
-	}
+	if (r == 0)
+		wants_set(state, 0); /* an earlier agent may have wanted more */
 	return r;
 }
 
@@ -140,24 +148,22 @@ static int list_read(struct bpf_link *link, engine_socket_list_function *functio
 	return length < 0 ? -errno : 0;
 }
 
-int engine_socket_list(struct engine *engine, engine_socket_list_function *function, void *context)
+int engine_socket_list(struct engine *engine, bool new, engine_socket_list_function *function, void *context)
 {
 	struct engine_socket *state = state_of(engine);
 	int r = 0;
 
+	if (new)
+		wants_set(state, state->wants | SOCKET_WANTS_NEW);
 	for (size_t i = 0; i < sizeof(state->lists) / sizeof(state->lists[0]) && r == 0; i++)
 		r = list_read(state->lists[i], function, context);
+	wants_set(state, state->wants & ~(uint32_t)SOCKET_WANTS_NEW);
 	return r;
 }
 
-void engine_socket_want(struct engine *engine, uint32_t wants)
+void engine_socket_want(struct engine *engine, bool all, bool states)
 {
-	struct engine_socket *state = state_of(engine);
-	uint32_t zero = 0;
-
-	if (wants != state->wants && bpf_map_update_elem(bpf_map__fd(state->skeleton->maps.socket_wants),
-					     &zero, &wants, BPF_ANY) == 0)
-		state->wants = wants;
+	wants_set(state_of(engine), (all ? SOCKET_WANTS_ALL : 0) | (states ? SOCKET_WANTS_STATES : 0));
 }
 
 void engine_socket_stats(struct engine *engine, struct socket_stats *ret_stats)

@@ -17,11 +17,12 @@ void engine_socket_read(struct engine *engine, engine_socket_function *function,
 
 /* Gets a socket that is there; a non-zero result ends the list. */
 typedef int engine_socket_list_function(void *context, const struct socket_record *record);
-/* All TCP and UDP sockets of the network namespace, with their figures of now.  0 or a negative errno. */
-int engine_socket_list(struct engine *engine, engine_socket_list_function *function, void *context);
+/* All TCP and UDP sockets of the network namespace, with their figures of now; `new`: only connections whose
+ * connect or accept was not told yet, each once.  0 or a negative errno. */
+int engine_socket_list(struct engine *engine, bool new, engine_socket_list_function *function, void *context);
 
-/* Which events are wanted besides the usual: SOCKET_WANTS_*. */
-void engine_socket_want(struct engine *engine, uint32_t wants);
+/* Are all events wanted, and changes of state, too? */
+void engine_socket_want(struct engine *engine, bool all, bool states);
 /* Sums over all CPUs, since the datapath was set up. */
 void engine_socket_stats(struct engine *engine, struct socket_stats *ret_stats);
 /* Does this kernel tell how much a UDP socket sends and receives? */

@@ -15,6 +15,8 @@
 
 #include <linux/types.h>
 
+#include "shared/socket.h"
+
 /* An id with this bit: the socket has it from its listener, nobody has accepted it yet, and so it may still
  * change. */
 #define OWNER_INHERITED 0x80000000
@@ -65,6 +67,7 @@ struct socket_owner {
 	                  listener */
 	__u64 cred;    /* address of the kernel's struct cred: changes with any change of user or group */
 	__u64 cgroups; /* address of the css_set: changes with a move to another cgroup */
+	struct socket_life life; /* here, because a second storage of its own costs half a microsecond */
 };
 
 struct owner_stats {

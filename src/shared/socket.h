@@ -4,7 +4,11 @@
  *
  * Most figures of a connection the kernel keeps itself (struct tcp_sock); weir reads them when a socket is
  * closed and when somebody asks for a list.  What the kernel does not keep stands in a struct socket_life,
- * which a socket carries from its creation, or from the moment that weir first saw it.
+ * which a socket carries beside its owner (shared/owner.h).
+ *
+ * A short connection costs one record for each of its ends, when it is closed: connects and accepts are told
+ * by the record of the close, unless somebody follows events; those of connections that go on are found by
+ * the agent, which looks for them from time to time.
  *
  * Addresses are in network byte order, those of IPv4 in the first word; ports in host byte order.  Times are
  * CLOCK_MONOTONIC in ns; 0: not known.
@@ -14,11 +18,10 @@
 
 #include <linux/types.h>
 
-/* What a socket carries (sk_storage `socket_life`). */
 struct socket_life {
 	__u64 created_ns;                                   /* 0: before weir was there */
 	__u64 began_ns;                                     /* TCP: SYN sent */
-	__u64 established_ns;                               /* TCP */
+	__u64 established_ns;                               /* UDP: the first datagram to the one peer */
 	__u64 in_packets, in_bytes, out_packets, out_bytes; /* UDP: datagrams and their payload */
 	__u32 handshake_us;     /* TCP: SYN to SYN-ACK, or SYN-ACK to ACK on the accepting side */
 	__u32 zero_windows_in;  /* TCP: times that the other end announced that its buffer is full */
@@ -29,7 +32,7 @@ struct socket_life {
 };
 
 #define SOCKET_LIFE_ACCEPTED 1 /* TCP: the other end connected */
-#define SOCKET_LIFE_TOLD     2 /* UDP: its connect event was sent */
+#define SOCKET_LIFE_TOLD     2 /* a record of its connect or accept was sent */
 
 enum socket_event {
 	SOCKET_PRESENT, /* an entry of a list */
@@ -45,9 +48,10 @@ enum socket_event {
 	SOCKET_EVENT_COUNT,
 };
 
-/* The map `socket_wants`: what somebody wants to hear of besides listen, bind, connect, accept and close. */
-#define SOCKET_WANTS_ALL    1 /* create, too */
+/* The map `socket_wants`: what somebody wants to hear of besides listen, bind and close. */
+#define SOCKET_WANTS_ALL    1 /* create, connect, accept, error */
 #define SOCKET_WANTS_STATES 2
+#define SOCKET_WANTS_NEW    4 /* lists hold only connections that were not told of, and now are */
 
 /* How every record begins; of events without figures it is all. */
 struct socket_head {
@@ -85,8 +89,8 @@ struct socket_record {
 	__u32 queued, queue_limit; /* of a listener: connections that wait to be accepted */
 	__u8 congestion;           /* enum tcp_ca_state */
 	__u8 has_life;             /* weir saw it from its creation or first use */
-	__u8 counts_packets;       /* UDP: in and out are known */
-	__u8 reserved;
+	__u8 counts_packets;       /* in and out are known */
+	__u8 told;                 /* its connect or accept had a record of its own */
 };
 
 /* Latency buckets: the first holds less than 2 us, each next one twice as much. */
@@ -95,6 +99,7 @@ struct socket_record {
 /* One per CPU (map `socket_stats`); every one only goes up. */
 struct socket_stats {
 	__u64 connected, accepted, listened, bound, closed;
+	__u64 udp_peers; /* UDP sockets that sent to the peer they are connected with */
 	__u64 refused, timed_out, reset, unreachable, abandoned, failed; /* connects that came to nothing */
 	__u64 broken;                          /* connections that ended with an error */
 	__u64 resets_in, resets_out;           /* RST segments that belong to a socket */
