@@ -42,7 +42,7 @@ void answer_time(struct json_write *out, const char *key, uint64_t monotonic_ns)
 	answer_wall_time(out, key, answer_wall_ns(monotonic_ns));
 }
 
-static void write_counts(struct json_write *out, const char *key, const struct table_counts *counts)
+void answer_counts(struct json_write *out, const char *key, const struct table_counts *counts)
 {
 	json_write_object_begin(out, key);
 	json_write_number(out, "packets", counts->packets);
@@ -98,7 +98,7 @@ static bool is_flow(const struct table_flow *flow)
 	return flow->state == TABLE_LIVE && flow->key.kind & (FLOW_KIND_IPV4 | FLOW_KIND_IPV6);
 }
 
-static bool flow_fits(struct agent *agent, uint32_t index, const struct match *match)
+bool answer_flow_fits(struct agent *agent, uint32_t index, const struct match *match)
 {
 	const struct table_flow *flow = table_flow(agent->table, index);
 	const struct table_key *key = &flow->key;
@@ -118,6 +118,8 @@ static bool flow_fits(struct agent *agent, uint32_t index, const struct match *m
 		.fragment = key->kind & FLOW_KIND_FRAGMENT,
 	};
 
+	if (!is_flow(flow))
+		return false;
 	if (match->owner.kind != OWNER_ANY)
 		subject.owner = owner_identity(agent, table_flow_owner(agent->table, index));
 	return match_fits(match, &subject);
@@ -193,9 +195,7 @@ int answer_select_flows(
 	if (!flows)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < room; i++) {
-		const struct table_flow *flow = table_flow(agent->table, i);
-
-		if (is_flow(flow) && flow_fits(agent, i, &query->match))
+		if (answer_flow_fits(agent, i, &query->match))
 			flows[count++] = i;
 	}
 	qsort_r(flows, count, sizeof(*flows), compare_flows, &order);
@@ -274,8 +274,8 @@ static void write_table_summary(const struct agent *agent, struct json_write *ou
 	json_write_number(out, "flows", summary.flows);
 	json_write_number(out, "limit", summary.flows_limit);
 	json_write_number(out, "sample_rate", summary.sample_rate);
-	write_counts(out, "sampled_out", &summary.sampled_out);
-	write_counts(out, "refused", &summary.refused);
+	answer_counts(out, "sampled_out", &summary.sampled_out);
+	answer_counts(out, "refused", &summary.refused);
 	json_write_number(out, "hosts", summary.hosts);
 	json_write_number(out, "hosts_limit", summary.hosts_limit);
 	json_write_object_begin(out, "ended");
@@ -403,7 +403,7 @@ static int sums_from_flows(
 		const struct table_flow *flow = table_flow(agent->table, i);
 		uint32_t total = pool == TABLE_HOSTS ? flow->host : flow->port;
 
-		if (is_flow(flow) && total != TABLE_NONE && flow_fits(agent, i, &query->match))
+		if (total != TABLE_NONE && answer_flow_fits(agent, i, &query->match))
 			sum_add_flow(&sums->sums[total], flow);
 	}
 	sums->other = sums->sums[TABLE_OTHER];
@@ -464,8 +464,8 @@ static int compare_sums(const void *left, const void *right, void *context)
 
 static void write_sum(struct json_write *out, const struct sum *sum)
 {
-	write_counts(out, "in", &sum->in);
-	write_counts(out, "out", &sum->out);
+	answer_counts(out, "in", &sum->in);
+	answer_counts(out, "out", &sum->out);
 	json_write_number(out, "flows", sum->flows);
 	json_write_number(out, "rate_in_bps", sum->rate_in_bps);
 	json_write_number(out, "rate_out_bps", sum->rate_out_bps);
@@ -497,6 +497,7 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 	struct json_write *out)
 {
 	struct sum_order order = {agent, query, pool};
+	struct owner_index *owners;
 	struct sums sums = {};
 	size_t count;
 	int r = from_totals ? sums_from_totals(agent, pool, query, &sums)
@@ -504,6 +505,11 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 
 	if (r < 0)
 		return r;
+	owners = owner_index_new(agent, pool == TABLE_PORTS, &query->match);
+	if (!owners) {
+		free(sums.sums);
+		return -ENOMEM;
+	}
 	qsort_r(sums.sums, sums.count, sizeof(*sums.sums), compare_sums, &order);
 	count = sums.count < query->limit ? sums.count : query->limit;
 	json_write_object_begin(out, NULL);
@@ -512,6 +518,7 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 		json_write_object_begin(out, NULL);
 		write_key(agent, out, table_total(agent->table, pool, sums.sums[i].total));
 		write_sum(out, &sums.sums[i]);
+		owner_index_write(agent, owners, out, sums.sums[i].total);
 		json_write_object_end(out);
 		json_write_newline(out);
 	}
@@ -522,6 +529,7 @@ static int answer_sums(struct agent *agent, const struct query *query, enum tabl
 	json_write_object_end(out);
 	answer_list_end(agent, out);
 	json_write_object_end(out);
+	owner_index_free(owners);
 	free(sums.sums);
 	return 0;
 }
@@ -583,8 +591,8 @@ static void write_interface(const struct agent *agent, struct json_write *out, c
 		write_hook(out, "tc-egress", watched->hooks.kind, watched->hooks.program_out);
 	}
 	json_write_array_end(out);
-	write_counts(out, "in", &total->in);
-	write_counts(out, "out", &total->out);
+	answer_counts(out, "in", &total->in);
+	answer_counts(out, "out", &total->out);
 	json_write_number(out, "rate_in_bps", total->rate_in.bps);
 	json_write_number(out, "rate_out_bps", total->rate_out.bps);
 	if (watched->index) {

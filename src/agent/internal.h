@@ -93,6 +93,8 @@ int answer_hosts(struct agent *agent, const struct query *query, struct json_wri
 int answer_ports(struct agent *agent, const struct query *query, struct json_write *out);
 void answer_interfaces(struct agent *agent, struct json_write *out);
 void answer_status(struct agent *agent, struct json_write *out);
+bool answer_flow_fits(struct agent *agent, uint32_t flow, const struct match *match);
+void answer_counts(struct json_write *out, const char *key, const struct table_counts *counts);
 /* Fields that several lists have: a CLOCK_MONOTONIC time, one of CLOCK_REALTIME, an address, "proto",
  * "tcp_flags". */
 void answer_time(struct json_write *out, const char *key, uint64_t monotonic_ns);

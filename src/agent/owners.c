@@ -408,6 +408,38 @@ bool owner_fits(struct agent *agent, uint32_t id, const struct owner_match *matc
 	return owner && owner_match_fits(match, owner);
 }
 
+uint32_t owner_places(const struct agent *agent)
+{
+	const struct owners *owners = owners_of(agent);
+
+	return owners ? owners->identities->count : 0;
+}
+
+const struct owner *owner_at(const struct agent *agent, uint32_t place)
+{
+	const struct identity *identity = &owners_of(agent)->identities->entry[place];
+
+	return identity->used ? &identity->owner : NULL;
+}
+
+uint32_t owner_place(struct agent *agent, uint32_t id)
+{
+	struct owner stranger;
+
+	return identity_get(owners_of(agent), id & ~OWNER_INHERITED, &stranger);
+}
+
+uint32_t owner_latest(const struct agent *agent, uint32_t place)
+{
+	const struct owners *owners = owners_of(agent);
+	const struct owner_key *key = &owners->identities->entry[place].owner.key;
+	uint32_t i = *process_head(owners, key);
+
+	while (!same_process(&owners->identities->entry[i].owner.key, key))
+		i = owners->places[i].next_process;
+	return i;
+}
+
 /* -- JSON -- */
 
 static void write_text(struct json_write *out, const char *key, const char *text)
@@ -417,7 +449,7 @@ static void write_text(struct json_write *out, const char *key, const char *text
 }
 
 /* What a person wants to know of a process; the fields of a list of processes, too. */
-static void write_process(struct json_write *out, const struct owner_info *info)
+void owner_write_process(struct json_write *out, const struct owner_info *info)
 {
 	json_write_number(out, "pid", info->owner.key.pid);
 	write_text(out, "command", info->owner.command);
@@ -444,7 +476,7 @@ void owner_write(struct agent *agent, struct json_write *out, uint32_t id)
 		: id == OWNER_KERNEL    ? "kernel"
 					: "unknown");
 	if (info)
-		write_process(out, info);
+		owner_write_process(out, info);
 	json_write_object_end(out);
 }
 
@@ -558,4 +590,5 @@ const struct module owner_module = {
 	.close = owners_close,
 	.tick = owners_tick,
 	.status = owners_status,
+	.routes = owner_routes,
 };

@@ -10,7 +10,9 @@
 #include <stdint.h>
 
 #include "agent/module.h"
+#include "agent/reply.h"
 #include "basic/json_write.h"
+#include "model/match.h"
 #include "model/owner.h"
 #include "shared/owner.h"
 
@@ -38,6 +40,25 @@ void owner_write(struct agent *agent, struct json_write *out, uint32_t id);
 /* Does the id's owner fit? */
 bool owner_fits(struct agent *agent, uint32_t id, const struct owner_match *match);
 
+/* Walking over identities: places below the count; NULL: nobody is there. */
+uint32_t owner_places(const struct agent *agent);
+const struct owner *owner_at(const struct agent *agent, uint32_t place);
+/* Where the identity of an id is, and where the latest of the same process is; UINT32_MAX: nowhere. */
+uint32_t owner_place(struct agent *agent, uint32_t id);
+uint32_t owner_latest(const struct agent *agent, uint32_t place);
+
+/* The fields of a process, without an object around them. */
+void owner_write_process(struct json_write *out, const struct owner_info *info);
+
 extern const struct module owner_module;
+
+/* processes.c */
+extern const struct route owner_routes[];
+/* The processes of a remote address's or port's flows, as "owners" and "processes": see there. */
+struct owner_index;
+struct owner_index *owner_index_new(struct agent *agent, bool ports, const struct match *match);
+void owner_index_write(
+	struct agent *agent, const struct owner_index *index, struct json_write *out, uint32_t total);
+void owner_index_free(struct owner_index *index);
 
 #endif

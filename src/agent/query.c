@@ -50,12 +50,45 @@ static const struct sort_key port_sorts[] = {
 	{},
 };
 
+static const struct sort_key process_sorts[] = {
+	{"bytes", SORT_BYTES, false},
+	{"packets", SORT_PACKETS, false},
+	{"in", SORT_IN, false},
+	{"out", SORT_OUT, false},
+	{"rate", SORT_RATE, false},
+	{"flows", SORT_FLOWS, false},
+	{"command", SORT_NAME, true},
+	{"pid", SORT_PID, true},
+	{"started", SORT_STARTED, false},
+	{},
+};
+
+static const struct sort_key owner_sorts[] = {
+	{"bytes", SORT_BYTES, false},
+	{"packets", SORT_PACKETS, false},
+	{"in", SORT_IN, false},
+	{"out", SORT_OUT, false},
+	{"rate", SORT_RATE, false},
+	{"flows", SORT_FLOWS, false},
+	{"name", SORT_NAME, true},
+	{},
+};
+
 static const struct sort_key drop_sorts[] = {
 	{"packets", SORT_PACKETS, false},
 	{"bytes", SORT_BYTES, false},
 	{"last", SORT_LAST, false},
 	{"reason", SORT_REASON, true},
 	{},
+};
+
+static const struct sort_key *const sort_keys[] = {
+	[QUERY_FLOWS] = flow_sorts,
+	[QUERY_HOSTS] = host_sorts,
+	[QUERY_PORTS] = port_sorts,
+	[QUERY_DROPS] = drop_sorts,
+	[QUERY_PROCESSES] = process_sorts,
+	[QUERY_OWNERS] = owner_sorts,
 };
 
 static int parse_sort(
@@ -92,9 +125,37 @@ static int parse_limit(const char *value, struct query *query, struct error *err
 	return error_want(error, "a whole number");
 }
 
-static int parse_parameters(
-	const struct sort_key *sorts, struct evkeyvalq *parameters, struct query *query, struct error *error)
+const char *const query_groups[] = {
+	[GROUP_PROCESS] = "process",
+	[GROUP_USER] = "user",
+	[GROUP_GROUP] = "group",
+	[GROUP_EXE] = "exe",
+	[GROUP_CGROUP] = "cgroup",
+	[GROUP_UNIT] = "unit",
+	[GROUP_CONTAINER] = "container",
+	[GROUP_POD] = "pod",
+	NULL,
+};
+
+static int parse_group(const char *value, struct query *query, struct error *error)
 {
+	const char *near = text_nearest(value, query_groups);
+
+	for (int i = 0; query_groups[i]; i++)
+		if (strcmp(query_groups[i], value) == 0) {
+			query->by = (enum query_group)i;
+			return 0;
+		}
+	error_set(error, -EINVAL, "cannot group by '%s'", value);
+	if (near)
+		return error_want(error, "did you mean '%s'?", near);
+	return error_want(error, "process, user, group, exe, cgroup, unit, container or pod");
+}
+
+static int parse_parameters(
+	enum query_list list, struct evkeyvalq *parameters, struct query *query, struct error *error)
+{
+	const struct sort_key *sorts = sort_keys[list];
 	const char *order = NULL;
 	int r = 0;
 
@@ -107,9 +168,12 @@ static int parse_parameters(
 			r = parse_limit(pair->value, query, error);
 		} else if (strcmp(pair->key, "order") == 0) {
 			order = pair->value;
+		} else if (strcmp(pair->key, "by") == 0 && list == QUERY_OWNERS) {
+			r = parse_group(pair->value, query, error);
 		} else {
 			error_set(error, -EINVAL, "unknown parameter '%s'", pair->key);
-			r = error_want(error, "filter, sort, order or limit");
+			r = error_want(
+				error, "%sfilter, sort, order or limit", list == QUERY_OWNERS ? "by, " : "");
 		}
 	}
 	if (r < 0 || !order)
@@ -120,13 +184,6 @@ static int parse_parameters(
 	error_set(error, -EINVAL, "unknown order '%s'", order);
 	return error_want(error, "ascending or descending");
 }
-
-static const struct sort_key *const sort_keys[] = {
-	[QUERY_FLOWS] = flow_sorts,
-	[QUERY_HOSTS] = host_sorts,
-	[QUERY_PORTS] = port_sorts,
-	[QUERY_DROPS] = drop_sorts,
-};
 
 int query_parse(enum query_list list, const char *text, struct query *ret_query, struct error *error)
 {
@@ -140,7 +197,7 @@ int query_parse(enum query_list list, const char *text, struct query *ret_query,
 			error_set(error, -EINVAL, "malformed query string");
 			return error_want(error, "NAME=VALUE&..., percent-encoded");
 		}
-		r = parse_parameters(sort_keys[list], &parameters, &query, error);
+		r = parse_parameters(list, &parameters, &query, error);
 		evhttp_clear_headers(&parameters);
 	}
 	if (r == 0)

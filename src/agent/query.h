@@ -11,7 +11,7 @@
 #include "basic/error.h"
 #include "model/match.h"
 
-enum query_list { QUERY_FLOWS, QUERY_HOSTS, QUERY_PORTS, QUERY_DROPS };
+enum query_list { QUERY_FLOWS, QUERY_HOSTS, QUERY_PORTS, QUERY_DROPS, QUERY_PROCESSES, QUERY_OWNERS };
 
 enum query_sort {
 	SORT_BYTES,
@@ -29,10 +29,27 @@ enum query_sort {
 	SORT_ADDRESS,
 	SORT_FLOWS,
 	SORT_REASON,
+	SORT_NAME,
+	SORT_PID,
+	SORT_STARTED,
 	SORT_PORT,
 };
 
+/* What the owners of traffic are grouped by. */
+enum query_group {
+	GROUP_PROCESS,
+	GROUP_USER,
+	GROUP_GROUP,
+	GROUP_EXE,
+	GROUP_CGROUP,
+	GROUP_UNIT,
+	GROUP_CONTAINER,
+	GROUP_POD,
+};
+extern const char *const query_groups[]; /* their words, in this order; NULL-terminated */
+
 struct query {
+	enum query_group by; /* of QUERY_OWNERS */
 	struct match match;
 	enum query_sort sort;
 	bool ascending;

@@ -480,6 +480,16 @@ static int owner_rank(uint32_t owner)
 	return owner == OWNER_FORWARDED ? 2 : owner == OWNER_KERNEL ? 1 : 0;
 }
 
+static void flow_set_owner(struct table *table, struct table_flow *flow, uint32_t owner)
+{
+	if (flow->owner == owner)
+		return;
+	total_flows(table, TABLE_OWNERS, flow->owner_total, -1);
+	flow->owner = owner;
+	flow->owner_total = owner_get(table, flow->owner);
+	total_flows(table, TABLE_OWNERS, flow->owner_total, 1);
+}
+
 /* The flow's owner after this delta.  A connection that began after everything known of the flow is a new
  * one, in the place of one of the same addresses and ports. */
 static void flow_take_owner(struct table *table, struct table_flow *flow, const struct table_delta *delta)
@@ -488,12 +498,8 @@ static void flow_take_owner(struct table *table, struct table_flow *flow, const 
 	bool replaced = seen > known || (seen == known && delta->last_ns >= flow->last_ns) ||
 	                (seen == 3 && delta->first_ns > flow->last_ns);
 
-	if (!replaced || flow->owner == delta->owner)
-		return;
-	total_flows(table, TABLE_OWNERS, flow->owner_total, -1);
-	flow->owner = delta->owner;
-	flow->owner_total = owner_get(table, flow->owner);
-	total_flows(table, TABLE_OWNERS, flow->owner_total, 1);
+	if (replaced)
+		flow_set_owner(table, flow, delta->owner);
 }
 
 /* The key of the other direction; false: there is none. */
@@ -609,6 +615,7 @@ static bool flow_charge(struct table *table, uint32_t i, uint64_t now_ns, bool f
 	journal_add(table, REGION_FLOWS, &flow->held.packets, 0);
 	journal_add(table, REGION_FLOWS, &flow->held.bytes, 0);
 	journal_commit(table);
+	flow_set_owner(table, flow, owner);
 	return true;
 }
 
