@@ -49,7 +49,7 @@ def requests(host):
 
 
 def serve(lab, host):
-    directory = lab.path("nginx") if hasattr(lab, "path") else os.path.join(lab.directory, "nginx")
+    directory = lab.path("nginx")
     os.makedirs(directory, exist_ok=True)
     os.chmod(directory, 0o777)
     with open(f"{directory}/nginx.conf", "w", encoding="ascii") as file:

@@ -17,7 +17,7 @@
 SEC("cgroup/sock_create") int owner_create(struct bpf_sock *sk)
 {
 	if (bpf_get_netns_cookie(sk) == netns_cookie)
-		owner_claim(sk);
+		owner_claim(sk, bpf_get_current_task_btf());
 	return 1;
 }
 
@@ -28,7 +28,7 @@ SEC("cgroup/sock_release") int owner_release(struct bpf_sock *sk)
 	struct socket_owner *claim = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
 
 	if (claim && claim->socket != (__u64)sk)
-		owner_claim(sk);
+		owner_claim(sk, bpf_get_current_task_btf());
 	return 1;
 }
 
@@ -37,13 +37,11 @@ static __always_inline int owner_use(struct sock *sk)
 	struct socket_owner *claim = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	if (claim && claim->socket == (__u64)sk && claim->pid == (__u32)task->tgid &&
-		claim->exec == (__u32)task->self_exec_id && claim->cred == (__u64)task->cred &&
-		claim->cgroups == (__u64)task->cgroups)
+	if (claim && claim->socket == (__u64)sk && owner_is_current(claim, task))
 		return 0;
 	if ((!claim && !netns_is_ours(sk)) || task->flags & TASK_KERNEL_THREAD || !live_here())
 		return 0;
-	owner_claim(sk);
+	owner_claim(sk, task);
 	return 0;
 }
 
@@ -106,7 +104,6 @@ SEC("iter/task_file") int owner_find_open(struct bpf_iter__task_file *context)
 {
 	struct task_struct *task = context->task;
 	struct file *file = context->file;
-	struct socket_owner *claim;
 	struct socket *socket;
 	struct sock *sk;
 
@@ -118,9 +115,8 @@ SEC("iter/task_file") int owner_find_open(struct bpf_iter__task_file *context)
 	sk = socket->sk;
 	if (!sk || !netns_is_ours(sk))
 		return 0;
-	claim = bpf_sk_storage_get(&socket_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (claim && !claim->id)
-		owner_write_claim(claim, task, (__u64)sk, owner_of_task(task));
+	if (!bpf_sk_storage_get(&socket_owners, sk, 0, 0))
+		owner_claim(sk, task);
 	return 0;
 }
 

@@ -35,7 +35,7 @@ static __always_inline int live_here(void)
 /* For pointers that the verifier knows (arguments of tp_btf and iter programs, and what hangs on them). */
 static __always_inline int netns_is_ours(const struct sock *sk)
 {
-	return BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie) == netns_cookie;
+	return sk->__sk_common.skc_net.net->net_cookie == netns_cookie;
 }
 
 #endif

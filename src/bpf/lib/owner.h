@@ -3,7 +3,7 @@
  * Who: owners of sockets (shared/owner.h says what one is).
  *
  * Programs in process context record: owner_current() tells who the current process is, owner_claim() writes
- * that into a socket.  Programs in softirq only read what the socket carries: owner_of().  The maps are
+ * a process into a socket.  Programs in softirq only read what the socket carries: owner_of().  The maps are
  * shared by every object that includes this; an object that records defines OWNER_RECORDS first.
  */
 #ifndef WEIR_BPF_OWNER_H
@@ -110,16 +110,22 @@ struct {
 			stats_->field++;                                                                     \
 	} while (0)
 
+/* `task` is one that the verifier knows (bpf_get_current_task_btf(), an iterator's): its fields are plain
+ * loads. */
 static __always_inline void owner_key_of(struct task_struct *task, struct owner_key *key)
 {
-	const struct cred *cred = BPF_CORE_READ(task, cred);
+	const struct cred *cred = task->cred;
+	struct css_set *cgroups = task->cgroups;
 
-	key->start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
-	key->cgroup_id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
-	key->pid = BPF_CORE_READ(task, tgid);
-	key->exec = BPF_CORE_READ(task, self_exec_id);
-	key->uid = BPF_CORE_READ(cred, euid.val);
-	key->gid = BPF_CORE_READ(cred, egid.val);
+	key->start_ns = task->group_leader->start_boottime;
+	key->pid = task->tgid;
+	key->exec = task->self_exec_id;
+	if (cgroups)
+		key->cgroup_id = cgroups->dfl_cgrp->kn->id;
+	if (cred) {
+		key->uid = cred->euid.val;
+		key->gid = cred->egid.val;
+	}
 }
 
 /* On the way from an executable up to the root. */
@@ -380,44 +386,47 @@ static __noinline __u32 owner_of_task(struct task_struct *task)
 /* Who is calling?  Process context only. */
 static __always_inline __u32 owner_current(void)
 {
-	return owner_of_task((void *)bpf_get_current_task());
+	return owner_of_task(bpf_get_current_task_btf());
 }
 
-/* Is the claim still the current process'? */
+/* Is it still the process that claimed the socket? */
 static __always_inline int owner_is_current(const struct socket_owner *claim, struct task_struct *task)
 {
-	return claim->pid == (__u32)BPF_CORE_READ(task, tgid) &&
-	       claim->exec == (__u32)BPF_CORE_READ(task, self_exec_id) &&
-	       claim->cred == (__u64)BPF_CORE_READ(task, cred) &&
-	       claim->cgroups == (__u64)BPF_CORE_READ(task, cgroups);
+	return claim->pid == (__u32)task->tgid && claim->exec == (__u32)task->self_exec_id &&
+	       claim->cred == (__u64)task->cred && claim->cgroups == (__u64)task->cgroups;
 }
 
-static __always_inline void owner_write_claim(
-	struct socket_owner *claim, struct task_struct *task, __u64 socket, __u32 id)
+static __noinline int owner_write_claim(struct socket_owner *claim, struct task_struct *task)
 {
-	if (claim->id && claim->id != id)
-		owner_count(passed);
-	else if (!claim->id)
+	__u32 id = owner_of_task(task);
+
+	if (!claim)
+		return 0;
+	if (!claim->id)
 		owner_count(sockets);
+	else if (claim->id != id)
+		owner_count(passed);
 	claim->id = id;
-	claim->pid = BPF_CORE_READ(task, tgid);
-	claim->exec = BPF_CORE_READ(task, self_exec_id);
-	claim->cred = (__u64)BPF_CORE_READ(task, cred);
-	claim->cgroups = (__u64)BPF_CORE_READ(task, cgroups);
-	claim->socket = socket;
+	claim->pid = task->tgid;
+	claim->exec = task->self_exec_id;
+	claim->cred = (__u64)task->cred;
+	claim->cgroups = (__u64)task->cgroups;
+	return 0;
 }
 
-/* The current process has this socket.  `sk` as in owner_of(). */
-#define owner_claim(sk)                                                                                      \
+/* A task (as above) has this socket.  `sk` as in owner_of(). */
+#define owner_claim(sk, task)                                                                                \
 	do {                                                                                                 \
 		struct socket_owner *claim_ =                                                                \
 			bpf_sk_storage_get(&socket_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);              \
-		struct task_struct *task_ = (void *)bpf_get_current_task();                                  \
                                                                                                              \
-		if (!claim_)                                                                                 \
+		if (claim_) {                                                                                \
+			if (!claim_->id || !owner_is_current(claim_, task))                                  \
+				owner_write_claim(claim_, task);                                             \
+			claim_->socket = (__u64)(sk);                                                        \
+		} else {                                                                                     \
 			owner_count(refused);                                                                \
-		else if (!claim_->id || claim_->socket != (__u64)(sk) || !owner_is_current(claim_, task_))   \
-			owner_write_claim(claim_, task_, (__u64)(sk), owner_of_task(task_));                 \
+		}                                                                                            \
 	} while (0)
 
 #endif
