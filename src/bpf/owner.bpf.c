@@ -6,42 +6,57 @@
  * tells of the accept itself.  So does a socket that was passed to another process or inherited by a child.
  */
 #include <linux/bpf.h>
+#include <linux/in.h>
 
 #define OWNER_RECORDS
 
 #include "bpf/lib/live.h"
 #include "bpf/lib/owner.h"
 
+#define OWNER_AF_INET  2
+#define OWNER_AF_INET6 10
+
 #define TASK_KERNEL_THREAD 0x00200000 /* PF_KTHREAD */
 
 SEC("cgroup/sock_create") int owner_create(struct bpf_sock *sk)
 {
 	if (bpf_get_netns_cookie(sk) == netns_cookie)
-		owner_claim(sk, bpf_get_current_task_btf());
+		owner_claim((__u64)sk, bpf_get_current_task_btf());
 	return 1;
 }
 
 /* Whoever closes a socket that nobody has used since it was accepted has accepted it.  Else the last user
- * stays: it may be some child that closes last. */
+ * stays: it may be some child that closes last.  TCP has things to send behind this; it ends in
+ * owner_destroy(). */
 SEC("cgroup/sock_release") int owner_release(struct bpf_sock *sk)
 {
-	struct socket_owner *claim = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
-
-	if (claim && claim->socket != (__u64)sk)
-		owner_claim(sk, bpf_get_current_task_btf());
+	if (sk->protocol != IPPROTO_TCP)
+		owner_forget((__u64)sk);
+	else if (owner_of(sk) == OWNER_UNKNOWN && bpf_get_netns_cookie(sk) == netns_cookie)
+		owner_claim((__u64)sk, bpf_get_current_task_btf());
 	return 1;
+}
+
+SEC("tp_btf/tcp_destroy_sock") int BPF_PROG(owner_destroy, struct sock *sk)
+{
+	if (live_here())
+		owner_forget((__u64)sk);
+	return 0;
 }
 
 static __always_inline int owner_use(struct sock *sk)
 {
-	struct socket_owner *claim = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
+	__u64 key = (__u64)sk;
+	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key);
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	if (claim && claim->socket == (__u64)sk && owner_is_current(claim, task))
+	if (entry && owner_is_current(&entry->claim, task))
 		return 0;
-	if ((!claim && !netns_is_ours(sk)) || task->flags & TASK_KERNEL_THREAD || !live_here())
+	if (!netns_is_ours(sk) || task->flags & TASK_KERNEL_THREAD || !live_here())
 		return 0;
-	owner_claim(sk, task);
+	/* sockets of other families pass here, too, and are not told of when they end */
+	if (sk->__sk_common.skc_family == OWNER_AF_INET || sk->__sk_common.skc_family == OWNER_AF_INET6)
+		owner_claim(key, task);
 	return 0;
 }
 
@@ -115,8 +130,9 @@ SEC("iter/task_file") int owner_find_open(struct bpf_iter__task_file *context)
 	sk = socket->sk;
 	if (!sk || !netns_is_ours(sk))
 		return 0;
-	if (!bpf_sk_storage_get(&socket_owners, sk, 0, 0))
-		owner_claim(sk, task);
+	if (owner_of(sk) == OWNER_UNKNOWN &&
+		(sk->__sk_common.skc_family == OWNER_AF_INET || sk->__sk_common.skc_family == OWNER_AF_INET6))
+		owner_claim((__u64)sk, task);
 	return 0;
 }
 

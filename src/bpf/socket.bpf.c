@@ -122,10 +122,22 @@ static __always_inline int socket_is_ours(const struct sock *sk)
 	return sk->__sk_common.skc_net.net->net_cookie == netns_cookie;
 }
 
+/* A socket's life, begun where it has none; NULL: no room. */
+static __noinline struct socket_life *socket_life_begin(__u64 key)
+{
+	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key), blank = {};
+
+	if (entry)
+		return &entry->life;
+	bpf_map_update_elem(&socket_owners, &key, &blank, BPF_NOEXIST);
+	entry = bpf_map_lookup_elem(&socket_owners, &key);
+	return entry ? &entry->life : (void *)0;
+}
+
 /* The life of a socket that weir sees for the first time begins empty. */
 static __always_inline struct socket_life *socket_life_make(struct sock *sk)
 {
-	struct socket_life *life = socket_life_of(sk, BPF_SK_STORAGE_GET_F_CREATE);
+	struct socket_life *life = socket_life_begin((__u64)sk);
 	struct socket_stats *stats;
 
 	if (!life) {
@@ -306,7 +318,7 @@ static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __
 static __always_inline void socket_closed(struct sock *sk, int before, struct socket_stats *stats)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	struct socket_life *life = socket_life_of(sk, 0);
+	struct socket_life *life = socket_life_of(sk);
 	struct socket_record *record;
 	__u32 error = sk->sk_err;
 
@@ -456,7 +468,7 @@ int BPF_PROG(socket_error, struct sock *sk)
 /* A socket that has one is ours: of others nothing is kept.  One without was there before weir. */
 static __always_inline struct socket_life *socket_life_udp(struct sock *sk)
 {
-	struct socket_life *life = socket_life_of(sk, 0);
+	struct socket_life *life = socket_life_of(sk);
 
 	if (life || !socket_is_ours(sk))
 		return life;
@@ -554,7 +566,7 @@ int socket_create(struct bpf_sock *ctx)
 	if (!socket_is_watched(ctx))
 		return 1;
 	stats = socket_stats_get();
-	life = socket_life_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+	life = socket_life_begin((__u64)ctx);
 	if (life)
 		life->created_ns = bpf_ktime_get_ns();
 	else if (stats)
@@ -613,7 +625,7 @@ int socket_release(struct bpf_sock *ctx)
 	record->head.owner = owner_of(ctx);
 	record->head.event = SOCKET_CLOSE;
 	record->drops = socket_drops(sk);
-	life = socket_life_of(ctx, 0);
+	life = socket_life_of(ctx);
 	if (life) {
 		socket_figures_life(record, life);
 		socket_figures_udp(record, life);
@@ -655,7 +667,7 @@ int socket_list_tcp(struct bpf_iter__tcp *ctx)
 	tp = bpf_skc_to_tcp_sock(common);
 	sk = (struct sock *)tp;
 	if (sk)
-		life = socket_life_of(sk, 0);
+		life = socket_life_of(sk);
 	socket_head_fill(&record.head, common);
 	if (!socket_is_listed(life, record.head.state))
 		return 0;
@@ -687,7 +699,7 @@ int socket_list_udp(struct bpf_iter__udp *ctx)
 
 	if (!sk)
 		return 0;
-	life = socket_life_of(sk, 0);
+	life = socket_life_of(sk);
 	socket_head_fill(&record.head, &sk->__sk_common);
 	if (!socket_is_listed(life, record.head.state))
 		return 0;

@@ -57,6 +57,7 @@ struct engine_part {
 
 /* The parts, each in the file of its name. */
 extern const struct engine_part owner_part;
+extern const struct engine_part owner_end_part; /* behind all others that look at sockets */
 extern const struct engine_part drop_part;
 extern const struct engine_part socket_part;
 

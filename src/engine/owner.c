@@ -74,6 +74,8 @@ static int attach(struct engine *engine, struct owner_bpf *skeleton, struct erro
 	{
 		if (!bpf_program__autoload(program) || r < 0)
 			continue;
+		if (program == skeleton->progs.owner_release)
+			continue; /* owner_end_part */
 		if (bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SOCK)
 			r = component_attach_cgroup(engine, program, error);
 		else if (program != skeleton->progs.owner_find_open)
@@ -117,6 +119,23 @@ static int owner_open(struct engine *engine, void **ret_state, struct error *err
 }
 
 const struct engine_part owner_part = {.name = "owner", .open = owner_open, .close = owner_close};
+
+static void owner_end_close(void *state)
+{
+	(void)state;
+}
+
+/* What forgets a socket when it is closed has to be the last to see it. */
+static int owner_end_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	struct engine_owner *state = engine_part_state(engine, &owner_part);
+
+	*ret_state = state;
+	return component_attach_cgroup(engine, state->skeleton->progs.owner_release, error);
+}
+
+const struct engine_part owner_end_part = {
+	.name = "owner-end", .open = owner_end_open, .close = owner_end_close};
 
 static struct engine_owner *state_of(struct engine *engine)
 {

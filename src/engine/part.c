@@ -8,6 +8,7 @@ static const struct engine_part *const parts[] = {
 	&guard_part,
 	&drop_part,
 	&socket_part, /* behind owner: at creation a socket has its owner */
+	&owner_end_part,
 };
 
 #define PART_COUNT (sizeof(parts) / sizeof(parts[0]))

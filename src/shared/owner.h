@@ -17,8 +17,7 @@
 
 #include "shared/socket.h"
 
-/* An id with this bit: the socket has it from its listener, nobody has accepted it yet, and so it may still
- * change. */
+/* An id with this bit is the owner of the listener: whoever accepts the connection is not known yet. */
 #define OWNER_INHERITED 0x80000000
 
 /* ids that are no process */
@@ -58,16 +57,20 @@ struct owner {
 	char cgroup[OWNER_PATH_MAX]; /* path from the root of cgroup v2, beginning with "/" */
 };
 
-/* What a socket carries (sk_storage): who, and the cheap signs that it still is the same one. */
-struct socket_owner {
+/* Who has a socket, and the cheap signs that it still is the same one. */
+struct owner_claim {
 	__u32 id;
 	__u32 pid, exec;
-	__u32 reserved;
-	__u64 socket;  /* address of the socket that was claimed: another one's here means inherited from a
-	                  listener */
+	__u32 check;   /* in the CPU's memory of the last one: id ^ pid; tells an entry of two mixed ones */
 	__u64 cred;    /* address of the kernel's struct cred: changes with any change of user or group */
 	__u64 cgroups; /* address of the css_set: changes with a move to another cgroup */
-	struct socket_life life; /* here, because a second storage of its own costs half a microsecond */
+};
+
+/* What is kept of a socket, from its creation (its handshake or first use where it was accepted) to its end.
+ */
+struct socket_owner {
+	struct owner_claim claim;
+	struct socket_life life;
 };
 
 struct owner_stats {

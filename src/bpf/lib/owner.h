@@ -12,27 +12,27 @@
 #include "bpf/lib/kernel.h"
 #include "shared/owner.h"
 
-/* Accepted sockets inherit from their listener (clone), until somebody uses them. */
+/*
+ * Who has a socket, by the address of its struct sock: from its creation, or first use where it was accepted,
+ * to its end.  Not sk_storage: to make and free that takes several times as long (docs/adr/0006).
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-	__type(key, int);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
 	__type(value, struct socket_owner);
 } socket_owners SEC(".maps");
 
-/*
- * The owner of a socket, with OWNER_INHERITED as long as it is its listener's; OWNER_UNKNOWN where nothing is
- * recorded. `sk` is any pointer that bpf_sk_storage_get() takes in the program that asks.
+/* The owner of a socket, in any program and by any kind of pointer, NULL too; OWNER_UNKNOWN where none is
+ * recorded.
  */
-#define owner_of(sk)                                                                                         \
-	({                                                                                                   \
-		struct socket_owner *owner_ = bpf_sk_storage_get(&socket_owners, sk, 0, 0);                  \
-		__u32 id_ = OWNER_UNKNOWN;                                                                   \
-                                                                                                             \
-		if (owner_)                                                                                  \
-			id_ = owner_->socket == (__u64)(sk) ? owner_->id : owner_->id | OWNER_INHERITED;     \
-		id_;                                                                                         \
-	})
+static __always_inline __u32 owner_of(const void *sk)
+{
+	__u64 key = (__u64)sk;
+	struct socket_owner *owner = bpf_map_lookup_elem(&socket_owners, &key);
+
+	return owner ? owner->claim.id : OWNER_UNKNOWN;
+}
 
 /* An entry has room behind its text that the verifier wants and nobody uses. */
 struct owner_entry {
@@ -92,6 +92,15 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } owner_last SEC(".maps");
+
+/* Who was asked for last on this CPU: most often the next is the same.  One process may interrupt another in
+ * the middle of writing it, so an entry carries a check. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct owner_claim);
+} owner_recent SEC(".maps");
 
 /* What new entries begin as: never written. */
 struct {
@@ -390,44 +399,56 @@ static __always_inline __u32 owner_current(void)
 }
 
 /* Is it still the process that claimed the socket? */
-static __always_inline int owner_is_current(const struct socket_owner *claim, struct task_struct *task)
+static __always_inline int owner_is_current(const struct owner_claim *claim, struct task_struct *task)
 {
 	return claim->pid == (__u32)task->tgid && claim->exec == (__u32)task->self_exec_id &&
 	       claim->cred == (__u64)task->cred && claim->cgroups == (__u64)task->cgroups;
 }
 
-static __noinline int owner_write_claim(struct socket_owner *claim, struct task_struct *task)
+static __always_inline __u32 owner_check(const struct owner_claim *claim)
 {
-	__u32 id = owner_of_task(task);
+	return claim->id ^ claim->pid;
+}
 
-	if (!claim)
-		return 0;
-	if (!claim->id)
+/* A task (as above) has this socket. */
+static __noinline __attribute__((unused)) int owner_claim(__u64 sk, struct task_struct *task)
+{
+	struct socket_owner *before = bpf_map_lookup_elem(&socket_owners, &sk), entry = {};
+	struct owner_claim *recent, *claim = &entry.claim;
+	__u32 zero = 0;
+
+	recent = bpf_map_lookup_elem(&owner_recent, &zero);
+	if (recent)
+		*claim = *recent;
+	if (!claim->id || claim->check != owner_check(claim) || !owner_is_current(claim, task)) {
+		claim->id = owner_of_task(task);
+		claim->pid = task->tgid;
+		claim->exec = task->self_exec_id;
+		claim->cred = (__u64)task->cred;
+		claim->cgroups = (__u64)task->cgroups;
+		claim->check = owner_check(claim);
+		if (recent)
+			*recent = *claim;
+	}
+	if (before) {
+		if (!before->claim.id)
+			owner_count(sockets);
+		else if (before->claim.id != claim->id)
+			owner_count(passed);
+		before->claim = *claim;
+	} else if (bpf_map_update_elem(&socket_owners, &sk, &entry, BPF_ANY) == 0) {
 		owner_count(sockets);
-	else if (claim->id != id)
-		owner_count(passed);
-	claim->id = id;
-	claim->pid = task->tgid;
-	claim->exec = task->self_exec_id;
-	claim->cred = (__u64)task->cred;
-	claim->cgroups = (__u64)task->cgroups;
+	} else {
+		owner_count(refused);
+	}
 	return 0;
 }
 
-/* A task (as above) has this socket.  `sk` as in owner_of(). */
-#define owner_claim(sk, task)                                                                                \
-	do {                                                                                                 \
-		struct socket_owner *claim_ =                                                                \
-			bpf_sk_storage_get(&socket_owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);              \
-                                                                                                             \
-		if (claim_) {                                                                                \
-			if (!claim_->id || !owner_is_current(claim_, task))                                  \
-				owner_write_claim(claim_, task);                                             \
-			claim_->socket = (__u64)(sk);                                                        \
-		} else {                                                                                     \
-			owner_count(refused);                                                                \
-		}                                                                                            \
-	} while (0)
+/* The socket has ended. */
+static __always_inline void owner_forget(__u64 sk)
+{
+	bpf_map_delete_elem(&socket_owners, &sk);
+}
 
 #endif
 

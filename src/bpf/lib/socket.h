@@ -9,19 +9,20 @@
 #include "bpf/lib/owner.h"
 #include "shared/socket.h"
 
-/* The life of a socket; NULL: it has none.  `sk` as in owner_of(), `flags` as of bpf_sk_storage_get(). */
-#define socket_life_of(sk, flags)                                                                            \
-	({                                                                                                   \
-		struct socket_owner *keeper_ = bpf_sk_storage_get(&socket_owners, sk, 0, flags);             \
-                                                                                                             \
-		keeper_ ? &keeper_->life : (void *)0;                                                        \
-	})
+/* The life of a socket, by any kind of pointer; NULL: it has none. */
+static __always_inline struct socket_life *socket_life_of(const void *sk)
+{
+	__u64 key = (__u64)sk;
+	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key);
+
+	return entry ? &entry->life : (void *)0;
+}
 
 /* A TCP segment with a window of 0 and without RST passed tc.  `ours`: this host sent it, so this host's
  * buffer is full. */
 #define socket_zero_window(sk, ours)                                                                         \
 	do {                                                                                                 \
-		struct socket_life *life_ = socket_life_of(sk, 0);                                           \
+		struct socket_life *life_ = socket_life_of(sk);                                              \
                                                                                                              \
 		if (life_)                                                                                   \
 			__sync_fetch_and_add(                                                                \
