@@ -374,20 +374,28 @@ static const struct route own_routes[] = {
 	{NULL},
 };
 
-static const struct route *find_in(const struct route *table, const char *path)
+static bool method_fits(const struct route *route, enum evhttp_cmd_type method)
 {
-	for (; table && table->path; table++)
-		if (strcmp(table->path, path) == 0)
-			return table;
-	return NULL;
+	return route->method == method || (route->method == EVHTTP_REQ_GET && method == EVHTTP_REQ_HEAD);
 }
 
-static const struct route *route_find(const char *path)
+/* A path may be served by two methods; the one asked for, or any. */
+static const struct route *find_in(const struct route *table, const char *path, enum evhttp_cmd_type method)
 {
-	const struct route *route = path ? find_in(own_routes, path) : NULL;
+	const struct route *found = NULL;
+
+	for (; table && table->path; table++)
+		if (strcmp(table->path, path) == 0 && (!found || method_fits(table, method)))
+			found = table;
+	return found;
+}
+
+static const struct route *route_find(const char *path, enum evhttp_cmd_type method)
+{
+	const struct route *route = path ? find_in(own_routes, path, method) : NULL;
 
 	for (size_t i = 0; path && modules[i] && !route; i++)
-		route = find_in(modules[i]->routes, path);
+		route = find_in(modules[i]->routes, path, method);
 	return route;
 }
 
@@ -448,15 +456,14 @@ static void on_request(struct evhttp_request *request, void *context)
 	struct agent *agent = context;
 	const char *path = path_of(request);
 	enum evhttp_cmd_type method = evhttp_request_get_command(request);
-	const struct route *route = route_find(path);
+	const struct route *route = route_find(path, method);
 	struct error error = {};
 
 	if (!route) {
 		error_set(&error, -ENOENT, "there is no %s", path ? path : "such path");
 		error_want(&error, "one of the paths in docs/api.md, such as /v1/status");
 		reply_error(request, HTTP_NOTFOUND, "Not Found", &error);
-	} else if (route->method != method &&
-		   !(route->method == EVHTTP_REQ_GET && method == EVHTTP_REQ_HEAD)) {
+	} else if (!method_fits(route, method)) {
 		const char *allowed = route->method == EVHTTP_REQ_GET ? "GET" : "POST";
 
 		error_set(&error, -EINVAL, "wrong method for %s", route->path);

@@ -15,12 +15,15 @@ struct follower {
 	struct evhttp_request *request;
 	feed_filter_function *filter;
 	void *context;
+	struct event *gone;
 	uint64_t lost;
 };
 
 struct feed {
 	struct follower *followers;
 	struct event *pulse;
+	feed_empty_function *empty;
+	void *empty_context;
 };
 
 static void follower_free(struct follower *follower)
@@ -30,6 +33,8 @@ static void follower_free(struct follower *follower)
 	while (*place != follower)
 		place = &(*place)->next;
 	*place = follower->next;
+	if (follower->gone)
+		event_free(follower->gone);
 	free(follower->context);
 	free(follower);
 }
@@ -40,11 +45,24 @@ static void follower_closed(struct evhttp_connection *connection, void *context)
 {
 	struct follower *follower = context;
 	struct evhttp_request *request = follower->request;
+	struct feed *feed = follower->feed;
 
 	(void)connection;
 	follower_free(follower);
 	if (!evhttp_request_get_connection(request))
 		evhttp_send_reply_end(request);
+	if (!feed->followers && feed->empty)
+		feed->empty(feed->empty_context);
+}
+
+/* libevent does not listen while it answers: it would notice only when it writes. */
+static void on_gone(evutil_socket_t fd, short what, void *context)
+{
+	struct follower *follower = context;
+
+	(void)fd;
+	(void)what;
+	evhttp_connection_free(evhttp_request_get_connection(follower->request)); /* follower_closed() */
 }
 
 static void send_text(struct follower *follower, const char *text, size_t length)
@@ -111,6 +129,12 @@ void feed_free(struct feed *feed)
 	free(feed);
 }
 
+void feed_when_empty(struct feed *feed, feed_empty_function *function, void *context)
+{
+	feed->empty = function;
+	feed->empty_context = context;
+}
+
 bool feed_has_followers(const struct feed *feed)
 {
 	return feed->followers;
@@ -119,6 +143,7 @@ bool feed_has_followers(const struct feed *feed)
 void feed_follow(
 	struct feed *feed, struct evhttp_request *request, feed_filter_function *filter, void *context)
 {
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 	struct follower *follower = calloc(1, sizeof(*follower));
 
 	if (!follower) {
@@ -132,8 +157,13 @@ void feed_follow(
 		.filter = filter,
 		.context = context};
 	feed->followers = follower;
+	follower->gone = event_new(evhttp_connection_get_base(connection),
+		bufferevent_getfd(evhttp_connection_get_bufferevent(connection)), EV_CLOSED, on_gone,
+		follower);
+	if (follower->gone)
+		event_add(follower->gone, NULL);
 	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "application/x-ndjson");
-	evhttp_connection_set_closecb(evhttp_request_get_connection(request), follower_closed, follower);
+	evhttp_connection_set_closecb(connection, follower_closed, follower);
 	evhttp_send_reply_start(request, HTTP_OK, "OK");
 	send_text(follower, "\n", 1); /* the headers leave now, so that the client knows that it listens */
 }

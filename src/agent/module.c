@@ -7,6 +7,7 @@
 #include "agent/names.h"
 #include "agent/owners.h"
 #include "agent/sockets.h"
+#include "agent/traces.h"
 
 const struct module *const modules[] = {
 	&owner_module,
@@ -15,6 +16,7 @@ const struct module *const modules[] = {
 	&sockets_module,
 	&guard_module,
 	&name_module,
+	&trace_module,
 	NULL,
 };
 

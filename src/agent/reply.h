@@ -53,6 +53,9 @@ struct feed;
 struct feed *feed_new(struct agent *agent);
 void feed_free(struct feed *feed); /* ends every follower's answer; NULL is allowed */
 bool feed_has_followers(const struct feed *feed);
+/* Calls the function when the last follower has gone; it may free the feed. */
+typedef void feed_empty_function(void *context);
+void feed_when_empty(struct feed *feed, feed_empty_function *function, void *context);
 
 /* Is this event one the follower asked for?  `context` is the follower's, `event` what was published. */
 typedef bool feed_filter_function(const void *context, const void *event);

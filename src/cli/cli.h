@@ -41,6 +41,9 @@ enum cli_option {
 	OPTION_INTERVAL,
 	OPTION_SCREEN,
 	OPTION_FOLLOW,
+	OPTION_HISTOGRAM,
+	OPTION_BY,
+	OPTION_FOR,
 	OPTION_COUNT,
 };
 
@@ -57,14 +60,16 @@ struct cli {
 	const struct command *command;
 	uint32_t given;      /* OPTION_BITs that were on the command line */
 	const char *run_dir; /* never NULL once main() has read the command line */
-	bool json, reverse, watch, view, once, follow;
+	bool json, reverse, watch, view, once, follow, histogram;
 	enum color color;
 	enum units units;
 	const char *sort;
+	const char *by; /* what to sum up by */
 	const char *config;
 	const struct screen *screen; /* --screen; NULL: not asked for */
 	uint64_t limit;              /* 0: all */
 	uint64_t interval_ns;        /* --watch, --interval */
+	uint64_t for_ns;             /* --for; 0: until interrupted */
 	char **words;                /* what is neither option nor command, NULL-terminated */
 	int word_count;
 };
@@ -102,6 +107,7 @@ int cmd_status(const struct cli *cli);
 int cmd_list(const struct cli *cli);
 int cmd_drops(const struct cli *cli);
 int cmd_metrics(const struct cli *cli);
+int cmd_trace(const struct cli *cli);
 int cmd_top(const struct cli *cli);
 int cmd_check(const struct cli *cli);
 int cmd_version(const struct cli *cli);

@@ -93,7 +93,8 @@ static int part_read(void *user, const char *data, size_t length)
 	return 0;
 }
 
-int follow(const struct cli *cli, const char *path, const char *query, follow_function *function, void *user)
+static int follow_by(const struct cli *cli, const char *method, const char *path, const char *query,
+	follow_function *function, void *user)
 {
 	struct followed followed = {.cli = cli, .function = function, .user = user};
 	_cleanup_client_ struct weir_client *client = NULL;
@@ -103,9 +104,20 @@ int follow(const struct cli *cli, const char *path, const char *query, follow_fu
 	if (client_open(cli, &client, &error) < 0)
 		return fail(&error);
 	follow_catch_signals();
-	r = ask_stream(client, "GET", path, query, part_read, &followed, &error);
+	r = ask_stream(client, method, path, query, part_read, &followed, &error);
 	free(followed.line);
 	if (r > 0 || (r < 0 && interrupted))
 		return output_end(EXIT_OK);
 	return r < 0 ? fail(&error) : output_end(EXIT_OK);
+}
+
+int follow(const struct cli *cli, const char *path, const char *query, follow_function *function, void *user)
+{
+	return follow_by(cli, "GET", path, query, function, user);
+}
+
+int follow_post(
+	const struct cli *cli, const char *path, const char *query, follow_function *function, void *user)
+{
+	return follow_by(cli, "POST", path, query, function, user);
 }

@@ -17,6 +17,10 @@ typedef int follow_function(void *user, const json_t *event);
  * status: being interrupted is success. */
 int follow(const struct cli *cli, const char *path, const char *query, follow_function *function, void *user);
 
+/* The same for one that has to be started: by POST. */
+int follow_post(
+	const struct cli *cli, const char *path, const char *query, follow_function *function, void *user);
+
 /* Set by SIGINT and SIGTERM once follow_catch_signals() was called. */
 bool follow_interrupted(void);
 void follow_catch_signals(void);

@@ -120,6 +120,27 @@ const struct command commands[] = {
 		.run = cmd_drops,
 	},
 	{
+		.name = "trace",
+		.summary = "measure in the kernel: round trips, retransmissions, queues, calls",
+		.usage = "[list | PROBE [MATCH]]",
+		.help = "PROBE is one of those that 'weir trace list' shows.  Its programs are in the kernel "
+                        "as "
+			"long as the\n"
+			"command runs.  Each event is a line, at most 1000 a second on each CPU; with "
+			"--histogram the\n"
+			"kernel only counts, and a terminal shows the picture of now, anything else the last "
+			"one.\n"
+			"--by owner, interface, remote or cpu makes a histogram of each.  MATCH narrows: "
+			"protocol, from,\n"
+			"to, host, port, on INTERFACE, by OWNER, as far as the probe knows them.\n"
+			"  weir trace tcp.retransmit\n"
+			"  weir trace connect.latency --histogram --for 10s to port 443 by user www-data",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(HISTOGRAM) | OPTION_BIT(BY) | OPTION_BIT(INTERVAL) |
+                           OPTION_BIT(FOR),
+		.words = WORDS_FILTER,
+		.run = cmd_trace,
+	},
+	{
 		.name = "metrics",
 		.summary = "print metrics as Prometheus text",
 		.run = cmd_metrics,

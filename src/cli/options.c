@@ -106,7 +106,7 @@ static int take_limit(struct cli *cli, const char *value, struct error *error)
 	return 0;
 }
 
-static int take_duration(struct cli *cli, const char *option, const char *value, struct error *error)
+static int take_duration(const char *option, const char *value, uint64_t *ret_ns, struct error *error)
 {
 	uint64_t ns;
 
@@ -114,19 +114,24 @@ static int take_duration(struct cli *cli, const char *option, const char *value,
 		error_set(error, -EINVAL, "%s: '%s' is not a time to wait", option, value);
 		return error_want(error, "100ms to 1h: 2, 500ms, 1m30s");
 	}
-	cli->interval_ns = ns;
+	*ret_ns = ns;
 	return 0;
 }
 
 static int take_watch(struct cli *cli, const char *value, struct error *error)
 {
 	cli->watch = true;
-	return value ? take_duration(cli, "--watch", value, error) : 0;
+	return value ? take_duration("--watch", value, &cli->interval_ns, error) : 0;
 }
 
 static int take_interval(struct cli *cli, const char *value, struct error *error)
 {
-	return take_duration(cli, "--interval", value, error);
+	return take_duration("--interval", value, &cli->interval_ns, error);
+}
+
+static int take_for(struct cli *cli, const char *value, struct error *error)
+{
+	return take_duration("--for", value, &cli->for_ns, error);
 }
 
 static int take_screen(struct cli *cli, const char *value, struct error *error)
@@ -173,6 +178,9 @@ static const struct option_entry options[OPTION_COUNT] = {
 		TAKE_WITH(take_screen)},
 	[OPTION_FOLLOW] = {"follow", 'f', NULL, "show what happens, as it happens, until interrupted",
 		SET_FLAG(follow)},
+	[OPTION_HISTOGRAM] = {"histogram", 0, NULL, "sum up: how many had which value", SET_FLAG(histogram)},
+	[OPTION_BY] = {"by", 0, "WHAT", "sum up by WHAT", SET_TEXT(by)},
+	[OPTION_FOR] = {"for", 0, "TIME", "end after TIME", TAKE_WITH(take_for)},
 };
 
 static bool option_argument_optional(const struct option_entry *entry)

@@ -123,7 +123,8 @@ static int map_pin(struct engine *engine, struct bpf_map *map)
 	return 0;
 }
 
-int component_load(struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+int component_load_unpinned(
+	struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
 {
 	struct bpf_map *map;
 	int r;
@@ -145,6 +146,16 @@ int component_load(struct engine *engine, struct bpf_object *object, const char 
 			error_want(error, "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
 		return r;
 	}
+	return 0;
+}
+
+int component_load(struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+{
+	struct bpf_map *map;
+	int r = component_load_unpinned(engine, object, name, error);
+
+	if (r < 0)
+		return r;
 	bpf_object__for_each_map(map, object)
 	{
 		r = bpf_map__is_internal(map) ? 0 : map_pin(engine, map);
@@ -216,15 +227,26 @@ int component_attach_trace(struct engine *engine, struct bpf_program *program, s
 	             : 0;
 }
 
-bool component_has_tracepoint(const char *name)
+static bool kernel_has(const char *name, __u32 kind)
 {
 	static struct btf *kernel;
-	char type[128];
 
 	if (!kernel)
 		kernel = btf__load_vmlinux_btf();
+	return kernel && btf__find_by_name_kind(kernel, name, kind) >= 0;
+}
+
+bool component_has_tracepoint(const char *name)
+{
+	char type[128];
+
 	snprintf(type, sizeof(type), "btf_trace_%s", name);
-	return kernel && btf__find_by_name_kind(kernel, type, BTF_KIND_TYPEDEF) >= 0;
+	return kernel_has(type, BTF_KIND_TYPEDEF);
+}
+
+bool component_has_function(const char *name)
+{
+	return kernel_has(name, BTF_KIND_FUNC);
 }
 
 /* -- going live -- */

@@ -29,6 +29,10 @@
  * pinned maps, loads, pins the rest. */
 int component_load(struct engine *engine, struct bpf_object *object, const char *name, struct error *error);
 
+/* The same for an object that ends with the agent: what is pinned is used, nothing new is pinned. */
+int component_load_unpinned(
+	struct engine *engine, struct bpf_object *object, const char *name, struct error *error);
+
 /* Attaches a cgroup program (SEC "cgroup/…") to the root of the cgroup hierarchy, beside others' (multi). */
 int component_attach_cgroup(struct engine *engine, struct bpf_program *program, struct error *error);
 
@@ -37,6 +41,7 @@ int component_attach_trace(struct engine *engine, struct bpf_program *program, s
 
 /* Is this tracepoint (by its name in BTF, "sock_send_length") in this kernel? */
 bool component_has_tracepoint(const char *name);
+bool component_has_function(const char *name);
 
 /* File descriptor of a map by name. */
 int component_map(const struct bpf_object *object, const char *name);

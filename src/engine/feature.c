@@ -60,6 +60,27 @@ static bool probe_jit(void)
 	return fd < 0 || (read(fd, &digit, 1) == 1 && digit != '0');
 }
 
+/* Some kernels know of fentry and let nobody have it; only trying tells. */
+static bool probe_fentry(void)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_TRACE_FENTRY);
+	struct bpf_insn code[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+	_cleanup_close_ int program = -1, link = -1;
+	int function = libbpf_find_vmlinux_btf_id("inet_listen", BPF_TRACE_FENTRY);
+
+	if (function <= 0)
+		return false;
+	options.attach_btf_id = (__u32)function;
+	program = bpf_prog_load(BPF_PROG_TYPE_TRACING, "weir_probe", "Dual BSD/GPL", code, 2, &options);
+	if (program < 0)
+		return false;
+	link = bpf_link_create(program, 0, BPF_TRACE_FENTRY, NULL);
+	return link >= 0;
+}
+
 static const struct {
 	const char *name, *purpose, *replacement;
 	bool (*probe)(void);
@@ -69,6 +90,7 @@ static const struct {
 	{"map-mmap", "reading the flow cache without system calls", NULL, probe_mmap},
 	{"tcx", "attaching beside other programs, bound to a pin", "clsact filters", probe_tcx},
 	{"jit", "programs as machine code", "the interpreter, several times slower", probe_jit},
+	{"fentry", "measuring single functions of the kernel", "tracepoints only", probe_fentry},
 };
 
 _Static_assert(sizeof(feature_table) / sizeof(feature_table[0]) <= FEATURES_MAX, "room for every feature");

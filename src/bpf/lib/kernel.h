@@ -68,6 +68,9 @@ struct sock {
 	int sk_err;
 	__u32 sk_ack_backlog, sk_max_ack_backlog;
 	atomic_t sk_drops;
+	struct {
+		atomic_t rmem_alloc; /* bytes in the receive queue */
+	} sk_backlog;
 };
 
 /* since 6.18 the drops of UDP are counted apart, in one of two places */
@@ -108,7 +111,7 @@ struct tcp_sock {
 	__u32 total_retrans, rcv_ooopack;
 	__u32 srtt_us; /* eighths of a microsecond */
 	struct minmax rtt_min;
-	__u32 rate_delivered, rate_interval_us, mss_cache, snd_cwnd;
+	__u32 rate_delivered, rate_interval_us, mss_cache, snd_cwnd, snd_wnd, packets_out;
 	__u8 chrono_type : 2;
 	__u32 chrono_start, chrono_stat[3];
 };
@@ -125,6 +128,47 @@ struct socket {
 struct net_device {
 	int ifindex;
 	possible_net_t nd_net;
+};
+
+struct napi_struct {
+	struct net_device *dev;
+};
+
+struct netdev_queue {
+	struct net_device *dev;
+};
+
+struct Qdisc {
+	struct netdev_queue *dev_queue;
+};
+
+/* include/net/neighbour.h */
+struct neigh_table {
+	int family;
+};
+
+struct neighbour {
+	struct neigh_table *tbl;
+	__u8 nud_state;
+	struct net_device *dev;
+	__u8 primary_key[0];
+};
+
+/* include/net/flow.h, include/net/ip6_fib.h */
+struct flowi4 {
+	__be32 saddr, daddr;
+};
+
+struct flowi6 {
+	struct {
+		union {
+			__be32 u6_addr32[4];
+		} in6_u;
+	} daddr, saddr;
+};
+
+struct fib6_result {
+	__u32 fib6_flags;
 };
 
 /* include/net/dst.h */
@@ -145,6 +189,15 @@ struct sk_buff {
 	__u16 transport_header, network_header, mac_header;
 	unsigned int tail, end;
 	unsigned char *head, *data;
+};
+
+struct sk_buff___control {
+	char cb[48];
+};
+
+/* include/net/tcp.h: in TCP's queues, the control block */
+struct tcp_skb_cb {
+	__u16 tcp_gso_segs;
 };
 
 /* until 6.1 a bit says whether vlan_proto and vlan_tci mean anything; later a vlan_proto of 0 does */
@@ -211,6 +264,19 @@ struct path {
 
 struct file {
 	struct path f_path;
+	void *private_data; /* of a socket: its struct socket */
+};
+
+struct fdtable {
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct nsproxy {
+	struct net *net_ns;
 };
 
 struct mm_struct {
@@ -244,6 +310,8 @@ struct task_struct {
 	const struct cred *cred;
 	struct css_set *cgroups;
 	struct mm_struct *mm;
+	struct files_struct *files;
+	struct nsproxy *nsproxy;
 	char comm[16];
 };
 
@@ -266,6 +334,15 @@ struct bpf_iter__task_file {
 	struct task_struct *task;
 	__u32 fd;
 	struct file *file;
+};
+
+/* arch: the number of the system call that is returning */
+struct pt_regs___x86 {
+	unsigned long orig_ax;
+};
+
+struct pt_regs___arm64 {
+	int syscallno;
 };
 
 #pragma clang attribute pop

@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/ask.h"
 #include "cli/cli.h"
@@ -66,24 +65,12 @@ static const int recent_widths[RECENT_COLUMNS] = {
 	[RECENT_OWNER] = 12,
 };
 
-/* The local time of day: the same as on the person's clock. */
-static void time_format(const json_t *drop, char *buffer, size_t size)
-{
-	double seconds = json_get_time(drop, "time");
-	time_t whole = (time_t)seconds;
-	struct tm parts;
-
-	localtime_r(&whole, &parts);
-	snprintf(buffer, size, "%02d:%02d:%02d.%03d", parts.tm_hour, parts.tm_min, parts.tm_sec,
-		(int)((seconds - (double)whole) * 1000 + 0.5) % 1000);
-}
-
 static void recent_cell(const json_t *drop, unsigned int column, const struct cell_context *context,
 	char *buffer, size_t size)
 {
 	switch (column) {
 	case RECENT_TIME:
-		time_format(drop, buffer, size);
+		clock_format(drop, buffer, size);
 		break;
 	case RECENT_REASON:
 		snprintf(buffer, size, "%s", json_get_text(drop, "reason"));

@@ -44,6 +44,17 @@ double json_get_time(const json_t *object, const char *key)
 	return (double)timegm(&tm) + (*rest == '.' ? atof(rest) : 0);
 }
 
+void clock_format(const json_t *entry, char *buffer, size_t size)
+{
+	double seconds = json_get_time(entry, "time");
+	time_t whole = (time_t)seconds;
+	struct tm parts;
+
+	localtime_r(&whole, &parts);
+	snprintf(buffer, size, "%02d:%02d:%02d.%03d", parts.tm_hour, parts.tm_min, parts.tm_sec,
+		(int)((seconds - (double)whole) * 1000 + 0.5) % 1000);
+}
+
 static void seconds_format(char *buffer, size_t size, double seconds)
 {
 	duration_format(buffer, size, seconds > 0 ? (uint64_t)(seconds * 1e9) : 0);

@@ -79,6 +79,8 @@ bool losses_matter(const struct losses *losses);
 /* "10.0.0.1:80", "[2001:db8::1]:80"; the address alone where the port is 0. */
 void endpoint_format(
 	const json_t *entry, const char *address_key, const char *port_key, char *buffer, size_t size);
+/* The entry's "time" as the local time of day: the same as on the person's clock. */
+void clock_format(const json_t *entry, char *buffer, size_t size);
 /* The entry's owner: "nginx[812]", or of what kind it is; empty where it has none. */
 void owner_format(const json_t *entry, char *buffer, size_t size);
 
