@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Any bytes as a DNS message: what is told are a name and whole addresses. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/name.h"
+
+#define REQUIRE(condition)                                                                                   \
+	do {                                                                                                 \
+		if (!(condition)) {                                                                          \
+			fprintf(stderr, "name_dns: %s\n", #condition);                                       \
+			abort();                                                                             \
+		}                                                                                            \
+	} while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
+
+static void name_check(const char *name)
+{
+	REQUIRE(strlen(name) < NAME_TEXT_MAX);
+	REQUIRE(strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.:") == strlen(name));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
+{
+	struct name_answers answers = {};
+	int r = name_dns_read(input, size, &answers);
+
+	REQUIRE(r == 0 || r == -EPROTO);
+	REQUIRE(answers.count <= NAME_ADDRESSES_MAX);
+	REQUIRE(r == -EPROTO ? !answers.name[0] && !answers.count : answers.name[0]);
+	name_check(answers.name);
+	for (unsigned int i = 0; i < answers.count; i++) {
+		REQUIRE(answers.answer[i].address.family == 4 || answers.answer[i].address.family == 6);
+		REQUIRE(answers.answer[i].ttl <= INT32_MAX);
+	}
+	return 0;
+}
