@@ -410,38 +410,61 @@ static __always_inline __u32 owner_check(const struct owner_claim *claim)
 	return claim->id ^ claim->pid;
 }
 
-/* A task (as above) has this socket. */
-static __noinline __attribute__((unused)) int owner_claim(__u64 sk, struct task_struct *task)
+/* Who this task is, as a claim says it. */
+static __noinline __attribute__((unused)) int owner_identify(
+	struct task_struct *task, struct owner_claim *claim)
 {
-	struct socket_owner *before = bpf_map_lookup_elem(&socket_owners, &sk), entry = {};
-	struct owner_claim *recent, *claim = &entry.claim;
+	struct owner_claim *recent;
 	__u32 zero = 0;
 
+	if (!claim)
+		return 0;
 	recent = bpf_map_lookup_elem(&owner_recent, &zero);
 	if (recent)
 		*claim = *recent;
-	if (!claim->id || claim->check != owner_check(claim) || !owner_is_current(claim, task)) {
-		claim->id = owner_of_task(task);
-		claim->pid = task->tgid;
-		claim->exec = task->self_exec_id;
-		claim->cred = (__u64)task->cred;
-		claim->cgroups = (__u64)task->cgroups;
-		claim->check = owner_check(claim);
-		if (recent)
-			*recent = *claim;
-	}
+	if (claim->id && claim->check == owner_check(claim) && owner_is_current(claim, task))
+		return 0;
+	claim->id = owner_of_task(task);
+	claim->pid = task->tgid;
+	claim->exec = task->self_exec_id;
+	claim->cred = (__u64)task->cred;
+	claim->cgroups = (__u64)task->cgroups;
+	claim->check = owner_check(claim);
+	if (recent)
+		*recent = *claim;
+	return 0;
+}
+
+/* A function of its own, for its stack: the verifier adds up those of all callers. */
+static __noinline __attribute__((unused)) int owner_store(__u64 sk, struct owner_claim *claim)
+{
+	struct socket_owner *before = bpf_map_lookup_elem(&socket_owners, &sk), entry = {};
+
+	if (!claim)
+		return 0;
 	if (before) {
 		if (!before->claim.id)
 			owner_count(sockets);
 		else if (before->claim.id != claim->id)
 			owner_count(passed);
 		before->claim = *claim;
-	} else if (bpf_map_update_elem(&socket_owners, &sk, &entry, BPF_ANY) == 0) {
-		owner_count(sockets);
-	} else {
-		owner_count(refused);
+		return 0;
 	}
+	entry.claim = *claim;
+	if (bpf_map_update_elem(&socket_owners, &sk, &entry, BPF_ANY) == 0)
+		owner_count(sockets);
+	else
+		owner_count(refused);
 	return 0;
+}
+
+/* A task (as above) has this socket. */
+static __always_inline void owner_claim(__u64 sk, struct task_struct *task)
+{
+	struct owner_claim claim = {};
+
+	owner_identify(task, &claim);
+	owner_store(sk, &claim);
 }
 
 /* The socket has ended. */
