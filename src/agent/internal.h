@@ -114,6 +114,8 @@ void metrics_single(
 	struct evbuffer *out, const char *name, const char *type, const char *help, uint64_t value);
 void metrics_labelled(
 	struct evbuffer *out, const char *name, const char *label, const char *label_value, uint64_t value);
+/* A label's value, whatever bytes a name consists of. */
+void metrics_escape(char *to, size_t size, const char *from);
 size_t memory_of_agent(void); /* resident bytes */
 const char *parse_reason_name(enum parse_reason reason);
 

@@ -5,10 +5,12 @@
  */
 #include <event2/buffer.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "agent/internal.h"
 #include "basic/cleanup.h"
+#include "basic/text.h"
 
 static const char *const reason_names[] = {
 #define REASON_NAME(identifier, name, explanation) [PARSE_##identifier] = name,
@@ -49,15 +51,23 @@ void metrics_labelled(
 	evbuffer_add_printf(out, "%s{%s=\"%s\"} %llu\n", name, label, label_value, (unsigned long long)value);
 }
 
-/* Interface names may hold any byte but '/' and white space. */
-static void escape(char *to, size_t size, const char *from)
+void metrics_escape(char *to, size_t size, const char *from)
 {
-	size_t length = 0;
+	size_t length = 0, character;
 
-	for (; *from && length + 3 < size; from++) {
-		if (*from == '"' || *from == '\\')
+	for (; *from && length + 5 < size; from += character) {
+		character = text_utf8_length(from);
+		if (*from == '"' || *from == '\\' || *from == '\n')
 			to[length++] = '\\';
-		to[length++] = *from;
+		if (character) {
+			memcpy(to + length, from, character);
+			length += character;
+		} else {
+			to[length++] = '?';
+			character = 1;
+		}
+		if (to[length - 1] == '\n')
+			to[length - 1] = 'n';
 	}
 	to[length] = '\0';
 }
@@ -70,11 +80,11 @@ static void interface_metric(
 	metrics_head(out, name, "counter", help);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct table_total *total = table_total(agent->table, TABLE_INTERFACES, i);
-		char escaped[2 * ENGINE_NAME_MAX + 4];
+		char escaped[2 * ENGINE_NAME_MAX + 8];
 
 		if (i == TABLE_OTHER && !total->in.packets && !total->out.packets)
 			continue;
-		escape(escaped, sizeof(escaped), i == TABLE_OTHER ? "other" : total->name);
+		metrics_escape(escaped, sizeof(escaped), i == TABLE_OTHER ? "other" : total->name);
 		evbuffer_add_printf(out, "%s{interface=\"%s\",direction=\"in\"} %llu\n", name, escaped,
 			(unsigned long long)(bytes ? total->in.bytes : total->in.packets));
 		evbuffer_add_printf(out, "%s{interface=\"%s\",direction=\"out\"} %llu\n", name, escaped,

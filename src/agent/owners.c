@@ -9,6 +9,7 @@
 #include "agent/owners.h"
 
 #include <errno.h>
+#include <event2/buffer.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "agent/internal.h"
+#include "agent/series.h"
 #include "basic/cleanup.h"
 #include "engine/owner.h"
 
@@ -34,7 +36,7 @@ struct identity {
 	struct owner owner;
 	uint64_t ended_ns; /* CLOCK_MONOTONIC; 0: lives */
 	uint32_t used;
-	uint32_t reserved;
+	uint32_t series; /* its number in the metrics */
 };
 
 struct identities {
@@ -68,6 +70,7 @@ struct known_name {
 struct owners {
 	struct agent *agent;
 	struct engine_region region;
+	struct series_list *series;
 	struct identities *identities;
 	struct place *places;
 	uint32_t *ids, *processes; /* heads */
@@ -148,6 +151,23 @@ static void identity_remove(struct owners *owners, uint32_t i)
 
 /* -- learning -- */
 
+/* False: flows of it are still there. */
+static bool identity_forget(struct owners *owners, uint32_t i)
+{
+	const struct identity *identity = &owners->identities->entry[i];
+	struct table *table = owners->agent->table;
+	uint32_t entry = table_find_owner(table, identity->owner.id);
+	struct table_total total = {};
+
+	if (entry != TABLE_NONE)
+		total = *table_total(table, TABLE_OWNERS, entry);
+	if (!table_forget_owner(table, identity->owner.id))
+		return false;
+	series_keep(owners->series, identity->series, &total);
+	identity_remove(owners, i);
+	return true;
+}
+
 static int compare_ended(const void *left, const void *right, void *context)
 {
 	const struct identity *entry = context;
@@ -169,9 +189,8 @@ static void make_room(struct owners *owners)
 	if (count)
 		qsort_r(ended, count, sizeof(*ended), compare_ended, entry);
 	for (uint32_t i = 0; i < count && wanted; i++) {
-		if (!table_forget_owner(owners->agent->table, entry[ended[i]].owner.id))
+		if (!identity_forget(owners, ended[i]))
 			continue;
-		identity_remove(owners, ended[i]);
 		owners->identities->evicted++;
 		wanted--;
 	}
@@ -429,6 +448,11 @@ uint32_t owner_place(struct agent *agent, uint32_t id)
 	return identity_get(owners_of(agent), id & ~OWNER_INHERITED, &stranger);
 }
 
+uint32_t *owner_series(struct agent *agent, uint32_t place)
+{
+	return &owners_of(agent)->identities->entry[place].series;
+}
+
 uint32_t owner_latest(const struct agent *agent, uint32_t place)
 {
 	const struct owners *owners = owners_of(agent);
@@ -493,9 +517,8 @@ static void owners_tick(struct agent *agent, void *state, uint64_t now_ns)
 		const struct identity *identity = &owners->identities->entry[i];
 
 		if (identity->used && identity->ended_ns &&
-			now_ns - identity->ended_ns >= agent->config.owners_keep_ns &&
-			table_forget_owner(agent->table, identity->owner.id))
-			identity_remove(owners, i);
+			now_ns - identity->ended_ns >= agent->config.owners_keep_ns)
+			identity_forget(owners, i);
 	}
 }
 
@@ -517,6 +540,71 @@ static void owners_status(struct agent *agent, void *state, struct json_write *o
 	json_write_object_end(out);
 }
 
+static void write_kinds(struct agent *agent, struct evbuffer *out)
+{
+	static const char metric[] = "weir_owner_bytes_total";
+	static const struct {
+		const char *word;
+		uint32_t id;
+	} kinds[] = {{"unknown", OWNER_UNKNOWN}, {"forwarded", OWNER_FORWARDED}, {"kernel", OWNER_KERNEL}};
+	uint32_t count = table_total_count(agent->table, TABLE_OWNERS);
+	struct table_counts in = {}, out_counts = {};
+	struct table_summary summary;
+
+	table_summarize(agent->table, &summary);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct table_total *total = table_total(agent->table, TABLE_OWNERS, i);
+
+		if (i != TABLE_OTHER && (total->state != TABLE_LIVE || total->owner < OWNER_FIRST))
+			continue;
+		in.bytes += total->in.bytes;
+		out_counts.bytes += total->out.bytes;
+	}
+	metrics_head(out, metric, "counter", "Wire bytes by the kind of their owner.");
+	evbuffer_add_printf(out, "%s{kind=\"process\",direction=\"in\"} %" PRIu64 "\n", metric, in.bytes);
+	evbuffer_add_printf(
+		out, "%s{kind=\"process\",direction=\"out\"} %" PRIu64 "\n", metric, out_counts.bytes);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		uint32_t entry = table_find_owner(agent->table, kinds[i].id);
+		const struct table_total *total =
+			entry == TABLE_NONE ? NULL : table_total(agent->table, TABLE_OWNERS, entry);
+
+		evbuffer_add_printf(out, "%s{kind=\"%s\",direction=\"in\"} %" PRIu64 "\n", metric,
+			kinds[i].word, total ? total->in.bytes : 0);
+		evbuffer_add_printf(out, "%s{kind=\"%s\",direction=\"out\"} %" PRIu64 "\n", metric,
+			kinds[i].word, total ? total->out.bytes : 0);
+	}
+	metrics_single(out, "weir_undecided_bytes", "gauge",
+		"Bytes of flows of which it is not clear yet whose they are.",
+		summary.held_in.bytes + summary.held_out.bytes);
+}
+
+static void owners_metrics(struct agent *agent, void *state, struct evbuffer *out)
+{
+	struct owners *owners = state;
+	struct owner_stats stats;
+
+	engine_owner_stats(agent->engine, &stats);
+	metrics_single(out, "weir_identities", "gauge", "Identities of processes that are remembered.",
+		owners->used);
+	metrics_single(
+		out, "weir_identities_limit", "gauge", "Identities that may be remembered.", owners->limit);
+	metrics_single(out, "weir_identities_recorded_total", "counter",
+		"Identities that the kernel recorded.", stats.identities);
+	metrics_single(out, "weir_identities_unreported_total", "counter",
+		"Records of identities, or of their end, that found no room in the ring.", stats.unreported);
+	metrics_single(out, "weir_identities_refused_total", "counter",
+		"Identities and sockets that found no room.", stats.refused + owners->identities->refused);
+	metrics_single(out, "weir_identities_evicted_total", "counter",
+		"Identities of ended processes that made room early.", owners->identities->evicted);
+	metrics_single(out, "weir_owned_sockets_total", "counter", "Sockets that were given an owner.",
+		stats.sockets);
+	metrics_single(out, "weir_passed_sockets_total", "counter",
+		"Sockets that were accepted, or passed to another process.", stats.passed);
+	write_kinds(agent, out);
+	series_write(agent, owners->series, out);
+}
+
 static void owners_close(void *state)
 {
 	struct owners *owners = state;
@@ -526,6 +614,7 @@ static void owners_close(void *state)
 	free(owners->places);
 	free(owners->ids);
 	free(owners->processes);
+	series_close(owners->series);
 	engine_region_close(&owners->region);
 	free(owners);
 }
@@ -571,6 +660,9 @@ static int owners_open(struct agent *agent, void **ret_state, struct error *erro
 		&owners->region, error);
 	if (r < 0)
 		return r;
+	r = series_open(agent, &owners->series, error);
+	if (r < 0)
+		return r;
 	r = engine_region_grow(agent->engine, &owners->region, sizeof(struct identities));
 	owners->identities = owners->region.base;
 	if (r == 0)
@@ -590,5 +682,6 @@ const struct module owner_module = {
 	.close = owners_close,
 	.tick = owners_tick,
 	.status = owners_status,
+	.metrics = owners_metrics,
 	.routes = owner_routes,
 };

@@ -47,6 +47,9 @@ const struct owner *owner_at(const struct agent *agent, uint32_t place);
 uint32_t owner_place(struct agent *agent, uint32_t id);
 uint32_t owner_latest(const struct agent *agent, uint32_t place);
 
+/* The number of the identity's series in the metrics (series.h). */
+uint32_t *owner_series(struct agent *agent, uint32_t place);
+
 /* The fields of a process, without an object around them. */
 void owner_write_process(struct json_write *out, const struct owner_info *info);
 
