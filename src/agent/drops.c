@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agent/internal.h"
+#include "agent/owners.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "engine/drop.h"
@@ -155,11 +156,42 @@ static bool has_addresses(const struct drop_record *record)
 	return record->kind & (FLOW_KIND_IPV4 | FLOW_KIND_IPV6);
 }
 
-/* A feed's filter and a list's: `context` is a struct match, `event` a struct recent. */
+/* The owner that the flow is known to have, where the drop met no socket; remembered, as flows age out. */
+static uint32_t recent_owner(struct agent *agent, struct recent *recent)
+{
+	struct drop_record *record = &recent->record;
+	struct table_key key = {
+		.sport = record->sport,
+		.dport = record->dport,
+		.ifindex = record->ifindex,
+		.proto = record->proto,
+		.kind = record->kind,
+		.vlan = record->vlan,
+	};
+	uint32_t flow;
+
+	if (record->owner != OWNER_UNKNOWN || !has_addresses(record))
+		return record->owner;
+	memcpy(key.src, record->src, sizeof(key.src));
+	memcpy(key.dst, record->dst, sizeof(key.dst));
+	flow = table_find_flow(agent->table, &key);
+	if (flow != TABLE_NONE)
+		record->owner = table_flow_owner(agent->table, flow);
+	return record->owner;
+}
+
+/* What a feed's filter looks at, too. */
+struct told {
+	struct agent *agent;
+	struct recent *recent;
+};
+
+/* `context` is a struct match, `event` a struct told. */
 static bool recent_fits(const void *context, const void *event)
 {
 	const struct match *match = context;
-	const struct recent *recent = event;
+	const struct told *told = event;
+	const struct recent *recent = told->recent;
 	const struct drop_record *record = &recent->record;
 	struct match_subject subject = {
 		.direction = record->marks & DROP_OUT ? MATCH_OUT : MATCH_IN,
@@ -179,6 +211,8 @@ static bool recent_fits(const void *context, const void *event)
 		.fragment = record->kind & FLOW_KIND_FRAGMENT,
 	};
 
+	if (match->owner.kind != OWNER_ANY)
+		subject.owner = owner_identity(told->agent, recent_owner(told->agent, told->recent));
 	return match_fits(match, &subject);
 }
 
@@ -205,10 +239,12 @@ static void write_packet(struct json_write *out, const struct drop_record *recor
 		json_write_boolean(out, "fragment", true);
 }
 
-static void recent_write(struct engine *engine, struct json_write *out, const struct recent *recent)
+static void recent_write(struct agent *agent, struct json_write *out, struct recent *recent)
 {
 	const struct drop_record *record = &recent->record;
+	struct engine *engine = agent->engine;
 	char reason[DROP_NAME_MAX], place[DROP_PLACE_MAX], ethertype[8];
+	uint32_t owner = recent_owner(agent, recent);
 
 	json_write_object_begin(out, NULL);
 	answer_time(out, "time", record->time_ns);
@@ -225,6 +261,8 @@ static void recent_write(struct engine *engine, struct json_write *out, const st
 	}
 	if (record->kind & FLOW_KIND_TAGGED)
 		json_write_number(out, "vlan", record->vlan);
+	if (owner != OWNER_UNKNOWN)
+		owner_write(agent, out, owner);
 	json_write_number(out, "packets", record->packets);
 	json_write_number(out, "bytes", record->bytes);
 	json_write_object_end(out);
@@ -241,8 +279,8 @@ static void on_record(void *context, const struct drop_record *record)
 		snprintf(recent->interface, sizeof(recent->interface), "#%u", record->ifindex);
 	if (!feed_has_followers(drops->feed))
 		return;
-	recent_write(drops->agent->engine, &json, recent);
-	feed_publish(drops->feed, recent, &json);
+	recent_write(drops->agent, &json, recent);
+	feed_publish(drops->feed, &(struct told){drops->agent, recent}, &json);
 	json_write_free(&json);
 }
 
@@ -286,11 +324,11 @@ static void write_recent(struct drops *drops, struct json_write *out, const stru
 
 	json_write_array_begin(out, "recent");
 	for (uint64_t i = 1; i <= kept && written < query->limit; i++) {
-		const struct recent *recent = &drops->recent[(drops->count - i) % RECENT_MAX];
+		struct recent *recent = &drops->recent[(drops->count - i) % RECENT_MAX];
 
-		if (!recent_fits(&query->match, recent))
+		if (!recent_fits(&query->match, &(struct told){drops->agent, recent}))
 			continue;
-		recent_write(drops->agent->engine, out, recent);
+		recent_write(drops->agent, out, recent);
 		json_write_newline(out);
 		written++;
 	}

@@ -341,6 +341,11 @@ static uint32_t flow_find(struct table *table, const struct table_key *key)
 	return i;
 }
 
+uint32_t table_find_flow(struct table *table, const struct table_key *key)
+{
+	return flow_find(table, key);
+}
+
 static void total_flows(struct table *table, enum table_pool_name pool, uint32_t total, int change)
 {
 	if (total != TABLE_NONE)

@@ -164,6 +164,8 @@ const struct table_flow *table_flow(const struct table *table, uint32_t flow);
 uint32_t table_total_count(const struct table *table, enum table_pool_name pool);
 const struct table_total *table_total(const struct table *table, enum table_pool_name pool, uint32_t total);
 
+/* The flow with this key; TABLE_NONE: there is none. */
+uint32_t table_find_flow(struct table *table, const struct table_key *key);
 /* Whose flow it is, as far as that is clear now: without OWNER_INHERITED. */
 uint32_t table_flow_owner(struct table *table, uint32_t flow);
 /* The total of an owner; TABLE_NONE: it has none. */

@@ -242,6 +242,17 @@ static __always_inline int drop_is_out(struct sk_buff *skb, int ifindex)
 	return skb->mac_header == SKB_HEADER_UNSET || skb->data - skb->head <= skb->mac_header;
 }
 
+/* Whose socket; a full one of no process is one of the kernel's own. */
+#define drop_owner(socket)                                                                                   \
+	({                                                                                                   \
+		__u32 known_ = owner_of(socket);                                                             \
+		__u8 state_ = (socket)->__sk_common.skc_state;                                               \
+                                                                                                             \
+		known_                                                          ? known_                     \
+		: state_ == BPF_TCP_TIME_WAIT || state_ == BPF_TCP_NEW_SYN_RECV ? OWNER_UNKNOWN              \
+										: OWNER_KERNEL;              \
+	})
+
 static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, struct sock *rx_sk,
 	const struct drop_key *key, struct drop_size size, struct drop_stats *stats)
 {
@@ -290,13 +301,12 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 	}
 	if (!record->ifindex)
 		record->ifindex = skb->skb_iif;
-	if (rx_sk) {
-		record->marks |= DROP_SOCKET;
-		record->owner = owner_of(rx_sk);
-	} else if (sk) {
-		record->marks |= DROP_SOCKET;
-		record->owner = owner_of(sk);
-	}
+	if (rx_sk)
+		record->owner = drop_owner(rx_sk);
+	else if (sk)
+		record->owner = drop_owner(sk);
+	else if (skb->skb_iif && record->marks & DROP_OUT)
+		record->owner = OWNER_FORWARDED;
 	bpf_ringbuf_submit(record, 0);
 }
 

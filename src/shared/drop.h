@@ -36,7 +36,7 @@ struct drop_stats {
 	__u64 recorded;   /* of them */
 	__u64 unrecorded; /* more than the rate allows */
 	__u64 lost;       /* found no room in the ring */
-	__u64 unassigned;   /* packets that do not say to which network namespace they belong; not in `drops` */
+	__u64 unassigned; /* packets that do not say to which network namespace they belong; not in `drops` */
 	struct drop_count other; /* found no room in `drop_counts` */
 };
 
@@ -54,8 +54,7 @@ struct drop_window {
 	__u64 used;
 };
 
-#define DROP_OUT    0x01 /* was on its way out; else on its way in */
-#define DROP_SOCKET 0x02 /* there is a socket, and `owner` is its */
+#define DROP_OUT 0x01 /* was on its way out; else on its way in */
 
 struct drop_record {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
@@ -72,7 +71,7 @@ struct drop_record {
 	__u8 tcp_flags;
 	__u8 marks;      /* DROP_* */
 	__be16 protocol; /* EtherType; 0: the kernel had not set it */
-	__u32 owner;     /* shared/owner.h */
+	__u32 owner;     /* shared/owner.h; OWNER_UNKNOWN also where there is no socket */
 };
 
 #endif

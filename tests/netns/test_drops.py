@@ -130,11 +130,11 @@ def wrong_checksums(lab):
     difference.expect(3, ["Tcp.InCsumErrors"], "TCP_CSUM")
 
 
-@test()
+@test("vm")
 def full_receive_buffer(lab):
-    """datagrams for a socket whose buffer is full are SOCKET_RCVBUFF, as many as the kernel's RcvbufErrors"""
+    """datagrams for a socket whose buffer is full are SOCKET_RCVBUFF, as many as RcvbufErrors, and are their owner's"""
     host, peer = lab.hosts()
-    agent = lab.agent(host)
+    agent = lab.agent(host, "interfaces: [w0]\ndrops: {rate: 100000}\n")
     difference = Difference(host, agent)
     for address in (ADDRESS[4][0], ADDRESS[6][0]):
         with udp_socket(host, address, 5000) as receiver:
@@ -143,6 +143,30 @@ def full_receive_buffer(lab):
     errors = difference.kernel("Udp.RcvbufErrors", "Udp6RcvbufErrors")
     expect(errors >= 100, f"some did not fit: {errors}")
     expect_equal(difference.weir("SOCKET_RCVBUFF"), errors, "SOCKET_RCVBUFF")
+    recent = agent.get("/v1/drops", filter=f"udp to port 5000 by pid {os.getpid()}")["recent"]
+    expect_equal(len(recent), errors, "records of this process")
+    expect_equal({(r["owner"]["kind"], r["owner"]["pid"], r["family"]) for r in recent},
+                 {("process", os.getpid(), 4), ("process", os.getpid(), 6)}, "owners")
+    expect_equal(agent.get("/v1/drops", filter="udp by pid 1")["recent"], [], "records of another process")
+
+
+@test()
+def drops_of_forwarded_packets(lab):
+    """a packet that is dropped on its way through this host went out, and is owned as forwarded; so says its flow"""
+    host, peer, far = lab.namespace("host"), lab.namespace("peer"), lab.namespace("far")
+    lab.pair(host, "w0", peer, "p0", number=1)
+    lab.pair(host, "w1", far, "p0", number=2)
+    host.sysctl("net.ipv4.ip_forward=1")
+    peer.ip("route", "add", "10.2.0.0/24", "via", "10.1.0.1")
+    host.tc("qdisc", "add", "dev", "w1", "clsact")
+    lab.on_close(lambda: host.tc("qdisc", "del", "dev", "w1", "clsact", check=False))
+    host.tc("filter", "add", "dev", "w1", "egress", "protocol", "ip", "bpf", "da", "bytecode", "1,6 0 0 2")
+    agent = lab.agent(host, "interfaces: [w0, w1]\n")
+    send_to(peer, "10.2.0.2", 9, 5, 60)
+    send_to(peer, "10.1.0.1", 9, 5, 60)
+    seen = {(r["reason"], r["interface"], r["direction"], r["owner"]["kind"])
+            for r in agent.get("/v1/drops", filter="udp to port 9")["recent"]}
+    expect_equal(seen, {("TC_EGRESS", "w1", "out", "forwarded"), ("NO_SOCKET", "w0", "in", "kernel")}, "drops")
 
 
 @test()
