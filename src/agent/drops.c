@@ -372,7 +372,7 @@ static void reply_drops(struct agent *agent, struct evhttp_request *request)
 		write_reason(agent->engine, &json, &picture.reasons[i]);
 	json_write_array_end(&json);
 	write_recent(drops, &json, &query);
-	json_write_boolean(&json, "watch", agent->config.drops_watch);
+	json_write_boolean(&json, "enabled", agent->config.drops_enabled);
 	write_stats(&json, &picture);
 	answer_list_end(agent, &json);
 	json_write_object_end(&json);
@@ -415,7 +415,7 @@ static void drops_status(struct agent *agent, void *state, struct json_write *ou
 	if (picture_read(agent->engine, &picture) < 0)
 		return;
 	json_write_object_begin(out, "drops");
-	json_write_boolean(out, "watch", agent->config.drops_watch);
+	json_write_boolean(out, "enabled", agent->config.drops_enabled);
 	json_write_number(out, "rate", agent->config.drops_rate);
 	write_stats(out, &picture);
 	json_write_object_end(out);
@@ -452,7 +452,7 @@ static void drops_metrics(struct agent *agent, void *state, struct evbuffer *out
 
 static void drops_reload(struct agent *agent, void *state)
 {
-	int r = engine_drop_set(agent->engine, agent->config.drops_watch, agent->config.drops_rate);
+	int r = engine_drop_set(agent->engine, agent->config.drops_enabled, agent->config.drops_rate);
 
 	(void)state;
 	if (r < 0)
@@ -480,7 +480,7 @@ static int drops_open(struct agent *agent, void **ret_state, struct error *error
 	drops->recent = calloc(RECENT_MAX, sizeof(*drops->recent));
 	r = drops->feed && drops->recent ? 0 : -ENOMEM;
 	if (r == 0)
-		r = engine_drop_set(agent->engine, agent->config.drops_watch, agent->config.drops_rate);
+		r = engine_drop_set(agent->engine, agent->config.drops_enabled, agent->config.drops_rate);
 	if (r == 0)
 		r = agent_wait_for(agent, engine_drop_ring_fd(agent->engine), on_ring, drops);
 	if (r < 0) {

@@ -755,7 +755,7 @@ static const struct field audit_fields[] = {
 };
 
 static const struct field drops_fields[] = {
-	{.path = "drops.watch", .read = read_switch, .offset = offsetof(struct config, drops_watch)},
+	{.path = "drops.enabled", .read = read_switch, .offset = offsetof(struct config, drops_enabled)},
 	{.path = "drops.rate",
 		.read = read_quantity,
 		.quantity = &number,
@@ -1093,7 +1093,7 @@ int config_init(struct config *ret_config)
 		.sockets_interval_ns = M,
 		.sockets_remembered = 8192,
 		.audit_entries = 65536,
-		.drops_watch = true,
+		.drops_enabled = true,
 		.drops_rate = 1000,
 		.names_on = true,
 		.names_table = 16384,

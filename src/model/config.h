@@ -28,7 +28,7 @@
  *     audit:
  *       entries: 65536                 # of the audit trail, 1024..16777216; 0: off
  *     drops:
- *       watch: on                      # on, or off: drops are neither counted nor recorded
+ *       enabled: on                    # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
  *     rules: []                        # on sockets (rule.h): [deny connect by user guest to 10.0.0.0/8]
  *     names: on                        # off, or {table: 16384}: addresses and flows with names, 64..1048576
@@ -73,7 +73,7 @@ struct config {
 	uint32_t sockets_remembered;
 	uint32_t audit_entries; /* 0: no audit trail */
 
-	bool drops_watch;
+	bool drops_enabled;
 	uint32_t drops_rate; /* records a second */
 	bool names_on;
 	uint32_t names_table; /* addresses with a name, and as many flows */

@@ -221,7 +221,7 @@ class Agent:
         if name == "flows":
             document["table"] = traffic.table()
         if name == "drops":
-            document.update(recent=traffic.recent(), watch=True, packets=1370, bytes=201_200, records=1100,
+            document.update(recent=traffic.recent(), enabled=True, packets=1370, bytes=201_200, records=1100,
                             unrecorded=270, lost=0, missed=0, unassigned=0)
         if name in ("hosts", "ports"):
             document["source"] = "flows" if "port" in parameters.get("filter", "") else "totals"

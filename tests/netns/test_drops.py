@@ -25,7 +25,7 @@ RECORD = {"time": is_time, "reason": str, "place": str, "interface?": str, "dire
           "sport?": is_count, "dst?": str, "dport?": is_count, "tcp_flags?": str, "ethertype?": str, "vlan?": is_count}
 DOCUMENT = {"drops": [{"reason": str, "packets": is_count, "bytes": is_count, "last": is_time,
                        "places": [{"place": str, "packets": is_count}]}],
-            "recent": [RECORD], "watch": one_of(True, False), **COUNTED}
+            "recent": [RECORD], "enabled": one_of(True, False), **COUNTED}
 
 
 def kernel_counters(namespace):
@@ -375,14 +375,14 @@ def feed(peer, followers):
 
 @test()
 def switched_off_and_on(lab):
-    """drops.watch: off counts nothing, a reload changes that and the rate, and wrong values change nothing"""
+    """drops.enabled: off counts nothing, a reload changes that and the rate, and wrong values change nothing"""
     host, peer = lab.hosts()
-    agent = lab.agent(host, "interfaces: [w0]\ndrops: {watch: off}\n")
+    agent = lab.agent(host, "interfaces: [w0]\ndrops: {enabled: off}\n")
     send_to(peer, "10.1.0.1", 9, 10, 60)
     document = agent.get("/v1/drops")
-    expect_equal((document["watch"], document["packets"], document["recent"]), (False, 0, []), "while off")
-    expect("drops are not watched" in agent.weir("drops").stdout, "and the command says so")
-    for wrong in ("drops: {watch: maybe}", "drops: {rate: 1000001}", "drops: {rate: many}", "drops: {rates: 5}"):
+    expect_equal((document["enabled"], document["packets"], document["recent"]), (False, 0, []), "while off")
+    expect("drops are not counted" in agent.weir("drops").stdout, "and the command says so")
+    for wrong in ("drops: {enabled: maybe}", "drops: {rate: 1000001}", "drops: {rate: many}", "drops: {rates: 5}"):
         with open(agent.config, "w", encoding="utf-8") as file:
             file.write(f"interfaces: [w0]\n{wrong}\n")
         done = agent.weir("reload", check=False)
@@ -392,7 +392,7 @@ def switched_off_and_on(lab):
     agent.weir("reload")
     send_to(peer, "10.1.0.1", 9, 10, 60)
     document = agent.get("/v1/drops")
-    expect_equal((document["watch"], document["packets"], document["records"], document["unrecorded"]),
+    expect_equal((document["enabled"], document["packets"], document["records"], document["unrecorded"]),
                  (True, 10, 0, 10), "counted, not recorded")
 
 

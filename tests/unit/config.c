@@ -47,7 +47,7 @@ static void expect_defaults(const struct config *config)
 	assert_int_equal(config->metrics_processes, 50);
 	assert_int_equal(config->owners_table, 16384);
 	assert_int_equal(config->owners_keep_ns, 600 * S);
-	assert_true(config->drops_watch);
+	assert_true(config->drops_enabled);
 	assert_int_equal(config->drops_rate, 1000);
 	assert_true(config->names_on);
 	assert_int_equal(config->names_table, 16384);
@@ -122,7 +122,7 @@ static void values_arrive_where_they_belong(void **state)
 					  "  listen: \"[2001:db8::1]:9100\"\n"
 					  "sockets: {interval: 10s, remembered: 64}\n"
 					  "audit: {entries: 0}\n"
-					  "drops: {watch: off, rate: 0}\n"
+					  "drops: {enabled: off, rate: 0}\n"
 					  "names: {table: 64}\n"
 					  "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
@@ -150,7 +150,7 @@ static void values_arrive_where_they_belong(void **state)
 	assert_int_equal(config.sockets_interval_ns, 10 * S);
 	assert_int_equal(config.sockets_remembered, 64);
 	assert_int_equal(config.audit_entries, 0);
-	assert_false(config.drops_watch);
+	assert_false(config.drops_enabled);
 	assert_int_equal(config.drops_rate, 0);
 	assert_true(config.names_on);
 	assert_int_equal(config.names_table, 64);

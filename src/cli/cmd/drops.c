@@ -137,8 +137,8 @@ static void sampling_print(const json_t *answer, const struct cli *cli, const st
 	uint64_t unrecorded = json_get_number(answer, "unrecorded"), lost = json_get_number(answer, "lost");
 	char records[32], rest[32];
 
-	if (json_is_false(json_object_get(answer, "watch")))
-		printf("\n%sdrops are not watched: drops.watch is off%s\n", style->bad, style->reset);
+	if (json_is_false(json_object_get(answer, "enabled")))
+		printf("\n%sdrops are not counted: drops.enabled is off%s\n", style->bad, style->reset);
 	if (unrecorded + lost)
 		printf("\n%s%s recorded, %s only counted%s\n", style->dim,
 			count_format(
