@@ -29,6 +29,7 @@
 #define CHRONO_PEER_LIMITED 2 /* TCP_CHRONO_RWND_LIMITED */
 
 #define SOCKET_RING_BYTES (1U << 20)
+#define SOCKET_WAKE_EVERY 64 /* records of a CPU */
 
 const volatile __u32 socket_counts_udp = 0; /* the tracepoints of sendmsg() and recvmsg() are there */
 
@@ -65,10 +66,12 @@ static __always_inline __u32 socket_wanted(void)
 	return wants ? *wants : 0;
 }
 
-/* The agent reads the ring when somebody asks, and from time to time; it is woken when the ring fills. */
-static __always_inline __u64 socket_wake(void)
+/* The agent reads the ring when somebody asks, and from time to time; it is woken when a quarter is full. How
+ * full it is, is looked at now and then only: that line of memory is the agent's, and far away. */
+static __always_inline __u64 socket_wake(const struct socket_stats *stats)
 {
-	return bpf_ringbuf_query(&socket_ring, BPF_RB_AVAIL_DATA) > SOCKET_RING_BYTES / 4
+	return !(stats->records % SOCKET_WAKE_EVERY) &&
+	                       bpf_ringbuf_query(&socket_ring, BPF_RB_AVAIL_DATA) > SOCKET_RING_BYTES / 4
 	               ? BPF_RB_FORCE_WAKEUP
 	               : BPF_RB_NO_WAKEUP;
 }
@@ -165,7 +168,7 @@ static __always_inline void socket_tell(
 	head->latency_us = latency_us;
 	head->error = error;
 	head->accepted = event == SOCKET_ACCEPT;
-	bpf_ringbuf_submit(head, socket_wake());
+	bpf_ringbuf_submit(head, socket_wake(stats));
 }
 
 static __always_inline __u32 socket_drops(const struct sock *sk)
@@ -318,8 +321,13 @@ static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __
 static __always_inline void socket_closed(struct sock *sk, int before, struct socket_stats *stats)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+<<<<<<< HEAD
 	struct socket_life *life = socket_life_of(sk);
+=======
+	struct socket_owner *keeper = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
+>>>>>>> 6488e67 (socket: fewer looks at the ring, one at what the socket carries)
 	struct socket_record *record;
+	struct socket_life *life;
 	__u32 error = sk->sk_err;
 
 	if (before == BPF_TCP_SYN_SENT)
@@ -335,7 +343,7 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 	__builtin_memset((void *)record + sizeof(record->head), 0, sizeof(*record) - sizeof(record->head));
 	socket_head_fill(&record->head, &sk->__sk_common);
 	record->head.cookie = bpf_get_socket_cookie(sk);
-	record->head.owner = owner_of(sk);
+	record->head.owner = OWNER_UNKNOWN;
 	record->head.event = SOCKET_CLOSE;
 	record->head.state = BPF_TCP_CLOSE;
 	record->head.before = before;
@@ -345,12 +353,14 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 	record->head.lport = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport);
 	record->counts_packets = 1;
 	socket_figures_tcp(record, tp);
-	if (life) {
+	if (keeper) {
+		life = &keeper->life;
+		record->head.owner = keeper->id | (keeper->socket == (__u64)sk ? 0 : OWNER_INHERITED);
 		socket_figures_life(record, life);
 		if (before == BPF_TCP_SYN_SENT)
 			record->head.latency_us = (record->head.time_ns - life->began_ns) / 1000;
 	}
-	bpf_ringbuf_submit(record, socket_wake());
+	bpf_ringbuf_submit(record, socket_wake(stats));
 }
 
 SEC("tp_btf/inet_sock_set_state")
@@ -549,7 +559,7 @@ static __always_inline void socket_call(struct bpf_sock *ctx, struct socket_stat
 	head->cookie = bpf_get_socket_cookie(ctx);
 	head->owner = owner_of(ctx);
 	head->event = event;
-	bpf_ringbuf_submit(head, socket_wake());
+	bpf_ringbuf_submit(head, socket_wake(stats));
 }
 
 static __always_inline int socket_is_watched(struct bpf_sock *ctx)
@@ -565,11 +575,18 @@ int socket_create(struct bpf_sock *ctx)
 
 	if (!socket_is_watched(ctx))
 		return 1;
+<<<<<<< HEAD
 	stats = socket_stats_get();
 	life = socket_life_begin((__u64)ctx);
+=======
+	life = socket_life_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
+>>>>>>> 6488e67 (socket: fewer looks at the ring, one at what the socket carries)
 	if (life)
-		life->created_ns = bpf_ktime_get_ns();
-	else if (stats)
+		life->created_ns = bpf_ktime_get_coarse_ns();
+	if (life && !(socket_wanted() & SOCKET_WANTS_ALL))
+		return 1;
+	stats = socket_stats_get();
+	if (stats && !life)
 		stats->unremembered++;
 	if (stats && socket_wanted() & SOCKET_WANTS_ALL)
 		socket_call(ctx, stats, SOCKET_CREATE);
@@ -630,7 +647,7 @@ int socket_release(struct bpf_sock *ctx)
 		socket_figures_life(record, life);
 		socket_figures_udp(record, life);
 	}
-	bpf_ringbuf_submit(record, socket_wake());
+	bpf_ringbuf_submit(record, socket_wake(stats));
 	return 1;
 }
 
