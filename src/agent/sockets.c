@@ -45,6 +45,7 @@ struct sockets {
 	uint64_t made, looked_ns; /* how many connections there had been when new ones were looked for */
 	uint64_t progress_ns;
 	uint64_t tick_ns;
+	uint32_t listeners[65536]; /* owners by port: whose an accepted connection is that nobody has used */
 	struct process processes[PROCESSES];
 	uint64_t uses;
 };
@@ -354,6 +355,19 @@ static void publish(struct sockets *sockets, const struct socket_record *record)
 	json_write_free(&json);
 }
 
+/* Whose is it as long as nobody has used it?  Remembers listeners, and asks them. */
+static void listener_note(struct sockets *sockets, struct socket_head *head)
+{
+	uint32_t *listener = &sockets->listeners[head->lport];
+
+	if (head->protocol != IPPROTO_TCP)
+		return;
+	if (head->state == TCP_LISTEN)
+		*listener = head->owner;
+	else if (head->accepted && head->owner == OWNER_UNKNOWN && *listener != OWNER_UNKNOWN)
+		head->owner = *listener | OWNER_INHERITED;
+}
+
 static void event_take(struct sockets *sockets, const struct socket_record *record)
 {
 	struct socket_record *place = &sockets->remembered[sockets->count++ % sockets->room];
@@ -387,6 +401,7 @@ static void on_event(void *context, const struct socket_head *head, const struct
 	else
 		copy.head = *head;
 	unmap(&copy.head);
+	listener_note(sockets, &copy.head);
 	if (record) {
 		process_add(sockets, &copy);
 		if (copy.established_ns && !copy.told)
@@ -400,6 +415,7 @@ static int on_new(void *context, const struct socket_record *record)
 	struct socket_record copy = *record;
 
 	unmap(&copy.head);
+	listener_note(context, &copy.head);
 	connection_tell(context, &copy);
 	return 0;
 }
@@ -448,6 +464,8 @@ static void on_hurry(evutil_socket_t fd, short what, void *context)
 	struct sockets *sockets = context;
 
 	on_ring(fd, what, context);
+	if (agent_now_ns() - sockets->looked_ns >= LOOK_NS)
+		find_new(sockets);
 	wants_tell(sockets);
 	if (!feed_has_followers(sockets->feed) && !audit_is_followed(sockets->agent))
 		event_del(sockets->hurry);
@@ -492,6 +510,7 @@ static int on_present(void *context, const struct socket_record *record)
 	place = &sockets->present[sockets->present_count++];
 	*place = *record;
 	unmap(&place->head);
+	listener_note(sockets, &place->head);
 	return 0;
 }
 
@@ -899,6 +918,8 @@ static int sockets_open(struct agent *agent, void **ret_state, struct error *err
 	r = engine_clock(agent->engine, &tick, &sockets->tick_ns);
 	if (r == 0)
 		r = agent_wait_for(agent, engine_socket_fd(agent->engine), on_ring, sockets);
+	if (r == 0)
+		r = present_read(sockets, 0); /* listeners from before */
 	return r < 0 ? error_set(error, r, "cannot follow sockets: %s", strerror(-r)) : 0;
 }
 

@@ -26,11 +26,11 @@ SEC("cgroup/sock_create") int owner_create(struct bpf_sock *sk)
 }
 
 /* Whoever closes a socket that nobody has used since it was accepted has accepted it.  Else the last user
- * stays: it may be some child that closes last.  TCP has things to send behind this; it ends in
- * owner_destroy(). */
+ * stays: it may be some child that closes last.  TCP has things to send behind this, and ends in
+ * owner_destroy(); UDP ends in socket_release(), which reads what was kept. */
 SEC("cgroup/sock_release") int owner_release(struct bpf_sock *sk)
 {
-	if (sk->protocol != IPPROTO_TCP)
+	if (sk->protocol != IPPROTO_TCP && sk->protocol != IPPROTO_UDP)
 		owner_forget((__u64)sk);
 	else if (owner_of(sk) == OWNER_UNKNOWN && bpf_get_netns_cookie(sk) == netns_cookie)
 		owner_claim((__u64)sk, bpf_get_current_task_btf());

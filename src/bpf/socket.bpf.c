@@ -128,13 +128,13 @@ static __always_inline int socket_is_ours(const struct sock *sk)
 /* A socket's life, begun where it has none; NULL: no room. */
 static __noinline struct socket_life *socket_life_begin(__u64 key)
 {
-	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key), blank = {};
+	struct socket_life *life = socket_life_of((const void *)key);
+	struct socket_owner blank = {};
 
-	if (entry)
-		return &entry->life;
+	if (life)
+		return life;
 	bpf_map_update_elem(&socket_owners, &key, &blank, BPF_NOEXIST);
-	entry = bpf_map_lookup_elem(&socket_owners, &key);
-	return entry ? &entry->life : (void *)0;
+	return socket_life_of((const void *)key);
 }
 
 /* The life of a socket that weir sees for the first time begins empty. */
@@ -167,7 +167,6 @@ static __always_inline void socket_tell(
 	head->protocol = sk->sk_protocol;
 	head->latency_us = latency_us;
 	head->error = error;
-	head->accepted = event == SOCKET_ACCEPT;
 	bpf_ringbuf_submit(head, socket_wake(stats));
 }
 
@@ -275,21 +274,16 @@ static __always_inline void socket_connected(
 	}
 }
 
-/* It carries a copy of what its listener carries. */
+/* Not told of now: whose it is shows when somebody uses it. */
 static __always_inline void socket_accepted(
-	struct sock *sk, struct socket_life *life, struct socket_stats *stats, __u32 wants)
+	struct sock *sk, struct socket_life *life, struct socket_stats *stats)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
-	__builtin_memset(life, 0, sizeof(*life));
 	life->established_ns = life->created_ns = bpf_ktime_get_ns();
 	life->handshake_us = tp ? tp->srtt_us >> 3 : 0;
 	life->flags = SOCKET_LIFE_ACCEPTED;
 	stats->accepted++;
-	if (wants & SOCKET_WANTS_ALL) {
-		life->flags |= SOCKET_LIFE_TOLD;
-		socket_tell(sk, stats, SOCKET_ACCEPT, BPF_TCP_SYN_RECV, life->handshake_us, 0);
-	}
 }
 
 static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __u32 error)
@@ -321,11 +315,8 @@ static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __
 static __always_inline void socket_closed(struct sock *sk, int before, struct socket_stats *stats)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-<<<<<<< HEAD
-	struct socket_life *life = socket_life_of(sk);
-=======
-	struct socket_owner *keeper = bpf_sk_storage_get(&socket_owners, sk, 0, 0);
->>>>>>> 6488e67 (socket: fewer looks at the ring, one at what the socket carries)
+	__u64 key = (__u64)sk;
+	struct socket_owner *keeper = bpf_map_lookup_elem(&socket_owners, &key);
 	struct socket_record *record;
 	struct socket_life *life;
 	__u32 error = sk->sk_err;
@@ -355,7 +346,7 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 	socket_figures_tcp(record, tp);
 	if (keeper) {
 		life = &keeper->life;
-		record->head.owner = keeper->id | (keeper->socket == (__u64)sk ? 0 : OWNER_INHERITED);
+		record->head.owner = keeper->claim.id;
 		socket_figures_life(record, life);
 		if (before == BPF_TCP_SYN_SENT)
 			record->head.latency_us = (record->head.time_ns - life->began_ns) / 1000;
@@ -398,7 +389,7 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 		if (before == BPF_TCP_SYN_SENT || life->began_ns)
 			socket_connected(sk, life, stats, wants);
 		else if (before == BPF_TCP_SYN_RECV)
-			socket_accepted(sk, life, stats, wants);
+			socket_accepted(sk, life, stats);
 		break;
 	case BPF_TCP_LISTEN:
 		stats->listened++;
@@ -575,12 +566,7 @@ int socket_create(struct bpf_sock *ctx)
 
 	if (!socket_is_watched(ctx))
 		return 1;
-<<<<<<< HEAD
-	stats = socket_stats_get();
 	life = socket_life_begin((__u64)ctx);
-=======
-	life = socket_life_of(ctx, BPF_SK_STORAGE_GET_F_CREATE);
->>>>>>> 6488e67 (socket: fewer looks at the ring, one at what the socket carries)
 	if (life)
 		life->created_ns = bpf_ktime_get_coarse_ns();
 	if (life && !(socket_wanted() & SOCKET_WANTS_ALL))
@@ -619,23 +605,16 @@ int socket_bind6(struct bpf_sock *ctx)
 	return socket_bound(ctx);
 }
 
-SEC("cgroup/sock_release")
-int socket_release(struct bpf_sock *ctx)
+static __always_inline void socket_closed_udp(struct bpf_sock *ctx, struct socket_stats *stats)
 {
 	const struct sock *sk = (const void *)ctx;
 	struct socket_record *record;
-	struct socket_stats *stats;
 	struct socket_life *life;
 
-	if (ctx->protocol != UDP || bpf_get_netns_cookie(ctx) != netns_cookie)
-		return 1;
-	stats = socket_stats_get();
-	if (!stats)
-		return 1;
 	stats->closed++;
 	record = socket_reserve(struct socket_record, stats);
 	if (!record)
-		return 1;
+		return;
 	__builtin_memset(record, 0, sizeof(*record));
 	socket_head_read(&record->head, sk);
 	record->head.cookie = bpf_get_socket_cookie(ctx);
@@ -648,6 +627,21 @@ int socket_release(struct bpf_sock *ctx)
 		socket_figures_udp(record, life);
 	}
 	bpf_ringbuf_submit(record, socket_wake(stats));
+}
+
+/* The end of a UDP socket, of its owner and of its life; TCP says itself when it closes. */
+SEC("cgroup/sock_release")
+int socket_release(struct bpf_sock *ctx)
+{
+	struct socket_stats *stats;
+	__u64 key = (__u64)ctx;
+
+	if (ctx->protocol != UDP || bpf_get_netns_cookie(ctx) != netns_cookie)
+		return 1;
+	stats = socket_stats_get();
+	if (stats)
+		socket_closed_udp(ctx, stats);
+	bpf_map_delete_elem(&socket_owners, &key);
 	return 1;
 }
 
