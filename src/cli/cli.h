@@ -44,6 +44,7 @@ enum cli_option {
 	OPTION_HISTOGRAM,
 	OPTION_BY,
 	OPTION_FOR,
+	OPTION_BEFORE,
 	OPTION_COUNT,
 };
 
@@ -66,6 +67,7 @@ struct cli {
 	const char *sort;
 	const char *by; /* what to sum up by */
 	const char *config;
+	const char *before; /* a rule's id */
 	const struct screen *screen; /* --screen; NULL: not asked for */
 	uint64_t limit;              /* 0: all */
 	uint64_t interval_ns;        /* --watch, --interval */
@@ -78,6 +80,8 @@ struct cli {
 enum words {
 	WORDS_NONE,
 	WORDS_FILTER,  /* a sentence */
+	WORDS_RULE,    /* a rule behind its verb */
+	WORDS_ID,      /* exactly one number */
 	WORDS_FILE,    /* exactly one file */
 	WORDS_COMMAND, /* at most one name of a command */
 };
@@ -106,6 +110,9 @@ int cmd_reload(const struct cli *cli);
 int cmd_status(const struct cli *cli);
 int cmd_list(const struct cli *cli);
 int cmd_drops(const struct cli *cli);
+int cmd_deny(const struct cli *cli); /* allow, too */
+int cmd_delete(const struct cli *cli);
+int cmd_rules(const struct cli *cli);
 int cmd_metrics(const struct cli *cli);
 int cmd_trace(const struct cli *cli);
 int cmd_top(const struct cli *cli);

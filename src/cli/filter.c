@@ -7,25 +7,33 @@
 
 #include "model/match.h"
 
-int filter_read(const struct cli *cli, char **ret_filter, struct error *error)
+char *words_join(const struct cli *cli, const char *first)
 {
-	struct match match;
-	size_t size = 1;
-	char *filter, *p;
-	int r;
+	size_t size = strlen(first) + 1;
+	char *text, *p;
 
 	for (int i = 0; i < cli->word_count; i++)
 		size += strlen(cli->words[i]) + 1;
-	filter = p = malloc(size);
-	if (!filter)
-		return error_set(error, -ENOMEM, "no memory");
-	*p = '\0';
+	text = malloc(size);
+	if (!text)
+		return NULL;
+	p = stpcpy(text, first);
 	for (int i = 0; i < cli->word_count; i++) {
-		if (i)
+		if (p != text)
 			*p++ = ' ';
 		p = stpcpy(p, cli->words[i]);
 	}
+	return text;
+}
 
+int filter_read(const struct cli *cli, char **ret_filter, struct error *error)
+{
+	char *filter = words_join(cli, "");
+	struct match match;
+	int r;
+
+	if (!filter)
+		return error_set(error, -ENOMEM, "no memory");
 	r = match_parse(filter, &match, error);
 	if (r < 0)
 		free(filter);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The words of a filter, as one sentence.
+ * The words of a command line, as one sentence.
  */
 #ifndef WEIR_CLI_FILTER_H
 #define WEIR_CLI_FILTER_H
 
 #include "cli/cli.h"
+
+/* The words behind `first` (which may be empty), with spaces between them; to be freed.  NULL without memory. */
+char *words_join(const struct cli *cli, const char *first);
 
 /* Joins the words with spaces and reads them with the grammar, so that a mistake is shown before anybody is
  * asked. 0 with the sentence, to be freed, or a negative errno with `error` set. */

@@ -141,6 +141,51 @@ const struct command commands[] = {
 		.run = cmd_trace,
 	},
 	{
+		.name = "deny",
+		.summary = "add a rule: who may not create, bind, connect or send",
+		.usage = "CALL [SOCKET] [[not] by OWNER] [to ADDRESS] ['\"COMMENT\"']",
+		.help = "The call fails with \"Operation not permitted\".  CALL is create, bind, connect or send "
+			"(a datagram);\n"
+			"SOCKET is tcp, udp, raw, ... (weir(8)):\n"
+			"  weir deny connect by user guest to 10.0.0.0/8\n"
+			"  weir deny bind tcp not by unit nginx to port 80,443\n"
+			"  weir deny create raw by cgroup /user.slice\n"
+			"\n"
+			"The first rule that fits a call decides; a call that none fits is allowed.  'weir rules' "
+			"lists\n"
+			"them.  What is added here stays until 'weir delete' or 'weir down'.",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(BEFORE),
+		.words = WORDS_RULE,
+		.run = cmd_deny,
+	},
+	{
+		.name = "allow",
+		.summary = "add a rule: an exception from the rules behind it",
+		.usage = "CALL [SOCKET] [[not] by OWNER] [to ADDRESS] ['\"COMMENT\"']",
+		.help = "In the words of 'weir deny'.  An exception stands in front of what it is one from:\n"
+			"  weir allow connect by user guest to 10.0.0.53 port 53 --before 1",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(BEFORE),
+		.words = WORDS_RULE,
+		.run = cmd_deny,
+	},
+	{
+		.name = "rules",
+		.summary = "list the rules in the order in which they are asked",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
+		.run = cmd_rules,
+	},
+	{
+		.name = "delete",
+		.summary = "take a rule away",
+		.usage = "ID",
+		.help = "ID is the number that 'weir rules' shows.  A rule of the configuration file is back when "
+			"that is\n"
+			"read again.",
+		.options = OPTION_BIT(JSON),
+		.words = WORDS_ID,
+		.run = cmd_delete,
+	},
+	{
 		.name = "metrics",
 		.summary = "print metrics as Prometheus text",
 		.run = cmd_metrics,
@@ -240,6 +285,16 @@ static int words_check(const struct cli *cli, struct error *error)
 		error_set(
 			error, -EINVAL, "'weir %s' does not know what to do with '%s'", name, cli->words[0]);
 		return error_want(error, "'weir %s' takes only options", name);
+	case WORDS_RULE:
+		if (cli->word_count)
+			return 0;
+		error_set(error, -EINVAL, "'weir %s' of what?", name);
+		return error_want(error, "for example: weir %s connect by user guest to 10.0.0.0/8", name);
+	case WORDS_ID:
+		if (cli->word_count == 1)
+			return 0;
+		error_set(error, -EINVAL, "'weir %s' takes one id, not %d", name, cli->word_count);
+		return error_want(error, "for example: weir %s 3", name);
 	case WORDS_FILE:
 		if (cli->word_count == 1)
 			return 0;

@@ -176,6 +176,8 @@ static const struct option_entry options[OPTION_COUNT] = {
 		TAKE_WITH(take_interval)},
 	[OPTION_SCREEN] = {"screen", 0, "SCREEN", "begin with flows, hosts, ports, interfaces or drops",
 		TAKE_WITH(take_screen)},
+	[OPTION_BEFORE] = {"before", 0, "ID", "put it in front of this rule (default: behind all)",
+		SET_TEXT(before)},
 	[OPTION_FOLLOW] = {"follow", 'f', NULL, "show what happens, as it happens, until interrupted",
 		SET_FLAG(follow)},
 	[OPTION_HISTOGRAM] = {"histogram", 0, NULL, "sum up: how many had which value", SET_FLAG(histogram)},
