@@ -67,7 +67,7 @@ struct cli {
 	const char *sort;
 	const char *by; /* what to sum up by */
 	const char *config;
-	const char *before; /* a rule's id */
+	const char *before;          /* a rule's id */
 	const struct screen *screen; /* --screen; NULL: not asked for */
 	uint64_t limit;              /* 0: all */
 	uint64_t interval_ns;        /* --watch, --interval */

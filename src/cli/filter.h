@@ -7,7 +7,8 @@
 
 #include "cli/cli.h"
 
-/* The words behind `first` (which may be empty), with spaces between them; to be freed.  NULL without memory. */
+/* The words behind `first` (which may be empty), with spaces between them; to be freed.  NULL without memory.
+ */
 char *words_join(const struct cli *cli, const char *first);
 
 /* Joins the words with spaces and reads them with the grammar, so that a mistake is shown before anybody is

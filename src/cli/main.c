@@ -124,7 +124,7 @@ const struct command commands[] = {
 		.summary = "measure in the kernel: round trips, retransmissions, queues, calls",
 		.usage = "[list | PROBE [MATCH]]",
 		.help = "PROBE is one of those that 'weir trace list' shows.  Its programs are in the kernel "
-                        "as "
+			"as "
 			"long as the\n"
 			"command runs.  Each event is a line, at most 1000 a second on each CPU; with "
 			"--histogram the\n"
@@ -144,14 +144,16 @@ const struct command commands[] = {
 		.name = "deny",
 		.summary = "add a rule: who may not create, bind, connect or send",
 		.usage = "CALL [SOCKET] [[not] by OWNER] [to ADDRESS] ['\"COMMENT\"']",
-		.help = "The call fails with \"Operation not permitted\".  CALL is create, bind, connect or send "
+		.help = "The call fails with \"Operation not permitted\".  CALL is create, bind, connect or "
+                        "send "
 			"(a datagram);\n"
 			"SOCKET is tcp, udp, raw, ... (weir(8)):\n"
 			"  weir deny connect by user guest to 10.0.0.0/8\n"
 			"  weir deny bind tcp not by unit nginx to port 80,443\n"
 			"  weir deny create raw by cgroup /user.slice\n"
 			"\n"
-			"The first rule that fits a call decides; a call that none fits is allowed.  'weir rules' "
+			"The first rule that fits a call decides; a call that none fits is allowed.  'weir "
+                        "rules' "
 			"lists\n"
 			"them.  What is added here stays until 'weir delete' or 'weir down'.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(BEFORE),
@@ -178,7 +180,8 @@ const struct command commands[] = {
 		.name = "delete",
 		.summary = "take a rule away",
 		.usage = "ID",
-		.help = "ID is the number that 'weir rules' shows.  A rule of the configuration file is back when "
+		.help = "ID is the number that 'weir rules' shows.  A rule of the configuration file is back "
+                        "when "
 			"that is\n"
 			"read again.",
 		.options = OPTION_BIT(JSON),

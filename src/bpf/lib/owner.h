@@ -267,10 +267,17 @@ static __always_inline __u64 owner_hash_byte(__u64 hash, __u8 byte)
 	return (hash ^ byte) * OWNER_HASH_PRIME;
 }
 
-static __always_inline void owner_hash_component_end(struct owner_hashing *hashing)
+/* As many hexadecimal digits as a container's id has, and no more. */
+static __always_inline void owner_hash_digits_end(struct owner_hashing *hashing)
 {
 	if (hashing->digits == OWNER_CONTAINER_SIZE)
 		hashing->entry->owner.container_hash = hashing->run;
+	hashing->digits = 0;
+}
+
+static __always_inline void owner_hash_component_end(struct owner_hashing *hashing)
+{
+	owner_hash_digits_end(hashing);
 	if (hashing->depth < OWNER_DEPTH_MAX) {
 		hashing->entry->owner.path_hash[hashing->depth] = hashing->path;
 		hashing->entry->owner.name_hash[hashing->depth] = hashing->name;
@@ -293,7 +300,6 @@ static long owner_hash_cgroup_byte(__u32 index, void *context)
 	hashing->path = owner_hash_byte(hashing->path, byte);
 	if (byte == '/') {
 		hashing->name = OWNER_HASH_BASIS;
-		hashing->digits = 0;
 		return 0;
 	}
 	hashing->name = owner_hash_byte(hashing->name, byte);
@@ -302,8 +308,8 @@ static long owner_hash_cgroup_byte(__u32 index, void *context)
 			hashing->run = OWNER_HASH_BASIS;
 		hashing->run = owner_hash_byte(hashing->run, byte);
 		hashing->digits++;
-	} else if (hashing->digits != OWNER_CONTAINER_SIZE || byte != '.') {
-		hashing->digits = 0;
+	} else {
+		owner_hash_digits_end(hashing);
 	}
 	return 0;
 }

@@ -32,7 +32,8 @@ int cmd_delete(const struct cli *cli)
 		return output_end(EXIT_OK);
 	}
 	json_array_foreach (json_object_get(answer, "deleted"), i, entry)
-		printf("deleted rule %" PRIu64 ": %s\n", json_get_number(entry, "id"), json_get_text(entry, "text"));
+		printf("deleted rule %" PRIu64 ": %s\n", json_get_number(entry, "id"),
+			json_get_text(entry, "text"));
 	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
 		fprintf(stderr, "weir: warning: %s\n", json_string_value(warning));
 	return output_end(EXIT_OK);

@@ -32,9 +32,8 @@ static void row_add(struct table *table, const json_t *entry, double now, enum u
 	table_add(table, text);
 	table_add(table, count_format(text, sizeof(text), json_get_number(entry, "hits"), units));
 	if (last > 0)
-		table_add(table,
-			duration_format(text, sizeof(text),
-				now > last ? (uint64_t)(now - last) * 1000000000 : 0));
+		table_add(table, duration_format(text, sizeof(text),
+					 now > last ? (uint64_t)(now - last) * 1000000000 : 0));
 	else
 		table_add(table, "-");
 	table_add(table, json_get_text(entry, "source"));
@@ -61,12 +60,14 @@ static int table_print(const struct cli *cli, const json_t *answer, struct error
 		puts("no rules: every call is allowed");
 	} else {
 		table_fit(&table, 0, NULL);
-		printf("%s%s%s\n", style->bold, table_line(&table, TABLE_HEADER, line, sizeof(line)), style->reset);
+		printf("%s%s%s\n", style->bold, table_line(&table, TABLE_HEADER, line, sizeof(line)),
+			style->reset);
 		for (i = 0; i < table_rows(&table); i++)
 			puts(table_line(&table, i, line, sizeof(line)));
 	}
 	if (json_get_number(answer, "unidentified"))
-		printf("%s%" PRIu64 " calls judged without knowing whose they are: rules with 'by' were passed over%s\n",
+		printf("%s%" PRIu64
+		       " calls judged without knowing whose they are: rules with 'by' were passed over%s\n",
 			style->dim, json_get_number(answer, "unidentified"), style->reset);
 	table_free(&table);
 	return r;
