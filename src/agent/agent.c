@@ -253,7 +253,7 @@ static void compare_sizes(const struct agent *agent)
 
 	if (memcmp(&wanted, engine_sizes(agent->engine), sizeof(wanted)) != 0)
 		log_warning("new sizes in flows.cache, flows.ring and owners.table take effect after 'weir "
-		            "down' and a new "
+			    "down' and a new "
 			    "start");
 }
 
@@ -349,6 +349,7 @@ static int start(struct agent *agent, struct error *error)
 {
 	struct table_limits limits;
 	struct engine_sizes sizes;
+	struct engine_watch watch;
 	int r = read_config(agent, &agent->config, error);
 
 	if (r < 0)
@@ -360,7 +361,12 @@ static int start(struct agent *agent, struct error *error)
 	if (r < 0)
 		return r;
 	sizes = sizes_of(&agent->config);
-	r = engine_open(agent->run_dir, &sizes, agent->config.names_on, &agent->engine, error);
+	watch = (struct engine_watch){
+		.owners = agent->config.owners_enabled,
+		.sockets = agent->config.owners_enabled && agent->config.sockets_enabled,
+		.names = agent->config.names_on,
+	};
+	r = engine_open(agent->run_dir, &sizes, &watch, &agent->engine, error);
 	if (r < 0)
 		return r;
 	if (engine_adopted(agent->engine)) {

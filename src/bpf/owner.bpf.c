@@ -13,11 +13,6 @@
 #include "bpf/lib/live.h"
 #include "bpf/lib/owner.h"
 
-#define OWNER_AF_INET  2
-#define OWNER_AF_INET6 10
-
-#define TASK_KERNEL_THREAD 0x00200000 /* PF_KTHREAD */
-
 SEC("cgroup/sock_create") int owner_create(struct bpf_sock *sk)
 {
 	if (bpf_get_netns_cookie(sk) == netns_cookie)
@@ -44,51 +39,46 @@ SEC("tp_btf/tcp_destroy_sock") int BPF_PROG(owner_destroy, struct sock *sk)
 	return 0;
 }
 
-static __always_inline int owner_use(struct sock *sk)
-{
-	__u64 key = (__u64)sk;
-	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key);
-	struct task_struct *task = bpf_get_current_task_btf();
-
-	if (entry && owner_is_current(&entry->claim, task))
-		return 0;
-	if (!netns_is_ours(sk) || task->flags & TASK_KERNEL_THREAD || !live_here())
-		return 0;
-	/* sockets of other families pass here, too, and are not told of when they end */
-	if (sk->__sk_common.skc_family == OWNER_AF_INET || sk->__sk_common.skc_family == OWNER_AF_INET6)
-		owner_claim(key, task);
-	return 0;
-}
-
+/* Where sockets are watched, too, those programs (socket.bpf.c) do it, and these two are not loaded. */
 SEC("tp_btf/sock_send_length") int BPF_PROG(owner_sent, struct sock *sk)
 {
-	return owner_use(sk);
+	owner_use(sk);
+	return 0;
 }
 
 SEC("tp_btf/sock_recv_length") int BPF_PROG(owner_received, struct sock *sk)
 {
-	return owner_use(sk);
+	owner_use(sk);
+	return 0;
 }
 
 /* Kernels before 6.3 lack those two tracepoints.  Theirs can be asked where functions begin. */
 SEC("fentry/inet_sendmsg") int BPF_PROG(owner_inet_sendmsg, struct socket *socket)
 {
-	return socket->sk ? owner_use(socket->sk) : 0;
+	if (socket->sk)
+		owner_use(socket->sk);
+	return 0;
 }
 
 SEC("fentry/inet6_sendmsg") int BPF_PROG(owner_inet6_sendmsg, struct socket *socket)
 {
-	return socket->sk ? owner_use(socket->sk) : 0;
+	if (socket->sk)
+		owner_use(socket->sk);
+	return 0;
 }
 
 SEC("fentry/inet_recvmsg") int BPF_PROG(owner_inet_recvmsg, struct socket *socket)
 {
-	return socket->sk ? owner_use(socket->sk) : 0;
+	if (socket->sk)
+		owner_use(socket->sk);
+	return 0;
 }
 
 SEC("fentry/inet6_recvmsg") int BPF_PROG(owner_inet6_recvmsg, struct socket *socket)
 {
-	return socket->sk ? owner_use(socket->sk) : 0;
+	if (socket->sk)
+		owner_use(socket->sk);
+	return 0;
 }
 
 /* The process has ended: its last thread. */

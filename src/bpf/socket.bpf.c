@@ -6,6 +6,8 @@
  * closed. Everything between, the kernel counts anyway.  UDP, of which the kernel counts nothing, is counted
  * in the socket's life, where the tracepoints behind sendmsg() and recvmsg() are (6.3).
  */
+#define OWNER_RECORDS
+
 #include "bpf/lib/socket.h"
 #include "bpf/lib/kernel.h"
 #include "bpf/lib/live.h"
@@ -466,28 +468,16 @@ int BPF_PROG(socket_error, struct sock *sk)
 	return 0;
 }
 
-/* A socket that has one is ours: of others nothing is kept.  One without was there before weir. */
-static __always_inline struct socket_life *socket_life_udp(struct sock *sk)
-{
-	struct socket_life *life = socket_life_of(sk);
-
-	if (life || !socket_is_ours(sk))
-		return life;
-	return socket_life_make(sk);
-}
-
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(socket_sent, struct sock *sk, int length)
 {
-	struct socket_stats *stats;
+	struct socket_owner *entry = owner_use(sk);
 	struct socket_life *life;
+	struct socket_stats *stats;
 
-	if (sk->sk_protocol != UDP || length < 0 || !live_here() ||
-		(sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+	if (!entry || sk->sk_protocol != UDP || length < 0 || !live_here())
 		return 0;
-	life = socket_life_udp(sk);
-	if (!life)
-		return 0;
+	life = &entry->life;
 	__sync_fetch_and_add(&life->out_packets, 1);
 	__sync_fetch_and_add(&life->out_bytes, length);
 	if (life->established_ns || !sk->__sk_common.skc_dport)
@@ -507,16 +497,12 @@ int BPF_PROG(socket_sent, struct sock *sk, int length)
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(socket_received, struct sock *sk, int length, int flags)
 {
-	struct socket_life *life;
+	struct socket_owner *entry = owner_use(sk);
 
-	if (sk->sk_protocol != UDP || length < 0 || flags & MSG_PEEK || !live_here() ||
-		(sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+	if (!entry || sk->sk_protocol != UDP || length < 0 || flags & MSG_PEEK || !live_here())
 		return 0;
-	life = socket_life_udp(sk);
-	if (!life)
-		return 0;
-	__sync_fetch_and_add(&life->in_packets, 1);
-	__sync_fetch_and_add(&life->in_bytes, length);
+	__sync_fetch_and_add(&entry->life.in_packets, 1);
+	__sync_fetch_and_add(&entry->life.in_bytes, length);
 	return 0;
 }
 

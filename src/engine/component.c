@@ -87,8 +87,9 @@ static void set_constant(struct bpf_object *object, const char *name, uint64_t v
 
 	if (id < 0)
 		return;
-	bpf_object__for_each_map(
-		map, object) if (bpf_map__is_internal(map) && strstr(bpf_map__name(map), ".rodata")) break;
+	bpf_object__for_each_map (map, object)
+		if (bpf_map__is_internal(map) && strstr(bpf_map__name(map), ".rodata"))
+			break;
 	/* the memory that a skeleton writes its constants to */
 	data = map ? (char *)(uintptr_t)bpf_map__initial_value(map, &size) : NULL;
 	section = btf__type_by_id(btf, (__u32)id);
@@ -132,8 +133,7 @@ int component_load_unpinned(
 	set_constant(object, "live_number", engine->live_number);
 	set_constant(object, "netns_cookie", engine->netns_cookie);
 	set_constant(object, "realtime_offset", clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC));
-	bpf_object__for_each_map(map, object)
-	{
+	bpf_object__for_each_map (map, object) {
 		r = bpf_map__is_internal(map) ? -ENOENT : map_reuse(engine, map);
 		if (r < 0 && r != -ENOENT)
 			return error_set(error, r, "cannot adopt %s/%s: %s", engine->pins.path,
@@ -156,8 +156,7 @@ int component_load(struct engine *engine, struct bpf_object *object, const char 
 
 	if (r < 0)
 		return r;
-	bpf_object__for_each_map(map, object)
-	{
+	bpf_object__for_each_map (map, object) {
 		r = bpf_map__is_internal(map) ? 0 : map_pin(engine, map);
 		if (r < 0)
 			return error_set(error, r, "cannot pin %s in %s: %s", bpf_map__name(map),
@@ -209,6 +208,14 @@ int component_attach_cgroup(struct engine *engine, struct bpf_program *program, 
 		return error_set(
 			error, -errno, "cannot attach %s to the root cgroup: %s", name, strerror(errno));
 	return 0;
+}
+
+void component_detach_cgroup(struct engine *engine, const struct bpf_program *program)
+{
+	char pin[64];
+
+	snprintf(pin, sizeof(pin), CGROUP_PIN "%s", bpf_program__name(program));
+	unlinkat(engine->pins.directory, pin, 0);
 }
 
 int component_attach_trace(struct engine *engine, struct bpf_program *program, struct error *error)

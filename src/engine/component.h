@@ -36,6 +36,9 @@ int component_load_unpinned(
 /* Attaches a cgroup program (SEC "cgroup/…") to the root of the cgroup hierarchy, beside others' (multi). */
 int component_attach_cgroup(struct engine *engine, struct bpf_program *program, struct error *error);
 
+/* Takes it away, where an earlier agent has attached it. */
+void component_detach_cgroup(struct engine *engine, const struct bpf_program *program);
+
 /* Attaches a tp_btf, raw_tp, fentry or fexit program, to go live with all others. */
 int component_attach_trace(struct engine *engine, struct bpf_program *program, struct error *error);
 

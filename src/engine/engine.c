@@ -210,7 +210,7 @@ static int ring_open(struct engine *engine, unsigned int cpu, struct error *erro
 }
 
 /* Opens the programs, with maps of the wanted sizes or those that are pinned, and loads them. */
-static int load(struct engine *engine, bool names, struct error *error)
+static int load(struct engine *engine, struct error *error)
 {
 	const struct engine_sizes *sizes = &engine->meta.sizes;
 	struct engine_view *view = &engine->view;
@@ -237,7 +237,8 @@ static int load(struct engine *engine, bool names, struct error *error)
 	bpf_map__set_max_entries(skeleton->maps.flow_rest6, view->cpus * view->sets6);
 	bpf_map__set_max_entries(skeleton->maps.flow_stats, view->cpus);
 	bpf_map__set_max_entries(skeleton->maps.flow_rings, view->cpus);
-	engine_names_prepare(engine, names);
+	engine_names_prepare(engine, engine->watch.names);
+	skeleton->rodata->owner_off = !engine->watch.owners;
 	r = component_load(engine, skeleton->obj, "flow", error);
 	if (r == -ENOMEM || r == -E2BIG)
 		error_want(error, "smaller sizes in flows.cache and flows.ring");
@@ -360,8 +361,8 @@ static int judge_left(struct engine *engine, const struct engine_meta *wanted, s
 	return 1;
 }
 
-static int engine_setup(struct engine *engine, const char *run_dir, const struct engine_sizes *sizes, bool names,
-	struct error *error)
+static int engine_setup(
+	struct engine *engine, const char *run_dir, const struct engine_sizes *sizes, struct error *error)
 {
 	struct engine_meta meta = {.magic = META_MAGIC, .layout = META_LAYOUT, .sizes = *sizes};
 	int r = libbpf_num_possible_cpus();
@@ -401,7 +402,7 @@ static int engine_setup(struct engine *engine, const char *run_dir, const struct
 	if (r == 0)
 		r = engine_place_open(engine, error);
 	if (r == 0)
-		r = load(engine, names, error);
+		r = load(engine, error);
 	for (unsigned int cpu = 0; cpu < meta.cpus && r == 0; cpu++)
 		r = ring_open(engine, cpu, error);
 	if (r == 0)
@@ -424,7 +425,7 @@ static int engine_setup(struct engine *engine, const char *run_dir, const struct
 	return 0;
 }
 
-int engine_open(const char *run_dir, const struct engine_sizes *sizes, bool names,
+int engine_open(const char *run_dir, const struct engine_sizes *sizes, const struct engine_watch *watch,
 	struct engine **ret_engine, struct error *error)
 {
 	struct engine *engine = engine_new();
@@ -432,9 +433,10 @@ int engine_open(const char *run_dir, const struct engine_sizes *sizes, bool name
 
 	if (!engine)
 		return error_set(error, -ENOMEM, "out of memory");
+	engine->watch = *watch;
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	libbpf_set_print(log_libbpf);
-	r = engine_setup(engine, run_dir, sizes, names, error);
+	r = engine_setup(engine, run_dir, sizes, error);
 	if (r < 0) {
 		struct engine_meta meta;
 

@@ -29,13 +29,19 @@ struct engine_sizes {
 	uint32_t owners;                     /* identities of processes */
 };
 
+/* What the datapath looks at besides flows.  What it does not costs nothing. */
+struct engine_watch {
+	bool owners;  /* whose sockets and flows are */
+	bool sockets; /* what happens to them */
+	bool names;   /* flows' first bytes (engine/name.h) */
+};
+
 /*
  * Loads the datapath, or adopts the one that an earlier agent left in this run directory: then its sizes
- * hold, and its programs are replaced by this build's without a gap.  `names`: flows' first bytes may be looked at
- * (engine/name.h); without, the programs have no code for it.  Errors name what is missing
+ * hold, and its programs are replaced by this build's without a gap.  Errors name what is missing
  * (privileges, kernel features, another version's datapath).
  */
-int engine_open(const char *run_dir, const struct engine_sizes *sizes, bool names,
+int engine_open(const char *run_dir, const struct engine_sizes *sizes, const struct engine_watch *watch,
 	struct engine **ret_engine, struct error *error);
 /* Lets go; the datapath works on. */
 void engine_close(struct engine *engine);

@@ -54,8 +54,7 @@ static int guard_open(struct engine *engine, void **ret_state, struct error *err
 			guard->skeleton->obj, "guard_ring", denial_read, guard, &guard->ring, error);
 	if (r < 0)
 		return r;
-	bpf_object__for_each_program(program, guard->skeleton->obj)
-	{
+	bpf_object__for_each_program (program, guard->skeleton->obj) {
 		r = component_attach_cgroup(engine, program, error);
 		if (r < 0)
 			return r;

@@ -45,6 +45,7 @@ struct engine_clsact {
 struct engine {
 	struct pins pins;
 	bool adopted;
+	struct engine_watch watch;
 	struct engine_meta meta;
 	struct watch_bpf *skeleton;
 	int programs[PROGRAM_COUNT];

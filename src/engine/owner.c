@@ -36,17 +36,17 @@ static int on_record(void *context, void *record, size_t size)
 }
 
 /* Each kernel has its own way to tell that a process uses a socket. */
-static void choose_programs(struct owner_bpf *skeleton)
+static void choose_programs(struct owner_bpf *skeleton, bool sockets)
 {
-	bool tracepoints = component_has_tracepoint("sock_send_length");
+	bool known = component_has_tracepoint("sock_send_length");
 	struct bpf_program *functions[] = {skeleton->progs.owner_inet_sendmsg,
 		skeleton->progs.owner_inet6_sendmsg, skeleton->progs.owner_inet_recvmsg,
 		skeleton->progs.owner_inet6_recvmsg};
 
-	bpf_program__set_autoload(skeleton->progs.owner_sent, tracepoints);
-	bpf_program__set_autoload(skeleton->progs.owner_received, tracepoints);
+	bpf_program__set_autoload(skeleton->progs.owner_sent, known && !sockets);
+	bpf_program__set_autoload(skeleton->progs.owner_received, known && !sockets);
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
-		bpf_program__set_autoload(functions[i], !tracepoints);
+		bpf_program__set_autoload(functions[i], !known);
 }
 
 /* Has the iterator go over the open files of all processes. */
@@ -70,8 +70,7 @@ static int attach(struct engine *engine, struct owner_bpf *skeleton, struct erro
 	struct bpf_program *program;
 	int r = 0;
 
-	bpf_object__for_each_program(program, skeleton->obj)
-	{
+	bpf_object__for_each_program (program, skeleton->obj) {
 		if (!bpf_program__autoload(program) || r < 0)
 			continue;
 		if (program == skeleton->progs.owner_release)
@@ -106,10 +105,14 @@ static int owner_open(struct engine *engine, void **ret_state, struct error *err
 		return error_set(error, -errno, "cannot open the owner programs: %s", strerror(errno));
 	bpf_map__set_max_entries(state->skeleton->maps.owners, engine->meta.sizes.owners);
 	bpf_map__set_max_entries(state->skeleton->maps.owner_ids, engine->meta.sizes.owners);
-	choose_programs(state->skeleton);
+	choose_programs(state->skeleton, engine->watch.sockets);
 	r = component_load(engine, state->skeleton->obj, "owner", error);
 	if (r == 0)
 		r = component_ring(state->skeleton->obj, "owner_ring", on_record, state, &state->ring, error);
+	if (!engine->watch.owners) {
+		component_detach_cgroup(engine, state->skeleton->progs.owner_create);
+		return r;
+	}
 	if (r == 0)
 		r = attach(engine, state->skeleton, error);
 	/* behind the hooks, so that no socket falls between the two */
@@ -131,6 +134,10 @@ static int owner_end_open(struct engine *engine, void **ret_state, struct error 
 	struct engine_owner *state = engine_part_state(engine, &owner_part);
 
 	*ret_state = state;
+	if (!engine->watch.owners) {
+		component_detach_cgroup(engine, state->skeleton->progs.owner_release);
+		return 0;
+	}
 	return component_attach_cgroup(engine, state->skeleton->progs.owner_release, error);
 }
 

@@ -53,14 +53,17 @@ static int attach(struct engine *engine, struct engine_socket *state, struct err
 			return error_set(error, -errno, "cannot attach %s: %s", bpf_program__name(lists[i]),
 				strerror(errno));
 	}
-	bpf_object__for_each_program(program, state->skeleton->obj)
-	{
+	bpf_object__for_each_program (program, state->skeleton->obj) {
 		if (!bpf_program__autoload(program) || r < 0)
 			continue;
-		if (bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SOCK)
+		if (program == lists[0] || program == lists[1])
+			continue;
+		if (bpf_program__expected_attach_type(program) == BPF_TRACE_RAW_TP)
+			r = engine->watch.sockets ? component_attach_trace(engine, program, error) : 0;
+		else if (!engine->watch.sockets)
+			component_detach_cgroup(engine, program);
+		else
 			r = component_attach_cgroup(engine, program, error);
-		else if (program != lists[0] && program != lists[1])
-			r = component_attach_trace(engine, program, error);
 	}
 	return r;
 }

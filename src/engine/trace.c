@@ -292,7 +292,7 @@ int engine_trace_open(struct engine *engine, const struct trace_probe *probe,
 		bpf_map__set_max_entries(trace->skeleton->maps.trace_histograms, 1);
 	if (options->histogram)
 		bpf_map__set_max_entries(trace->skeleton->maps.trace_ring, (__u32)sysconf(_SC_PAGESIZE));
-	bpf_object__for_each_program(program, trace->skeleton->obj)
+	bpf_object__for_each_program (program, trace->skeleton->obj)
 		bpf_program__set_autoload(program, is_program_of(probe, program));
 	r = component_load_unpinned(engine, trace->skeleton->obj, "trace", error);
 	if (r < 0)

@@ -711,6 +711,7 @@ static const struct field metrics_fields[] = {
 };
 
 static const struct field owners_fields[] = {
+	{.path = "owners.enabled", .read = read_switch, .offset = offsetof(struct config, owners_enabled)},
 	{.path = "owners.table",
 		.read = read_quantity,
 		.quantity = &number,
@@ -727,6 +728,7 @@ static const struct field owners_fields[] = {
 };
 
 static const struct field sockets_fields[] = {
+	{.path = "sockets.enabled", .read = read_switch, .offset = offsetof(struct config, sockets_enabled)},
 	{.path = "sockets.interval",
 		.read = read_quantity,
 		.quantity = &duration,
@@ -1093,6 +1095,8 @@ int config_init(struct config *ret_config)
 		.sockets_interval_ns = M,
 		.sockets_remembered = 8192,
 		.audit_entries = 65536,
+		.owners_enabled = true,
+		.sockets_enabled = true,
 		.drops_enabled = true,
 		.drops_rate = 1000,
 		.names_on = true,

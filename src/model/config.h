@@ -20,9 +20,11 @@
  *       listen: off                    # off, PORT (on 127.0.0.1) or ADDRESS:PORT / [ADDRESS6]:PORT
  *       processes: 50                  # with series of their own, 0..1000; the others are summed up
  *     owners:
- *       table: 16384                   # processes (identities) that are remembered, 256..1048576
+ *       enabled: on                    # on, or off: nobody knows whose flows and sockets are; takes effect
+ * with a new start table: 16384                   # processes (identities) that are remembered, 256..1048576
  *       keep: 10m                      # how long after their end, 1s..7d
  *     sockets:
+ *       enabled: on                    # on, or off: only lists; takes effect with a new start
  *       interval: 1m                   # progress of long connections in the feed, 1s..1h; 0: never
  *       remembered: 8192               # events and closed sockets kept in memory, 64..1048576
  *     audit:
@@ -72,6 +74,8 @@ struct config {
 	uint64_t sockets_interval_ns; /* 0: never */
 	uint32_t sockets_remembered;
 	uint32_t audit_entries; /* 0: no audit trail */
+	bool owners_enabled;    /* at start */
+	bool sockets_enabled;   /* at start; only with owners */
 
 	bool drops_enabled;
 	uint32_t drops_rate; /* records a second */

@@ -69,8 +69,9 @@ struct owner_claim {
 /* What is kept of a socket, from its creation (its handshake or first use where it was accepted) to its end.
  */
 struct socket_owner {
+	struct socket_life
+		life; /* first, so that its address is the entry's: the verifier wants no sums with NULL */
 	struct owner_claim claim;
-	struct socket_life life;
 };
 
 struct owner_stats {

@@ -61,6 +61,12 @@ static __always_inline const struct owner *owner_get(__u32 id)
 
 #ifdef OWNER_RECORDS
 
+#include "bpf/lib/live.h"
+
+#define OWNER_AF_INET       2
+#define OWNER_AF_INET6      10
+#define OWNER_KERNEL_THREAD 0x00200000 /* PF_KTHREAD */
+
 #define OWNER_PARTS_MAX      32  /* of an executable's path; power of two */
 #define OWNER_CGROUPS_MAX    16  /* parts of a cgroup's */
 #define OWNER_COMPONENT_MAX  128 /* bytes of one part that are hashed */
@@ -477,6 +483,28 @@ static __always_inline void owner_claim(__u64 sk, struct task_struct *task)
 static __always_inline void owner_forget(__u64 sk)
 {
 	bpf_map_delete_elem(&socket_owners, &sk);
+}
+
+static __always_inline int owner_is_inet(const struct sock *sk)
+{
+	return sk->__sk_common.skc_family == OWNER_AF_INET || sk->__sk_common.skc_family == OWNER_AF_INET6;
+}
+
+/* The current process uses a socket: it is its from now on.  Returns what is kept of the socket; NULL: it is
+ * not ours. */
+static __always_inline struct socket_owner *owner_use(struct sock *sk)
+{
+	__u64 key = (__u64)sk;
+	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key);
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (entry && owner_is_current(&entry->claim, task))
+		return entry;
+	/* sockets of other families pass here, too, and nobody tells when they end */
+	if (!netns_is_ours(sk) || !owner_is_inet(sk) || task->flags & OWNER_KERNEL_THREAD || !live_here())
+		return entry;
+	owner_claim(key, task);
+	return bpf_map_lookup_elem(&socket_owners, &key);
 }
 
 #endif
