@@ -24,7 +24,7 @@
  * with a new start table: 16384                   # processes (identities) that are remembered, 256..1048576
  *       keep: 10m                      # how long after their end, 1s..7d
  *     sockets:
- *       enabled: on                    # on, or off: only lists; takes effect with a new start
+ *       enabled: on                    # on, or off: there are only lists; with the next start
  *       interval: 1m                   # progress of long connections in the feed, 1s..1h; 0: never
  *       remembered: 8192               # events and closed sockets kept in memory, 64..1048576
  *     audit:
