@@ -20,8 +20,8 @@
  *       listen: off                    # off, PORT (on 127.0.0.1) or ADDRESS:PORT / [ADDRESS6]:PORT
  *       processes: 50                  # with series of their own, 0..1000; the others are summed up
  *     owners:
- *       enabled: on                    # on, or off: nobody knows whose flows and sockets are; takes effect
- * with a new start table: 16384                   # processes (identities) that are remembered, 256..1048576
+ *       enabled: on                    # on, or off: nobody knows whose flows are; with the next start
+ *       table: 16384                   # processes (identities) that are remembered, 256..1048576
  *       keep: 10m                      # how long after their end, 1s..7d
  *     sockets:
  *       enabled: on                    # on, or off: there are only lists; with the next start
