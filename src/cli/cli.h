@@ -114,6 +114,7 @@ int cmd_deny(const struct cli *cli); /* allow, too */
 int cmd_delete(const struct cli *cli);
 int cmd_rules(const struct cli *cli);
 int cmd_metrics(const struct cli *cli);
+int cmd_names(const struct cli *cli);
 int cmd_trace(const struct cli *cli);
 int cmd_top(const struct cli *cli);
 int cmd_check(const struct cli *cli);

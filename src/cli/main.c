@@ -189,6 +189,14 @@ const struct command commands[] = {
 		.run = cmd_delete,
 	},
 	{
+		.name = "names",
+		.summary = "list addresses with the names they go by",
+		.help = "As DNS answers said, or as TLS and HTTP requests to them did.  The name learned "
+			"last comes first.",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(LIMIT) | OPTION_BIT(WATCH),
+		.run = cmd_names,
+	},
+	{
 		.name = "metrics",
 		.summary = "print metrics as Prometheus text",
 		.run = cmd_metrics,

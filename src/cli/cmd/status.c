@@ -143,6 +143,26 @@ static void table_print(const json_t *answer, enum units units, const struct sty
 	}
 }
 
+static void names_print(const json_t *answer, enum units units, const struct style *style)
+{
+	const json_t *names = json_object_get(answer, "names"), *records = json_object_get(names, "records");
+	uint64_t lost = json_get_number(records, "lost") + json_get_number(records, "limited");
+	char count[32], lost_text[64] = "";
+
+	if (!names)
+		return;
+	if (json_is_false(json_object_get(names, "on"))) {
+		line_print(style, "names", "off");
+		return;
+	}
+	if (lost)
+		snprintf(lost_text, sizeof(lost_text), "; %s beginnings of flows not read",
+			count_format(count, sizeof(count), lost, units));
+	line_print(style, "names", "%" PRIu64 " addresses and %" PRIu64 " flows, of %" PRIu64 " each%s",
+		json_get_number(names, "addresses"), json_get_number(names, "flows"),
+		json_get_number(names, "limit"), lost_text);
+}
+
 static void parse_print(const json_t *answer, enum units units, const struct style *style)
 {
 	const json_t *reasons = json_object_get(answer, "parse"), *reason;
@@ -189,6 +209,7 @@ static int status_print(void *user, struct error *error)
 	agent_print(answer, style);
 	memory_print(answer, units, style);
 	table_print(answer, units, style);
+	names_print(answer, units, style);
 	features_print(answer, style);
 	putchar('\n');
 	r = screen_table_print(&screens[SCREEN_INTERFACES], answer, units, style, error);
