@@ -14,7 +14,7 @@
  *
  * Names of hosts are those of /etc/hosts: compiling never waits for a name server.  (The first
  * expression_compile() of a process sets glibc's look-up of hosts to "files" for the whole process.)
- * `protochain` follows eight headers.
+ * `protochain` follows eight headers; a packet with more does not fit, whatever else the expression says.
  */
 #ifndef WEIR_COMPILE_EXPRESSION_H
 #define WEIR_COMPILE_EXPRESSION_H
@@ -30,7 +30,7 @@ struct sock_filter; /* <linux/filter.h> */
 
 #define EXPRESSION_TEXT_MAX  4096  /* longest expression, with the NUL */
 #define EXPRESSION_CODE_MAX  32000 /* instructions of a translation without the caller's tails */
-#define EXPRESSION_STACK     80    /* bytes below r10 that a translation uses */
+#define EXPRESSION_STACK     120   /* bytes below r10 that a translation uses */
 #define EXPRESSION_CHAIN_MAX 8     /* headers that `protochain` follows */
 
 enum expression_link {
@@ -98,8 +98,8 @@ struct expression_code {
 	size_t count;
 };
 
-/* 0; -E2BIG: more than EXPRESSION_CODE_MAX instructions; -EINVAL: not a program that libpcap writes (a jump
- * out of it, an unknown instruction); -ENOMEM.  ret_code is untouched on failure. */
+/* 0; -E2BIG: more than EXPRESSION_CODE_MAX instructions or four `protochain`; -EINVAL: not a program that
+ * libpcap writes (a jump out of it, an unknown instruction); -ENOMEM.  ret_code is untouched on failure. */
 int expression_translate(const struct expression *expression, const struct expression_target *target,
 	struct expression_code *ret_code, struct error *error);
 void expression_code_clear(struct expression_code *code);

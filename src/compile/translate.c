@@ -1,0 +1,1100 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * From classic BPF to eBPF.  docs/adr/0005 says why it is done so.
+ *
+ * Classic jumps lead forward (but for `protochain`), so one pass over the program backwards and one forwards
+ * tell all that is needed:
+ *
+ *   need    how many bytes every way from here to a match reads.  A packet that has fewer cannot match, so
+ * the first load checks for all that follow.  Where no way leads to a match, need is NEVER, and a jump to
+ *           there is a jump to the no-match tail.
+ *   have    how many bytes the checks on every way to here have found.
+ *   raw     a value that is only compared with constants stays as it stands in the packet, and the constants
+ *           are swapped instead.
+ *
+ * The same for bytes behind X (need_x, have_x), which is how libpcap reads what follows an IPv4 header.
+ *
+ * Each program is written twice for a packet that may not be contiguous: the direct copy reads it through
+ * data and data_end; where a check fails it leaves for the same instruction in the patient copy, which asks
+ * the kernel for every load.
+ *
+ *   r0 scratch, result    r5 direct: data + X (have_x >= 0)
+ *   r1 direct: data       r6 context
+ *   r2 direct: data_end   r7 A
+ *   r3 scratch            r8 X
+ *   r4 scratch            r9 the caller's
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compile/classic.h"
+
+#define NEVER UINT32_MAX
+
+/* Packet pointers: constant offset and X are at most this each (the verifier's limit is 0xffff for the sum,
+ * an instruction's offset has 15 bits). */
+#define DIRECT_MAX 0x7fff
+
+/* Below r10. */
+#define STACK_MEMORY(i) (-4 * (short)((i) + 1))
+#define STACK_BYTES     (-72) /* what was asked for */
+#define STACK_LENGTH    (-76)
+#define STACK_INTERFACE (-80)
+#define STACK_TAG       (-84)
+#define STACK_ROUNDS(i) (-96 - 8 * (short)(i)) /* whole words: the verifier counts along */
+_Static_assert(-STACK_ROUNDS(CLASSIC_LOOPS_MAX - 1) <= EXPRESSION_STACK, "the stack that was promised");
+
+enum {
+	A = BPF_REG_7,
+	X = BPF_REG_8,
+	CONTEXT = BPF_REG_6,
+	DATA = BPF_REG_1,
+	END = BPF_REG_2,
+	BEHIND_X = BPF_REG_5
+};
+
+/* How a copy of a program reads the packet. */
+enum way { DIRECT, PATIENT };
+
+struct fact {
+	bool reached, patient; /* in the direct copy, in the patient one */
+	bool live_a, live_x;   /* read before written, from here on */
+	bool no_x;             /* BEHIND_X is not set */
+	uint16_t stored;       /* slots of M[] written on every way to here */
+	uint32_t need, need_x, have, have_x;
+	uint32_t x_max;
+	uint32_t leaves; /* bytes that the direct load checks for; 0: no check */
+	uint32_t
+		value; /* what A is: the instruction that made it, + 1; 0: the 0 of the start, or not known */
+};
+
+/* One program under translation. */
+struct part {
+	const struct expression_program *program;
+	struct fact *facts;
+	uint32_t *
+		values; /* by the instruction that made it: another value that it has to be like, or itself */
+	bool *swapped;  /* of those that are themselves: it cannot stay raw */
+	struct classic_loops loops;
+	bool has_loop, is_tagged;
+	size_t labels; /* the first of this program's */
+};
+
+struct fixup {
+	size_t at, label;
+};
+
+struct writer {
+	const struct expression_target *target;
+	uint32_t direct_most; /* bytes that direct loads reach */
+	uint32_t result;      /* of most returns that match */
+	struct bpf_insn *code;
+	struct fixup *fixups;
+	size_t count, room, fixup_count, fixup_room;
+	size_t *labels, label_count;
+	bool *wanted; /* labels that are jumped to */
+	int failure;
+};
+
+enum { LABEL_RESULT, LABEL_MATCH, LABEL_NO_MATCH, LABEL_TAGGED, LABELS };
+enum { LABEL_DIRECT, LABEL_PATIENT, LABEL_LEAVE, LABELS_EACH };
+
+#define NOWHERE SIZE_MAX
+
+static size_t part_label(const struct part *part, int kind, size_t at)
+{
+	return part->labels + (size_t)kind * part->program->count + at;
+}
+
+/* ---------------------------------------------------------------------------------------- instructions */
+
+static bool grow(void **array, size_t *room, size_t count, size_t size)
+{
+	size_t wanted = *room ? *room * 2 : 256;
+	void *bigger;
+
+	if (count < *room)
+		return true;
+	bigger = reallocarray(*array, wanted, size);
+	if (!bigger)
+		return false;
+	*array = bigger;
+	*room = wanted;
+	return true;
+}
+
+static void emit_one(struct writer *writer, struct bpf_insn instruction)
+{
+	if (writer->failure)
+		return;
+	if (!grow((void **)&writer->code, &writer->room, writer->count, sizeof(*writer->code))) {
+		writer->failure = -ENOMEM;
+		return;
+	}
+	writer->code[writer->count++] = instruction;
+}
+
+static void emit(struct writer *writer, uint8_t code, uint8_t dst, uint8_t src, short offset, int immediate)
+{
+	if (writer->count >= EXPRESSION_CODE_MAX)
+		writer->failure = writer->failure ? writer->failure : -E2BIG;
+	emit_one(writer,
+		(struct bpf_insn){
+			.code = code, .dst_reg = dst, .src_reg = src, .off = offset, .imm = immediate});
+}
+
+static void emit_move(struct writer *writer, uint8_t dst, uint8_t src)
+{
+	emit(writer, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0);
+}
+
+static void emit_set(struct writer *writer, uint8_t dst, uint32_t value)
+{
+	emit(writer, BPF_ALU | BPF_MOV | BPF_K, dst, 0, 0, (int)value);
+}
+
+static void emit_add(struct writer *writer, uint8_t dst, int value)
+{
+	emit(writer, BPF_ALU64 | BPF_ADD | BPF_K, dst, 0, 0, value);
+}
+
+static void emit_load(struct writer *writer, uint8_t size, uint8_t dst, uint8_t src, long offset)
+{
+	emit(writer, BPF_LDX | BPF_MEM | size, dst, src, (short)offset, 0);
+}
+
+static void emit_store(struct writer *writer, short offset, uint8_t src)
+{
+	emit(writer, BPF_STX | BPF_MEM | BPF_W, BPF_REG_10, src, offset, 0);
+}
+
+static void emit_call(struct writer *writer, int helper)
+{
+	emit(writer, BPF_JMP | BPF_CALL, 0, 0, 0, helper);
+}
+
+/* A jump to a label; code JA: always. */
+static void emit_jump(
+	struct writer *writer, uint8_t code, uint8_t dst, uint8_t src, uint32_t immediate, size_t label)
+{
+	if (!writer->failure && !grow((void **)&writer->fixups, &writer->fixup_room, writer->fixup_count,
+					sizeof(*writer->fixups)))
+		writer->failure = -ENOMEM;
+	if (writer->failure)
+		return;
+	writer->fixups[writer->fixup_count++] = (struct fixup){writer->count, label};
+	writer->wanted[label] = true;
+	emit(writer, code, dst, src, 0, (int)immediate);
+}
+
+static void emit_go(struct writer *writer, size_t label)
+{
+	emit_jump(writer, BPF_JMP | BPF_JA, 0, 0, 0, label);
+}
+
+static void place(struct writer *writer, size_t label)
+{
+	writer->labels[label] = writer->count;
+}
+
+/* From network byte order in memory to a number. */
+static void emit_swap(struct writer *writer, uint8_t dst, uint8_t size)
+{
+	if (size != BPF_B)
+		emit(writer, BPF_ALU | BPF_END | BPF_TO_BE, dst, 0, 0, size == BPF_H ? 16 : 32);
+}
+
+/* -------------------------------------------------------------------------------------------- analysis */
+
+static bool is_absolute(const struct sock_filter *filter)
+{
+	return filter->code == (BPF_LDX | BPF_MSH | BPF_B) ||
+	       (BPF_CLASS(filter->code) == BPF_LD && BPF_MODE(filter->code) == BPF_ABS);
+}
+
+static bool is_indirect(const struct sock_filter *filter)
+{
+	return BPF_CLASS(filter->code) == BPF_LD && BPF_MODE(filter->code) == BPF_IND;
+}
+
+/* A question about what stands beside the packet. */
+static bool is_beside(const struct sock_filter *filter)
+{
+	return BPF_CLASS(filter->code) == BPF_LD && BPF_MODE(filter->code) == BPF_ABS &&
+	       (filter->k == CLASSIC_TYPE || filter->k == CLASSIC_INTERFACE || filter->k == CLASSIC_TAG ||
+		       filter->k == CLASSIC_TAG_PRESENT);
+}
+
+static bool reads_packet(const struct sock_filter *filter)
+{
+	return (is_absolute(filter) && !is_beside(filter)) || is_indirect(filter);
+}
+
+/* Bytes from where the load counts (the packet's begin or X) to its end. */
+static uint32_t load_end(const struct sock_filter *filter)
+{
+	return filter->k + classic_load_size(filter->code);
+}
+
+/* The instructions that may come next: 0, 1 or 2. */
+static unsigned int successors(const struct part *part, size_t at, size_t ret_next[2])
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+
+	if (BPF_CLASS(filter->code) == BPF_RET)
+		return 0;
+	if (BPF_CLASS(filter->code) != BPF_JMP) {
+		ret_next[0] = at + 1;
+		return 1;
+	}
+	if (BPF_OP(filter->code) == BPF_JA) {
+		ret_next[0] = classic_ja_target(filter, at);
+		return 1;
+	}
+	ret_next[0] = at + 1 + filter->jt;
+	ret_next[1] = at + 1 + filter->jf;
+	return ret_next[0] == ret_next[1] ? 1 : 2;
+}
+
+static bool writes_a(const struct sock_filter *filter)
+{
+	return BPF_CLASS(filter->code) == BPF_LD || BPF_CLASS(filter->code) == BPF_ALU ||
+	       filter->code == (BPF_MISC | BPF_TXA);
+}
+
+static bool reads_a(const struct sock_filter *filter)
+{
+	return BPF_CLASS(filter->code) == BPF_ALU || BPF_CLASS(filter->code) == BPF_ST ||
+	       (BPF_CLASS(filter->code) == BPF_JMP && BPF_OP(filter->code) != BPF_JA) ||
+	       filter->code == (BPF_MISC | BPF_TAX) || filter->code == (BPF_RET | BPF_A);
+}
+
+static bool writes_x(const struct sock_filter *filter)
+{
+	return BPF_CLASS(filter->code) == BPF_LDX || filter->code == (BPF_MISC | BPF_TAX);
+}
+
+static bool reads_x(const struct sock_filter *filter)
+{
+	__u16 class = BPF_CLASS(filter->code);
+
+	return class == BPF_STX || filter->code == (BPF_MISC | BPF_TXA) || is_indirect(filter) ||
+	       ((class == BPF_ALU || (class == BPF_JMP && BPF_OP(filter->code) != BPF_JA)) &&
+		       BPF_SRC(filter->code) == BPF_X && filter->code != (BPF_ALU | BPF_NEG));
+}
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Where a jump to `at` ends: past jumps that only lead on, and at a tail for a return that is one.
+ * ret_label is the tail's label, for which NOWHERE is returned. */
+static size_t follow(const struct part *part, uint32_t result, size_t at, size_t *ret_label)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+
+	while (filter->code == (BPF_JMP | BPF_JA) && !classic_jumps_back(filter)) {
+		at = classic_ja_target(filter, at);
+		filter = &part->program->filters[at];
+	}
+	if (part->facts[at].need == NEVER || (filter->code == (BPF_RET | BPF_K) && !filter->k))
+		*ret_label = LABEL_NO_MATCH;
+	else if (filter->code == (BPF_RET | BPF_K) && filter->k == result)
+		*ret_label = LABEL_RESULT;
+	else
+		return at;
+	return NOWHERE;
+}
+
+/* Backwards: need, need_x, liveness.  `limit` is the longest packet. */
+static void look_back(const struct part *part, uint32_t limit)
+{
+	for (size_t i = part->program->count; i-- > 0;) {
+		const struct sock_filter *filter = &part->program->filters[i];
+		struct fact *fact = &part->facts[i];
+		size_t next[2];
+		unsigned int count = successors(part, i, next);
+
+		fact->need = fact->need_x = part->has_loop ? 0 : NEVER;
+		fact->live_a = fact->live_x = part->has_loop;
+		for (unsigned int j = 0; j < count && !part->has_loop; j++) {
+			const struct fact *after = &part->facts[next[j]];
+
+			fact->need = smaller(fact->need, after->need);
+			fact->need_x = smaller(fact->need_x, after->need_x);
+			fact->live_a |= after->live_a;
+			fact->live_x |= after->live_x;
+		}
+		if (BPF_CLASS(filter->code) == BPF_RET && (BPF_RVAL(filter->code) == BPF_A || filter->k))
+			fact->need = fact->need_x = 0;
+		fact->live_a = (fact->live_a && !writes_a(filter)) || reads_a(filter);
+		fact->live_x = (fact->live_x && !writes_x(filter)) || reads_x(filter);
+		if (writes_x(filter) && fact->need != NEVER)
+			fact->need_x = 0;
+		if (!reads_packet(filter) || fact->need == NEVER)
+			continue;
+		if (filter->k > CLASSIC_OFFSET_MAX || load_end(filter) > limit) {
+			fact->need = fact->need_x = NEVER;
+			continue;
+		}
+		fact->need = larger(fact->need, load_end(filter)); /* X is not negative */
+		if (is_indirect(filter))
+			fact->need_x = larger(fact->need_x, load_end(filter));
+	}
+}
+
+static uint32_t value_root(const struct part *part, uint32_t value)
+{
+	while (part->values[value] != value)
+		value = part->values[value] = part->values[part->values[value]];
+	return value;
+}
+
+static void value_join(const struct part *part, uint32_t a, uint32_t b)
+{
+	const struct sock_filter *filters = part->program->filters;
+
+	a = value_root(part, a);
+	b = value_root(part, b);
+	if (a == b)
+		return;
+	part->values[b] = a;
+	part->swapped[a] |= part->swapped[b] || BPF_SIZE(filters[a].code) != BPF_SIZE(filters[b].code);
+}
+
+/* Compared with a constant, or masked with one: raw values can be, too. */
+static bool takes_raw(const struct sock_filter *filter)
+{
+	return filter->code == (BPF_JMP | BPF_JEQ | BPF_K) || filter->code == (BPF_JMP | BPF_JSET | BPF_K) ||
+	       filter->code == (BPF_ALU | BPF_AND | BPF_K);
+}
+
+/* What is known after one instruction is known before the next, unless another way there knows less. */
+static void fact_merge(const struct part *part, struct fact *next, const struct fact *after)
+{
+	if (!next->reached) {
+		next->reached = true;
+		next->no_x = after->no_x;
+		next->stored = after->stored;
+		next->have = after->have;
+		next->have_x = after->have_x;
+		next->x_max = after->x_max;
+		next->value = next->live_a ? after->value : 0;
+		return;
+	}
+	next->no_x |= after->no_x;
+	next->stored &= after->stored;
+	next->have = smaller(next->have, after->have);
+	next->have_x = smaller(next->have_x, after->have_x);
+	next->x_max = larger(next->x_max, after->x_max);
+	if (!next->live_a || !after->value)
+		return;
+	if (next->value)
+		value_join(part, next->value - 1, after->value - 1);
+	else
+		next->value = after->value;
+}
+
+/* How many bytes a load checks for: all that the ways behind it need, if that can be. */
+static uint32_t check_bytes(uint32_t need, uint32_t end, uint32_t most)
+{
+	return need > most ? end : need;
+}
+
+/* What one instruction adds to what is known. */
+static void fact_step(const struct part *part, size_t at, struct fact *fact, bool pointers, uint32_t most)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+
+	if (fact->value && reads_a(filter) && !takes_raw(filter))
+		part->swapped[value_root(part, fact->value - 1)] = true;
+	if (reads_packet(filter) && is_absolute(filter))
+		fact->have = larger(fact->have, check_bytes(fact->need, load_end(filter), most));
+	if (is_indirect(filter)) {
+		fact->have_x = larger(
+			fact->no_x ? 0 : fact->have_x, check_bytes(fact->need_x, load_end(filter), most));
+		fact->no_x = false;
+		if (pointers)
+			fact->x_max = smaller(fact->x_max, DIRECT_MAX);
+	}
+	if (writes_x(filter)) {
+		fact->no_x = true;
+		fact->have_x = 0;
+		fact->x_max = UINT32_MAX;
+		if (filter->code == (BPF_LDX | BPF_IMM))
+			fact->x_max = filter->k;
+		else if (filter->code == (BPF_LDX | BPF_MSH | BPF_B))
+			fact->x_max = 0xf << 2;
+	}
+	if (writes_a(filter) && filter->code != (BPF_ALU | BPF_AND | BPF_K)) {
+		fact->value = (uint32_t)at + 1;
+		if (!reads_packet(filter) || BPF_SIZE(filter->code) == BPF_B)
+			part->swapped[value_root(part, (uint32_t)at)] = true;
+	}
+	if (BPF_CLASS(filter->code) == BPF_ST || BPF_CLASS(filter->code) == BPF_STX)
+		fact->stored |= (uint16_t)(1U << filter->k);
+}
+
+/* Forwards, the direct copy: what is reached and known.  Of a program with a loop only what is reached. */
+static void look_forward(const struct part *part, const struct writer *writer)
+{
+	bool pointers = writer->target->context != EXPRESSION_BUFFER;
+	uint32_t most = writer->direct_most;
+	size_t label, next[2];
+	unsigned int count;
+
+	for (size_t i = 0; i < part->program->count; i++) {
+		const struct sock_filter *filter = &part->program->filters[i];
+		struct fact after = part->facts[i];
+
+		/* What cannot be read directly goes on in the patient copy. */
+		if (!after.reached || (reads_packet(filter) && load_end(filter) > most))
+			continue;
+		fact_step(part, i, &after, pointers, most);
+		if (part->has_loop)
+			after = (struct fact){.no_x = true, .x_max = UINT32_MAX};
+		count = successors(part, i, next);
+		for (unsigned int j = 0; j < count; j++) {
+			size_t to = follow(part, writer->result, next[j], &label);
+
+			if (to != NOWHERE)
+				fact_merge(part, &part->facts[to], &after);
+		}
+	}
+}
+
+/* Of a program whose places in the patient copy that the direct one leaves for are marked: the rest of it. */
+static void look_patient(const struct part *part, const struct writer *writer)
+{
+	size_t label, next[2];
+	bool again; /* a jump back reached something new */
+
+	do {
+		again = false;
+		for (size_t i = 0; i < part->program->count; i++) {
+			unsigned int count = part->facts[i].patient ? successors(part, i, next) : 0;
+
+			for (unsigned int j = 0; j < count; j++) {
+				size_t to = follow(part, writer->result, next[j], &label);
+
+				if (to == NOWHERE || part->facts[to].patient)
+					continue;
+				part->facts[to].patient = true;
+				again |= to <= i;
+			}
+		}
+	} while (again);
+}
+
+/* ------------------------------------------------------------------------------------------ translation */
+
+static bool is_raw(const struct part *part, uint32_t value)
+{
+	return value && !part->swapped[value_root(part, value - 1)];
+}
+
+/* A constant for a comparison with A. */
+static uint32_t constant(const struct part *part, size_t at)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+	uint32_t value = part->facts[at].value, k = filter->k;
+
+	if (!is_raw(part, value))
+		return k;
+	if (BPF_SIZE(part->program->filters[value_root(part, value - 1)].code) == BPF_W)
+		return htonl(k);
+	if (filter->code == (BPF_JMP | BPF_JEQ | BPF_K) && k > UINT16_MAX)
+		return k; /* fits no value of two bytes, raw or not */
+	return htons((uint16_t)k);
+}
+
+/* From a place of the direct copy into the patient one, if the packet is long enough for it to end well. */
+static void leave(struct writer *writer, const struct part *part, size_t at, uint32_t bytes)
+{
+	place(writer, part_label(part, LABEL_LEAVE, at));
+	if (writer->target->context == EXPRESSION_SKB && bytes) {
+		emit_load(writer, BPF_W, BPF_REG_3, CONTEXT, offsetof(struct __sk_buff, len));
+		if (is_indirect(&part->program->filters[at])) {
+			emit(writer, BPF_ALU | BPF_MOV | BPF_X, BPF_REG_4, X, 0, 0);
+			emit_add(writer, BPF_REG_4, (int)bytes);
+			emit_jump(writer, BPF_JMP | BPF_JGT | BPF_X, BPF_REG_4, BPF_REG_3, 0, LABEL_NO_MATCH);
+		} else {
+			emit_jump(writer, BPF_JMP | BPF_JLT | BPF_K, BPF_REG_3, 0, bytes, LABEL_NO_MATCH);
+		}
+	}
+	emit_go(writer, part_label(part, LABEL_PATIENT, at));
+}
+
+/* Makes sure that a direct load can be done.  ret_base and the value are where it is to be read. */
+static void direct_check(
+	struct writer *writer, struct part *part, size_t at, uint8_t *ret_base, uint32_t *ret_leaves)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+	const struct fact *fact = &part->facts[at];
+	bool buffer = writer->target->context == EXPRESSION_BUFFER, indirect = is_indirect(filter);
+	uint32_t end = load_end(filter), most = writer->direct_most;
+	uint32_t bytes = check_bytes(indirect ? fact->need_x : fact->need, end, most);
+	uint32_t x_most = buffer ? most - bytes : DIRECT_MAX;
+	size_t short_label = buffer ? LABEL_NO_MATCH : part_label(part, LABEL_LEAVE, at);
+	uint8_t base = indirect ? BEHIND_X : DATA;
+
+	*ret_base = base;
+	*ret_leaves = 0;
+	if (indirect ? !fact->no_x && fact->have_x >= end : fact->have >= end)
+		return;
+	*ret_leaves = bytes;
+	if (indirect && (fact->no_x || buffer)) {
+		if (fact->x_max > x_most)
+			emit_jump(writer, BPF_JMP32 | BPF_JGT | BPF_K, X, 0, x_most, short_label);
+		emit_move(writer, BEHIND_X, DATA);
+		emit(writer, BPF_ALU64 | BPF_ADD | BPF_X, BEHIND_X, X, 0, 0);
+	}
+	if (buffer && !indirect) {
+		emit_jump(writer, BPF_JMP | BPF_JLT | BPF_K, END, 0, bytes, short_label);
+		return;
+	}
+	emit_move(writer, BPF_REG_3, buffer ? X : base);
+	emit_add(writer, BPF_REG_3, (int)bytes);
+	emit_jump(writer, BPF_JMP | BPF_JGT | BPF_X, BPF_REG_3, END, 0, short_label);
+}
+
+static void direct_load(struct writer *writer, struct part *part, size_t at, uint8_t dst, bool raw)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+	uint32_t offset = filter->k, leaves;
+	uint8_t base;
+
+	direct_check(writer, part, at, &base, &leaves);
+	part->facts[at].patient = leaves && writer->target->context != EXPRESSION_BUFFER;
+	part->facts[at].leaves = leaves;
+	if (offset > INT16_MAX) { /* more than an instruction holds */
+		emit_move(writer, BPF_REG_3, base);
+		emit_add(writer, BPF_REG_3, (int)offset);
+		base = BPF_REG_3;
+		offset = 0;
+	}
+	emit_load(writer, BPF_SIZE(filter->code), dst, base, offset);
+	if (!raw)
+		emit_swap(writer, dst, BPF_SIZE(filter->code));
+}
+
+static void patient_load(struct writer *writer, const struct part *part, size_t at, uint8_t dst, bool raw)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+	uint8_t size = BPF_SIZE(filter->code);
+	bool indirect = is_indirect(filter);
+
+	if (indirect)
+		emit_jump(writer, BPF_JMP32 | BPF_JGT | BPF_K, X, 0, CLASSIC_OFFSET_MAX, LABEL_NO_MATCH);
+	if (writer->target->context == EXPRESSION_SOCKET) {
+		emit(writer, (uint8_t)(BPF_LD | size | (indirect ? BPF_IND : BPF_ABS)), 0, indirect ? X : 0,
+			0, (int)filter->k);
+		emit(writer, BPF_ALU | BPF_MOV | BPF_X, dst, BPF_REG_0, 0, 0);
+		return;
+	}
+	emit_move(writer, BPF_REG_1, CONTEXT);
+	if (indirect) {
+		emit_move(writer, BPF_REG_2, X);
+		emit_add(writer, BPF_REG_2, (int)filter->k);
+	} else {
+		emit_set(writer, BPF_REG_2, filter->k);
+	}
+	emit_move(writer, BPF_REG_3, BPF_REG_10);
+	emit_add(writer, BPF_REG_3, STACK_BYTES);
+	emit_set(writer, BPF_REG_4, classic_load_size(filter->code));
+	emit_call(writer, writer->target->context == EXPRESSION_SKB ? BPF_FUNC_skb_load_bytes
+								    : BPF_FUNC_xdp_load_bytes);
+	emit_jump(writer, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_0, 0, 0, LABEL_NO_MATCH);
+	emit_load(writer, size, dst, BPF_REG_10, STACK_BYTES);
+	if (!raw)
+		emit_swap(writer, dst, size);
+}
+
+/* Loads what stands beside the packet. */
+static void beside_load(struct writer *writer, const struct part *part, uint32_t what)
+{
+	bool out = writer->target->direction == EXPRESSION_OUT;
+
+	if (what == CLASSIC_TYPE) {
+		emit_set(writer, A, out ? CLASSIC_OUTGOING : 0);
+		return;
+	}
+	if (what == CLASSIC_TAG_PRESENT && part->is_tagged) {
+		emit_set(writer, A, 1);
+		return;
+	}
+	switch (writer->target->context) {
+	case EXPRESSION_SKB:
+	case EXPRESSION_SOCKET:
+		emit_load(writer, BPF_W, A, CONTEXT,
+			what == CLASSIC_INTERFACE ? offsetof(struct __sk_buff, ifindex)
+			: what == CLASSIC_TAG     ? offsetof(struct __sk_buff, vlan_tci)
+						  : offsetof(struct __sk_buff, vlan_present));
+		return;
+	case EXPRESSION_XDP:
+		if (what == CLASSIC_INTERFACE)
+			emit_load(writer, BPF_W, A, CONTEXT, offsetof(struct xdp_md, ingress_ifindex));
+		else
+			emit_set(writer, A, 0);
+		return;
+	case EXPRESSION_BUFFER:
+		emit_load(writer, BPF_W, A, BPF_REG_10,
+			what == CLASSIC_INTERFACE ? STACK_INTERFACE : STACK_TAG);
+		if (what == CLASSIC_TAG)
+			emit(writer, BPF_ALU | BPF_AND | BPF_K, A, 0, 0, UINT16_MAX);
+		else if (what == CLASSIC_TAG_PRESENT)
+			emit(writer, BPF_ALU | BPF_RSH | BPF_K, A, 0, 0, 16);
+	}
+}
+
+static void length_load(struct writer *writer, uint8_t dst)
+{
+	enum expression_context context = writer->target->context;
+
+	if (context == EXPRESSION_SKB || context == EXPRESSION_SOCKET)
+		emit_load(writer, BPF_W, dst, CONTEXT, offsetof(struct __sk_buff, len));
+	else
+		emit_load(writer, BPF_W, dst, BPF_REG_10, STACK_LENGTH);
+}
+
+static void translate_load(struct writer *writer, struct part *part, enum way way, size_t at)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+	uint8_t dst = BPF_CLASS(filter->code) == BPF_LD ? A : X;
+	bool raw = dst == A && is_raw(part, (uint32_t)at + 1);
+
+	if (is_beside(filter)) {
+		beside_load(writer, part, filter->k);
+		return;
+	}
+	switch (BPF_MODE(filter->code)) {
+	case BPF_IMM:
+		emit_set(writer, dst, filter->k);
+		return;
+	case BPF_LEN:
+		length_load(writer, dst);
+		return;
+	case BPF_MEM:
+		emit_load(writer, BPF_W, dst, BPF_REG_10, STACK_MEMORY(filter->k));
+		return;
+	default:
+		if (way == DIRECT)
+			direct_load(writer, part, at, dst, raw);
+		else
+			patient_load(writer, part, at, dst, raw);
+	}
+	if (BPF_MODE(filter->code) == BPF_MSH) {
+		emit(writer, BPF_ALU | BPF_AND | BPF_K, X, 0, 0, 0xf);
+		emit(writer, BPF_ALU | BPF_LSH | BPF_K, X, 0, 0, 2);
+	}
+}
+
+static void translate_arithmetic(struct writer *writer, const struct part *part, size_t at)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+	uint8_t operation = BPF_OP(filter->code);
+
+	if (operation == BPF_NEG) {
+		emit(writer, BPF_ALU | BPF_NEG, A, 0, 0, 0);
+		return;
+	}
+	if (BPF_SRC(filter->code) == BPF_K) {
+		emit(writer, (uint8_t)filter->code, A, 0, 0, (int)constant(part, at));
+		return;
+	}
+	if (operation == BPF_DIV || operation == BPF_MOD)
+		emit_jump(writer, BPF_JMP32 | BPF_JEQ | BPF_K, X, 0, 0, LABEL_NO_MATCH);
+	if (operation == BPF_LSH || operation == BPF_RSH) {
+		/* shifted out: eBPF would shift by the rest of X / 32 */
+		emit(writer, BPF_JMP32 | BPF_JLE | BPF_K, X, 0, 2, 31);
+		emit_set(writer, A, 0);
+		emit(writer, BPF_JMP | BPF_JA, 0, 0, 1, 0);
+	}
+	emit(writer, (uint8_t)filter->code, A, X, 0, 0);
+}
+
+/* Goes on at the classic instruction `to`, which may be the one that is written next. */
+static void go_on(struct writer *writer, const struct part *part, enum way way, size_t to, size_t following)
+{
+	size_t label, at = follow(part, writer->result, to, &label);
+
+	if (at == NOWHERE)
+		emit_go(writer, label);
+	else if (at != following)
+		emit_go(writer, part_label(part, way == DIRECT ? LABEL_DIRECT : LABEL_PATIENT, at));
+}
+
+static void translate_jump(
+	struct writer *writer, const struct part *part, enum way way, size_t at, size_t following)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+	int kind = way == DIRECT ? LABEL_DIRECT : LABEL_PATIENT;
+	uint8_t comparison = BPF_OP(filter->code), source = BPF_SRC(filter->code);
+	size_t yes_label, no_label, yes, no;
+	uint32_t k = source == BPF_K ? constant(part, at) : 0;
+
+	if (comparison == BPF_JA) {
+		size_t to = classic_ja_target(filter, at);
+
+		if (classic_jumps_back(filter)) {
+			struct classic_loops loops = part->loops;
+			short rounds = STACK_ROUNDS(classic_loop(&loops, to));
+
+			emit_load(writer, BPF_DW, BPF_REG_3, BPF_REG_10, rounds);
+			emit_add(writer, BPF_REG_3, 1);
+			emit(writer, BPF_STX | BPF_MEM | BPF_DW, BPF_REG_10, BPF_REG_3, rounds, 0);
+			emit_jump(writer, BPF_JMP | BPF_JGT | BPF_K, BPF_REG_3, 0, EXPRESSION_CHAIN_MAX,
+				LABEL_NO_MATCH);
+		}
+		go_on(writer, part, way, to, following);
+		return;
+	}
+	yes = follow(part, writer->result, at + 1 + filter->jt, &yes_label);
+	no = follow(part, writer->result, at + 1 + filter->jf, &no_label);
+	if (yes != NOWHERE)
+		yes_label = part_label(part, kind, yes);
+	if (no != NOWHERE)
+		no_label = part_label(part, kind, no);
+
+	if (yes_label == no_label) {
+		go_on(writer, part, way, at + 1 + filter->jt, following);
+		return;
+	}
+	if (yes != NOWHERE && yes == following) {
+		static const uint8_t opposites[] = {
+			[BPF_JEQ >> 4] = BPF_JNE, [BPF_JGT >> 4] = BPF_JLE, [BPF_JGE >> 4] = BPF_JLT};
+
+		if (comparison != BPF_JSET) {
+			emit_jump(writer, BPF_JMP32 | source | opposites[comparison >> 4], A,
+				source == BPF_X ? X : 0, k, no_label);
+			return;
+		}
+		emit(writer, BPF_JMP32 | BPF_JSET | source, A, source == BPF_X ? X : 0, 1, (int)k);
+		emit_go(writer, no_label);
+		return;
+	}
+	emit_jump(writer, BPF_JMP32 | source | comparison, A, source == BPF_X ? X : 0, k, yes_label);
+	go_on(writer, part, way, at + 1 + filter->jf, following);
+}
+
+/* One classic instruction; `following` is the one that is written next, NOWHERE after the last. */
+static void translate_one(struct writer *writer, struct part *part, enum way way, size_t at, size_t following)
+{
+	const struct sock_filter *filter = &part->program->filters[at];
+
+	switch (BPF_CLASS(filter->code)) {
+	case BPF_LD:
+	case BPF_LDX:
+		if (way == DIRECT && reads_packet(filter) && load_end(filter) > writer->direct_most) {
+			part->facts[at].patient = true;
+			emit_go(writer, part_label(part, LABEL_PATIENT, at));
+			return;
+		}
+		translate_load(writer, part, way, at);
+		break;
+	case BPF_ST:
+		emit_store(writer, STACK_MEMORY(filter->k), A);
+		break;
+	case BPF_STX:
+		emit_store(writer, STACK_MEMORY(filter->k), X);
+		break;
+	case BPF_ALU:
+		translate_arithmetic(writer, part, at);
+		break;
+	case BPF_JMP:
+		translate_jump(writer, part, way, at, following);
+		return;
+	case BPF_RET:
+		if (BPF_RVAL(filter->code) == BPF_A) {
+			emit(writer, BPF_ALU | BPF_MOV | BPF_X, BPF_REG_0, A, 0, 0);
+			emit_jump(writer, BPF_JMP32 | BPF_JEQ | BPF_K, BPF_REG_0, 0, 0, LABEL_NO_MATCH);
+		} else {
+			emit_set(writer, BPF_REG_0, filter->k);
+		}
+		emit_go(writer, LABEL_MATCH);
+		return;
+	default: /* BPF_MISC */
+		if (BPF_MISCOP(filter->code) == BPF_TAX)
+			emit(writer, BPF_ALU | BPF_MOV | BPF_X, X, A, 0, 0);
+		else
+			emit(writer, BPF_ALU | BPF_MOV | BPF_X, A, X, 0, 0);
+	}
+	go_on(writer, part, way, at + 1, following);
+}
+
+static void translate_copy(struct writer *writer, struct part *part, enum way way)
+{
+	size_t following = 0, count = part->program->count;
+
+	for (size_t i = 0; i < count; i = following) {
+		const struct fact *facts = part->facts;
+
+		following = i + 1;
+		while (following < count &&
+			!(way == DIRECT ? facts[following].reached : facts[following].patient))
+			following++;
+		if (!(way == DIRECT ? facts[i].reached : facts[i].patient))
+			continue;
+		place(writer, part_label(part, way == DIRECT ? LABEL_DIRECT : LABEL_PATIENT, i));
+		translate_one(writer, part, way, i, following < count ? following : NOWHERE);
+	}
+}
+
+/* Registers and memory that are read before they are written are 0. */
+static void translate_start(struct writer *writer, const struct part *part, size_t first)
+{
+	uint16_t unset = 0;
+
+	for (size_t i = 0; i < part->program->count; i++) {
+		const struct sock_filter *filter = &part->program->filters[i];
+
+		if ((BPF_CLASS(filter->code) == BPF_LD || BPF_CLASS(filter->code) == BPF_LDX) &&
+			BPF_MODE(filter->code) == BPF_MEM)
+			unset |= (uint16_t)(1U << filter->k & ~part->facts[i].stored);
+	}
+	for (int i = 0; i < BPF_MEMWORDS; i++)
+		if (unset & 1U << i)
+			emit(writer, BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, STACK_MEMORY(i), 0);
+	for (size_t i = 0; i < part->loops.count; i++)
+		emit(writer, BPF_ST | BPF_MEM | BPF_DW, BPF_REG_10, 0, STACK_ROUNDS(i), 0);
+	if (part->facts[first].live_a)
+		emit_set(writer, A, 0);
+	if (part->facts[first].live_x)
+		emit_set(writer, X, 0);
+}
+
+static void translate_part(struct writer *writer, struct part *part)
+{
+	bool socket = writer->target->context == EXPRESSION_SOCKET;
+	size_t label, first = follow(part, writer->result, 0, &label);
+
+	if (first == NOWHERE) {
+		emit_go(writer, label);
+		return;
+	}
+	part->facts[first].reached = true;
+	part->facts[first].no_x = true;
+	part->facts[first].x_max = 0;
+	if (part->has_loop)
+		part->facts[first].x_max = UINT32_MAX;
+	look_forward(part, writer);
+	translate_start(writer, part, first);
+	if (socket) {
+		part->facts[first].patient = true;
+	} else {
+		translate_copy(writer, part, DIRECT);
+		for (size_t i = 0; i < part->program->count; i++)
+			if (writer->wanted[part_label(part, LABEL_LEAVE, i)])
+				leave(writer, part, i, part->facts[i].leaves);
+	}
+	look_patient(part, writer);
+	translate_copy(writer, part, PATIENT);
+}
+
+static bool uses(const struct part *part, bool (*use)(const struct sock_filter *filter))
+{
+	for (size_t i = 0; i < part->program->count; i++)
+		if (use(&part->program->filters[i]))
+			return true;
+	return false;
+}
+
+static bool asks_length(const struct sock_filter *filter)
+{
+	return (BPF_CLASS(filter->code) == BPF_LD || BPF_CLASS(filter->code) == BPF_LDX) &&
+	       BPF_MODE(filter->code) == BPF_LEN;
+}
+
+/* What every program needs from its context, and the choice between the two. */
+static void translate_entry(struct writer *writer, const struct part *parts, size_t count)
+{
+	bool length = uses(&parts[0], asks_length) || (count > 1 && uses(&parts[1], asks_length));
+	bool beside = uses(&parts[0], is_beside) || (count > 1 && uses(&parts[1], is_beside));
+
+	switch (writer->target->context) {
+	case EXPRESSION_SKB:
+	case EXPRESSION_SOCKET:
+		emit_move(writer, CONTEXT, BPF_REG_1);
+		if (count > 1) {
+			emit_load(
+				writer, BPF_W, BPF_REG_3, CONTEXT, offsetof(struct __sk_buff, vlan_present));
+			emit_jump(writer, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_3, 0, 0, LABEL_TAGGED);
+		}
+		break;
+	case EXPRESSION_XDP:
+		emit_move(writer, CONTEXT, BPF_REG_1);
+		if (length) {
+			emit_call(writer, BPF_FUNC_xdp_get_buff_len);
+			emit_store(writer, STACK_LENGTH, BPF_REG_0);
+		}
+		break;
+	case EXPRESSION_BUFFER:
+		if (length)
+			emit_store(writer, STACK_LENGTH, BPF_REG_3);
+		if (beside) {
+			emit_store(writer, STACK_INTERFACE, BPF_REG_5);
+			emit_store(writer, STACK_TAG, BPF_REG_4);
+		}
+		if (count > 1)
+			emit_jump(writer, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, 0, 0, LABEL_TAGGED);
+	}
+}
+
+static void translate_pointers(struct writer *writer)
+{
+	if (writer->target->context == EXPRESSION_SKB) {
+		emit_load(writer, BPF_W, DATA, CONTEXT, offsetof(struct __sk_buff, data));
+		emit_load(writer, BPF_W, END, CONTEXT, offsetof(struct __sk_buff, data_end));
+	} else if (writer->target->context == EXPRESSION_XDP) {
+		emit_load(writer, BPF_W, DATA, CONTEXT, offsetof(struct xdp_md, data));
+		emit_load(writer, BPF_W, END, CONTEXT, offsetof(struct xdp_md, data_end));
+	}
+}
+
+static void translate_tails(struct writer *writer)
+{
+	const struct expression_target *target = writer->target;
+	bool matches = writer->wanted[LABEL_RESULT] || writer->wanted[LABEL_MATCH];
+	bool goes_on = matches && (target->match_count == 0 || target->match[target->match_count - 1].code !=
+								       (BPF_JMP | BPF_EXIT));
+
+	place(writer, LABEL_RESULT);
+	if (writer->wanted[LABEL_RESULT])
+		emit_set(writer, BPF_REG_0, writer->result);
+	place(writer, LABEL_MATCH);
+	for (size_t i = 0; matches && i < target->match_count; i++)
+		emit_one(writer, target->match[i]);
+	/* The verifier takes no instruction that nothing leads to. */
+	place(writer, LABEL_NO_MATCH);
+	if (!writer->wanted[LABEL_NO_MATCH] && !goes_on)
+		return;
+	emit_set(writer, BPF_REG_0, 0);
+	for (size_t i = 0; i < target->no_match_count; i++)
+		emit_one(writer, target->no_match[i]);
+}
+
+static void fix_jumps(struct writer *writer)
+{
+	for (size_t i = 0; i < writer->fixup_count && !writer->failure; i++) {
+		const struct fixup *fixup = &writer->fixups[i];
+		long distance = (long)writer->labels[fixup->label] - (long)fixup->at - 1;
+
+		if (distance < INT16_MIN || distance > INT16_MAX)
+			writer->failure = -E2BIG;
+		else
+			writer->code[fixup->at].off = (short)distance;
+	}
+}
+
+static int part_open(struct part *part, const struct expression_program *program, struct writer *writer)
+{
+	int r = classic_check(program);
+
+	if (r < 0)
+		return r;
+	*part = (struct part){.program = program, .labels = writer->label_count};
+	writer->label_count += LABELS_EACH * program->count;
+	part->facts = calloc(program->count, sizeof(*part->facts));
+	part->values = calloc(program->count, sizeof(*part->values));
+	part->swapped = calloc(program->count, sizeof(*part->swapped));
+	if (!part->facts || !part->values || !part->swapped)
+		return -ENOMEM;
+	for (size_t i = 0; i < program->count; i++) {
+		const struct sock_filter *filter = &program->filters[i];
+
+		part->values[i] = (uint32_t)i;
+		part->swapped[i] = writer->target->context == EXPRESSION_SOCKET;
+		if (classic_jumps_back(filter)) {
+			classic_loop(&part->loops, classic_ja_target(filter, i));
+			part->has_loop = true;
+		}
+		if (!writer->result && filter->code == (BPF_RET | BPF_K))
+			writer->result = filter->k;
+	}
+	for (size_t i = 0; part->has_loop && i < program->count; i++)
+		part->swapped[i] = true;
+	look_back(part, writer->target->context == EXPRESSION_BUFFER ? writer->target->buffer_bytes
+								     : CLASSIC_OFFSET_MAX + 4);
+	return 0;
+}
+
+static void part_close(struct part *part)
+{
+	free(part->facts);
+	free(part->values);
+	free(part->swapped);
+}
+
+static int write_all(struct writer *writer, struct part parts[2], size_t count)
+{
+	writer->labels = calloc(writer->label_count, sizeof(*writer->labels));
+	writer->wanted = calloc(writer->label_count, sizeof(*writer->wanted));
+	if (!writer->labels || !writer->wanted)
+		return -ENOMEM;
+	translate_entry(writer, parts, count);
+	for (size_t i = 0; i < count; i++) {
+		if (i == 1)
+			place(writer, LABEL_TAGGED);
+		translate_pointers(writer);
+		translate_part(writer, &parts[i]);
+	}
+	translate_tails(writer);
+	fix_jumps(writer);
+	return writer->failure;
+}
+
+int expression_translate(const struct expression *expression, const struct expression_target *target,
+	struct expression_code *ret_code, struct error *error)
+{
+	bool buffer = target->context == EXPRESSION_BUFFER;
+	struct writer writer = {
+		.target = target,
+		.direct_most = buffer ? target->buffer_bytes : DIRECT_MAX,
+		.label_count = LABELS,
+	};
+	/* A driver takes the tag out of a packet after XDP. */
+	size_t count = expression->tagged.count && target->context != EXPRESSION_XDP ? 2 : 1;
+	struct part parts[2] = {0};
+	int r;
+
+	if (buffer && (target->buffer_bytes < 1 || target->buffer_bytes > UINT16_MAX))
+		return error_set(error, -EINVAL, "a buffer of %u bytes", target->buffer_bytes);
+	r = part_open(&parts[0], &expression->plain, &writer);
+	if (r == 0 && count > 1)
+		r = part_open(&parts[1], &expression->tagged, &writer);
+	parts[1].is_tagged = true;
+	if (r == 0)
+		r = write_all(&writer, parts, count);
+	part_close(&parts[0]);
+	part_close(&parts[1]);
+	free(writer.fixups);
+	free(writer.labels);
+	free(writer.wanted);
+	if (r == 0) {
+		*ret_code = (struct expression_code){.instructions = writer.code, .count = writer.count};
+		return 0;
+	}
+	free(writer.code);
+	if (r == -E2BIG) {
+		error_set(error, r, "the expression is too long for the kernel");
+		return error_want(error, "say less: at most %d instructions and %d protochain",
+			EXPRESSION_CODE_MAX, CLASSIC_LOOPS_MAX);
+	}
+	return error_set(error, r,
+		r == -ENOMEM ? "no memory to translate the expression" : "not a program that libpcap writes");
+}
+
+void expression_code_clear(struct expression_code *code)
+{
+	free(code->instructions);
+	*code = (struct expression_code){0};
+}
