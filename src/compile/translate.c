@@ -417,11 +417,11 @@ static void fact_step(const struct part *part, size_t at, struct fact *fact, boo
 
 	if (fact->value && reads_a(filter) && !takes_raw(filter))
 		part->swapped[value_root(part, fact->value - 1)] = true;
-	if (reads_packet(filter) && is_absolute(filter))
-		fact->have = larger(fact->have, check_bytes(fact->need, load_end(filter), most));
+	if (reads_packet(filter) && is_absolute(filter) && fact->have < load_end(filter))
+		fact->have = check_bytes(fact->need, load_end(filter), most);
 	if (is_indirect(filter)) {
-		fact->have_x = larger(
-			fact->no_x ? 0 : fact->have_x, check_bytes(fact->need_x, load_end(filter), most));
+		if (fact->no_x || fact->have_x < load_end(filter))
+			fact->have_x = check_bytes(fact->need_x, load_end(filter), most);
 		fact->no_x = false;
 		if (pointers)
 			fact->x_max = smaller(fact->x_max, DIRECT_MAX);
