@@ -148,8 +148,10 @@ void socket_addresses_write(struct json_write *out, const struct socket_head *he
 
 	json_write_number(out, "family", head->family);
 	answer_protocol(out, head->protocol);
-	answer_address(out, "local", &local);
-	json_write_number(out, "lport", head->lport);
+	if (head->lport) { /* else it is not bound yet */
+		answer_address(out, "local", &local);
+		json_write_number(out, "lport", head->lport);
+	}
 	if (!head->rport)
 		return;
 	answer_address(out, "remote", &remote);

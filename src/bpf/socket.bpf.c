@@ -153,11 +153,12 @@ static __always_inline struct socket_life *socket_life_make(struct sock *sk)
 	return life;
 }
 
-/* An event without figures. */
+/* An event without figures; the socket's own state is still the one before. */
 static __always_inline void socket_tell(
-	struct sock *sk, struct socket_stats *stats, __u8 event, __u8 before, __u32 latency_us, __u32 error)
+	struct sock *sk, struct socket_stats *stats, __u8 event, __u8 state, __u32 latency_us, __u32 error)
 {
 	struct socket_head *head = socket_reserve(struct socket_head, stats);
+	struct tcp_sock *tp;
 
 	if (!head)
 		return;
@@ -165,10 +166,13 @@ static __always_inline void socket_tell(
 	head->cookie = bpf_get_socket_cookie(sk);
 	head->owner = owner_of(sk);
 	head->event = event;
-	head->before = before;
+	head->state = state;
 	head->protocol = sk->sk_protocol;
 	head->latency_us = latency_us;
 	head->error = error;
+	tp = event == SOCKET_STATE && state == BPF_TCP_CLOSE ? bpf_skc_to_tcp_sock(sk) : (void *)0;
+	if (tp) /* its port has been given back */
+		head->lport = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport);
 	bpf_ringbuf_submit(head, socket_wake(stats));
 }
 
@@ -272,7 +276,7 @@ static __always_inline void socket_connected(
 	stats->latency[bucket]++;
 	if (wants & SOCKET_WANTS_ALL) {
 		life->flags |= SOCKET_LIFE_TOLD;
-		socket_tell(sk, stats, SOCKET_CONNECT, BPF_TCP_SYN_SENT, life->handshake_us, 0);
+		socket_tell(sk, stats, SOCKET_CONNECT, BPF_TCP_ESTABLISHED, life->handshake_us, 0);
 	}
 }
 
@@ -373,7 +377,7 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 	if (!stats)
 		return 0;
 	if (wants & SOCKET_WANTS_STATES)
-		socket_tell(sk, stats, SOCKET_STATE, before, 0, 0);
+		socket_tell(sk, stats, SOCKET_STATE, state, 0, 0);
 	switch (state) {
 	case BPF_TCP_SYN_SENT:
 		life = socket_life_make(sk);
@@ -395,7 +399,7 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 		break;
 	case BPF_TCP_LISTEN:
 		stats->listened++;
-		socket_tell(sk, stats, SOCKET_LISTEN, before, 0, 0);
+		socket_tell(sk, stats, SOCKET_LISTEN, state, 0, 0);
 		break;
 	case BPF_TCP_CLOSE:
 		if (before != BPF_TCP_CLOSE && before != BPF_TCP_SYN_RECV)
@@ -463,7 +467,7 @@ int BPF_PROG(socket_error, struct sock *sk)
 	if (stats) {
 		stats->errors++;
 		if (socket_wanted() & SOCKET_WANTS_ALL)
-			socket_tell(sk, stats, SOCKET_ERROR, 0, 0, sk->sk_err);
+			socket_tell(sk, stats, SOCKET_ERROR, sk->__sk_common.skc_state, 0, sk->sk_err);
 	}
 	return 0;
 }
@@ -489,7 +493,7 @@ int BPF_PROG(socket_sent, struct sock *sk, int length)
 	stats->udp_peers++;
 	if (socket_wanted() & SOCKET_WANTS_ALL) {
 		life->flags |= SOCKET_LIFE_TOLD;
-		socket_tell(sk, stats, SOCKET_CONNECT, 0, 0, 0);
+		socket_tell(sk, stats, SOCKET_CONNECT, BPF_TCP_ESTABLISHED, 0, 0);
 	}
 	return 0;
 }

@@ -45,6 +45,9 @@ enum cli_option {
 	OPTION_BY,
 	OPTION_FOR,
 	OPTION_BEFORE,
+	OPTION_EVENTS,
+	OPTION_CLOSED,
+	OPTION_STATES,
 	OPTION_COUNT,
 };
 
@@ -62,6 +65,7 @@ struct cli {
 	uint32_t given;      /* OPTION_BITs that were on the command line */
 	const char *run_dir; /* never NULL once main() has read the command line */
 	bool json, reverse, watch, view, once, follow, histogram;
+	bool events, closed, states;
 	enum color color;
 	enum units units;
 	const char *sort;
@@ -110,6 +114,8 @@ int cmd_reload(const struct cli *cli);
 int cmd_status(const struct cli *cli);
 int cmd_list(const struct cli *cli);
 int cmd_drops(const struct cli *cli);
+int cmd_sockets(const struct cli *cli);
+int cmd_audit(const struct cli *cli);
 int cmd_deny(const struct cli *cli); /* allow, too */
 int cmd_delete(const struct cli *cli);
 int cmd_rules(const struct cli *cli);

@@ -104,6 +104,39 @@ const struct command commands[] = {
 		.run = cmd_list,
 	},
 	{
+		.name = "sockets",
+		.summary = "list TCP and UDP sockets, how they are doing, and what happens to them",
+		.usage = "[MATCH]",
+		.help = "Sockets that are open now; with --closed, those that were closed last.  --events "
+			"shows what\n"
+			"happened (create, bind, listen, connect, accept, close, error), --follow what "
+			"happens.  In a\n"
+			"MATCH a connection is 'in' if the other end made it; then its source is the other "
+			"end.\n"
+			"  weir sockets tcp to port 443 by user www-data --sort rtt\n"
+			"  weir sockets --follow in tcp to port 22\n"
+			"\n"
+			"Sort keys: bytes, in, out, packets, rate, rtt, retransmits, drops, age, last, "
+			"local, remote,\n"
+			"lport, rport.",
+		.options = OPTIONS_LIST | OPTION_BIT(FOLLOW) | OPTION_BIT(EVENTS) | OPTION_BIT(CLOSED) |
+                           OPTION_BIT(STATES),
+		.words = WORDS_FILTER,
+		.run = cmd_sockets,
+	},
+	{
+		.name = "audit",
+		.summary = "show who connected where, who listened, and who changed the policy",
+		.usage = "[MATCH]",
+		.help = "The last 1000 entries, or --limit; with --follow, those that come.  Changes of "
+			"the policy\n"
+			"are shown where there is no MATCH.\n"
+			"  weir audit by user www-data to 10.0.0.0/8",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(LIMIT) | OPTION_BIT(WATCH) | OPTION_BIT(FOLLOW),
+		.words = WORDS_FILTER,
+		.run = cmd_audit,
+	},
+	{
 		.name = "drops",
 		.summary = "list what the kernel dropped, and why",
 		.usage = "[MATCH]",

@@ -183,6 +183,9 @@ static const struct option_entry options[OPTION_COUNT] = {
 	[OPTION_HISTOGRAM] = {"histogram", 0, NULL, "sum up: how many had which value", SET_FLAG(histogram)},
 	[OPTION_BY] = {"by", 0, "WHAT", "sum up by WHAT", SET_TEXT(by)},
 	[OPTION_FOR] = {"for", 0, "TIME", "end after TIME", TAKE_WITH(take_for)},
+	[OPTION_EVENTS] = {"events", 0, NULL, "show the events that are remembered", SET_FLAG(events)},
+	[OPTION_CLOSED] = {"closed", 0, NULL, "list those that were closed", SET_FLAG(closed)},
+	[OPTION_STATES] = {"states", 0, NULL, "show changes of TCP's state, too", SET_FLAG(states)},
 };
 
 static bool option_argument_optional(const struct option_entry *entry)

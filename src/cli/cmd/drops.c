@@ -53,7 +53,7 @@ static const struct table_column recent_columns[RECENT_COLUMNS] = {
 };
 
 /* How wide they are where lines come one by one. */
-static const int recent_widths[RECENT_COLUMNS] = {
+static const unsigned int recent_widths[RECENT_COLUMNS] = {
 	[RECENT_TIME] = 12,
 	[RECENT_REASON] = 20,
 	[RECENT_DIRECTION] = 3,
@@ -114,19 +114,8 @@ static const struct screen recent_screen = {
 static int drop_print(void *user, const json_t *drop)
 {
 	const struct cli *cli = user;
-	struct cell_context context = {.units = cli->units};
-	char cell[256], fit[512];
 
-	for (unsigned int i = 0; i < RECENT_COLUMNS; i++) {
-		cell[0] = '\0';
-		recent_cell(drop, i, &context, cell, sizeof(cell));
-		text_fit(fit, sizeof(fit), cell, 0);
-		if (i == RECENT_COLUMNS - 1)
-			puts(fit);
-		else
-			printf(recent_columns[i].align == ALIGN_RIGHT ? "%*s  " : "%-*s  ", recent_widths[i],
-				fit);
-	}
+	screen_line_print(&recent_screen, recent_widths, drop, cli->units);
 	return 0;
 }
 

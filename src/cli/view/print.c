@@ -44,6 +44,27 @@ out:
 	return r;
 }
 
+void screen_line_print(
+	const struct screen *screen, const unsigned int *widths, const json_t *entry, enum units units)
+{
+	struct cell_context context = {.units = units};
+	char line[TABLE_LINE_MAX], cell[512], fit[1024];
+	size_t length = 0;
+
+	for (unsigned int i = 0; i < screen->column_count && length < sizeof(line); i++) {
+		cell[0] = '\0';
+		screen->cell(entry, i, &context, cell, sizeof(cell));
+		text_fit(fit, sizeof(fit), cell, 0);
+		length += (size_t)snprintf(line + length, sizeof(line) - length,
+			screen->columns[i].align == ALIGN_RIGHT ? "%*s  " : "%-*s  ", (int)widths[i], fit);
+	}
+	if (length >= sizeof(line))
+		length = sizeof(line) - 1;
+	while (length && line[length - 1] == ' ')
+		length--;
+	printf("%.*s\n", (int)length, line);
+}
+
 int screen_print(const struct screen *screen, const json_t *answer, enum units units,
 	const struct style *style, struct error *error)
 {

@@ -18,6 +18,10 @@ int screen_print(const struct screen *screen, const json_t *answer, enum units u
 int screen_table_print(const struct screen *screen, const json_t *answer, enum units units,
 	const struct style *style, struct error *error);
 
+/* One entry as a line, for feeds: `widths` says how wide each column is at least; the last one may be any. */
+void screen_line_print(
+	const struct screen *screen, const unsigned int *widths, const json_t *entry, enum units units);
+
 void losses_line_print(const struct losses *losses, enum units units, const struct style *style);
 
 /* Calls `print` once, or for --watch until it fails: a terminal is cleared in between, anything else grows.

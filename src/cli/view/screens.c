@@ -17,6 +17,8 @@
 /* An endpoint is not cut further than this: both ends of it are to be recognised. */
 #define ENDPOINT_MIN 12
 
+#define SORT_KEYS_MAX 20 /* of one screen */
+
 uint64_t json_get_number(const json_t *object, const char *key)
 {
 	const json_t *value = json_object_get(object, key);
@@ -583,13 +585,13 @@ const struct screen *screen_find(const char *name)
 
 const struct sort_key *sort_find(const struct screen *screen, const char *name, struct error *error)
 {
-	const char *names[COUNT_OF(flow_sorts)] = {}, *near;
+	const char *names[SORT_KEYS_MAX + 1] = {}, *near;
 	char all[128] = "";
 	unsigned int count = 0;
 
 	if (!name)
 		return screen->sorts;
-	for (const struct sort_key *key = screen->sorts; key->name; key++) {
+	for (const struct sort_key *key = screen->sorts; key->name && count < SORT_KEYS_MAX; key++) {
 		size_t length = strlen(all);
 
 		if (strcmp(key->name, name) == 0)
