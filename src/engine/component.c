@@ -234,12 +234,19 @@ int component_attach_trace(struct engine *engine, struct bpf_program *program, s
 	             : 0;
 }
 
-static bool kernel_has(const char *name, __u32 kind)
+struct btf *component_kernel_types(void)
 {
 	static struct btf *kernel;
 
 	if (!kernel)
 		kernel = btf__load_vmlinux_btf();
+	return kernel;
+}
+
+static bool kernel_has(const char *name, __u32 kind)
+{
+	const struct btf *kernel = component_kernel_types();
+
 	return kernel && btf__find_by_name_kind(kernel, name, kind) >= 0;
 }
 

@@ -42,6 +42,8 @@ void component_detach_cgroup(struct engine *engine, const struct bpf_program *pr
 /* Attaches a tp_btf, raw_tp, fentry or fexit program, to go live with all others. */
 int component_attach_trace(struct engine *engine, struct bpf_program *program, struct error *error);
 
+/* The kernel's types (BTF), read once and kept; NULL with errno set: it does not tell. */
+struct btf *component_kernel_types(void);
 /* Is this tracepoint (by its name in BTF, "sock_send_length") in this kernel? */
 bool component_has_tracepoint(const char *name);
 bool component_has_function(const char *name);

@@ -58,7 +58,7 @@ static bool has_socket_argument(const struct btf *btf)
 
 static void read_symbols(struct drop_state *state)
 {
-	_cleanup_fclose_ FILE *file = fopen(KALLSYMS, "re");
+	FILE *file = fopen(KALLSYMS, "re");
 
 	if (!file || symbols_read(file, &state->symbols) < 0)
 		log_debug("cannot read %s; places of drops have no names", KALLSYMS);
@@ -67,7 +67,7 @@ static void read_symbols(struct drop_state *state)
 /* A subsystem's reasons that vmlinux does not know: those of a module. */
 static void look_in_modules(struct drop_state *state)
 {
-	struct btf *kernel = btf__load_vmlinux_btf();
+	struct btf *kernel = component_kernel_types();
 	DIR *list = kernel ? opendir(BTF_DIRECTORY) : NULL;
 	struct dirent *entry;
 
@@ -86,7 +86,6 @@ static void look_in_modules(struct drop_state *state)
 	}
 	if (list)
 		closedir(list);
-	btf__free(kernel);
 }
 
 char *engine_drop_reason_name(struct engine *engine, uint32_t reason, char *buffer)
@@ -295,7 +294,7 @@ static void drop_close(void *opaque)
 
 static int load(struct engine *engine, struct drop_state *state, struct error *error)
 {
-	struct btf *kernel = btf__load_vmlinux_btf();
+	const struct btf *kernel = component_kernel_types();
 	int r = kernel ? reasons_add(&state->reasons, kernel, 1) : -errno;
 
 	if (r == 0) {
@@ -304,7 +303,6 @@ static int load(struct engine *engine, struct drop_state *state, struct error *e
 	}
 	if (r == 0)
 		state->skeleton->rodata->has_socket_argument = has_socket_argument(kernel);
-	btf__free(kernel);
 	if (r < 0)
 		return error_set(error, r, "cannot open the drop programs: %s", strerror(-r));
 	r = component_load(engine, state->skeleton->obj, "drop", error);

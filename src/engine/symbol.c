@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +27,9 @@ struct symbols {
 	size_t count, room;
 	char *names;
 	size_t names_length, names_room;
+	FILE *file;
+	pthread_t reader;
+	bool reading; /* the rest is the reader's */
 };
 
 static uint64_t address_of(const struct symbol *symbol)
@@ -89,26 +95,55 @@ static int line_read(struct symbols *symbols, char *line)
 	return symbol_add(symbols, address, name);
 }
 
+static void *reader_run(void *context)
+{
+	struct symbols *symbols = context;
+	struct symbol *fitting;
+	char line[LINE_MAX_BYTES], *names;
+
+	/* what memory there is for has to do */
+	while (fgets(line, sizeof(line), symbols->file) && line_read(symbols, line) == 0)
+		;
+	fclose(TAKE(symbols->file));
+	if (!symbols->count)
+		return NULL;
+	qsort(symbols->symbols, symbols->count, sizeof(*symbols->symbols), compare);
+	fitting = reallocarray(symbols->symbols, symbols->count, sizeof(*fitting));
+	names = realloc(symbols->names, symbols->names_length);
+	symbols->symbols = fitting ? fitting : symbols->symbols;
+	symbols->names = names ? names : symbols->names;
+	return NULL;
+}
+
+static void reader_wait(struct symbols *symbols)
+{
+	if (symbols->reading)
+		pthread_join(symbols->reader, NULL);
+	symbols->reading = false;
+}
+
 int symbols_read(FILE *file, struct symbols **ret_symbols)
 {
 	struct symbols *symbols = calloc(1, sizeof(*symbols));
-	struct symbol *fitting;
-	char line[LINE_MAX_BYTES], *names;
-	int r = symbols ? 0 : -ENOMEM;
+	sigset_t all, before;
+	int r;
 
-	while (r == 0 && fgets(line, sizeof(line), file))
-		r = line_read(symbols, line);
-	if (r < 0) {
-		symbols_free(symbols);
-		return r;
+	if (!symbols) {
+		fclose(file);
+		return -ENOMEM;
 	}
-	if (symbols->count) {
-		qsort(symbols->symbols, symbols->count, sizeof(*symbols->symbols), compare);
-		fitting = reallocarray(symbols->symbols, symbols->count, sizeof(*fitting));
-		names = realloc(symbols->names, symbols->names_length);
-		symbols->symbols = fitting ? fitting : symbols->symbols;
-		symbols->names = names ? names : symbols->names;
+	symbols->file = file;
+	/* signals are the event loop's */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(&symbols->reader, NULL, reader_run, symbols);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r) {
+		fclose(file);
+		free(symbols);
+		return -r;
 	}
+	symbols->reading = true;
 	*ret_symbols = symbols;
 	return 0;
 }
@@ -117,17 +152,19 @@ void symbols_free(struct symbols *symbols)
 {
 	if (!symbols)
 		return;
+	reader_wait(symbols);
 	free(symbols->symbols);
 	free(symbols->names);
 	free(symbols);
 }
 
-char *symbols_place(const struct symbols *symbols, uint64_t address, char *buffer, size_t size)
+char *symbols_place(struct symbols *symbols, uint64_t address, char *buffer, size_t size)
 {
 	size_t low = 0, high = symbols->count;
 	const char *name, *module;
 	uint64_t start;
 
+	reader_wait(symbols);
 	/* the last symbol in front of the address: a call may be the last instruction of its function */
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;

@@ -11,13 +11,14 @@
 
 struct symbols;
 
-/* Reads the kernel's functions and its modules' from a file in the format of /proc/kallsyms.  A file that
- * hides addresses gives symbols that name nothing.  0 or a negative errno. */
+/* Reads the kernel's functions and its modules' from a file in the format of /proc/kallsyms, and closes it.
+ * That takes a tenth of a second, so a thread does it, which whoever asks for a place first waits for.  A
+ * file that hides addresses gives symbols that name nothing.  0 or a negative errno. */
 int symbols_read(FILE *file, struct symbols **ret_symbols);
 void symbols_free(struct symbols *symbols); /* NULL is allowed */
 
 /* Where a call returned to: "udp_queue_rcv_one_skb+0x1f5", "nft_do_chain+0x2a [nf_tables]", or "unknown".
  * Returns `buffer`. */
-char *symbols_place(const struct symbols *symbols, uint64_t address, char *buffer, size_t size);
+char *symbols_place(struct symbols *symbols, uint64_t address, char *buffer, size_t size);
 
 #endif
