@@ -160,11 +160,12 @@ void symbols_free(struct symbols *symbols)
 
 char *symbols_place(struct symbols *symbols, uint64_t address, char *buffer, size_t size)
 {
-	size_t low = 0, high = symbols->count;
 	const char *name, *module;
+	size_t low = 0, high;
 	uint64_t start;
 
 	reader_wait(symbols);
+	high = symbols->count;
 	/* the last symbol in front of the address: a call may be the last instruction of its function */
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
