@@ -79,7 +79,7 @@ struct flow_sight {
 	__u32 packets; /* wire packets */
 	__u32 bytes;   /* wire bytes of all of them */
 	__u32 now;     /* tick */
-	__u32 owner;   /* of the sending socket; OWNER_UNKNOWN: the line's owner is as good as any */
+	__u32 owner;   /* where it was looked for, else OWNER_UNKNOWN */
 	__u8 kind;     /* FLOW_KIND_* */
 	__u8 origin;
 };
@@ -98,19 +98,30 @@ packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
 	return hash ^ hash >> 32;
 }
 
-/* What comes in shows no socket: whether another process has it now is looked up anew once in so many ticks.
- */
-#define FLOW_SEEK_SHIFT 10
-
-packet_inline int flow_seeks_again(const struct flow_counts *counts, const struct flow_sight *sight)
-{
-	return !(sight->kind & FLOW_KIND_OUT) && (counts->last ^ sight->now) >> FLOW_SEEK_SHIFT;
-}
-
-/* Never 0, which is the tag of lines without a process. */
+/* Never 0, which is the tag of lines whose owner is not clear: no process, or the listener's. */
 packet_inline __u8 flow_owner_tag(__u32 owner)
 {
-	return owner >= OWNER_FIRST ? (owner * 0x9e3779b1) >> 24 | 1 : 0;
+	return owner >= OWNER_FIRST && !(owner & OWNER_INHERITED) ? (owner * 0x9e3779b1) >> 24 | 1 : 0;
+}
+
+/*
+ * Is it time to look whose the flow is?  Until that is clear, and at a SYN, every packet that leaves is worth
+ * a look into its socket.  Afterwards it is one now and then, unless some socket was passed to another
+ * process a moment ago. What comes in shows no socket, and to look for it costs more: now and then has to do.
+ */
+#define FLOW_SEEK_SHIFT   10 /* ticks, as a power of two */
+#define FLOW_PASSED_SHIFT 4  /* of what comes in, while sockets are passed */
+
+packet_inline int flow_seeks(const struct flow_counts *counts, const struct flow_marks *marks,
+	const struct flow_sight *sight, __u8 tcp_flags)
+{
+	__u32 since = counts->last ^ sight->now;
+
+	if (since >> FLOW_SEEK_SHIFT)
+		return 1;
+	if (sight->kind & FLOW_KIND_OUT)
+		return !marks->owner_tag || tcp_flags & PACKET_TCP_SYN || seek_passed(sight->now);
+	return since >> FLOW_PASSED_SHIFT && seek_passed(sight->now);
 }
 
 /*
@@ -289,18 +300,17 @@ packet_inline int flow_account4(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
-		if (flow_seeks_again(&line->counts, sight))
-			sight->owner = seek_owner(context, p, 0);
-		if (sight->owner != line->decision.owner &&
-			flow_owner_changes(&line->decision.owner, &line->marks, sight->owner))
-			goto push_out;
+		if (flow_seeks(&line->counts, &line->marks, sight, p->tcp_flags)) {
+			sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
+			if (flow_owner_changes(&line->decision.owner, &line->marks, sight->owner))
+				goto push_out;
+		}
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;
 	}
 
-	if (!sight->owner)
-		sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
+	sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
 	way = FLOW_VICTIM(set, home, sight->now);
 	line = &set->line[way];
 	if (line->serial) {
@@ -354,21 +364,22 @@ packet_inline int flow_account6(
 			continue;
 		if (flow_is_full(&line->counts))
 			goto push_out;
-		if (flow_seeks_again(&line->counts, sight))
-			sight->owner = seek_owner(context, p, 0);
-		if (sight->owner >= OWNER_FIRST && flow_owner_tag(sight->owner) != line->marks.owner_tag) {
-			rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
-			if (rest_set && flow_owner_changes(&rest_set->line[way].decision.owner, &line->marks,
-						sight->owner))
-				goto push_out;
+		if (flow_seeks(&line->counts, &line->marks, sight, p->tcp_flags)) {
+			sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
+			if (sight->owner >= OWNER_FIRST &&
+				flow_owner_tag(sight->owner) != line->marks.owner_tag) {
+				rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
+				if (rest_set && flow_owner_changes(&rest_set->line[way].decision.owner,
+							&line->marks, sight->owner))
+					goto push_out;
+			}
 		}
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;
 	}
 
-	if (!sight->owner)
-		sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
+	sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
 	way = FLOW_VICTIM(set, home, sight->now);
 push_out:
 	rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
@@ -411,8 +422,6 @@ packet_inline void flow_account(
 
 	if (!stats)
 		return;
-	if (out)
-		sight.owner = seek_sender(context);
 	stats->seen += packets;
 	if (__builtin_expect(p->reason != PARSE_OK, 0)) {
 		__u32 reason = p->reason;

@@ -23,6 +23,14 @@ struct {
 	__type(value, struct socket_owner);
 } socket_owners SEC(".maps");
 
+/* [0]: the tick at which a socket changed hands last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} owner_passed SEC(".maps");
+
 /* The owner of a socket, in any program and by any kind of pointer, NULL too; OWNER_UNKNOWN where none is
  * recorded.
  */
@@ -447,6 +455,16 @@ static __noinline __attribute__((unused)) int owner_identify(
 	return 0;
 }
 
+/* Flows have to be looked at closely for a while (bpf/lib/flow.h). */
+static __always_inline void owner_passes(void)
+{
+	__u32 zero = 0, *passed = bpf_map_lookup_elem(&owner_passed, &zero);
+
+	owner_count(passed);
+	if (passed)
+		*passed = bpf_jiffies64();
+}
+
 /* A function of its own, for its stack: the verifier adds up those of all callers. */
 static __noinline __attribute__((unused)) int owner_store(__u64 sk, struct owner_claim *claim)
 {
@@ -458,7 +476,7 @@ static __noinline __attribute__((unused)) int owner_store(__u64 sk, struct owner
 		if (!before->claim.id)
 			owner_count(sockets);
 		else if (before->claim.id != claim->id)
-			owner_count(passed);
+			owner_passes();
 		before->claim = *claim;
 		return 0;
 	}

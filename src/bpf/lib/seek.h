@@ -2,9 +2,8 @@
 /*
  * Whose is this packet?  For tc programs.
  *
- * What leaves carries its socket, so seek_sender() can be asked for every packet.  What comes in does not
- * yet: seek_owner() looks for the socket it will reach, which costs as much as all the rest of a miss, and is
- * for misses.
+ * What leaves carries its socket.  What comes in does not yet: to look for the socket that it will reach
+ * costs as much as all the rest of a miss.
  */
 #ifndef WEIR_BPF_SEEK_H
 #define WEIR_BPF_SEEK_H
@@ -22,12 +21,14 @@ const volatile __u64 owner_off = 0; /* nobody wants to know */
 #define SEEK_AF_INET  2 /* as bpf_fib_lookup() wants them */
 #define SEEK_AF_INET6 10
 
-/* The owner of the sending socket; OWNER_UNKNOWN where it does not say, as in SYN-ACKs and TIME-WAIT. */
-packet_inline __u32 seek_sender(struct __sk_buff *skb)
-{
-	struct bpf_sock *sk = skb->sk;
+/* Was a socket passed to another process a moment ago?  For longer than flows go without a look. */
+#define SEEK_PASSED_TICKS 2048
 
-	return sk && !owner_off ? owner_of(sk) : OWNER_UNKNOWN;
+packet_inline int seek_passed(__u32 now)
+{
+	__u32 zero = 0, *passed = bpf_map_lookup_elem(&owner_passed, &zero);
+
+	return passed && now - *passed < SEEK_PASSED_TICKS;
 }
 
 /* Would the packet go on to another host? */
@@ -101,6 +102,7 @@ static __noinline __u32 seek_receiver(struct __sk_buff *skb, const struct packet
 static __noinline __u32 seek_owner(struct __sk_buff *skb, const struct packet *p, int out)
 {
 	struct bpf_sock *sk;
+	__u32 owner;
 
 	if (!skb || !p || owner_off)
 		return OWNER_UNKNOWN;
@@ -111,8 +113,11 @@ static __noinline __u32 seek_owner(struct __sk_buff *skb, const struct packet *p
 	sk = skb->sk;
 	if (!sk)
 		return skb->ingress_ifindex ? OWNER_FORWARDED : OWNER_KERNEL;
-	/* full, but of no process: one of the kernel's own.  Else a connection at its beginning or after its
-	 * end. */
+	owner = owner_of(sk);
+	if (owner != OWNER_UNKNOWN)
+		return owner;
+	/* full, but of no process: one of the kernel's own.  Else a connection at its beginning (SYN-ACK) or
+	 * after its end (TIME-WAIT). */
 	return bpf_sk_fullsock(sk) ? OWNER_KERNEL : OWNER_UNKNOWN;
 }
 
