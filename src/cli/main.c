@@ -64,8 +64,15 @@ const struct command commands[] = {
 			"  weir flows tcp to port 443\n"
 			"  weir flows in on eth0 from 10.0.0.0/8 --sort rate -n 10\n"
 			"\n"
-			"Sort keys: bytes, packets, rate, first, last, duration, src, dst, sport, dport.",
-		.options = OPTIONS_LIST,
+			"Sort keys: bytes, packets, rate, first, last, duration, src, dst, sport, dport.\n"
+			"\n"
+			"--by process, user, group, exe, cgroup, unit, container or pod sums up who has "
+                        "moved "
+			"how much;\n"
+			"then the sort keys are bytes, packets, in, out, rate, flows, name.\n"
+			"  weir flows by user www-data\n"
+			"  weir flows --by unit",
+		.options = OPTIONS_LIST | OPTION_BIT(BY),
 		.words = WORDS_FILTER,
 		.run = cmd_list,
 	},
@@ -93,6 +100,24 @@ const struct command commands[] = {
 			"  weir ports udp\n"
 			"\n"
 			"Sort keys: bytes, packets, in, out, rate, flows, port.",
+		.options = OPTIONS_LIST,
+		.words = WORDS_FILTER,
+		.run = cmd_list,
+	},
+	{
+		.name = "procs",
+		.summary = "list processes with their traffic in both directions",
+		.usage = "[MATCH]",
+		.help = "Without MATCH, or with one that asks only who and in which direction, these are "
+			"totals, of\n"
+			"processes that have ended, too, for a while (owners.keep); with any other, the sums "
+			"of the flows\n"
+			"still in the table.  What is no process' stands below: what passed through this "
+			"host, what the\n"
+			"kernel itself sent and received, and connections that nobody has accepted yet.\n"
+			"  weir procs by user www-data\n"
+			"\n"
+			"Sort keys: bytes, packets, in, out, rate, flows, command, pid, started.",
 		.options = OPTIONS_LIST,
 		.words = WORDS_FILTER,
 		.run = cmd_list,
@@ -236,17 +261,18 @@ const struct command commands[] = {
 	},
 	{
 		.name = "top",
-		.summary = "show flows, hosts, ports, interfaces and drops live",
+		.summary = "show flows, hosts, ports, interfaces, drops and processes live",
 		.usage = "[MATCH]",
-		.help = "Keys: f, h, p, i, d or Tab change the screen, s and S the sort key, r the order, u "
-			"the units;\n"
+		.help = "Keys: f, h, p, i, d, o, w or Tab change the screen, s and S the sort key, r the "
+			"order,\n"
+			"b what owners are summed up by, u the units;\n"
 			"/ edits the filter, space pauses, + and - change the interval, ? explains, q "
 			"quits.\n"
 			"With --once it prints one plain picture: the ten largest of everything, or the "
 			"screen that\n"
 			"--screen asks for.",
 		.options = OPTION_BIT(ONCE) | OPTION_BIT(INTERVAL) | OPTION_BIT(SCREEN) | OPTION_BIT(SORT) |
-                           OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT),
+                           OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT) | OPTION_BIT(BY),
 		.words = WORDS_FILTER,
 		.run = cmd_top,
 	},

@@ -149,7 +149,7 @@ static int take_screen(struct cli *cli, const char *value, struct error *error)
 	near = text_nearest(value, names);
 	if (near)
 		return error_want(error, "did you mean '%s'?", near);
-	return error_want(error, "flows, hosts, ports, interfaces or drops");
+	return error_want(error, "flows, hosts, ports, interfaces, drops, procs or owners");
 }
 
 static const struct option_entry options[OPTION_COUNT] = {
@@ -174,8 +174,8 @@ static const struct option_entry options[OPTION_COUNT] = {
 	[OPTION_ONCE] = {"once", 0, NULL, "print one plain picture and end", SET_FLAG(once)},
 	[OPTION_INTERVAL] = {"interval", 'i', "TIME", "time between two pictures (default 1s)",
 		TAKE_WITH(take_interval)},
-	[OPTION_SCREEN] = {"screen", 0, "SCREEN", "begin with flows, hosts, ports, interfaces or drops",
-		TAKE_WITH(take_screen)},
+	[OPTION_SCREEN] = {"screen", 0, "SCREEN",
+		"begin with flows, hosts, ports, interfaces, drops, procs or owners", TAKE_WITH(take_screen)},
 	[OPTION_BEFORE] = {"before", 0, "ID", "put it in front of this rule (default: behind all)",
 		SET_TEXT(before)},
 	[OPTION_FOLLOW] = {"follow", 'f', NULL, "show what happens, as it happens, until interrupted",

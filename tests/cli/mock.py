@@ -23,6 +23,8 @@ LOSSES = {"seen": 5000, "cached": 4000, "emitted": 1000, "lost": 0}
 SORTS = {"/v1/flows": ["bytes", "packets", "rate", "first", "last", "duration", "src", "dst", "sport", "dport"],
          "/v1/hosts": ["bytes", "packets", "in", "out", "rate", "address"],
          "/v1/ports": ["bytes", "packets", "in", "out", "rate", "flows", "port"],
+         "/v1/processes": ["bytes", "packets", "in", "out", "rate", "flows", "command", "pid", "started"],
+         "/v1/owners": ["bytes", "packets", "in", "out", "rate", "flows", "name"],
          "/v1/drops": ["packets", "bytes", "last", "reason"]}
 
 
@@ -104,6 +106,26 @@ class Traffic:
             {"name": "tun1", "index": 9, "state": "failed", "link": "raw", "hooks": [],
              "error": "attaching to tc-ingress: Device or resource busy", **both((0, 0), (0, 0)), "rate_in_bps": 0,
              "rate_out_bps": 0},
+        ]
+
+    def processes(self):
+        return [
+            {"pid": 812, "command": "nginx", "exe": "/usr/sbin/nginx", "uid": 33, "user": "www-data", "gid": 33,
+             "group": "www-data", "cgroup": "/system.slice/nginx.service", "unit": "nginx.service",
+             **both((104200, 156 * MEGA), (48100, 3_174_600)), "rate_in_bps": 98_100_000, "rate_out_bps": 1_900_000,
+             "flows": 3, "connections": 2, "retransmits": 14, "srtt_us": 12_400, "started": rfc3339(self.now - 9000)},
+            {"pid": 40112, "command": "curl", "exe": "/usr/bin/curl", "uid": 1000, "user": "ada", "gid": 1000,
+             "group": "ada", "cgroup": "/docker/" + "4f66ad9a0b2e" * 5 + "4f66", "container": "4f66ad9a0b2e" * 5 + "4f66",
+             **both((812, 98_400), (790, 77_100)), "rate_in_bps": 0, "rate_out_bps": 0, "flows": 0,
+             "started": rfc3339(self.now - 100), "ended": rfc3339(self.now - 90)},
+        ]
+
+    def owners(self):
+        return [
+            {"name": "www-data", "processes": 4, **both((104200, 156 * MEGA), (48100, 3_174_600)),
+             "rate_in_bps": 98_100_000, "rate_out_bps": 1_900_000, "flows": 3, "last": rfc3339(self.now)},
+            {"name": "", "processes": 1, **both((812, 98_400), (790, 77_100)), "rate_in_bps": 0, "rate_out_bps": 0,
+             "flows": 0, "last": rfc3339(self.now - 90)},
         ]
 
     def drops(self):
@@ -198,14 +220,16 @@ class Agent:
             return 200, traffic.status(self.run_dir)
         elif path == "/metrics":
             return 200, "# TYPE weir_packets_total counter\nweir_packets_total 5000\n"
-        elif path in ("/v1/flows", "/v1/hosts", "/v1/ports", "/v1/interfaces", "/v1/drops"):
+        elif path in ("/v1/flows", "/v1/hosts", "/v1/ports", "/v1/interfaces", "/v1/drops",
+                      "/v1/processes", "/v1/owners"):
             return self.listed(path, parameters, traffic)
         return 404, {"error": {"what": f"there is no {path}"}}
 
     def listed(self, path, parameters, traffic):
         name = path.rpartition("/")[2]
         entries = getattr(traffic, name)()
-        for unknown in set(parameters) - ({"filter", "sort", "order", "limit"} if path in SORTS else set()):
+        for unknown in set(parameters) - ({"filter", "sort", "order", "limit"} if path in SORTS else set()) - (
+                {"by"} if path == "/v1/owners" else set()):
             return 400, {"error": {"what": f"unknown parameter '{unknown}'"}}
         if path in SORTS:
             key = parameters.get("sort", SORTS[path][0])
@@ -223,6 +247,9 @@ class Agent:
         if name == "drops":
             document.update(recent=traffic.recent(), enabled=True, packets=1370, bytes=201_200, records=1100,
                             unrecorded=270, lost=0, missed=0, unassigned=0)
+        if name in ("processes", "owners"):
+            document.update(source="totals", forwarded=both((7, 700), (7, 700)), kernel=both((20, 1960), (0, 0)),
+                            unknown=both((0, 0), (0, 0)), other=both((0, 0), (0, 0)), undecided=both((1, 74), (0, 0)))
         if name in ("hosts", "ports"):
             document["source"] = "flows" if "port" in parameters.get("filter", "") else "totals"
             document["other"] = both((1, 60), (0, 0)) if self.replies.get("other") else both((0, 0), (0, 0))

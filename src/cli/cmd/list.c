@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * weir flows, hosts, ports, interfaces: a list each, of the columns that src/cli/view/screens.c gives it.
+ * weir flows, hosts, ports, interfaces, procs: a list each, of the columns that src/cli/view/screens.c gives
+ * it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -51,6 +52,12 @@ int cmd_list(const struct cli *cli)
 
 	if (filter_read(cli, &filter, &error) < 0)
 		return fail_usage(&error);
+	if (cli->by) {
+		screen = &screens[SCREEN_OWNERS];
+		question.by = group_find(cli->by, &error);
+		if (!question.by)
+			return fail_usage(&error);
+	}
 	if (screen->sorts) {
 		question.sort = sort_find(screen, cli->sort, &error);
 		if (!question.sort)

@@ -18,6 +18,10 @@ int cmd_top(const struct cli *cli)
 
 	if (filter_read(cli, &filter, &error) < 0)
 		return fail_usage(&error);
+	if (cli->by && !group_find(cli->by, &error))
+		return fail_usage(&error);
+	if (cli->by && !cli->screen)
+		screen = &screens[SCREEN_OWNERS];
 	if (cli->sort && !screen->sorts) {
 		error_set(&error, -EINVAL, "%s have one order", screen->name);
 		return fail_usage(&error);

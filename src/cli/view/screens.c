@@ -105,6 +105,7 @@ enum {
 	FLOW_INTERFACE,
 	FLOW_SOURCE,
 	FLOW_DESTINATION,
+	FLOW_OWNER,
 	FLOW_PACKETS,
 	FLOW_BYTES,
 	FLOW_RATE,
@@ -121,6 +122,7 @@ static const struct table_column flow_columns[] = {
 	[FLOW_INTERFACE] = {"INTERFACE", .importance = 5},
 	[FLOW_SOURCE] = {"SOURCE", .elastic = ENDPOINT_MIN},
 	[FLOW_DESTINATION] = {"DESTINATION", .elastic = ENDPOINT_MIN},
+	[FLOW_OWNER] = {"OWNER", .importance = 3, .hide_empty = true},
 	[FLOW_PACKETS] = {"PACKETS", ALIGN_RIGHT, .importance = 1},
 	[FLOW_BYTES] = {"BYTES", ALIGN_RIGHT},
 	[FLOW_RATE] = {"RATE", ALIGN_RIGHT},
@@ -232,6 +234,9 @@ static void flow_cell(const json_t *flow, unsigned int column, const struct cell
 	case FLOW_DESTINATION:
 		endpoint_format(flow, "dst", "dport", buffer, size);
 		break;
+	case FLOW_OWNER:
+		owner_format(flow, buffer, size);
+		break;
 	case FLOW_PACKETS:
 		count_format(buffer, size, json_get_number(flow, "packets"), context->units);
 		break;
@@ -259,6 +264,23 @@ static void flow_cell(const json_t *flow, unsigned int column, const struct cell
 	}
 }
 
+/* "nginx, curl +2": those of an entry's processes that the answer names, and how many more there are. */
+static void owners_format(const json_t *entry, char *buffer, size_t size)
+{
+	const json_t *owners = json_object_get(entry, "owners"), *owner;
+	uint64_t named = json_array_size(owners), all = json_get_number(entry, "processes");
+	FILE *out = fmemopen(buffer, size, "w");
+	size_t i;
+
+	if (!out)
+		return;
+	json_array_foreach (owners, i, owner)
+		fprintf(out, "%s%s", i ? ", " : "", json_get_text(owner, "command"));
+	if (all > named)
+		fprintf(out, " +%" PRIu64, all - named);
+	fclose(out);
+}
+
 /* ---- hosts ---- */
 
 enum {
@@ -270,6 +292,7 @@ enum {
 	HOST_PACKETS_IN,
 	HOST_PACKETS_OUT,
 	HOST_IDLE,
+	HOST_OWNERS,
 	HOST_NAME,
 };
 
@@ -282,6 +305,7 @@ static const struct table_column host_columns[] = {
 	[HOST_PACKETS_IN] = {"PACKETS IN", ALIGN_RIGHT, .importance = 1},
 	[HOST_PACKETS_OUT] = {"PACKETS OUT", ALIGN_RIGHT, .importance = 2},
 	[HOST_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 3},
+	[HOST_OWNERS] = {"OWNERS", .importance = 4, .hide_empty = true},
 	[HOST_NAME] = {"NAME", .importance = 9, .hide_empty = true},
 };
 
@@ -325,6 +349,9 @@ static void host_cell(const json_t *host, unsigned int column, const struct cell
 	case HOST_IDLE:
 		idle_format(host, context, buffer, size);
 		break;
+	case HOST_OWNERS:
+		owners_format(host, buffer, size);
+		break;
 	case HOST_NAME:
 		snprintf(buffer, size, "%s", json_get_text(host, "name"));
 		break;
@@ -343,6 +370,7 @@ enum {
 	PORT_RATE_OUT,
 	PORT_PACKETS_IN,
 	PORT_PACKETS_OUT,
+	PORT_OWNERS,
 };
 
 static const struct table_column port_columns[] = {
@@ -355,6 +383,7 @@ static const struct table_column port_columns[] = {
 	[PORT_RATE_OUT] = {"RATE OUT", ALIGN_RIGHT},
 	[PORT_PACKETS_IN] = {"PACKETS IN", ALIGN_RIGHT, .importance = 1},
 	[PORT_PACKETS_OUT] = {"PACKETS OUT", ALIGN_RIGHT, .importance = 2},
+	[PORT_OWNERS] = {"OWNERS", .importance = 3, .hide_empty = true},
 };
 
 static const struct sort_key port_sorts[] = {
@@ -402,6 +431,9 @@ static void port_cell(const json_t *port, unsigned int column, const struct cell
 		break;
 	case PORT_PACKETS_OUT:
 		packets_format(port, "out", context, buffer, size);
+		break;
+	case PORT_OWNERS:
+		owners_format(port, buffer, size);
 		break;
 	}
 }
@@ -561,6 +593,212 @@ static void drop_cell(const json_t *drop, unsigned int column, const struct cell
 	}
 }
 
+/* ---- processes ---- */
+
+enum {
+	PROC_PID,
+	PROC_COMMAND,
+	PROC_USER,
+	PROC_UNIT,
+	PROC_IN,
+	PROC_OUT,
+	PROC_RATE_IN,
+	PROC_RATE_OUT,
+	PROC_CONNECTIONS,
+	PROC_RETRANSMITS,
+	PROC_RTT,
+	PROC_STATE,
+};
+
+static const struct table_column proc_columns[] = {
+	[PROC_PID] = {"PID", ALIGN_RIGHT},
+	[PROC_COMMAND] = {"COMMAND"},
+	[PROC_USER] = {"USER", .importance = 1},
+	[PROC_UNIT] = {"UNIT", .elastic = ENDPOINT_MIN, .importance = 3, .hide_empty = true},
+	[PROC_IN] = {"IN", ALIGN_RIGHT},
+	[PROC_OUT] = {"OUT", ALIGN_RIGHT},
+	[PROC_RATE_IN] = {"RATE IN", ALIGN_RIGHT},
+	[PROC_RATE_OUT] = {"RATE OUT", ALIGN_RIGHT},
+	[PROC_CONNECTIONS] = {"CONNS", ALIGN_RIGHT, .importance = 4, .hide_empty = true},
+	[PROC_RETRANSMITS] = {"RETR", ALIGN_RIGHT, .importance = 5, .hide_empty = true},
+	[PROC_RTT] = {"RTT", ALIGN_RIGHT, .importance = 6, .hide_empty = true},
+	[PROC_STATE] = {"ENDED", ALIGN_RIGHT, .importance = 7, .hide_empty = true},
+};
+
+static const struct sort_key proc_sorts[] = {
+	{"bytes"},
+	{"packets"},
+	{"in"},
+	{"out"},
+	{"rate"},
+	{"flows"},
+	{"command", .ascending = true},
+	{"pid", .ascending = true},
+	{"started"},
+	{NULL},
+};
+
+/* A container says more than the unit that its runtime made for it. */
+static void unit_format(const json_t *process, char *buffer, size_t size)
+{
+	const char *container = json_get_text(process, "container");
+
+	if (*container)
+		snprintf(buffer, size, "%.12s", container);
+	else
+		snprintf(buffer, size, "%s", json_get_text(process, "unit"));
+}
+
+static void proc_cell(const json_t *process, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	double ended = json_get_time(process, "ended");
+
+	switch (column) {
+	case PROC_PID:
+		if (!context->rest)
+			snprintf(buffer, size, "%" PRIu64, json_get_number(process, "pid"));
+		break;
+	case PROC_COMMAND:
+		if (context->rest)
+			snprintf(buffer, size, "(%s)", context->rest);
+		else
+			snprintf(buffer, size, "%s", json_get_text(process, "command"));
+		break;
+	case PROC_USER:
+		snprintf(buffer, size, "%s", json_get_text(process, "user"));
+		break;
+	case PROC_UNIT:
+		unit_format(process, buffer, size);
+		break;
+	case PROC_IN:
+		amount_format(process, "in", context, buffer, size);
+		break;
+	case PROC_OUT:
+		amount_format(process, "out", context, buffer, size);
+		break;
+	case PROC_RATE_IN:
+		rate_cell(process, "rate_in_bps", context, buffer, size);
+		break;
+	case PROC_RATE_OUT:
+		rate_cell(process, "rate_out_bps", context, buffer, size);
+		break;
+	case PROC_CONNECTIONS:
+		if (json_object_get(process, "connections"))
+			count_format(buffer, size, json_get_number(process, "connections"), context->units);
+		break;
+	case PROC_RETRANSMITS:
+		if (json_object_get(process, "retransmits"))
+			count_format(buffer, size, json_get_number(process, "retransmits"), context->units);
+		break;
+	case PROC_RTT:
+		if (json_object_get(process, "srtt_us"))
+			duration_format(buffer, size, json_get_number(process, "srtt_us") * 1000);
+		break;
+	case PROC_STATE:
+		/* Whole seconds, as IDLE. */
+		if (ended)
+			seconds_format(buffer, size, (double)(int64_t)(context->now - ended));
+		break;
+	}
+}
+
+/* ---- owners: processes by user, unit, … ---- */
+
+enum {
+	OWNER_NAME,
+	OWNER_PROCESSES,
+	OWNER_IN,
+	OWNER_OUT,
+	OWNER_RATE_IN,
+	OWNER_RATE_OUT,
+	OWNER_PACKETS_IN,
+	OWNER_PACKETS_OUT,
+	OWNER_IDLE,
+};
+
+static const struct table_column owner_columns[] = {
+	[OWNER_NAME] = {"OWNER", .elastic = ENDPOINT_MIN},
+	[OWNER_PROCESSES] = {"PROCESSES", ALIGN_RIGHT, .importance = 4},
+	[OWNER_IN] = {"IN", ALIGN_RIGHT},
+	[OWNER_OUT] = {"OUT", ALIGN_RIGHT},
+	[OWNER_RATE_IN] = {"RATE IN", ALIGN_RIGHT},
+	[OWNER_RATE_OUT] = {"RATE OUT", ALIGN_RIGHT},
+	[OWNER_PACKETS_IN] = {"PACKETS IN", ALIGN_RIGHT, .importance = 1},
+	[OWNER_PACKETS_OUT] = {"PACKETS OUT", ALIGN_RIGHT, .importance = 2},
+	[OWNER_IDLE] = {"IDLE", ALIGN_RIGHT, .importance = 3},
+};
+
+static const struct sort_key owner_sorts[] = {
+	{"bytes"},
+	{"packets"},
+	{"in"},
+	{"out"},
+	{"rate"},
+	{"flows"},
+	{"name", .ascending = true},
+	{NULL},
+};
+
+static void owner_cell(const json_t *owner, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	const char *name = json_get_text(owner, "name");
+
+	switch (column) {
+	case OWNER_NAME:
+		/* Who is in no unit, for example, has no name. */
+		if (context->rest)
+			snprintf(buffer, size, "(%s)", context->rest);
+		else
+			snprintf(buffer, size, "%s", *name ? name : "(none)");
+		break;
+	case OWNER_PROCESSES:
+		if (!context->rest)
+			count_format(buffer, size, json_get_number(owner, "processes"), context->units);
+		break;
+	case OWNER_IN:
+		amount_format(owner, "in", context, buffer, size);
+		break;
+	case OWNER_OUT:
+		amount_format(owner, "out", context, buffer, size);
+		break;
+	case OWNER_RATE_IN:
+		rate_cell(owner, "rate_in_bps", context, buffer, size);
+		break;
+	case OWNER_RATE_OUT:
+		rate_cell(owner, "rate_out_bps", context, buffer, size);
+		break;
+	case OWNER_PACKETS_IN:
+		packets_format(owner, "in", context, buffer, size);
+		break;
+	case OWNER_PACKETS_OUT:
+		packets_format(owner, "out", context, buffer, size);
+		break;
+	case OWNER_IDLE:
+		idle_format(owner, context, buffer, size);
+		break;
+	}
+}
+
+const char *const screen_groups[] = {
+	"process", "user", "group", "exe", "cgroup", "unit", "container", "pod", NULL};
+
+const char *group_find(const char *name, struct error *error)
+{
+	const char *near = text_nearest(name, screen_groups);
+
+	for (size_t i = 0; screen_groups[i]; i++)
+		if (strcmp(screen_groups[i], name) == 0)
+			return screen_groups[i];
+	error_set(error, -EINVAL, "traffic cannot be summed up by '%s'", name);
+	if (near)
+		error_want(error, "did you mean '%s'?", near);
+	else
+		error_want(error, "one of process, user, group, exe, cgroup, unit, container, pod");
+	return NULL;
+}
+
 const struct screen screens[SCREEN_COUNT] = {
 	[SCREEN_FLOWS] = {"flows", "/v1/flows", 'f', flow_sorts, flow_columns, COUNT_OF(flow_columns),
 		flow_cell, "no flows"},
@@ -572,6 +810,10 @@ const struct screen screens[SCREEN_COUNT] = {
 		COUNT_OF(interface_columns), interface_cell, "no interfaces"},
 	[SCREEN_DROPS] = {"drops", "/v1/drops", 'd', drop_sorts, drop_columns, COUNT_OF(drop_columns),
 		drop_cell, "no drops"},
+	[SCREEN_PROCS] = {"procs", "/v1/processes", 'o', proc_sorts, proc_columns, COUNT_OF(proc_columns),
+		proc_cell, "no processes", .list = "processes"},
+	[SCREEN_OWNERS] = {"owners", "/v1/owners", 'w', owner_sorts, owner_columns, COUNT_OF(owner_columns),
+		owner_cell, "no owners"},
 };
 
 const struct screen *screen_find(const char *name)
@@ -629,6 +871,8 @@ char *screen_query(const struct screen *screen, const struct question *question)
 	if (question->sort)
 		fprintf(out, "&sort=%s&order=%s", question->sort->name,
 			question->sort->ascending != question->reverse ? "ascending" : "descending");
+	if (question->by)
+		fprintf(out, "&by=%s", question->by);
 	if (question->limit)
 		fprintf(out, "&limit=%" PRIu64, question->limit);
 	if (fclose(out) < 0)
@@ -650,7 +894,8 @@ static void screen_add(const struct screen *screen, const json_t *entry, const s
 
 void screen_fill(const struct screen *screen, const json_t *answer, enum units units, struct table *ret_table)
 {
-	const json_t *list = json_object_get(answer, screen->name), *entry, *other;
+	static const char *const rests[] = {"other", "forwarded", "kernel", "unknown", "undecided"};
+	const json_t *list = json_object_get(answer, screen->list ? screen->list : screen->name), *entry;
 	struct cell_context context = {.units = units};
 	struct timespec now;
 	size_t i;
@@ -662,10 +907,13 @@ void screen_fill(const struct screen *screen, const json_t *answer, enum units u
 	json_array_foreach (list, i, entry)
 		screen_add(screen, entry, &context, ret_table);
 
-	other = json_object_get(answer, "other");
-	if (json_get_number(json_object_get(other, "in"), "packets") ||
-		json_get_number(json_object_get(other, "out"), "packets"))
-		screen_add(screen, other, &context, ret_table);
+	for (i = 0; i < COUNT_OF(rests); i++) {
+		entry = json_object_get(answer, rests[i]);
+		context.rest = rests[i];
+		if (json_get_number(json_object_get(entry, "in"), "packets") ||
+			json_get_number(json_object_get(entry, "out"), "packets"))
+			screen_add(screen, entry, &context, ret_table);
+	}
 }
 
 void losses_read(const json_t *answer, struct losses *ret_losses)

@@ -13,7 +13,16 @@
 #include "basic/units.h"
 #include "cli/view/table.h"
 
-enum screen_id { SCREEN_FLOWS, SCREEN_HOSTS, SCREEN_PORTS, SCREEN_INTERFACES, SCREEN_DROPS, SCREEN_COUNT };
+enum screen_id {
+	SCREEN_FLOWS,
+	SCREEN_HOSTS,
+	SCREEN_PORTS,
+	SCREEN_INTERFACES,
+	SCREEN_DROPS,
+	SCREEN_PROCS,
+	SCREEN_OWNERS,
+	SCREEN_COUNT
+};
 
 /* A key that the API sorts by. */
 struct sort_key {
@@ -24,11 +33,12 @@ struct sort_key {
 /* What a cell is made from, besides the entry. */
 struct cell_context {
 	enum units units;
-	double now; /* seconds since 1970, for ages */
+	double now;       /* seconds since 1970, for ages */
+	const char *rest; /* the entry is what belongs to none of the list; NULL: it is one of the list */
 };
 
 struct screen {
-	const char *name; /* of the command, of the screen, and of the list in the answer */
+	const char *name; /* of the command, of the screen, and (without `list`) of the list in the answer */
 	const char *path;
 	char letter; /* the key that shows it */
 	const struct sort_key
@@ -39,6 +49,7 @@ struct screen {
 	void (*cell)(const json_t *entry, unsigned int column, const struct cell_context *context,
 		char *buffer, size_t size);
 	const char *nothing; /* said instead of an empty list */
+	const char *list;    /* of the list in the answer; NULL: as `name` */
 };
 
 extern const struct screen screens[SCREEN_COUNT];
@@ -51,10 +62,16 @@ const struct sort_key *sort_find(const struct screen *screen, const char *name, 
 /* What to ask the API for. */
 struct question {
 	const char *filter;          /* NULL or empty: everything */
+	const char *by;              /* of SCREEN_OWNERS: what they are grouped by */
 	const struct sort_key *sort; /* NULL: the API's default */
 	bool reverse;
 	uint64_t limit; /* 0: all */
 };
+
+/* What owners may be grouped by, in the order of the live screen; NULL-terminated.  group_find(): NULL with
+ * `error` suggesting the nearest. */
+extern const char *const screen_groups[];
+const char *group_find(const char *name, struct error *error);
 
 /* The query for it, percent-encoded; to be freed.  NULL without memory. */
 char *screen_query(const struct screen *screen, const struct question *question);

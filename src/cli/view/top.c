@@ -59,6 +59,7 @@ struct top {
 	const struct screen *screen;
 	const struct sort_key *sorts[SCREEN_COUNT];
 	bool reverse[SCREEN_COUNT];
+	unsigned int by; /* place in screen_groups of what owners are grouped by */
 	unsigned int widths[SCREEN_COUNT][TABLE_COLUMNS_MAX];
 	size_t offset; /* first row shown */
 	char filter[MATCH_TEXT_MAX];
@@ -129,6 +130,7 @@ static void top_ask(struct top *top)
 	size_t i = screen_index(top->screen), rows = (size_t)table_lines(top) - 1;
 	struct question question = {
 		.filter = top->filter,
+		.by = top->screen == &screens[SCREEN_OWNERS] ? screen_groups[top->by] : NULL,
 		.sort = top->sorts[i],
 		.reverse = top->reverse[i],
 		.limit = top->offset + rows,
@@ -239,30 +241,40 @@ static void tabs_draw(const struct top *top)
 {
 	size_t shown = screen_index(top->screen);
 	const struct sort_key *sort = top->sorts[shown];
-	char text[128], interval[32];
-	int x = 0;
+	char text[128], interval[32], by[32] = "";
+	int x = 0, length;
 
 	line_clear(2);
 	for (size_t i = 0; i < SCREEN_COUNT; i++) {
 		attr_t look = i == shown ? top->look.accent | A_BOLD | A_REVERSE : A_NORMAL;
-		const char letter[] = {screens[i].name[0], '\0'};
+		const char letter[] = {screens[i].letter, '\0'};
+		size_t before = strcspn(screens[i].name, letter);
+		char head[32];
 
 		/* Underlined is what to press. */
-		x = left_draw(2, x, look, " ");
+		snprintf(head, sizeof(head), " %.*s", (int)before, screens[i].name);
+		x = left_draw(2, x, look, head);
 		x = left_draw(2, x, look | A_UNDERLINE, letter);
-		x = left_draw(2, x, look, screens[i].name + 1);
-		x = left_draw(2, x, look, " ") + 1;
+		x = left_draw(2, x, look, screens[i].name + before + 1);
+		x = left_draw(2, x, look, " ");
 	}
 	if (top->paused) {
 		right_draw(2, x, A_BOLD | A_REVERSE, " paused ");
 		return;
 	}
 	duration_format(interval, sizeof(interval), top->interval_ns);
-	if (sort)
-		snprintf(text, sizeof(text), "by %s%s, every %s", sort->name,
-			top->reverse[shown] ? ", reversed" : "", interval);
-	else
+	if (top->screen == &screens[SCREEN_OWNERS])
+		snprintf(by, sizeof(by), "each %s ", screen_groups[top->by]);
+	if (!sort) {
 		snprintf(text, sizeof(text), "every %s", interval);
+		right_draw(2, x, A_NORMAL, text);
+		return;
+	}
+	/* the interval is the first to give way */
+	length = snprintf(text, sizeof(text), "%sby %s%s", by, sort->name,
+		top->reverse[shown] ? ", reversed" : "");
+	if (x + length + (int)strlen(interval) + 10 <= COLS)
+		snprintf(text + length, sizeof(text) - (size_t)length, ", every %s", interval);
 	right_draw(2, x, A_NORMAL, text);
 }
 
@@ -354,6 +366,8 @@ static void help_draw(const struct top *top)
 {
 	static const char *const lines[] = {
 		"f h p i d, Tab flows, hosts, ports, interfaces, drops",
+		"o w            processes, owners",
+		"b              owners by process, user, group, exe, cgroup, unit, ...",
 		"s S            next, previous sort key",
 		"r              the other order",
 		"/              filter: tcp to port 443, in from 10.0.0.0/8",
@@ -599,6 +613,10 @@ static void top_key(struct top *top, int key)
 	case '/':
 		edit_begin(top);
 		break;
+	case 'b':
+		top->by = screen_groups[top->by + 1] ? top->by + 1 : 0;
+		screen_change(top, &screens[SCREEN_OWNERS]);
+		break;
 	case ' ':
 		top->paused = !top->paused;
 		break;
@@ -699,6 +717,17 @@ static struct look look_choose(const struct cli *cli)
 	};
 }
 
+/* What owners are grouped by at first: users, unless --by says otherwise. */
+static unsigned int group_place(const struct cli *cli)
+{
+	const char *by = cli->by ? cli->by : "user";
+	unsigned int place = 0;
+
+	while (screen_groups[place + 1] && strcmp(screen_groups[place], by) != 0)
+		place++;
+	return place;
+}
+
 static void sorts_choose(const struct cli *cli, const struct sort_key **sorts)
 {
 	for (size_t i = 0; i < SCREEN_COUNT; i++) {
@@ -725,6 +754,9 @@ int top_show(const struct cli *cli, struct weir_client *client, const char *filt
 	const char *term = getenv("TERM");
 	SCREEN *terminal;
 
+	if (cli->by && !cli->screen)
+		top.screen = &screens[SCREEN_OWNERS];
+	top.by = group_place(cli);
 	gethostname(top.host, sizeof(top.host) - 1);
 	snprintf(top.filter, sizeof(top.filter), "%s", filter ? filter : "");
 	sorts_choose(cli, top.sorts);
@@ -765,7 +797,8 @@ static int once_screen_print(const struct cli *cli, struct weir_client *client, 
 	r = screen_ask(client, screen, question, &answer, error);
 	if (r < 0)
 		return r;
-	printf("\n%s%s%s%s%s\n", style->bold, screen->name, question->sort ? " by " : "",
+	printf("\n%s%s%s%s%s%s%s\n", style->bold, screen->name, question->by ? ", each " : "",
+		question->by ? question->by : "", question->sort ? " by " : "",
 		question->sort ? question->sort->name : "", style->reset);
 	return screen_table_print(screen, answer, cli->units, style, error);
 }
@@ -773,6 +806,7 @@ static int once_screen_print(const struct cli *cli, struct weir_client *client, 
 int top_print(const struct cli *cli, struct weir_client *client, const char *filter, struct error *error)
 {
 	const struct style *style = style_choose(cli->color);
+	const struct screen *screen = cli->by && !cli->screen ? &screens[SCREEN_OWNERS] : cli->screen;
 	const struct sort_key *sorts[SCREEN_COUNT] = {};
 	_cleanup_json_ json_t *status = NULL;
 	char host[256] = "", uptime[32], in[32], out[32];
@@ -797,9 +831,10 @@ int top_print(const struct cli *cli, struct weir_client *client, const char *fil
 		struct question question = {.filter = filter,
 			.sort = sorts[i],
 			.reverse = cli->reverse,
-			.limit = cli->screen ? ONCE_LIMIT_ONE : ONCE_LIMIT_ALL};
+			.by = i == SCREEN_OWNERS ? screen_groups[group_place(cli)] : NULL,
+			.limit = screen ? ONCE_LIMIT_ONE : ONCE_LIMIT_ALL};
 
-		if (cli->screen && cli->screen != &screens[i])
+		if (screen && screen != &screens[i])
 			continue;
 		if (cli->limit)
 			question.limit = cli->limit;
