@@ -18,13 +18,21 @@
 #define NS_PER_S 1000000000ULL
 
 /* include/net/tcp_states.h */
-enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE = 7 };
+enum { TCP_ESTABLISHED = 1, TCP_SYN_SENT, TCP_SYN_RECV, TCP_CLOSE = 7, TCP_LISTEN = 10 };
 
 /* include/net/neighbour.h, include/uapi/linux/neighbour.h */
 #define NUD_INCOMPLETE 0x01
+#define NUD_FAILED     0x20
 #define NUD_VALID      0xde /* permanent, noarp, reachable, probe, stale, delay */
 
-#define RTF_REJECT 0x0200 /* include/uapi/linux/ipv6_route.h */
+#define RTF_REJECT    0x0200 /* include/uapi/linux/ipv6_route.h */
+#define RT_TABLE_MAIN 254    /* include/uapi/linux/rtnetlink.h */
+
+/* include/uapi/asm-generic/errno.h */
+#define EAGAIN      11
+#define ENETUNREACH 101
+
+enum { NEIGHBOUR_FOUND, NEIGHBOUR_FAILED };
 
 #define SOFTIRQ_NET_TX 2
 #define SOFTIRQ_NET_RX 3
@@ -405,6 +413,13 @@ static __always_inline void flow_of_packet(struct trace_flow *flow, const struct
 	flow_of_header(flow, BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header));
 }
 
+/* Packets that pass through have no socket. */
+static __always_inline void sample_own(struct trace_sample *sample, const struct sock *sk)
+{
+	if (sk)
+		sample->owner = owner_of(sk);
+}
+
 #define SAMPLE_SOCKET(name, sk)                                                                              \
 	struct trace_sample name = SAMPLE_NEW;                                                               \
 	flow_of_socket(&name.flow, sk);                                                                      \
@@ -574,8 +589,14 @@ int BPF_PROG(tcp_lifetime, struct sock *sk, int before, int after)
 		SAMPLE_SOCKET(sample, sk);
 
 		trace_begin((__u64)sk, 0, &sample);
-	} else if (after == TCP_CLOSE && before != TCP_SYN_SENT && before != TCP_CLOSE) {
-		trace_end((__u64)sk, 0, 0);
+	} else if (after == TCP_CLOSE && before != TCP_SYN_SENT && before != TCP_CLOSE &&
+		   before != TCP_LISTEN) {
+		struct trace_sample sample;
+
+		if (!trace_finish((__u64)sk, 0, &sample))
+			return 0;
+		sample.owner = owner_of(sk); /* who has accepted it, by now */
+		trace_say(&sample);
 	}
 	return 0;
 }
@@ -584,7 +605,7 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_bytes, struct sock *sk, int before, int after)
 {
 	/* connections, not listeners and attempts */
-	if (after != TCP_CLOSE || before == TCP_SYN_SENT || before == TCP_CLOSE || before == 10 ||
+	if (after != TCP_CLOSE || before == TCP_SYN_SENT || before == TCP_CLOSE || before == TCP_LISTEN ||
 		!is_tcp(sk) || !netns_is_ours(sk))
 		return 0;
 	SAMPLE_SOCKET(sample, sk);
@@ -653,11 +674,12 @@ SEC("tp_btf/skb_copy_datagram_iovec")
 int BPF_PROG(skb_copy, struct sk_buff *skb, int length)
 {
 	struct trace_sample sample = SAMPLE_INCOMING;
+	struct sock *sk = skb->sk;
 
-	if (skb->sk) {
-		if (!netns_is_ours(skb->sk))
+	if (sk) {
+		if (!netns_is_ours(sk))
 			return 0;
-		sample.owner = owner_of(skb->sk);
+		sample.owner = owner_of(sk);
 	} else if (!current_is_ours()) { /* UDP does not say whose it is */
 		return 0;
 	}
@@ -780,8 +802,7 @@ int BPF_PROG(transmit_size, struct sk_buff *skb, struct net_device *device)
 	if (!device_is_ours(device))
 		return 0;
 	SAMPLE_PACKET(sample, skb, device);
-	if (skb->sk)
-		sample.owner = owner_of(skb->sk);
+	sample_own(&sample, skb->sk);
 	sample.value = BPF_CORE_READ(skb, len);
 	return trace_say(&sample);
 }
@@ -792,8 +813,7 @@ int BPF_PROG(driver_begin, struct sk_buff *skb, struct net_device *device)
 	if (!device_is_ours(device))
 		return 0;
 	SAMPLE_PACKET(sample, skb, device);
-	if (skb->sk)
-		sample.owner = owner_of(skb->sk);
+	sample_own(&sample, skb->sk);
 	trace_begin((__u64)skb, (__u64)device, &sample);
 	return 0;
 }
@@ -815,8 +835,7 @@ int BPF_PROG(qdisc_begin, struct Qdisc *qdisc, struct netdev_queue *queue, struc
 	if (!skb || !device_is_ours(device))
 		return 0;
 	SAMPLE_PACKET(sample, skb, device);
-	if (skb->sk)
-		sample.owner = owner_of(skb->sk);
+	sample_own(&sample, skb->sk);
 	trace_begin((__u64)skb, 0, &sample);
 	return 0;
 }
@@ -829,51 +848,66 @@ int BPF_PROG(qdisc_end, struct Qdisc *qdisc, struct netdev_queue *queue, int pac
 	return 0;
 }
 
-static __always_inline void neighbour_read(struct trace_sample *sample, struct neighbour *neighbour)
+static __always_inline void neighbour_wait(struct neighbour *neighbour, struct neigh_table *table,
+	struct net_device *device, const void *address)
 {
-	struct net_device *device = BPF_CORE_READ(neighbour, dev);
-
-	sample->interface = BPF_CORE_READ(device, ifindex);
-	if (BPF_CORE_READ(neighbour, tbl, family) == AF_INET) {
-		sample->flow.family = 4;
-		bpf_core_read(sample->flow.dst, 4, &neighbour->primary_key);
-	} else {
-		sample->flow.family = 6;
-		bpf_core_read(sample->flow.dst, 16, &neighbour->primary_key);
-	}
-}
-
-SEC("tp_btf/neigh_event_send_done")
-int BPF_PROG(neighbour_begin, struct neighbour *neighbour)
-{
-	struct trace_thing thing = {.what = (__u64)neighbour};
 	struct trace_sample sample = SAMPLE_NEW;
 
-	if (!(BPF_CORE_READ(neighbour, nud_state) & NUD_INCOMPLETE) ||
-		!device_is_ours(BPF_CORE_READ(neighbour, dev)) ||
-		bpf_map_lookup_elem(&trace_starts, &thing)) /* waiting already */
-		return 0;
-	neighbour_read(&sample, neighbour);
+	sample.interface = BPF_CORE_READ(device, ifindex);
+	sample.flow.family = BPF_CORE_READ(table, family) == AF_INET ? 4 : 6;
+	bpf_probe_read_kernel(sample.flow.dst, sample.flow.family == 4 ? 4 : 16, address);
 	trace_begin((__u64)neighbour, 0, &sample);
+}
+
+/* A first packet for a neighbour that nobody knew; the answer may be there before the call returns. */
+SEC("tp_btf/neigh_create")
+int BPF_PROG(neighbour_new, struct neigh_table *table, struct net_device *device, const void *address,
+	struct neighbour *neighbour)
+{
+	if (device_is_ours(device))
+		neighbour_wait(neighbour, table, device, address);
+	return 0;
+}
+
+/* A packet for one that is known not to have answered. */
+SEC("tp_btf/neigh_event_send_done")
+int BPF_PROG(neighbour_again, struct neighbour *neighbour)
+{
+	struct trace_thing thing = {.what = (__u64)neighbour};
+	struct net_device *device = BPF_CORE_READ(neighbour, dev);
+
+	if ((BPF_CORE_READ(neighbour, nud_state) & NUD_INCOMPLETE) && device_is_ours(device) &&
+		!bpf_map_lookup_elem(&trace_starts, &thing)) /* it waits already */
+		neighbour_wait(neighbour, BPF_CORE_READ(neighbour, tbl), device, &neighbour->primary_key);
 	return 0;
 }
 
 SEC("tp_btf/neigh_update")
-int BPF_PROG(neighbour_end, struct neighbour *neighbour, const __u8 *lladdr, __u8 state)
+int BPF_PROG(neighbour_found, struct neighbour *neighbour, const __u8 *lladdr, __u8 state)
 {
-	if ((state & NUD_VALID) && (BPF_CORE_READ(neighbour, nud_state) & NUD_INCOMPLETE) &&
-		device_is_ours(BPF_CORE_READ(neighbour, dev)))
-		trace_end((__u64)neighbour, 0, 0);
+	if ((state & NUD_VALID) && (BPF_CORE_READ(neighbour, nud_state) & NUD_INCOMPLETE))
+		trace_end_begun((__u64)neighbour, 0, NEIGHBOUR_FOUND);
 	return 0;
 }
 
-/* A table that does not have it says EAGAIN; then comes the next one. */
+SEC("tp_btf/neigh_timer_handler")
+int BPF_PROG(neighbour_failed, struct neighbour *neighbour)
+{
+	if (BPF_CORE_READ(neighbour, nud_state) & NUD_FAILED)
+		trace_end_begun((__u64)neighbour, 0, NEIGHBOUR_FAILED);
+	return 0;
+}
+
+/* A table that does not have it says EAGAIN, and the next one is asked; behind the main one comes none, as a
+ * rule.  Others fail by what they have: unreachable, prohibited. */
 SEC("tp_btf/fib_table_lookup")
 int BPF_PROG(fib_failure4, __u32 table, struct flowi4 *question, void *hop, int result)
 {
 	struct trace_sample sample = SAMPLE_NEW;
 
-	if (!result || result == -11)
+	if (result == -EAGAIN && table == RT_TABLE_MAIN)
+		result = -ENETUNREACH;
+	if (!result || result == -EAGAIN)
 		return 0;
 	sample.flow.family = 4;
 	sample.flow.src[0] = BPF_CORE_READ(question, saddr);
@@ -884,17 +918,21 @@ int BPF_PROG(fib_failure4, __u32 table, struct flowi4 *question, void *hop, int 
 }
 
 SEC("tp_btf/fib6_table_lookup")
-int BPF_PROG(fib_failure6, struct net *net, struct fib6_result *result, void *table, struct flowi6 *question)
+int BPF_PROG(fib_failure6, struct net *net, struct fib6_result *result, struct fib6_table *table,
+	struct flowi6 *question)
 {
 	struct trace_sample sample = SAMPLE_NEW;
 
 	if (!(BPF_CORE_READ(result, fib6_flags) & RTF_REJECT) || !net_is_ours(net))
 		return 0;
+	if (BPF_CORE_READ(result, f6i) == BPF_CORE_READ(net, ipv6.fib6_null_entry) &&
+		BPF_CORE_READ(table, tb6_id) != RT_TABLE_MAIN)
+		return 0;
 	sample.flow.family = 6;
 	BPF_CORE_READ_INTO(&sample.flow.src, question, saddr.in6_u.u6_addr32);
 	BPF_CORE_READ_INTO(&sample.flow.dst, question, daddr.in6_u.u6_addr32);
 	sample.value = 1;
-	sample.detail = 101; /* ENETUNREACH */
+	sample.detail = ENETUNREACH;
 	return trace_say(&sample);
 }
 

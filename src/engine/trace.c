@@ -21,6 +21,7 @@ static const char *const tcp_states[] = {NULL, "established", "syn-sent", "syn-r
 static const char *const congestion_states[] = {"open", "disorder", "cwr", "recovery", "loss"};
 static const char *const reset_ways[] = {"received", "sent"};
 static const char *const softirq_names[] = {NULL, NULL, "transmit", "receive"};
+static const char *const neighbour_outcomes[] = {"found", "failed"};
 static const char *const xdp_actions[] = {"aborted", "drop", "pass", "transmit", "redirect"};
 
 #define FLOW      TRACE_KNOWS_FLOW
@@ -64,14 +65,15 @@ static const struct trace_probe probes[] = {
 		FLOW | OWNER, ERRNO, .programs = {"connect_latency"}},
 	{"accept.queue", "how long a finished connection waits until accept() returns it", TRACE_UNIT_NS,
 		FLOW | OWNER, .programs = {"accept_queued", "accept_returned"}},
-	{"receive.wait", "from a packet's arrival until a process copies its first byte", TRACE_UNIT_NS,
-		FLOW | INTERFACE, .programs = {"receive_arrived", "receive_copied"}},
+	{"receive.wait",
+		"from a packet's arrival until a process takes its first byte; not of small UDP packets",
+		TRACE_UNIT_NS, FLOW | INTERFACE, .programs = {"receive_arrived", "receive_copied"}},
 	{"receive.size", "bytes of a packet (merged by GRO: of all) that comes in", TRACE_UNIT_BYTES,
 		FLOW | INTERFACE, .programs = {"receive_size"}},
 	{"transmit.size", "bytes of a packet (before TSO) that goes to a driver", TRACE_UNIT_BYTES,
 		FLOW | OWNER | INTERFACE, .programs = {"transmit_size"}},
-	{"skb.copy", "bytes copied from one packet to a process", TRACE_UNIT_BYTES, FLOW | OWNER,
-		.programs = {"skb_copy"}},
+	{"skb.copy", "bytes copied from one packet to a process; not of small UDP packets", TRACE_UNIT_BYTES,
+		FLOW | OWNER, .programs = {"skb_copy"}},
 	{"socket.send", "bytes taken by one send call", TRACE_UNIT_BYTES, FLOW | OWNER, ERRNO,
 		.programs = {"socket_send"}},
 	{"socket.receive", "bytes given by one receive call", TRACE_UNIT_BYTES, FLOW | OWNER, ERRNO,
@@ -90,10 +92,12 @@ static const struct trace_probe probes[] = {
 		FLOW | OWNER | INTERFACE, NUMBER("batch"), .programs = {"qdisc_begin", "qdisc_end"}},
 	{"driver.transmit", "time in a driver's transmit function", TRACE_UNIT_NS, FLOW | OWNER | INTERFACE,
 		NUMBER("result"), .programs = {"driver_begin", "driver_end"}},
-	{"neighbour.resolve", "from the first question for a neighbour's address to its answer",
-		TRACE_UNIT_NS, FLOW | INTERFACE, .programs = {"neighbour_begin", "neighbour_end"}},
-	{"fib.failure", "route lookups that fail; those of IPv4 are the whole host's", TRACE_UNIT_COUNT, FLOW,
-		ERRNO, .programs = {"fib_failure4", "fib_failure6"}},
+	{"neighbour.resolve",
+		"from the first packet for a neighbour until its address is known, or it has failed",
+		TRACE_UNIT_NS, FLOW | INTERFACE, WORDS("outcome", neighbour_outcomes),
+		.programs = {"neighbour_new", "neighbour_again", "neighbour_found", "neighbour_failed"}},
+	{"fib.failure", "route lookups that fail, in the end; those of IPv4 are the whole host's",
+		TRACE_UNIT_COUNT, FLOW, ERRNO, .programs = {"fib_failure4", "fib_failure6"}},
 	{"xdp.exception", "packets that an XDP program or its action failed for", TRACE_UNIT_COUNT, INTERFACE,
 		WORDS("action", xdp_actions), .programs = {"xdp_exception"}},
 	FUNCTION(tcp_sendmsg, "sending on TCP sockets", FLOW | OWNER),

@@ -17,7 +17,7 @@
 struct engine;
 struct engine_trace;
 
-#define TRACE_PROGRAMS_MAX 2
+#define TRACE_PROGRAMS_MAX 4
 
 enum trace_unit {
 	TRACE_UNIT_NS,

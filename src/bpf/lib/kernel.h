@@ -26,9 +26,14 @@ struct ns_common {
 	unsigned int inum;
 };
 
+struct fib6_info;
+
 struct net {
 	struct ns_common ns;
 	__u64 net_cookie;
+	struct {
+		struct fib6_info *fib6_null_entry; /* what a table that has no route gives */
+	} ipv6;
 };
 
 typedef struct {
@@ -168,7 +173,12 @@ struct flowi6 {
 };
 
 struct fib6_result {
+	struct fib6_info *f6i;
 	__u32 fib6_flags;
+};
+
+struct fib6_table {
+	__u32 tb6_id;
 };
 
 /* include/net/dst.h */

@@ -124,7 +124,7 @@ struct traced {
 static void detail_format(const json_t *event, char *buffer, size_t size)
 {
 	static const char *const names[] = {
-		"state", "way", "error", "softirq", "action", "budget", "batch", "result"};
+		"state", "way", "outcome", "error", "softirq", "action", "budget", "batch", "result"};
 	size_t used = 0;
 
 	*buffer = '\0';
