@@ -66,7 +66,7 @@ static uint32_t place_of(const struct store *store, const void *key)
 	return place;
 }
 
-/* -- order of use -- */
+/* -- order in which they were put -- */
 
 static void order_add(struct store *store, uint32_t place)
 {

@@ -4,7 +4,7 @@
  *
  * Entries are of one size, begin with a struct stored and a key, and stand in a region of the engine.  Each
  * has a checksum, so one that an agent was killed in the middle of writing is not believed.  The index, and
- * the order of use, are made anew when a store is opened.
+ * the order in which they were put, are made anew when a store is opened.
  */
 #ifndef WEIR_AGENT_NAME_STORE_H
 #define WEIR_AGENT_NAME_STORE_H

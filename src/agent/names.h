@@ -4,7 +4,7 @@
  *
  * Two bounded tables: flows, with what their first bytes said; and addresses, with the name that a DNS answer
  * gave, or that was asked of them.  They stand in regions of the engine, so the next agent knows them too.
- * When one is full the entry unused for longest makes room.
+ * When one is full the entry learned longest ago makes room.
  */
 #ifndef WEIR_AGENT_NAMES_H
 #define WEIR_AGENT_NAMES_H

@@ -767,6 +767,7 @@ static const struct field drops_fields[] = {
 };
 
 static const struct field names_fields[] = {
+	{.path = "names.enabled", .read = read_switch, .offset = offsetof(struct config, names_on)},
 	{.path = "names.table",
 		.read = read_quantity,
 		.quantity = &number,
@@ -776,13 +777,10 @@ static const struct field names_fields[] = {
 	{NULL},
 };
 
-/* off, on, or on with settings. */
+/* off, on, or settings. */
 static int read_names(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
-	if (!fy_node_is_mapping(value))
-		return read_switch(r, field, value, key_at);
-	r->config->names_on = true;
-	return read_mapping(r, field, value, key_at);
+	return (fy_node_is_mapping(value) ? read_mapping : read_switch)(r, field, value, key_at);
 }
 
 static const struct field root_fields[] = {

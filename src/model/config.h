@@ -33,7 +33,7 @@
  *       enabled: on                    # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
  *     rules: []                        # on sockets (rule.h): [deny connect by user guest to 10.0.0.0/8]
- *     names: on                        # off, or {table: 16384}: addresses and flows with names, 64..1048576
+ *     names: on                        # off, or {enabled: on, table: 16384}: addresses and flows, 64..1048576
  *     log: info                        # error, warning, info, debug
  */
 #ifndef WEIR_MODEL_CONFIG_H

@@ -123,7 +123,7 @@ static void values_arrive_where_they_belong(void **state)
 					  "sockets: {interval: 10s, remembered: 64}\n"
 					  "audit: {entries: 0}\n"
 					  "drops: {enabled: off, rate: 0}\n"
-					  "names: {table: 64}\n"
+					  "names: {enabled: off, table: 64}\n"
 					  "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
 
@@ -152,7 +152,7 @@ static void values_arrive_where_they_belong(void **state)
 	assert_int_equal(config.audit_entries, 0);
 	assert_false(config.drops_enabled);
 	assert_int_equal(config.drops_rate, 0);
-	assert_true(config.names_on);
+	assert_false(config.names_on);
 	assert_int_equal(config.names_table, 64);
 	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
 	config_free(&config);
