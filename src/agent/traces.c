@@ -13,6 +13,7 @@
 #include "basic/cleanup.h"
 #include "basic/text.h"
 #include "basic/units.h"
+#include "engine/histogram.h"
 #include "engine/trace.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -243,7 +244,7 @@ static void write_histogram(
 		json_write_real(out, "mean", probe->unit == TRACE_UNIT_NS ? mean / NS_PER_US : mean, 3);
 		for (size_t i = 0; i < COUNT_OF(percentiles); i++)
 			write_value(out, percentiles[i].name, probe,
-				(double)trace_percentile(histogram, percentiles[i].percent));
+				(double)histogram_percentile(histogram, percentiles[i].percent));
 		write_value(out, "max", probe, (double)histogram->max);
 	}
 	json_write_array_begin(out, "buckets");

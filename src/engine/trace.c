@@ -9,6 +9,7 @@
 
 #include "basic/cleanup.h"
 #include "basic/text.h"
+#include "engine/histogram.h"
 #include "engine/internal.h"
 #include "trace.skel.h"
 
@@ -326,20 +327,6 @@ void engine_trace_read(struct engine_trace *trace, engine_trace_function *functi
 	trace->function = NULL;
 }
 
-static void histogram_sum(
-	struct trace_histogram *sum, const struct trace_histogram *values, unsigned int cpus)
-{
-	*sum = (struct trace_histogram){};
-	for (unsigned int cpu = 0; cpu < cpus; cpu++) {
-		sum->count += values[cpu].count;
-		sum->sum += values[cpu].sum;
-		if (values[cpu].max > sum->max)
-			sum->max = values[cpu].max;
-		for (unsigned int i = 0; i < TRACE_BUCKETS; i++)
-			sum->buckets[i] += values[cpu].buckets[i];
-	}
-}
-
 int engine_trace_histograms(struct engine_trace *trace, engine_histogram_function *function, void *context)
 {
 	struct bpf_map *map = trace->skeleton->maps.trace_histograms;
@@ -349,7 +336,9 @@ int engine_trace_histograms(struct engine_trace *trace, engine_histogram_functio
 	while (bpf_map__get_next_key(map, last, &key, sizeof(key)) == 0) {
 		if (bpf_map__lookup_elem(map, &key, sizeof(key), trace->values,
 			    trace->cpus * sizeof(*trace->values), 0) == 0) {
-			histogram_sum(&sum, trace->values, trace->cpus);
+			sum = (struct trace_histogram){};
+			for (unsigned int cpu = 0; cpu < trace->cpus; cpu++)
+				histogram_add(&sum, &trace->values[cpu]);
 			function(context, &key, &sum);
 		}
 		last = &key;
@@ -379,23 +368,4 @@ int engine_trace_stats(const struct engine_trace *trace, struct trace_stats *ret
 	}
 	*ret_stats = sum;
 	return 0;
-}
-
-/* Within a bucket, samples are taken to be spread evenly. */
-uint64_t trace_percentile(const struct trace_histogram *histogram, double percent)
-{
-	double rank = percent / 100 * (double)histogram->count, before = 0;
-
-	for (uint32_t i = 0; i < TRACE_BUCKETS; i++) {
-		double here = (double)histogram->buckets[i];
-		uint64_t low = trace_bucket_low(i), value;
-
-		if (!here || before + here < rank) {
-			before += here;
-			continue;
-		}
-		value = low + (uint64_t)((double)(trace_bucket_low(i + 1) - low) * (rank - before) / here);
-		return value < histogram->max ? value : histogram->max;
-	}
-	return histogram->max;
 }

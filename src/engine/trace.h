@@ -78,7 +78,4 @@ int engine_trace_histograms(struct engine_trace *trace, engine_histogram_functio
 
 int engine_trace_stats(const struct engine_trace *trace, struct trace_stats *ret_stats);
 
-/* The value below which `percent` (0 to 100) of a histogram's samples lie, as near as its buckets tell. */
-uint64_t trace_percentile(const struct trace_histogram *histogram, double percent);
-
 #endif
