@@ -224,7 +224,7 @@ static void present_write(const struct sockets *sockets, struct json_write *out,
 		json_write_number(out, "cookie", record->head.cookie);
 	socket_addresses_write(out, &record->head);
 	json_write_string(out, "state", state_name(record->head.protocol, record->head.state));
-	if (is_connection(record) && record->has_life)
+	if (is_connection(record) && (record->established_ns || record->head.accepted))
 		json_write_string(out, "direction", record->head.accepted ? "in" : "out");
 	owner_write(sockets->agent, out, record->head.owner);
 	if (closed) {
@@ -370,6 +370,17 @@ static void listener_note(struct sockets *sockets, struct socket_head *head)
 		head->owner = *listener | OWNER_INHERITED;
 }
 
+/* Makes a record of the kernel one of ours.  Who made a connection from before weir, nobody has told: where
+ * somebody listens, the other end did. */
+static void record_complete(struct sockets *sockets, struct socket_record *record)
+{
+	unmap(&record->head);
+	if (is_connection(record) && !record->established_ns && record->head.before != TCP_SYN_SENT &&
+		sockets->listeners[record->head.lport] != OWNER_UNKNOWN)
+		record->head.accepted = 1;
+	listener_note(sockets, &record->head);
+}
+
 static void event_take(struct sockets *sockets, const struct socket_record *record)
 {
 	struct socket_record *place = &sockets->remembered[sockets->count++ % sockets->room];
@@ -402,8 +413,7 @@ static void on_event(void *context, const struct socket_head *head, const struct
 		copy = *record;
 	else
 		copy.head = *head;
-	unmap(&copy.head);
-	listener_note(sockets, &copy.head);
+	record_complete(sockets, &copy);
 	if (record) {
 		process_add(sockets, &copy);
 		if (copy.established_ns && !copy.told)
@@ -416,8 +426,7 @@ static int on_new(void *context, const struct socket_record *record)
 {
 	struct socket_record copy = *record;
 
-	unmap(&copy.head);
-	listener_note(context, &copy.head);
+	record_complete(context, &copy);
 	connection_tell(context, &copy);
 	return 0;
 }
@@ -511,8 +520,7 @@ static int on_present(void *context, const struct socket_record *record)
 	}
 	place = &sockets->present[sockets->present_count++];
 	*place = *record;
-	unmap(&place->head);
-	listener_note(sockets, &place->head);
+	record_complete(sockets, place);
 	return 0;
 }
 

@@ -327,6 +327,9 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 	struct socket_life *life;
 	__u32 error = sk->sk_err;
 
+	/* given up, but ICMP had said why it would not work */
+	if (before == BPF_TCP_SYN_SENT && !error)
+		error = sk->sk_err_soft;
 	if (before == BPF_TCP_SYN_SENT)
 		error = socket_count_failure(stats, error);
 	else if (before != BPF_TCP_LISTEN && error)

@@ -70,7 +70,7 @@ struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_type;
 	__u16 sk_protocol;
-	int sk_err;
+	int sk_err, sk_err_soft;
 	__u32 sk_ack_backlog, sk_max_ack_backlog;
 	atomic_t sk_drops;
 	struct {
