@@ -80,7 +80,6 @@ struct question {
 	const struct guard_rule *decided; /* NULL: no rule fits */
 	const struct owner *who;          /* NULL: not known */
 	__be32 address[4];
-	__u32 owner;
 	__u16 port; /* host byte order */
 	__u16 protocol;
 	__u8 call, family, type;
@@ -200,7 +199,7 @@ static __always_inline void denial_report(const struct question *question, __u32
 	*denial = (struct guard_denial){
 		.time_ns = now,
 		.rule = rule,
-		.owner = question->owner,
+		.owner = question->who ? question->who->id : OWNER_UNKNOWN,
 		.pid = bpf_get_current_pid_tgid() >> 32,
 		.uid = question->who ? question->who->key.uid : (__u32)bpf_get_current_uid_gid(),
 		.call = question->call,
@@ -254,7 +253,6 @@ static __always_inline int question_ask(struct question *question)
 {
 	struct guard_stats *stats;
 
-	question->who = owner_get(question->owner);
 	if (!question->who) {
 		stats = stats_get();
 		if (stats)
@@ -281,11 +279,28 @@ static __always_inline void nowhere_is_here(struct question *question)
 		question->address[3] = bpf_htonl(1);
 }
 
+/* A function that is verified for itself, once, and not again in each program. */
+__noinline __u32 caller_id(int again)
+{
+	if (again)
+		owner_forget_current();
+	return owner_current();
+}
+
+/* Who is calling: NULL where that cannot be known. */
+static __always_inline const struct owner *caller_get(void)
+{
+	const struct owner *who = owner_get(caller_id(0));
+
+	return who ? who : owner_get(caller_id(1));
+}
+
 /* These two are functions of their own so that their frames and those of finding out the owner never stand on
  * the stack together. */
-static __noinline int create_ask(struct bpf_sock *ctx, const struct guard_policy *policy, __u32 owner)
+static __noinline int create_ask(
+	struct bpf_sock *ctx, const struct guard_policy *policy, const struct owner *who)
 {
-	struct question question = {.policy = policy, .owner = owner, .call = GUARD_CREATE};
+	struct question question = {.policy = policy, .who = who, .call = GUARD_CREATE};
 
 	if (!policy)
 		return 1;
@@ -296,10 +311,10 @@ static __noinline int create_ask(struct bpf_sock *ctx, const struct guard_policy
 	return question_ask(&question);
 }
 
-static __noinline int address_ask(
-	struct bpf_sock_addr *ctx, const struct guard_policy *policy, __u32 owner, __u32 call, int ip6)
+static __noinline int address_ask(struct bpf_sock_addr *ctx, const struct guard_policy *policy,
+	const struct owner *who, __u32 call, int ip6)
 {
-	struct question question = {.policy = policy, .owner = owner, .call = call, .family = 4};
+	struct question question = {.policy = policy, .who = who, .call = call, .family = 4};
 
 	if (!policy || call >= GUARD_CALLS)
 		return 1;
@@ -341,7 +356,7 @@ static __always_inline int address_judge(struct bpf_sock_addr *ctx, __u32 call, 
 {
 	const struct guard_policy *policy = policy_for(ctx, call);
 
-	return policy ? address_ask(ctx, policy, owner_current(), call, ip6) : 1;
+	return policy ? address_ask(ctx, policy, caller_get(), call, ip6) : 1;
 }
 
 static __always_inline int connect_judge(struct bpf_sock_addr *ctx, int ip6)
@@ -355,7 +370,7 @@ int guard_create(struct bpf_sock *ctx)
 {
 	const struct guard_policy *policy = policy_for(ctx, GUARD_CREATE);
 
-	return policy ? create_ask(ctx, policy, owner_current()) : 1;
+	return policy ? create_ask(ctx, policy, caller_get()) : 1;
 }
 
 SEC("cgroup/bind4")

@@ -412,6 +412,15 @@ static __noinline __u32 owner_of_task(struct task_struct *task)
 	return known ? *known : owner_record(&key, task);
 }
 
+/* Has the current process recorded anew: its entry in `owners` was pushed out. */
+static __always_inline void owner_forget_current(void)
+{
+	struct owner_key key = {};
+
+	owner_key_of(bpf_get_current_task_btf(), &key);
+	bpf_map_delete_elem(&owner_ids, &key);
+}
+
 /* Who is calling?  Process context only. */
 static __always_inline __u32 owner_current(void)
 {
