@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The agent's modules, and what is done with all of them. */
 #include "agent/audit.h"
+#include "agent/captures.h"
 #include "agent/drops.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
@@ -17,6 +18,7 @@ const struct module *const modules[] = {
 	&guard_module,
 	&name_module,
 	&trace_module,
+	&capture_module,
 	NULL,
 };
 

@@ -48,6 +48,9 @@ enum cli_option {
 	OPTION_EVENTS,
 	OPTION_CLOSED,
 	OPTION_STATES,
+	OPTION_WRITE,
+	OPTION_SNAPLEN,
+	OPTION_PACKETS,
 	OPTION_COUNT,
 };
 
@@ -71,7 +74,9 @@ struct cli {
 	const char *sort;
 	const char *by; /* what to sum up by */
 	const char *config;
-	const char *before;          /* a rule's id */
+	const char *before;          /* a rule's id, or a time */
+	const char *file;   /* --write */
+	uint64_t snaplen, packets; /* --snaplen, --count; 0: not given */
 	const struct screen *screen; /* --screen; NULL: not asked for */
 	uint64_t limit;              /* 0: all */
 	uint64_t interval_ns;        /* --watch, --interval */
@@ -119,6 +124,7 @@ int cmd_audit(const struct cli *cli);
 int cmd_deny(const struct cli *cli); /* allow, too */
 int cmd_delete(const struct cli *cli);
 int cmd_rules(const struct cli *cli);
+int cmd_capture(const struct cli *cli);
 int cmd_metrics(const struct cli *cli);
 int cmd_names(const struct cli *cli);
 int cmd_trace(const struct cli *cli);

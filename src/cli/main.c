@@ -129,6 +129,26 @@ const struct command commands[] = {
 		.run = cmd_list,
 	},
 	{
+		.name = "capture",
+		.summary = "capture packets, to a file or as lines",
+		.usage = "[EXPRESSION] [at tc|xdp|socket] [on INTERFACE] [by OWNER]",
+		.help = "EXPRESSION is one of pcap-filter(7), as tcpdump takes it; without one everything is "
+			"captured.\n"
+			"Only what it lets through, and no more than the snap length of it, is copied out of "
+			"the kernel.\n"
+			"  weir capture 'tcp port 443 and host 10.0.0.1' -w https.pcapng -s 96\n"
+			"  weir capture 'udp port 53' on eth0 -c 10\n"
+			"  weir capture -w - | wireshark -k -i -\n"
+			"\n"
+			"Without --write a line a packet is printed.  SIGINT ends it; losses are told at the end "
+			"and are in\n"
+			"the file.",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WRITE) | OPTION_BIT(SNAPLEN) | OPTION_BIT(PACKETS) |
+                           OPTION_BIT(BEFORE),
+		.words = WORDS_FILTER,
+		.run = cmd_capture,
+	},
+	{
 		.name = "sockets",
 		.summary = "list TCP and UDP sockets, how they are doing, and what happens to them",
 		.usage = "[MATCH]",

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,9 @@
 #include "cli/view/screens.h"
 
 #define LIMIT_MAX       16777216ULL
+#define COUNT_MAX       1000000000000ULL
+#define SNAPLEN_MIN     16
+#define SNAPLEN_MAX     262144ULL
 #define INTERVAL_MIN_NS 100000000ULL
 #define INTERVAL_MAX_NS (3600 * 1000000000ULL)
 
@@ -106,6 +110,32 @@ static int take_limit(struct cli *cli, const char *value, struct error *error)
 	return 0;
 }
 
+static int take_number(const char *option, const char *value, uint64_t least, uint64_t most,
+	uint64_t *ret_number, struct error *error)
+{
+	unsigned long long number;
+	char *end;
+
+	errno = 0;
+	number = strtoull(value, &end, 10);
+	if (*value < '0' || *value > '9' || *end || errno || number < least || number > most) {
+		error_set(error, -EINVAL, "%s: '%s' is not such a number", option, value);
+		return error_want(error, "a number from %" PRIu64 " to %" PRIu64, least, most);
+	}
+	*ret_number = number;
+	return 0;
+}
+
+static int take_snaplen(struct cli *cli, const char *value, struct error *error)
+{
+	return take_number("--snaplen", value, SNAPLEN_MIN, SNAPLEN_MAX, &cli->snaplen, error);
+}
+
+static int take_count(struct cli *cli, const char *value, struct error *error)
+{
+	return take_number("--count", value, 1, COUNT_MAX, &cli->packets, error);
+}
+
 static int take_duration(const char *option, const char *value, uint64_t *ret_ns, struct error *error)
 {
 	uint64_t ns;
@@ -176,7 +206,8 @@ static const struct option_entry options[OPTION_COUNT] = {
 		TAKE_WITH(take_interval)},
 	[OPTION_SCREEN] = {"screen", 0, "SCREEN",
 		"begin with flows, hosts, ports, interfaces, drops, procs or owners", TAKE_WITH(take_screen)},
-	[OPTION_BEFORE] = {"before", 0, "ID", "put it in front of this rule (default: behind all)",
+	[OPTION_BEFORE] = {"before", 0, "ID|TIME",
+		"rules: in front of this one (default: behind all); capture: from so long ago on",
 		SET_TEXT(before)},
 	[OPTION_FOLLOW] = {"follow", 'f', NULL, "show what happens, as it happens, until interrupted",
 		SET_FLAG(follow)},
@@ -186,11 +217,33 @@ static const struct option_entry options[OPTION_COUNT] = {
 	[OPTION_EVENTS] = {"events", 0, NULL, "show the events that are remembered", SET_FLAG(events)},
 	[OPTION_CLOSED] = {"closed", 0, NULL, "list those that were closed", SET_FLAG(closed)},
 	[OPTION_STATES] = {"states", 0, NULL, "show changes of TCP's state, too", SET_FLAG(states)},
+	[OPTION_WRITE] = {"write", 'w', "FILE", "to a pcapng file; '-': to standard output", SET_TEXT(file)},
+	[OPTION_SNAPLEN] = {"snaplen", 's', "BYTES", "so many bytes of a packet at most (default: 262144)",
+		TAKE_WITH(take_snaplen)},
+	[OPTION_PACKETS] = {"count", 'c', "N", "end after N packets", TAKE_WITH(take_count)},
 };
 
 static bool option_argument_optional(const struct option_entry *entry)
 {
 	return entry->argument && entry->argument[0] == '[';
+}
+
+/* Does this command take it?  Before a command is known: any does. */
+static bool option_is_meant(const struct cli *cli, int i)
+{
+	return !cli->command || ((cli->command->options | OPTIONS_COMMON) & 1U << i);
+}
+
+/* The option with this letter; some letters mean another option for another command.  -1: none. */
+static int option_by_letter(const struct cli *cli, int letter)
+{
+	int found = -1;
+
+	for (int i = 0; i < OPTION_COUNT; i++)
+		if (options[i].letter && options[i].letter == letter &&
+			(found < 0 || (option_is_meant(cli, i) && !option_is_meant(cli, found))))
+			found = i;
+	return found;
 }
 
 static int option_take(
@@ -250,7 +303,7 @@ int options_read(
 		                   : optional       ? optional_argument
 		                                    : required_argument,
 			.val = 256 + i};
-		if (!entry->letter)
+		if (!entry->letter || option_by_letter(cli, entry->letter) != i)
 			continue;
 		*p++ = entry->letter;
 		if (entry->argument)
@@ -267,10 +320,8 @@ int options_read(
 
 		if (found == '?' || found == ':')
 			return option_refuse(argv, found, error);
-		for (int j = 0; found < 256 && j < OPTION_COUNT; j++) {
-			if (options[j].letter == found)
-				i = j;
-		}
+		if (found < 256)
+			i = option_by_letter(cli, found);
 		cli->given |= 1U << i;
 		r = option_take(cli, &options[i], optarg, error);
 		if (r < 0)

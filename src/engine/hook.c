@@ -58,6 +58,13 @@ static const char *link_path(
 	return pins_path(&engine->pins, path, name);
 }
 
+int engine_hook_link(const struct engine *engine, uint32_t index, bool out)
+{
+	char path[PATH_MAX];
+
+	return bpf_obj_get(link_path(engine, path, index, &sides[out]));
+}
+
 /* The interface that a link is on; 0 when that is gone (or the link cannot be asked). */
 static uint32_t link_interface(int link, uint32_t *ret_program)
 {

@@ -96,5 +96,7 @@ void engine_parts_close(struct engine *engine);
 /* Puts this build's programs where an earlier agent's are. */
 void engine_replace_programs(struct engine *engine);
 void engine_detach_all(struct engine *engine);
+/* Our own TCX link on an interface, to be closed; negative: there is none. */
+int engine_hook_link(const struct engine *engine, uint32_t index, bool out);
 
 #endif

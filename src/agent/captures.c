@@ -1,0 +1,843 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "agent/captures.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "agent/internal.h"
+#include "agent/owners.h"
+#include "agent/pcapng.h"
+#include "basic/cleanup.h"
+#include "basic/log.h"
+#include "basic/text.h"
+#include "compile/expression.h"
+#include "engine/capture.h"
+
+#define CAPTURES_MAX     8
+#define RINGS_BYTES      (64U << 20) /* of one capture, all CPUs together */
+#define RING_BYTES_MAX   (16U << 20) /* per CPU */
+#define RING_BYTES_MIN   (1U << 20)
+#define BACKLOG_MAX      (8U << 20)   /* bytes that wait for a client before packets stay in the rings */
+#define SOCKET_BUFFER    (2 << 20)
+#define CHUNK_BYTES      (512U << 10) /* handed to the client at once */
+#define POLL_MS          10
+#define SETTLE_NS        1000000 /* a packet this old is in its ring, whichever CPU it was on */
+#define LOOK_NS          1000000000ULL  /* interfaces and the clock are looked at so often */
+#define STATISTICS_NS    5000000000ULL
+#define PROCESSES_MAX    32768 /* of one capture; packets of more have no process */
+
+/* An interface of a capture, in the order of its number in the file. */
+struct capture_target {
+	uint32_t index;
+	uint64_t taken; /* packets of it that the client got */
+	/* the kernel's counters, when it came in and at the last look */
+	uint64_t begin_received, begin_dropped, received, dropped;
+};
+
+/* Where a CPU's ring is read. */
+struct cursor {
+	uint64_t segment; /* counted from the first */
+	uint32_t offset;
+	struct capture_block *block; /* NULL: nothing new */
+	uint64_t time_ns;
+};
+
+/* What is known of an owner's id. */
+struct capture_process {
+	uint32_t id;     /* 0: an empty place of the table */
+	uint32_t number; /* in the file; UINT32_MAX: nothing is known of it */
+	bool fits;       /* the capture is of it */
+};
+
+struct capture {
+	struct captures *captures;
+	struct capture *next;
+	struct evhttp_request *request;
+	struct engine_capture *engine;
+	const struct engine_capture_view *view;
+	enum capture_place place;
+	struct expression ethernet, raw;
+	char *text; /* the expression */
+	char *id;
+	char only[ENGINE_NAME_MAX]; /* the one interface; empty: all that are watched */
+	struct owner_match owner; /* kind OWNER_ANY: whoever it is */
+	struct capture_process *processes; /* by hash of their ids; twice as many places as there may be entries */
+	uint32_t process_places, process_count, processes_told;
+	uint32_t snaplen;
+	uint64_t limit; /* packets; 0: no end */
+	uint64_t taken, lost;
+	struct capture_target *targets;
+	size_t target_count;
+	struct cursor *cursors;
+	uint64_t begin_ns, looked_ns, told_ns; /* CLOCK_REALTIME; the others CLOCK_MONOTONIC */
+	bool done;
+	/* what goes out with the next piece */
+	struct evbuffer *out;
+	uint8_t *chunk;
+	size_t chunk_used;
+};
+
+struct captures {
+	struct agent *agent;
+	struct capture *first;
+	struct event *timer;
+	uint64_t captures, packets, bytes, lost; /* of those that have ended, too */
+};
+
+static const char *const place_names[CAPTURE_PLACES + 1] = {
+	[CAPTURE_TC] = "tc", [CAPTURE_XDP] = "xdp", [CAPTURE_SOCKET] = "socket", NULL};
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* -- what goes out -- */
+
+static void chunk_free(const void *data, size_t length, void *context)
+{
+	(void)length;
+	(void)context;
+	free((void *)(uintptr_t)data);
+}
+
+static void chunk_flush(struct capture *capture)
+{
+	if (!capture->chunk_used)
+		return;
+	if (evbuffer_add_reference(capture->out, capture->chunk, capture->chunk_used, chunk_free, NULL) < 0)
+		free(capture->chunk);
+	capture->chunk = NULL;
+	capture->chunk_used = 0;
+}
+
+/* Room for so many bytes at once (a block, or a run of them); NULL without memory. */
+static uint8_t *chunk_room(struct capture *capture, size_t bytes)
+{
+	if (capture->chunk && capture->chunk_used + bytes > CHUNK_BYTES)
+		chunk_flush(capture);
+	if (!capture->chunk)
+		capture->chunk = malloc(bytes > CHUNK_BYTES ? bytes : CHUNK_BYTES);
+	return capture->chunk ? capture->chunk + capture->chunk_used : NULL;
+}
+
+static void chunk_add(struct capture *capture, const void *data, size_t bytes)
+{
+	uint8_t *room = bytes ? chunk_room(capture, bytes) : NULL;
+
+	if (!room)
+		return;
+	memcpy(room, data, bytes);
+	capture->chunk_used += bytes;
+}
+
+static size_t backlog_of(const struct capture *capture)
+{
+	struct evhttp_connection *connection = evhttp_request_get_connection(capture->request);
+
+	if (!connection)
+		return BACKLOG_MAX;
+	return evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(connection)));
+}
+
+static void send_out(struct capture *capture)
+{
+	chunk_flush(capture);
+	capture->captures->bytes += evbuffer_get_length(capture->out);
+	if (evbuffer_get_length(capture->out))
+		evhttp_send_reply_chunk(capture->request, capture->out);
+}
+
+/* -- reading the rings -- */
+
+/* Finds the CPU's next block, giving back segments that have been read. */
+static void cursor_look(struct capture *capture, unsigned int cpu)
+{
+	struct cursor *cursor = &capture->cursors[cpu];
+	struct capture_cpu *state = &capture->view->states[cpu];
+
+	cursor->block = NULL;
+	for (;;) {
+		/* the head first: if it has moved on, this segment does not grow any more */
+		uint64_t head = __atomic_load_n(&state->head, __ATOMIC_ACQUIRE);
+		struct capture_segment *segment = capture_segment_at(capture->view, cpu, cursor->segment);
+
+		if (cursor->offset < __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE)) {
+			cursor->block = (struct capture_block *)(segment->data + cursor->offset);
+			cursor->time_ns = (uint64_t)cursor->block->time_high << 32 | cursor->block->time_low;
+			return;
+		}
+		if (head == cursor->segment)
+			return;
+		cursor->segment++;
+		cursor->offset = 0;
+		__atomic_store_n(&state->tail, cursor->segment, __ATOMIC_RELEASE);
+	}
+}
+
+/* -- processes -- */
+
+static struct capture_process *process_place(struct capture_process *table, uint32_t places, uint32_t id)
+{
+	uint32_t place = id * 0x9e3779b1U & (places - 1);
+
+	while (table[place].id && table[place].id != id)
+		place = (place + 1) & (places - 1);
+	return &table[place];
+}
+
+static int processes_grow(struct capture *capture)
+{
+	uint32_t places = capture->process_places ? 2 * capture->process_places : 64;
+	struct capture_process *table;
+
+	if (2 * capture->process_count < capture->process_places)
+		return 0;
+	if (capture->process_count >= PROCESSES_MAX)
+		return -ENOSPC;
+	table = calloc(places, sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < capture->process_places; i++)
+		if (capture->processes[i].id)
+			*process_place(table, places, capture->processes[i].id) = capture->processes[i];
+	free(capture->processes);
+	capture->processes = table;
+	capture->process_places = places;
+	return 0;
+}
+
+/* What a packet's owner is to this capture; a new one is told to the file.  NULL: there are too many. */
+static const struct capture_process *process_of(struct capture *capture, uint32_t id)
+{
+	struct agent *agent = capture->captures->agent;
+	struct capture_process *process =
+		capture->process_places ? process_place(capture->processes, capture->process_places, id) : NULL;
+	const struct owner *owner;
+
+	if (process && process->id)
+		return process;
+	if (processes_grow(capture) < 0)
+		return NULL;
+	process = process_place(capture->processes, capture->process_places, id);
+	*process = (struct capture_process){.id = id, .number = UINT32_MAX};
+	capture->process_count++;
+	process->fits = capture->owner.kind == OWNER_ANY || owner_fits(agent, id, &capture->owner);
+	owner = process->fits ? owner_identity(agent, id) : NULL;
+	if (owner) {
+		process->number = capture->processes_told++;
+		chunk_flush(capture);
+		pcapng_process(capture->out, owner->key.pid, owner->command);
+	}
+	return process;
+}
+
+/* -- taking -- */
+
+/* The owner's id in a block that a program wrote; NULL: there is none. */
+static struct capture_option *block_process(struct capture_block *block)
+{
+	uint8_t *options = (uint8_t *)(block + 1) + ((block->captured + 3) & ~3U);
+	struct capture_option *option = (struct capture_option *)options + 1; /* behind the flags */
+
+	/* with nothing behind it but the end of options and the length */
+	return (uint8_t *)block + block->bytes == (uint8_t *)(option + 2) ? option : NULL;
+}
+
+enum verdict { VERDICT_KEEP, VERDICT_SKIP, VERDICT_STRIP };
+
+/* Judges a packet by its owner, and puts the number that its process has in the file into the block. */
+static enum verdict judge(struct capture *capture, struct capture_block *block)
+{
+	struct capture_option *option = block_process(block);
+	const struct capture_process *process;
+
+	if (!option)
+		return capture->owner.kind == OWNER_ANY ? VERDICT_KEEP : VERDICT_SKIP;
+	process = process_of(capture, option->value);
+	if (capture->owner.kind != OWNER_ANY && !(process && process->fits))
+		return VERDICT_SKIP;
+	if (!process || process->number == UINT32_MAX)
+		return VERDICT_STRIP;
+	option->value = process->number;
+	return VERDICT_KEEP;
+}
+
+/* Takes the option with the process, which is the last one, out of a block. */
+static void block_strip(struct capture_block *block)
+{
+	struct capture_option *option = block_process(block);
+
+	block->bytes -= (uint32_t)sizeof(*option);
+	*option = (struct capture_option){.value = block->bytes}; /* end of options, length */
+}
+
+/* Takes blocks of one CPU up to a time, as long as they stand one behind the other. */
+static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_ns)
+{
+	struct cursor *cursor = &capture->cursors[cpu];
+	struct capture_segment *segment = capture_segment_at(capture->view, cpu, cursor->segment);
+	uint32_t used = __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE);
+	uint32_t offset = cursor->offset, begin = offset; /* [begin, offset) is to go out as it is */
+
+	while (offset < used && !capture->done) {
+		struct capture_block *block = (struct capture_block *)(segment->data + offset);
+		uint32_t next = offset + block->bytes;
+		enum verdict verdict;
+
+		if (((uint64_t)block->time_high << 32 | block->time_low) > until_ns)
+			break;
+		/* the process may have to be told before its packet, but behind those before */
+		if (block_process(block)) {
+			chunk_add(capture, segment->data + begin, offset - begin);
+			begin = offset;
+		}
+		verdict = judge(capture, block);
+		if (verdict == VERDICT_STRIP) {
+			block_strip(block);
+			chunk_add(capture, block, block->bytes);
+		}
+		if (verdict != VERDICT_KEEP)
+			begin = next;
+		if (verdict != VERDICT_SKIP) {
+			if (block->interface < capture->target_count)
+				capture->targets[block->interface].taken++;
+			capture->done = ++capture->taken == capture->limit;
+		}
+		offset = next;
+	}
+	chunk_add(capture, segment->data + begin, offset - begin);
+	cursor->offset = offset;
+	cursor_look(capture, cpu);
+}
+
+/* Takes what the rings hold up to a time, in the order of time. */
+static void take(struct capture *capture, uint64_t until_ns)
+{
+	unsigned int cpus = capture->view->cpus;
+	size_t room = BACKLOG_MAX - backlog_of(capture);
+
+	for (unsigned int cpu = 0; cpu < cpus; cpu++)
+		cursor_look(capture, cpu);
+	while (!capture->done && evbuffer_get_length(capture->out) < room) {
+		uint64_t first_ns = UINT64_MAX, second_ns = UINT64_MAX;
+		unsigned int first = 0;
+
+		for (unsigned int cpu = 0; cpu < cpus; cpu++) {
+			const struct cursor *cursor = &capture->cursors[cpu];
+
+			if (!cursor->block)
+				continue;
+			if (cursor->time_ns < first_ns) {
+				second_ns = first_ns;
+				first_ns = cursor->time_ns;
+				first = cpu;
+			} else if (cursor->time_ns < second_ns) {
+				second_ns = cursor->time_ns;
+			}
+		}
+		if (first_ns > until_ns || first_ns == UINT64_MAX)
+			break;
+		take_run(capture, first, second_ns < until_ns ? second_ns : until_ns);
+	}
+}
+
+/* -- interfaces -- */
+
+static void tell_statistics(struct capture *capture)
+{
+	for (uint32_t i = 0; i < capture->target_count; i++) {
+		const struct capture_target *target = &capture->targets[i];
+		uint64_t lost = engine_capture_lost(capture->engine, target->index);
+		const struct pcapng_statistics statistics = {
+			.interface = i,
+			.begin_ns = capture->begin_ns,
+			.end_ns = (uint64_t)clock_ns(CLOCK_REALTIME),
+			.received = target->received - target->begin_received,
+			.dropped = target->dropped - target->begin_dropped,
+			.accepted = target->taken + lost,
+			.lost = lost,
+		};
+
+		pcapng_statistics(capture->out, &statistics);
+	}
+	capture->told_ns = agent_now_ns();
+}
+
+static uint64_t lost_of(const struct capture *capture)
+{
+	uint64_t lost = 0;
+
+	for (size_t i = 0; i < capture->target_count; i++)
+		lost += engine_capture_lost(capture->engine, capture->targets[i].index);
+	return lost;
+}
+
+static struct capture_target *target_find(const struct capture *capture, uint32_t index)
+{
+	for (size_t i = 0; i < capture->target_count; i++)
+		if (capture->targets[i].index == index)
+			return &capture->targets[i];
+	return NULL;
+}
+
+static int target_add(
+	struct capture *capture, const struct engine_interface *interface, struct error *error)
+{
+	struct capture_target *targets =
+		reallocarray(capture->targets, capture->target_count + 1, sizeof(struct capture_target));
+	struct capture_target target = {.index = interface->index};
+	int r;
+
+	if (!targets)
+		return error_set(error, -ENOMEM, "out of memory");
+	capture->targets = targets;
+	/* "ether host …" cannot be said of an interface without Ethernet headers, so that is asked only when there
+	 * is one */
+	if (!interface->ethernet && !capture->raw.plain.count) {
+		r = expression_compile(capture->text, EXPRESSION_RAW, capture->snaplen, &capture->raw, error);
+		if (r < 0)
+			return r;
+	}
+	target.begin_received = target.received = interface->in.packets + interface->out.packets;
+	target.begin_dropped = target.dropped = interface->in.dropped + interface->out.dropped;
+	r = engine_capture_add(capture->engine, interface, (uint32_t)capture->target_count, error);
+	if (r < 0)
+		return r;
+	capture->targets[capture->target_count++] = target;
+	pcapng_interface(capture->out,
+		&(struct pcapng_interface){
+			.name = interface->name,
+			.description = engine_capture_hook(capture->engine, interface->index),
+			.filter = capture->text,
+			.ethernet = interface->ethernet,
+			.snaplen = capture->snaplen,
+		});
+	return 0;
+}
+
+static bool is_wanted(const struct capture *capture, const struct engine_interface *interface)
+{
+	const struct agent *agent = capture->captures->agent;
+
+	if (*capture->only)
+		return strcmp(capture->only, interface->name) == 0;
+	for (size_t i = 0; i < agent->watched_count; i++)
+		if (agent->watched[i].index == interface->index && agent->watched[i].state == WATCH_WATCHED)
+			return true;
+	return false;
+}
+
+/* Captures on what is wanted and not captured on yet; reads the counters of the others. */
+static int look_at_interfaces(struct capture *capture, struct error *error)
+{
+	_cleanup_free_ struct engine_interface *interfaces = NULL;
+	size_t count = 0;
+	int r = engine_interfaces(capture->captures->agent->engine, &interfaces, &count);
+
+	if (r < 0)
+		return error_set(error, r, "cannot list the interfaces: %s", strerror(-r));
+	for (size_t i = 0; i < count && r == 0; i++) {
+		const struct engine_interface *interface = &interfaces[i];
+		struct capture_target *target = target_find(capture, interface->index);
+
+		if (target) {
+			target->received = interface->in.packets + interface->out.packets;
+			target->dropped = interface->in.dropped + interface->out.dropped;
+		} else if (is_wanted(capture, interface)) {
+			r = target_add(capture, interface, error);
+		}
+	}
+	return r;
+}
+
+/* CLOCK_TAI is CLOCK_REALTIME and some whole seconds, and somebody may set either. */
+static void set_clock(struct capture *capture)
+{
+	int64_t apart_ns = clock_ns(CLOCK_TAI) - clock_ns(CLOCK_REALTIME);
+	int64_t seconds = (apart_ns + (apart_ns < 0 ? -500000000 : 500000000)) / 1000000000;
+
+	for (unsigned int cpu = 0; cpu < capture->view->cpus; cpu++)
+		capture->view->states[cpu].clock_ns = -seconds * 1000000000;
+}
+
+/* -- beginning and end -- */
+
+static void capture_free(struct capture *capture)
+{
+	struct captures *captures = capture->captures;
+
+	for (struct capture **place = &captures->first; *place; place = &(*place)->next) {
+		if (*place == capture) {
+			*place = capture->next;
+			captures->packets += capture->taken;
+			captures->lost += lost_of(capture);
+			break;
+		}
+	}
+	if (!captures->first)
+		event_del(captures->timer);
+	engine_capture_close(capture->engine);
+	expression_clear(&capture->ethernet);
+	expression_clear(&capture->raw);
+	free(capture->text);
+	free(capture->id);
+	free(capture->targets);
+	free(capture->cursors);
+	free(capture->processes);
+	free(capture->chunk);
+	if (capture->out)
+		evbuffer_free(capture->out);
+	free(capture);
+}
+
+/* As with a list whose reader goes away (api.c): a request that libevent has parted from its connection is
+ * ours to end. */
+static void on_closed(struct evhttp_connection *connection, void *context)
+{
+	struct capture *capture = context;
+	struct evhttp_request *request = capture->request;
+
+	(void)connection;
+	capture_free(capture);
+	if (!evhttp_request_get_connection(request))
+		evhttp_send_reply_end(request);
+}
+
+/* Ends a capture as a person wants it to end: with its statistics. */
+static void capture_end(struct capture *capture)
+{
+	struct evhttp_request *request = capture->request;
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
+
+	look_at_interfaces(capture, NULL);
+	tell_statistics(capture);
+	send_out(capture);
+	if (connection)
+		evhttp_connection_set_closecb(connection, NULL, NULL);
+	capture_free(capture);
+	evhttp_send_reply_end(request);
+}
+
+static void capture_go_on(struct capture *capture)
+{
+	uint64_t now_ns = agent_now_ns();
+
+	if (now_ns - capture->looked_ns >= LOOK_NS) {
+		capture->looked_ns = now_ns;
+		set_clock(capture);
+		if (!*capture->only)
+			look_at_interfaces(capture, NULL);
+	}
+	if (backlog_of(capture) < BACKLOG_MAX)
+		take(capture, (uint64_t)clock_ns(CLOCK_REALTIME) - SETTLE_NS);
+	if (capture->done) {
+		capture_end(capture);
+		return;
+	}
+	if (now_ns - capture->told_ns >= STATISTICS_NS) {
+		look_at_interfaces(capture, NULL);
+		tell_statistics(capture);
+	}
+	send_out(capture);
+}
+
+static void on_poll(evutil_socket_t fd, short what, void *context)
+{
+	struct captures *captures = context;
+
+	(void)fd;
+	(void)what;
+	for (struct capture *capture = captures->first, *next; capture; capture = next) {
+		next = capture->next;
+		capture_go_on(capture);
+	}
+}
+
+/* -- questions -- */
+
+static int read_number(const char *name, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number,
+	struct error *error)
+{
+	char *end;
+	unsigned long long number;
+
+	if (!text)
+		return 0;
+	errno = 0;
+	number = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || number < least || number > most) {
+		error_set(error, -EINVAL, "%s: '%s' is not such a number", name, text);
+		return error_want(error, "%" PRIu64 " to %" PRIu64, least, most);
+	}
+	*ret_number = number;
+	return 0;
+}
+
+static int read_place(const char *text, enum capture_place *ret_place, struct error *error)
+{
+	const char *near;
+
+	for (enum capture_place place = 0; text && place < CAPTURE_PLACES; place++)
+		if (strcmp(text, place_names[place]) == 0) {
+			*ret_place = place;
+			return 0;
+		}
+	if (!text)
+		return 0;
+	near = text_nearest(text, place_names);
+	error_set(error, -EINVAL, "one cannot capture at '%s'", text);
+	return near ? error_want(error, "did you mean '%s'?", near) : error_want(error, "tc, xdp or socket");
+}
+
+static int read_interface(struct capture *capture, const char *name, struct error *error)
+{
+	_cleanup_free_ struct engine_interface *interfaces = NULL;
+	_cleanup_free_ const char **names = NULL;
+	const char *near;
+	size_t count = 0;
+	int r;
+
+	if (!name)
+		return 0;
+	r = engine_interfaces(capture->captures->agent->engine, &interfaces, &count);
+	if (r < 0)
+		return error_set(error, r, "cannot list the interfaces: %s", strerror(-r));
+	names = calloc(count + 1, sizeof(*names));
+	if (!names)
+		return error_set(error, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < count; i++) {
+		names[i] = interfaces[i].name;
+		if (strcmp(name, names[i]) == 0) {
+			snprintf(capture->only, sizeof(capture->only), "%s", name);
+			return 0;
+		}
+	}
+	near = text_nearest(name, names);
+	error_set(error, -ENODEV, "there is no interface '%s'", name);
+	return near ? error_want(error, "did you mean '%s'?", near) : error->code;
+}
+
+/* "user bob" */
+static int read_owner(struct capture *capture, const char *text, struct error *error)
+{
+	const char *value = text ? strchr(text, ' ') : NULL;
+	_cleanup_free_ char *kind = value ? strndup(text, (size_t)(value - text)) : NULL;
+
+	if (!text)
+		return 0;
+	if (!value) {
+		error_set(error, -EINVAL, "'%s' does not name an owner", text);
+		return error_want(error, "such as: user bob, pid 1, unit nginx, exe /usr/bin/curl");
+	}
+	if (!kind)
+		return error_set(error, -ENOMEM, "out of memory");
+	return owner_match_set(&capture->owner, kind, value + strspn(value, " "), error);
+}
+
+static int read_expression(struct capture *capture, char *text, struct error *error)
+{
+	capture->text = text ? text : strdup("");
+	if (!capture->text)
+		return error_set(error, -ENOMEM, "out of memory");
+	return expression_compile(capture->text, EXPRESSION_ETHERNET, capture->snaplen, &capture->ethernet, error);
+}
+
+static int read_query(struct capture *capture, const char *query, struct error *error)
+{
+	static const char *const names[] = {
+		"expression", "snaplen", "count", "at", "interface", "owner", "id", NULL};
+	_cleanup_free_ char *snaplen_text = query_value(query, "snaplen");
+	_cleanup_free_ char *count = query_value(query, "count");
+	_cleanup_free_ char *at = query_value(query, "at");
+	_cleanup_free_ char *interface = query_value(query, "interface");
+	_cleanup_free_ char *owner = query_value(query, "owner");
+	uint64_t snaplen = CAPTURE_SNAPLEN_MAX;
+	int r = query_check(query, names, error);
+
+	if (r == 0)
+		r = read_number("snaplen", snaplen_text, CAPTURE_SNAPLEN_MIN, CAPTURE_SNAPLEN_MAX, &snaplen, error);
+	if (r == 0)
+		r = read_number("count", count, 1, UINT64_MAX, &capture->limit, error);
+	if (r == 0)
+		r = read_place(at, &capture->place, error);
+	if (r == 0)
+		r = read_interface(capture, interface, error);
+	if (r == 0)
+		r = read_owner(capture, owner, error);
+	capture->snaplen = (uint32_t)snaplen;
+	if (r == 0)
+		r = read_expression(capture, query_value(query, "expression"), error);
+	capture->id = query_value(query, "id");
+	return r;
+}
+
+static uint32_t ring_bytes(unsigned int cpus)
+{
+	uint32_t bytes = RINGS_BYTES / cpus;
+
+	return bytes < RING_BYTES_MIN ? RING_BYTES_MIN : bytes > RING_BYTES_MAX ? RING_BYTES_MAX : bytes;
+}
+
+static int capture_begin(struct capture *capture, const char *query, struct error *error)
+{
+	struct agent *agent = capture->captures->agent;
+	struct engine_capture_options options;
+	size_t count = 0;
+	int r;
+
+	for (struct capture *other = capture->captures->first; other; other = other->next)
+		count++;
+	if (count >= CAPTURES_MAX) {
+		error_set(error, -EBUSY, "%zu captures are at work already", count);
+		return error_want(error, "end one of them first");
+	}
+	r = read_query(capture, query, error);
+	if (r < 0)
+		return r;
+	options = (struct engine_capture_options){
+		.place = capture->place,
+		.snaplen = capture->snaplen,
+		.ring_bytes = ring_bytes(engine_view(agent->engine)->cpus),
+		.ethernet = *capture->text ? &capture->ethernet : NULL,
+		.raw = *capture->text ? &capture->raw : NULL,
+	};
+	r = engine_capture_open(agent->engine, &options, &capture->engine, error);
+	if (r < 0)
+		return r;
+	capture->view = engine_capture_view(capture->engine);
+	capture->cursors = calloc(capture->view->cpus, sizeof(struct cursor));
+	capture->out = evbuffer_new();
+	if (!capture->cursors || !capture->out)
+		return error_set(error, -ENOMEM, "out of memory");
+	capture->begin_ns = (uint64_t)clock_ns(CLOCK_REALTIME);
+	capture->looked_ns = capture->told_ns = agent_now_ns();
+	set_clock(capture);
+	pcapng_section(capture->out);
+	return look_at_interfaces(capture, error);
+}
+
+static void reply_capture(struct agent *agent, struct evhttp_request *request)
+{
+	static const struct timeval poll = {0, POLL_MS * 1000};
+	struct captures *captures = module_state(agent, &capture_module);
+	struct capture *capture = calloc(1, sizeof(*capture));
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
+	struct bufferevent *stream = evhttp_connection_get_bufferevent(connection);
+	struct error error = {};
+	int size = SOCKET_BUFFER;
+
+	if (!capture) {
+		reply_failure(request, -ENOMEM);
+		return;
+	}
+	capture->captures = captures;
+	capture->request = request;
+	if (capture_begin(capture, query_of(request), &error) < 0) {
+		capture_free(capture);
+		reply_bad_request(request, &error);
+		return;
+	}
+	capture->next = captures->first;
+	captures->first = capture;
+	captures->captures++;
+	event_add(captures->timer, &poll);
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "application/x-pcapng");
+	evhttp_connection_set_closecb(connection, on_closed, capture);
+	bufferevent_set_max_single_write(stream, BACKLOG_MAX);
+	setsockopt(bufferevent_getfd(stream), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	evhttp_send_reply_start(request, HTTP_OK, "OK");
+	send_out(capture); /* the headers leave now, so that the client knows that it is there */
+}
+
+static void reply_end(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"id", NULL};
+	struct captures *captures = module_state(agent, &capture_module);
+	_cleanup_free_ char *id = query_value(query_of(request), "id");
+	struct error error = {};
+
+	if (query_check(query_of(request), names, &error) < 0) {
+		reply_bad_request(request, &error);
+		return;
+	}
+	for (struct capture *capture = captures->first; capture; capture = capture->next) {
+		if (!id || !capture->id || strcmp(id, capture->id) != 0)
+			continue;
+		take(capture, UINT64_MAX);
+		capture_end(capture);
+		reply_done(request, "ended");
+		return;
+	}
+	error_set(&error, -ENOENT, "there is no capture with the id '%s'", id ? id : "");
+	reply_error(request, HTTP_NOTFOUND, "Not Found", &error);
+}
+
+/* -- the module -- */
+
+static void captures_close(void *state)
+{
+	struct captures *captures = state;
+
+	while (captures->first) {
+		take(captures->first, UINT64_MAX);
+		capture_end(captures->first);
+	}
+	if (captures->timer)
+		event_free(captures->timer);
+	free(captures);
+}
+
+static int captures_open(struct agent *agent, void **ret_state, struct error *error)
+{
+	struct captures *captures = calloc(1, sizeof(*captures));
+
+	if (!captures)
+		return error_set(error, -ENOMEM, "out of memory");
+	captures->agent = agent;
+	captures->timer = event_new(agent->base, -1, EV_PERSIST, on_poll, captures);
+	if (!captures->timer) {
+		free(captures);
+		return error_set(error, -ENOMEM, "out of memory");
+	}
+	*ret_state = captures;
+	return 0;
+}
+
+static void captures_status(struct agent *agent, void *state, struct json_write *out)
+{
+	const struct captures *captures = state;
+
+	(void)agent;
+	json_write_array_begin(out, "captures");
+	for (const struct capture *capture = captures->first; capture; capture = capture->next) {
+		json_write_object_begin(out, NULL);
+		json_write_string(out, "at", place_names[capture->place]);
+		json_write_string(out, "expression", capture->text);
+		json_write_number(out, "packets", capture->taken);
+		json_write_number(out, "lost", lost_of(capture));
+		json_write_object_end(out);
+	}
+	json_write_array_end(out);
+}
+
+static const struct route routes[] = {
+	{"/v1/capture", EVHTTP_REQ_POST, reply_capture},
+	{"/v1/capture/end", EVHTTP_REQ_POST, reply_end},
+	{NULL},
+};
+
+const struct module capture_module = {
+	.name = "capture",
+	.open = captures_open,
+	.close = captures_close,
+	.status = captures_status,
+	.routes = routes,
+};

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Capture: writes the packets that an expression let through as pcapng blocks (shared/capture.h).
+ *
+ * The expression is a program of its own in front, which ends in a tail call to one of these.  Each capture
+ * has its own copy of the maps, and a hook of one kind only, so a CPU has one writer at a time.  Every
+ * program hands the packet on as if it had not been there.
+ */
+#include "bpf/lib/kernel.h"
+
+#define PACKET_CONTEXT                          struct __sk_buff
+#define packet_load(context, offset, to, bytes) bpf_skb_load_bytes(context, offset, to, bytes)
+
+#include "bpf/lib/seek.h"
+#include "shared/capture.h"
+
+#define CAPTURE_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC */
+
+const volatile __u32 capture_snaplen = CAPTURE_SNAPLEN_MAX;
+const volatile __u32 capture_fill = 0;      /* a block may begin before this place in a segment */
+const volatile __u32 capture_segments_cpu = 0; /* per CPU, a power of two */
+const volatile __u32 capture_overwrites = 0;   /* the oldest goes when there is no room */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__uint(value_size, 4096);
+} capture_segments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct capture_cpu);
+} capture_cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, CAPTURE_INTERFACES);
+	__type(key, __u32);
+	__type(value, struct capture_interface);
+} capture_interfaces SEC(".maps");
+
+/* Whose the connections of late are: looking for the socket of each packet that comes in would cost more than
+ * capturing it. */
+struct capture_receiver {
+	__u64 connection; /* hash; 0: empty */
+	__u32 owner;
+	__u32 until; /* jiffies */
+};
+
+#define CAPTURE_RECEIVERS 1024 /* per CPU, a power of two */
+#define CAPTURE_TRUST     25   /* jiffies that an entry holds; a quarter to a tenth of a second */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CAPTURE_RECEIVERS);
+	__type(key, __u32);
+	__type(value, struct capture_receiver);
+} capture_receivers SEC(".maps");
+
+/* A reader on another CPU sees stores in the order that the compiler leaves them in (x86). */
+#define capture_order() asm volatile("" : : : "memory")
+
+static __always_inline struct capture_segment *capture_segment(__u32 cpu, __u64 number)
+{
+	__u32 index = cpu * capture_segments_cpu + ((__u32)number & (capture_segments_cpu - 1));
+
+	return bpf_map_lookup_elem(&capture_segments, &index);
+}
+
+/* The segment that the next block goes to; NULL: there is no room. */
+static __always_inline struct capture_segment *capture_room(struct capture_cpu *state, __u32 cpu)
+{
+	struct capture_segment *segment = capture_segment(cpu, state->head);
+
+	if (!segment || segment->used < capture_fill)
+		return segment;
+	if (!capture_overwrites && state->head + 1 - state->tail >= capture_segments_cpu)
+		return NULL;
+	segment = capture_segment(cpu, state->head + 1);
+	if (!segment)
+		return NULL;
+	segment->used = 0;
+	capture_order();
+	state->head++;
+	return segment;
+}
+
+enum capture_hook { CAPTURE_AT_TC, CAPTURE_AT_XDP, CAPTURE_AT_SOCKET };
+
+/* Copies from a packet; 0, or it is not as long as that. */
+static __always_inline long capture_copy(
+	void *context, enum capture_hook hook, __u32 offset, void *to, __u32 bytes)
+{
+	if (hook == CAPTURE_AT_XDP)
+		return bpf_xdp_load_bytes(context, offset, to, bytes);
+	return bpf_skb_load_bytes(context, offset, to, bytes);
+}
+
+struct capture_packet {
+	__u32 ifindex;
+	__u32 length;   /* in the kernel's hands */
+	__u32 tag;      /* beside the packet: TPID and TCI in network byte order; 0: none */
+	__u32 flags;    /* CAPTURE_FLAG_* */
+	__u32 owner;    /* 0: none */
+};
+
+static __always_inline void capture_write(
+	void *context, enum capture_hook hook, const struct capture_packet *packet)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), used, captured, rest, length = packet->length;
+	struct capture_cpu *state = bpf_map_lookup_elem(&capture_cpus, &cpu);
+	struct capture_interface *interface = NULL;
+	struct capture_segment *segment;
+	struct capture_block *block;
+	struct capture_option *option;
+	__u8 *data;
+	__u64 now;
+
+	if (!state)
+		return;
+	segment = capture_room(state, cpu);
+	if (!segment || state->ifindex != packet->ifindex) {
+		interface = bpf_map_lookup_elem(&capture_interfaces, &packet->ifindex);
+		if (!interface)
+			return;
+		if (!segment) {
+			__sync_fetch_and_add(&interface->lost, 1);
+			return;
+		}
+		state->ifindex = packet->ifindex;
+		state->interface = interface->number;
+	}
+	used = segment->used;
+	if (used >= capture_fill)
+		return;
+	now = bpf_ktime_get_tai_ns() + state->clock_ns;
+	if (packet->tag)
+		length += 4;
+	captured = length;
+	asm volatile("" : "+r"(captured)); /* a register of its own, so that the verifier sees its bounds */
+	if (captured > capture_snaplen)
+		captured = capture_snaplen;
+	if (captured < 1)
+		return;
+	block = (void *)segment->data + used;
+	data = (void *)(block + 1);
+	block->type = CAPTURE_BLOCK_PACKET;
+	block->interface = state->interface;
+	block->time_high = now >> 32;
+	block->time_low = now;
+	block->captured = captured;
+	block->length = length;
+	*(__u32 *)(data + ((captured - 1) & ~3U)) = 0; /* the padding */
+	if (!packet->tag) {
+		if (capture_copy(context, hook, 0, data, captured))
+			return;
+	} else {
+		rest = captured - 16;
+		if (capture_copy(context, hook, 0, data, 12))
+			return;
+		*(__u32 *)(data + 12) = packet->tag;
+		if (captured > 16 && rest <= capture_snaplen && capture_copy(context, hook, 12, data + 16, rest))
+			return;
+	}
+	option = (void *)data + ((captured + 3) & ~3U);
+	*option++ = (struct capture_option){CAPTURE_OPTION_FLAGS, 4, packet->flags};
+	if (packet->owner)
+		*option++ = (struct capture_option){CAPTURE_OPTION_PROCESS, 4, packet->owner};
+	block->bytes = (void *)(option + 1) - (void *)block;
+	*(__u32 *)option = 0; /* end of options */
+	option->value = block->bytes;
+	capture_order();
+	segment->used = used + block->bytes;
+}
+
+static __always_inline int capture_skb(struct __sk_buff *skb, enum capture_hook hook, __u32 flags, __u32 owner)
+{
+	struct capture_packet packet = {
+		.ifindex = skb->ifindex,
+		.length = skb->len,
+		.flags = flags,
+		.owner = owner,
+	};
+
+	if (skb->vlan_present)
+		packet.tag = (__u16)skb->vlan_proto | (__u32)bpf_htons(skb->vlan_tci) << 16;
+	capture_write(skb, hook, &packet);
+	return CAPTURE_NEXT;
+}
+
+/* An id of a process, or 0. */
+static __always_inline __u32 capture_process(__u32 owner)
+{
+	owner &= ~OWNER_INHERITED;
+	return owner < OWNER_FIRST ? 0 : owner;
+}
+
+/* Who receives it?  0: nobody, or not known. */
+static __noinline __u32 capture_find_receiver(struct __sk_buff *skb, int ethernet)
+{
+	struct packet memory = {}, *p = &memory;
+	struct capture_receiver *receiver;
+	__u32 index, owner, now = bpf_jiffies64();
+	__u64 hash;
+
+	if (owner_off)
+		return 0;
+	asm volatile("" : "+r"(p)); /* in memory, as in watch.bpf.c */
+	p->reason = packet_parse(skb, (void *)(long)skb->data, (void *)(long)skb->data_end, ethernet,
+		skb->protocol, p);
+	if (p->reason != PARSE_OK || !(p->kind & FLOW_KIND_PORTS) || p->kind & FLOW_KIND_FRAGMENT)
+		return 0;
+	hash = (p->src64[0] ^ p->sport) * 0x9e3779b97f4a7c15ULL;
+	hash = (hash ^ hash >> 32 ^ p->src64[1]) * 0x9e3779b97f4a7c15ULL;
+	hash = (hash ^ hash >> 32 ^ p->dst64[0] ^ (__u64)p->dport << 48) * 0x9e3779b97f4a7c15ULL;
+	hash = (hash ^ hash >> 32 ^ p->dst64[1] ^ p->proto) * 0x9e3779b97f4a7c15ULL | 1;
+	index = hash >> 32 & (CAPTURE_RECEIVERS - 1);
+	receiver = bpf_map_lookup_elem(&capture_receivers, &index);
+	if (!receiver)
+		return 0;
+	if (receiver->connection == hash && (__s32)(receiver->until - now) > 0)
+		return receiver->owner;
+	owner = seek_receiver(skb, p);
+	/* whoever will accept a connection is known soon */
+	if (owner & OWNER_INHERITED)
+		return capture_process(owner);
+	owner = capture_process(owner);
+	*receiver = (struct capture_receiver){hash, owner, now + CAPTURE_TRUST};
+	return owner;
+}
+
+SEC("tc") int capture_tc_in(struct __sk_buff *skb)
+{
+	return capture_skb(skb, CAPTURE_AT_TC, CAPTURE_FLAG_IN, capture_find_receiver(skb, 1));
+}
+
+SEC("tc") int capture_tc_in_raw(struct __sk_buff *skb)
+{
+	return capture_skb(skb, CAPTURE_AT_TC, CAPTURE_FLAG_IN, capture_find_receiver(skb, 0));
+}
+
+SEC("tc") int capture_tc_out(struct __sk_buff *skb)
+{
+	return capture_skb(skb, CAPTURE_AT_TC, CAPTURE_FLAG_OUT, capture_process(seek_sender(skb)));
+}
+
+/* The socket is only a hook: nothing goes through it. */
+SEC("socket") int capture_socket(struct __sk_buff *skb)
+{
+	capture_skb(skb, CAPTURE_AT_SOCKET, skb->pkt_type == 4 /* PACKET_OUTGOING */ ? CAPTURE_FLAG_OUT : CAPTURE_FLAG_IN,
+		0);
+	return 0;
+}
+
+SEC("xdp.frags") int capture_xdp(struct xdp_md *xdp)
+{
+	struct capture_packet packet = {
+		.ifindex = xdp->ingress_ifindex,
+		.length = bpf_xdp_get_buff_len(xdp),
+		.flags = CAPTURE_FLAG_IN,
+	};
+
+	capture_write(xdp, CAPTURE_AT_XDP, &packet);
+	return XDP_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * weir capture: packets to a file, to a pipe, or as lines.
+ *
+ * What the agent sends is pcapng already; a file gets it as it comes.  Blocks are only looked at to count,
+ * and to know where to cut when the disk is full.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "basic/text.h"
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/follow.h"
+#include "cli/pcapng.h"
+#include "cli/view/packet.h"
+
+#define STOP        1 /* ends the stream */
+#define PROGRESS_NS 1000000000ULL
+
+/* A capture as it comes in. */
+struct capture {
+	const struct cli *cli;
+	char *id; /* the agent's name for it */
+	/* to a file */
+	int file; /* -1: lines */
+	bool made, cut;    /* the file is new; it can be cut */
+	bool begun, full;  /* the first bytes have come; no more fit */
+	int failure;       /* why writing failed: errno */
+	uint64_t kept;     /* bytes in the file when it was full */
+	/* as lines */
+	struct json_write json;
+	/* both */
+	struct pcapng_reader reader;
+	struct pcapng_interface *interfaces;
+	uint64_t *accepted, *lost; /* by interface, as last told */
+	size_t interface_count;
+	struct pcapng_process *processes;
+	size_t process_count;
+	uint64_t packets;
+	uint64_t shown_ns;
+	bool ending;
+};
+
+/* -- the sentence -- */
+
+/* What stands behind the expression, each at most once. */
+enum clause { CLAUSE_AT, CLAUSE_ON, CLAUSE_BY, CLAUSES };
+
+static const char *const clause_words[CLAUSES + 1] = {"at", "on", "by", NULL};
+
+struct sentence {
+	char *text;       /* all words, cut up */
+	char *expression; /* in it, as the others */
+	char *values[CLAUSES];
+};
+
+static enum clause clause_find(const char *word, size_t length)
+{
+	enum clause clause = 0;
+
+	while (clause < CLAUSES &&
+		(strlen(clause_words[clause]) != length || strncmp(word, clause_words[clause], length) != 0))
+		clause++;
+	return clause;
+}
+
+static int clause_fail(struct error *error, const char *text, const char *place)
+{
+	static const char want[] = "[EXPRESSION] [at xdp|tc|socket|drop] [on INTERFACE] [by OWNER]";
+
+	error_at(error, "", text, (size_t)(place - text));
+	return error_want(error, "%s", want);
+}
+
+/* Cuts the words into the expression and its clauses: the first `at`, `on` or `by` ends the expression, in which
+ * none of them is a word. */
+static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, struct error *error)
+{
+	_cleanup_free_ char *whole = NULL;
+	struct sentence sentence = {};
+	size_t size = 1;
+	char *place;
+
+	for (int i = 0; i < cli->word_count; i++)
+		size += strlen(cli->words[i]) + 1;
+	sentence.text = calloc(1, size);
+	if (!sentence.text)
+		return error_set(error, -ENOMEM, "no memory");
+	place = sentence.text;
+	for (int i = 0; i < cli->word_count; i++)
+		place = stpcpy(stpcpy(place, i ? " " : ""), cli->words[i]);
+	whole = strdup(sentence.text);
+	if (!whole) {
+		free(sentence.text);
+		return error_set(error, -ENOMEM, "no memory");
+	}
+	sentence.expression = sentence.text;
+	for (place = sentence.text; *place;) {
+		size_t spaces = strspn(place, " \t\n"), length = strcspn(place + spaces, " \t\n");
+		char *word = place + spaces, *value;
+		enum clause clause = clause_find(word, length);
+
+		if (clause == CLAUSES || !length) {
+			place = word + length;
+			continue;
+		}
+		value = word + length + strspn(word + length, " \t\n");
+		if (!*value || sentence.values[clause]) {
+			error_set(error, -EINVAL, *value ? "'%s' stands there twice" : "'%s' needs a word behind it",
+				clause_words[clause]);
+			clause_fail(error, whole, whole + (word - sentence.text));
+			free(sentence.text);
+			return error->code;
+		}
+		sentence.values[clause] = value;
+		*word = '\0';
+		if (word > sentence.text)
+			word[-1] = '\0';
+		/* the value: up to the next of these words */
+		place = value + strcspn(value, " \t\n");
+	}
+	/* no space behind a value, and one word only but for an owner */
+	for (enum clause clause = 0; clause < CLAUSES; clause++) {
+		char *value = sentence.values[clause], *end = value ? value + strlen(value) : NULL;
+
+		while (value && end > value && strchr(" \t\n", end[-1]))
+			*--end = '\0';
+		if (!value || clause == CLAUSE_BY || !strpbrk(value, " \t\n"))
+			continue;
+		value += strcspn(value, " \t\n");
+		error_set(error, -EINVAL, "unexpected word behind '%s'", clause_words[clause]);
+		clause_fail(error, whole, whole + (value + strspn(value, " \t\n") - sentence.text));
+		free(sentence.text);
+		return error->code;
+	}
+	*ret_sentence = sentence;
+	return 0;
+}
+
+/* -- the question -- */
+
+static void query_add(FILE *query, const char *name, const char *value)
+{
+	_cleanup_free_ char *escaped = value ? weir_escape(value) : NULL;
+
+	if (escaped && *escaped)
+		fprintf(query, "%s%s=%s", ftell(query) ? "&" : "", name, escaped);
+}
+
+static void query_add_number(FILE *query, const char *name, uint64_t value)
+{
+	if (value)
+		fprintf(query, "%s%s=%" PRIu64, ftell(query) ? "&" : "", name, value);
+}
+
+static char *query_make(const struct cli *cli, const struct sentence *sentence, const char *id)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *query = open_memstream(&text, &size);
+
+	if (!query)
+		return NULL;
+	query_add(query, "expression", sentence->expression);
+	query_add(query, "at", sentence->values[CLAUSE_AT]);
+	query_add(query, "interface", sentence->values[CLAUSE_ON]);
+	query_add(query, "owner", sentence->values[CLAUSE_BY]);
+	query_add_number(query, "snaplen", cli->snaplen);
+	query_add_number(query, "count", cli->packets);
+	query_add(query, "before", cli->before);
+	query_add(query, "id", id);
+	return fclose(query) == 0 ? text : NULL;
+}
+
+/* -- the answer -- */
+
+static uint64_t lost_of(const struct capture *capture)
+{
+	uint64_t lost = 0;
+
+	for (size_t i = 0; i < capture->interface_count; i++)
+		lost += capture->lost[i];
+	return lost;
+}
+
+static uint64_t matched_of(const struct capture *capture)
+{
+	uint64_t accepted = 0;
+
+	for (size_t i = 0; i < capture->interface_count; i++)
+		accepted += capture->accepted[i];
+	return accepted > capture->packets ? accepted : capture->packets;
+}
+
+static int on_interface(struct capture *capture, const uint8_t *block, uint32_t bytes)
+{
+	size_t count = capture->interface_count + 1;
+	struct pcapng_interface *interfaces =
+		reallocarray(capture->interfaces, count, sizeof(struct pcapng_interface));
+	uint64_t *accepted, *lost;
+
+	if (!interfaces)
+		return -ENOMEM;
+	capture->interfaces = interfaces;
+	accepted = reallocarray(capture->accepted, count, sizeof(uint64_t));
+	if (!accepted)
+		return -ENOMEM;
+	capture->accepted = accepted;
+	lost = reallocarray(capture->lost, count, sizeof(uint64_t));
+	if (!lost)
+		return -ENOMEM;
+	capture->lost = lost;
+	if (pcapng_interface_read(block, bytes, &interfaces[count - 1]) < 0)
+		return -EPROTO;
+	accepted[count - 1] = lost[count - 1] = 0;
+	capture->interface_count = count;
+	return 0;
+}
+
+static int on_process(struct capture *capture, const uint8_t *block, uint32_t bytes)
+{
+	struct pcapng_process *processes =
+		reallocarray(capture->processes, capture->process_count + 1, sizeof(struct pcapng_process));
+
+	if (!processes)
+		return -ENOMEM;
+	capture->processes = processes;
+	if (pcapng_process_read(block, bytes, &processes[capture->process_count]) < 0)
+		return -EPROTO;
+	capture->process_count++;
+	return 0;
+}
+
+static void on_statistics(struct capture *capture, const uint8_t *block, uint32_t bytes)
+{
+	struct pcapng_statistics statistics;
+
+	if (pcapng_statistics_read(block, bytes, &statistics) == 0 &&
+		statistics.interface < capture->interface_count) {
+		capture->accepted[statistics.interface] = statistics.accepted;
+		capture->lost[statistics.interface] = statistics.lost;
+	}
+	/* of a file that is cut, the end that was meant for it, where there is room */
+	if (capture->full && capture->cut &&
+		pwrite(capture->file, block, bytes, (off_t)capture->kept) == (ssize_t)bytes)
+		capture->kept += bytes;
+}
+
+static int packet_show(struct capture *capture, const uint8_t *block, uint32_t bytes)
+{
+	struct packet_origin origin = {.interface = "?"};
+	struct pcapng_packet packet;
+
+	if (pcapng_packet_read(block, bytes, &packet) < 0)
+		return -EPROTO;
+	if (packet.interface < capture->interface_count) {
+		origin.interface = capture->interfaces[packet.interface].name;
+		origin.ethernet = capture->interfaces[packet.interface].link == 1;
+	}
+	if (packet.process < capture->process_count)
+		origin.process = &capture->processes[packet.process];
+	if (!capture->cli->json) {
+		packet_print(&packet, &origin, stdout);
+		return 0;
+	}
+	packet_write(&packet, &origin, &capture->json);
+	fwrite(capture->json.text, 1, capture->json.length, stdout);
+	json_write_clear(&capture->json);
+	capture->json.comma = false;
+	return 0;
+}
+
+static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t bytes)
+{
+	struct capture *capture = user;
+
+	switch (type) {
+	case PCAPNG_PACKET:
+		capture->packets += !capture->full;
+		return capture->file < 0 ? packet_show(capture, block, bytes) : 0;
+	case PCAPNG_STATISTICS:
+		on_statistics(capture, block, bytes);
+		return 0;
+	case PCAPNG_INTERFACE:
+		return on_interface(capture, block, bytes);
+	case PCAPNG_PROCESS:
+		return on_process(capture, block, bytes);
+	default:
+		return 0;
+	}
+}
+
+/* Asks the agent to send what it has and to end. */
+static void ask_end(struct capture *capture)
+{
+	_cleanup_client_ struct weir_client *client = NULL;
+	_cleanup_free_ char *body = NULL, *query = NULL;
+	struct error error;
+
+	if (capture->ending)
+		return;
+	capture->ending = true;
+	signal(SIGINT, SIG_DFL); /* whoever is impatient */
+	if (asprintf(&query, "id=%s", capture->id) < 0)
+		query = NULL;
+	else if (client_open(capture->cli, &client, &error) == 0)
+		ask_text(client, "POST", "/v1/capture/end", query, &body, NULL, &error);
+}
+
+static void show_progress(struct capture *capture)
+{
+	char count[32];
+	struct timespec time;
+	uint64_t now_ns;
+
+	if (capture->file < 0 || !isatty(STDERR_FILENO))
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	now_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+	if (now_ns - capture->shown_ns < PROGRESS_NS)
+		return;
+	capture->shown_ns = now_ns;
+	fprintf(stderr, "\r%s packets captured, %" PRIu64 " lost ",
+		count_format(count, sizeof(count), capture->packets, UNITS_EXACT), lost_of(capture));
+}
+
+/* Writes a part to the file; what is behind the last whole block when no more fits is cut off. */
+static int part_keep(struct capture *capture, const char *data, size_t length)
+{
+	size_t written = 0;
+	int r;
+
+	if (!capture->begun) {
+		capture->begun = true;
+		if (capture->cut && ftruncate(capture->file, 0) < 0)
+			capture->cut = false;
+	}
+	while (written < length && !capture->full) {
+		ssize_t n = write(capture->file, data + written, length - written);
+
+		if (n > 0) {
+			written += (size_t)n;
+		} else if (n < 0 && errno != EINTR) {
+			capture->failure = errno;
+			break;
+		}
+	}
+	r = pcapng_read(&capture->reader, data, written, on_block, capture);
+	if (r || !capture->failure || capture->full)
+		return r;
+	capture->kept = capture->reader.complete;
+	capture->full = true;
+	if (!capture->cut || ftruncate(capture->file, (off_t)capture->kept) < 0)
+		return STOP;
+	ask_end(capture);
+	return pcapng_read(&capture->reader, data + written, length - written, on_block, capture);
+}
+
+static int on_part(void *user, const char *data, size_t length)
+{
+	struct capture *capture = user;
+	int r = 0;
+
+	if (follow_interrupted())
+		ask_end(capture);
+	if (data && capture->file >= 0 && !capture->full)
+		r = part_keep(capture, data, length);
+	else if (data)
+		r = pcapng_read(&capture->reader, data, length, on_block, capture);
+	if (r)
+		return r;
+	show_progress(capture);
+	return capture->file >= 0 || fflush(stdout) == 0 ? 0 : STOP;
+}
+
+/* -- the file -- */
+
+static int file_open(struct capture *capture, const char *name, struct error *error)
+{
+	struct stat status;
+
+	capture->file = -1;
+	if (!name)
+		return 0;
+	if (strcmp(name, "-") == 0) {
+		if (isatty(STDOUT_FILENO)) {
+			error_set(error, -EINVAL, "pcapng is not for a terminal");
+			return error_want(error, "a pipe: weir capture -w - | wireshark -k -i -");
+		}
+		capture->file = STDOUT_FILENO;
+		return 0;
+	}
+	/* what is in it stays until there is something to put in its place */
+	capture->file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	capture->made = capture->file >= 0;
+	if (capture->file < 0 && errno == EEXIST)
+		capture->file = open(name, O_WRONLY | O_CLOEXEC);
+	if (capture->file < 0)
+		return error_set(error, -EIO, "cannot write %s: %s", name, strerror(errno));
+	capture->cut = fstat(capture->file, &status) == 0 && S_ISREG(status.st_mode);
+	return 0;
+}
+
+static int file_end(struct capture *capture, const char *name, struct error *error)
+{
+	if (capture->file < 0)
+		return 0;
+	if (!capture->failure && capture->file != STDOUT_FILENO && close(capture->file) < 0)
+		capture->failure = errno;
+	if (capture->made && !capture->begun)
+		unlink(name);
+	if (!capture->failure)
+		return 0;
+	error_set(error, -EIO, "writing %s: %s", strcmp(name, "-") == 0 ? "standard output" : name,
+		strerror(capture->failure));
+	if (capture->cut)
+		error_want(error, "the %" PRIu64 " packets captured before are in the file", capture->packets);
+	return error->code;
+}
+
+static void capture_free(struct capture *capture)
+{
+	pcapng_reader_free(&capture->reader);
+	json_write_free(&capture->json);
+	free(capture->interfaces);
+	free(capture->accepted);
+	free(capture->lost);
+	free(capture->processes);
+	free(capture->id);
+}
+
+static char *id_make(void)
+{
+	struct timespec now;
+	char *id;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return asprintf(&id, "%d-%lld%09ld", (int)getpid(), (long long)now.tv_sec, now.tv_nsec) < 0 ? NULL : id;
+}
+
+static int capture_run(struct capture *capture, const struct cli *cli, const struct sentence *sentence,
+	struct error *error)
+{
+	_cleanup_client_ struct weir_client *client = NULL;
+	_cleanup_free_ char *query = NULL;
+	struct error end_error = {};
+	int r, end;
+
+	capture->id = id_make();
+	query = capture->id ? query_make(cli, sentence, capture->id) : NULL;
+	if (!query)
+		return error_set(error, -ENOMEM, "no memory");
+	r = client_open(cli, &client, error);
+	if (r == 0)
+		r = file_open(capture, cli->file, error);
+	if (r < 0)
+		return r;
+	follow_catch_signals();
+	r = ask_stream(client, "POST", "/v1/capture", query, on_part, capture, error);
+	if (capture->shown_ns)
+		putc('\n', stderr);
+	end = file_end(capture, cli->file, &end_error);
+	if (end < 0) {
+		*error = end_error;
+		return end;
+	}
+	return r;
+}
+
+int cmd_capture(const struct cli *cli)
+{
+	struct capture capture = {.cli = cli, .file = -1};
+	struct sentence sentence = {};
+	struct error error = {};
+	int r;
+
+	if (sentence_read(cli, &sentence, &error) < 0)
+		return fail_usage(&error);
+	r = capture_run(&capture, cli, &sentence, &error);
+	if (capture.interface_count)
+		fprintf(stderr, "%" PRIu64 " packets captured, %" PRIu64 " matched, %" PRIu64 " lost\n", capture.packets,
+			matched_of(&capture), lost_of(&capture));
+	capture_free(&capture);
+	free(sentence.text);
+	return r < 0 ? fail(&error) : output_end(EXIT_OK);
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Captured packets on their way from the kernel to the agent.
+ *
+ * Each CPU has a ring of segments.  The programs write whole pcapng blocks (Enhanced Packet Block, its number
+ * for the interface and its time as a file has them) into the segment of now, one behind the other.  `used`
+ * grows when a block is complete, so that a reader may take what is there at any time; a block that begins
+ * before `capture_fill` may reach behind it, where a segment has room for the largest one.  Byte order is the
+ * host's.
+ */
+#ifndef WEIR_SHARED_CAPTURE_H
+#define WEIR_SHARED_CAPTURE_H
+
+#include <linux/types.h>
+
+#define CAPTURE_SNAPLEN_MIN 16
+#define CAPTURE_SNAPLEN_MAX 262144 /* as tcpdump's */
+#define CAPTURE_INTERFACES  1024   /* of one capture */
+
+struct capture_segment {
+	__u32 used; /* bytes of `data` */
+	__u32 reserved;
+	__u8 data[];
+};
+
+/* What programs and reader tell each other, a CPU each. */
+struct capture_cpu {
+	/* the programs' */
+	__u64 head;      /* segments begun, without the first: the one of now is `head` modulo their number */
+	__u32 ifindex;   /* of the last packet, */
+	__u32 interface; /* and its number in the file */
+	__u64 reserved[6];
+	/* the reader's */
+	__u64 tail;     /* segments given back */
+	__s64 clock_ns; /* to add to CLOCK_TAI for what stands in the file */
+	__u64 reserved2[6];
+};
+
+/* By ifindex. */
+struct capture_interface {
+	__u32 number; /* in the file */
+	__u32 reserved;
+	__u64 lost; /* packets that found no room */
+};
+
+/* pcapng, as far as programs write it: https://www.ietf.org/archive/id/draft-ietf-opsawg-pcapng-03.html */
+struct capture_block {
+	__u32 type, bytes;
+	__u32 interface;
+	__u32 time_high, time_low; /* ns since 1970 */
+	__u32 captured, length;
+};
+
+struct capture_option {
+	__u16 code, bytes;
+	__u32 value;
+};
+
+#define CAPTURE_BLOCK_PACKET   6
+#define CAPTURE_OPTION_FLAGS   2
+#define CAPTURE_OPTION_PROCESS 0x8001 /* number of an Apple process event block; programs write the owner's id */
+
+#define CAPTURE_FLAG_IN  1 /* of CAPTURE_OPTION_FLAGS */
+#define CAPTURE_FLAG_OUT 2
+
+/* A block besides its packet: head, padding, options, end of options, length. */
+#define CAPTURE_BLOCK_EXTRA 96
+
+#endif

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""weir capture: what tcpdump would capture, at other places, into files that others can read."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pcap
+import pcapng
+from lab import Capture, expect, expect_equal, need, run, send_frames, tcp_transfer, udp_send, udp_socket, wait_for
+from suite import each, test, variants
+
+
+class Captured:
+    """One `weir capture -w`."""
+
+    def __init__(self, lab, agent, *words, name="capture.pcapng"):
+        self.path = lab.path(name)
+        self.err = lab.path(os.path.basename(name) + ".err")
+        with open(self.err, "w", encoding="utf-8") as err:
+            self.process = agent.namespace.start(lab.weir, "capture", *words, "-w", self.path, "--run-dir",
+                                                 agent.run_dir, stderr=err)
+        wait_for(lambda: (os.path.exists(self.path) and os.path.getsize(self.path))
+                 or self.process.poll() is not None, 10, "the capture to begin")
+        expect(self.process.poll() is None or self.process.returncode == 0, f"weir capture: {self.messages()}")
+
+    def messages(self):
+        with open(self.err, encoding="utf-8") as file:
+            return file.read()
+
+    def wait(self, status=0):
+        expect_equal(self.process.wait(10), status, f"exit status ({self.messages()})")
+        return pcapng.read(self.path)
+
+    def stop(self):
+        """Ends the capture as a person does."""
+        time.sleep(0.05)  # what has been sent is through the interface
+        self.process.send_signal(signal.SIGINT)
+        return self.wait()
+
+
+def tcpdump_keys(path):
+    packets = pcap.read(path)
+    next(packets)
+    return list(packets)
+
+
+def short(keys):
+    return [f"{data[:64].hex()}… ({len(data)} of {length})" for data, length in keys[:2]]
+
+
+def expect_same(got, wanted, what):
+    """The same packets; packets of different CPUs may stand in another order."""
+    expect(wanted, f"{what}: tcpdump captured nothing, nothing was compared")
+    missing, more = sorted(set(wanted) - set(got)), sorted(set(got) - set(wanted))
+    expect(not missing and not more,
+           f"{what}: {len(missing)} packets are missing, {len(more)} are too many: missing {short(missing)}, "
+           f"too many {short(more)}")
+    expect_equal(sorted(got), sorted(wanted), what)
+
+
+def traffic(host, peer):
+    """A little of everything, in both families."""
+    for address, own in (("10.1.0.2", "10.1.0.1"), ("fd00:1::2", "fd00:1::1")):
+        udp_send(host, peer, own, address, 53, 7, 100)
+        udp_send(peer, host, address, own, 5353, 3, 1200)
+        tcp_transfer(host, peer, address, 8080, 300_000, 40_000)
+        tcp_transfer(host, peer, address, 8081, 3000, 2000)
+    host.run("ping", "-c", "2", "-i", "0.01", "10.1.0.2")
+    host.run("ping", "-c", "2", "-i", "0.01", "fd00:1::2")
+
+
+@each("vm")
+@variants("expression", "", "udp port 53 or tcp port 8080", "tcp[13] & 3 != 0", "icmp or icmp6")
+def capture_equals_tcpdump(lab, expression):
+    """`weir capture '{expression}'` has the packets that tcpdump has, byte for byte, with their lengths"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    reference = Capture(lab, host, "w0", expression=[expression] if expression else [])
+    captured = Captured(lab, agent, *([expression] if expression else []))
+    traffic(host, peer)
+    file = captured.stop()
+    expect_same(file.keys(), tcpdump_keys(reference.stop()), f"'{expression}'")
+    expect_equal(file.interfaces[0]["filter"], expression, "filter of the interface")
+    own = bytes.fromhex(host.address_of("w0").replace(":", ""))
+    for packet in file.packets:
+        expect_equal(packet.direction, "out" if packet.data[6:12] == own else "in", "direction")
+    ns = [packet.ns for packet in file.packets]
+    expect(ns == sorted(ns), "the packets are not in the order of time")
+    expect_equal(file.statistics["w0"]["accepted"], len(file.packets), "packets that the filter accepted")
+    expect_equal(file.statistics["w0"]["lost"], 0, "lost packets")
+
+
+@each()
+@variants("place", "xdp", "socket")
+def capture_at_other_places(lab, place):
+    """`at {place}` captures what tcpdump captures (at xdp: of what comes in), with an expression"""
+    host, peer = lab.hosts()
+    host.offload("w0", False)
+    peer.offload("p0", False)  # no packet is longer than a frame: at xdp there is no GRO yet
+    agent = lab.agent(host)
+    reference = Capture(lab, host, "w0", expression=["udp port 53 or udp port 5353"])
+    captured = Captured(lab, agent, "udp port 53 or udp port 5353", "at", place)
+    traffic(host, peer)
+    file = captured.stop()
+    expect(file.interfaces[0]["description"].startswith(place), f"described as {file.interfaces[0]['description']}")
+    wanted = tcpdump_keys(reference.stop())
+    if place == "xdp":
+        own = bytes.fromhex(host.address_of("w0").replace(":", ""))
+        wanted = [key for key in wanted if key[0][:6] == own]
+    expect_same(file.keys(), wanted, place)
+
+
+@test()
+def capture_of_vlan_tags(lab):
+    """A VLAN tag that the kernel keeps beside the packet is in the capture where it was on the wire"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    frame = bytes.fromhex("020000000101 020000000102 81000005 0800 4500001e000100004011 66cc 0a010002 0a010001"
+                          "0fa0 0035 000a 0000 6162")
+    for expression in ("vlan 5 and udp port 53", "vlan and udp", "udp port 53", "vlan 6"):
+        reference = Capture(lab, host, "w0", expression=[expression])
+        captured = Captured(lab, agent, expression)
+        send_frames(peer, "p0", [frame, frame[:12] + frame[16:], frame[:15] + b"\x06" + frame[16:]])
+        send_frames(host, "w0", [frame])
+        file = captured.stop()
+        expect_same(file.keys(), tcpdump_keys(reference.stop()), expression)
+        if "vlan 5" in expression:
+            expect_equal(file.keys(), [(frame, len(frame))] * 2, "packets")
+
+
+@test("vm")
+def capture_snap_length_and_count(lab):
+    """-s cuts packets to that length and keeps what they had; -c ends after exactly so many packets"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    captured = Captured(lab, agent, "udp port 53", "-s", 60, "-c", 5)
+    udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 20, 200)
+    file = captured.wait()
+    expect_equal([(len(p.data), p.length) for p in file.packets], [(60, 242)] * 5, "bytes, length")
+    expect_equal(file.interfaces[0]["snaplen"], 60, "snap length of the interface")
+    expect("5 packets captured" in captured.messages(), captured.messages())
+
+
+@test()
+def capture_read_by_wireshark(lab):
+    """tshark and capinfos read the file: times, interface, filter, statistics, and the process of each packet"""
+    need("tshark", "capinfos")
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    captured = Captured(lab, agent, "udp port 53")
+    with udp_socket(peer, "10.1.0.2", 53) as receiver:
+        sender = host.start("python3", "-c", "import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+                            "for i in range(4): s.sendto(b'x', ('10.1.0.2', 53)); time.sleep(0.02)\ntime.sleep(1)")
+        for _ in range(4):
+            _, source = receiver.recvfrom(100)
+            receiver.sendto(b"y", source)
+    file = captured.stop()
+    expect_equal(len(file.packets), 8, "packets")
+    senders = {packet.process for packet in file.packets if packet.direction == "out"}
+    expect_equal({command for _, command in senders - {None}}, {"python3"}, f"process of what went out ({senders})")
+    listed = run("tshark", "-r", captured.path, "-T", "fields", "-e", "ip.src", "-e", "frame.interface_name",
+                 "-e", "frame.packet_flags_direction").stdout.split()
+    expect_equal(listed, ["10.1.0.1", "w0", "0x00000002", "10.1.0.2", "w0", "0x00000001"] * 4, "tshark")
+    infos = run("capinfos", "-M", captured.path).stdout
+    for line in ("Capture application: weir", "Name = w0", "Filter string = udp port 53", "Number of packets = 8",
+                 "Number of stat entries = 1"):
+        expect(line in infos, f"'{line}' is not in {infos}")
+    blocks = run("tshark", "-r", captured.path, "-X", "read_format:MIME Files Format", "-V").stdout
+    expect("Darwin Process Name: python3" in blocks, "tshark shows no process")
+    expect_equal(sender.wait(5), 0, "the sender")
+
+
+@test()
+def capture_by_owner(lab):
+    """`by pid N` captures what a process sends and receives, and nothing of others"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    program = ("import socket, sys, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+               "s.bind(('10.1.0.1', int(sys.argv[1])))\nsys.stdin.readline()\n"
+               "for i in range(5): s.sendto(b'x', ('10.1.0.2', 53)); s.recv(100)\n")
+    with udp_socket(peer, "10.1.0.2", 53) as receiver:
+        senders = [host.start("python3", "-c", program, port, stdin=subprocess.PIPE, text=True)
+                   for port in (4001, 4002)]
+        pid = wait_for(lambda: [p for p in host.processes() if "4001" in cmdline(p)], 5, "the sender")[0]
+        time.sleep(0.2)
+        captured = Captured(lab, agent, "udp", "by", "pid", pid)
+        for sender in senders:
+            sender.stdin.write("\n")
+            sender.stdin.flush()
+        for _ in range(10):
+            _, source = receiver.recvfrom(100)
+            receiver.sendto(b"y", source)
+        for sender in senders:
+            expect_equal(sender.wait(5), 0, "a sender")
+    file = captured.stop()
+    ports = [int.from_bytes(p.data[34:36] if p.direction == "out" else p.data[36:38], "big") for p in file.packets]
+    expect_equal(ports, [4001] * 10, "own ports")
+    expect_equal({p.process[0] for p in file.packets}, {pid}, "processes")
+
+
+def cmdline(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+@test("vm")
+def capture_to_pipes_and_lines(lab):
+    """`-w -` writes pcapng to a pipe; without -w there is a line a packet; with --json an object"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    outs = {}
+    words = {"pipe": ["-w", "-"], "lines": [], "json": ["--json"]}
+    for name, more in words.items():
+        with open(lab.path(name), "wb") as out:
+            outs[name] = host.start(lab.weir, "capture", "udp port 53", "-c", "2", *more, "--run-dir", agent.run_dir,
+                                    stdout=out)
+    wait_for(lambda: len(agent.get("/v1/status")["captures"]) == 3, 10, "three captures")
+    udp_send(host, peer, "fd00:1::1", "fd00:1::2", 53, 2, 100, own_port=4000)
+    for process in outs.values():
+        expect_equal(process.wait(10), 0, "exit status")
+    expect_equal(len(pcapng.read(lab.path("pipe")).packets), 2, "packets in the pipe")
+    with open(lab.path("lines"), encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    expect_equal([line.split("  ")[0].split(" ", 1)[1] for line in lines],
+                 ["w0 out fd00:1::1.4000 > fd00:1::2.53 udp 162"] * 2, "lines")
+    with open(lab.path("json"), encoding="utf-8") as file:
+        packet = json.loads(file.readline())
+    expect_equal({k: packet[k] for k in ("interface", "direction", "proto", "src", "sport", "dst", "dport", "length",
+                                         "captured")},
+                 {"interface": "w0", "direction": "out", "proto": "udp", "src": "fd00:1::1", "sport": 4000,
+                  "dst": "fd00:1::2", "dport": 53, "length": 162, "captured": 162}, "object")
+
+
+@test()
+def capture_on_a_full_disk(lab):
+    """When the disk is full, the file holds whole packets up to there, and the exit status is 1 with a line"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    small = lab.path("small")
+    os.mkdir(small)
+    run("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small)
+    try:
+        captured = Captured(lab, agent, "udp", name="small/full.pcapng")
+        udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 400, 1300)
+        expect_equal(captured.process.wait(10), 1, "exit status")
+        file = pcapng.read(captured.path)
+        message = captured.messages()
+    finally:
+        run("umount", small)
+    expect(150 < len(file.packets) < 200, f"{len(file.packets)} packets of 1300 bytes in 256 KiB")
+    expect(f"No space left on device; the {len(file.packets)} packets captured before are in the file" in message,
+           message)
+    wait_for(lambda: not agent.get("/v1/status")["captures"], 5, "the capture to end")
+
+
+@test("vm")
+def capture_bad_questions(lab):
+    """What cannot be captured is said in a line before anything is: nothing is written, nothing is attached"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    path = lab.path("never.pcapng")
+    for words, status, message in (
+            (["tcp prt 80"], 1, "syntax error"),
+            (["tcp port 80 on w1"], 1, "there is no interface 'w1'"),
+            (["at tx"], 1, "one cannot capture at 'tx'"),
+            (["at"], 2, "'at' needs a word behind it"),
+            (["tcp at tc at xdp"], 2, "'at' stands there twice"),
+            (["by usr root"], 1, "unknown kind of owner 'usr'; did you mean 'user'?"),
+            (["-s", "3"], 2, "a number from 16 to 262144"),
+            (["-c", "0"], 2, "--count: '0' is not such a number")):
+        done = agent.weir("capture", *words, "-w", path, check=False)
+        expect_equal(done.returncode, status, f"status of {words} ({done.stderr})")
+        expect(message in done.stderr, f"{words}: {done.stderr}")
+        expect(not os.path.exists(path), f"{words} left a file")
+    done = agent.weir("capture", "tcp prt 80", check=False)
+    expect(done.stderr.splitlines()[1:] == ["  tcp prt 80", "      ^"], f"no caret: {done.stderr}")
+    done = agent.weir("capture", "-w", "/proc/none/x.pcapng", check=False)
+    expect_equal((done.returncode, done.stderr.strip()),
+                 (1, "weir: cannot write /proc/none/x.pcapng: No such file or directory"), "unwritable")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("precious")
+    agent.weir("capture", "tcp prt 80", "-w", path, check=False)
+    with open(path, encoding="utf-8") as file:
+        expect_equal(file.read(), "precious", "the file that was there")
+    expect_equal(agent.get("/v1/status")["captures"], [], "captures")
+
+
+@test()
+def capture_beside_an_xdp_program(lab):
+    """Where an XDP program is, `at xdp` says so in a line and leaves it alone"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    first = Captured(lab, agent, "on", "w0", "at", "xdp")
+    done = agent.weir("capture", "at", "xdp", check=False)
+    expect_equal((done.returncode, done.stderr.strip()),
+                 (1, "weir: interface 'w0' has an XDP program already; capture at tc, which shares; or take that "
+                     "program off first"), "second")
+    first.stop()
+
+
+def attached(host):
+    """Programs at w0, by hook."""
+    listed = json.loads(host.run("bpftool", "-j", "net", "show").stdout)[0]
+    return sorted(str(hook.get("name", hook.get("id"))) for kind in ("xdp", "tc") for hook in listed.get(kind, [])
+                  + listed.get("tcx", []))
+
+
+@test("vm")
+def capture_with_a_killed_client(lab):
+    """When the client is killed, its capture ends: nothing of it stays attached"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    before = programs_named("capture")
+    captured = Captured(lab, agent, "udp")
+    expect(programs_named("capture") > before, "no program of the capture was seen: nothing was checked")
+    captured.process.kill()
+    wait_for(lambda: not agent.get("/v1/status")["captures"], 5, "the capture to end")
+    wait_for(lambda: programs_named("capture") == before, 5, "its programs to go")
+    udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 3, 10)
+
+
+def programs_named(prefix):
+    listed = json.loads(run("bpftool", "-j", "prog", "show").stdout)
+    return len([p for p in listed if p.get("name", "").startswith(prefix)])
+
+
+@test("vm")
+def capture_with_a_killed_agent(lab):
+    """When the agent is killed in the middle, the file has whole packets, and the next agent captures as before"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    captured = Captured(lab, agent, "udp")
+    udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 30, 100)
+    wait_for(lambda: os.path.getsize(captured.path) > 30 * 100, 5, "packets in the file")
+    agent.stop(signal.SIGKILL)
+    expect_equal(captured.process.wait(10), 1, "exit status")
+    expect_equal(len(pcapng.read(captured.path).packets), 30, "packets in the file")
+    agent.start()
+    again = Captured(lab, agent, "udp", name="again.pcapng")
+    udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 4, 100)
+    expect_equal(len(again.stop().packets), 4, "packets captured by the next agent")
+
+
+@test()
+def capture_without_a_link_header(lab):
+    """On an interface without Ethernet headers packets begin with their IP header, and the file says so"""
+    host, peer = lab.hosts()
+    host.ip("tunnel", "add", "t0", "mode", "ipip", "local", "10.1.0.1", "remote", "10.1.0.2", check=False)
+    frames = []
+    from lab import open_tun  # pylint: disable=import-outside-toplevel
+    tun = open_tun(host, "u0")
+    host.ip("link", "set", "u0", "up")
+    host.ip("addr", "add", "10.5.0.1/24", "dev", "u0")
+    agent = lab.agent(host, "interfaces: [u0]\n")
+    captured = Captured(lab, agent, "udp port 53")
+    with udp_socket(host, "10.5.0.1", 4000) as sender:
+        for _ in range(3):
+            sender.sendto(b"hello", ("10.5.0.2", 53))
+            frames.append(os.read(tun, 2000))
+        sender.sendto(b"hello", ("10.5.0.2", 54))
+    file = captured.stop()
+    os.close(tun)
+    expect_equal(file.interfaces[0]["link"], pcap.RAW, "link type")
+    expect_equal(file.keys(), [(frame, len(frame)) for frame in frames], "packets")
