@@ -246,7 +246,10 @@ SEC("tc") int capture_tc_in_raw(struct __sk_buff *skb)
 
 SEC("tc") int capture_tc_out(struct __sk_buff *skb)
 {
-	return capture_skb(skb, CAPTURE_AT_TC, CAPTURE_FLAG_OUT, capture_process(seek_sender(skb)));
+	struct bpf_sock *sk = skb->sk;
+
+	return capture_skb(skb, CAPTURE_AT_TC, CAPTURE_FLAG_OUT,
+		sk && !owner_off ? capture_process(owner_of(sk)) : 0);
 }
 
 /* The socket is only a hook: nothing goes through it. */

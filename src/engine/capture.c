@@ -308,6 +308,7 @@ static void set_sizes(struct engine_capture *capture)
 	skeleton->rodata->capture_fill = view->fill;
 	skeleton->rodata->capture_segments_cpu = view->segments;
 	skeleton->rodata->capture_overwrites = capture->options.overwrites;
+	skeleton->rodata->owner_off = !capture->engine->watch.owners;
 	bpf_map__set_value_size(skeleton->maps.capture_segments, (__u32)view->segment_bytes);
 	bpf_map__set_max_entries(skeleton->maps.capture_segments, view->cpus * view->segments);
 	bpf_map__set_max_entries(skeleton->maps.capture_cpus, view->cpus);
