@@ -263,11 +263,9 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 	int i;
 
 	asm volatile("" : "+r"(p)); /* as in watch.bpf.c */
-	record = bpf_ringbuf_reserve(&drop_ring, sizeof(*record), 0);
-	if (!record || !buffer) {
+	record = buffer ? bpf_ringbuf_reserve(&drop_ring, sizeof(*record), 0) : (void *)0;
+	if (!record) {
 		stats->lost++;
-		if (record)
-			bpf_ringbuf_discard(record, 0);
 		return;
 	}
 	stats->recorded++;
