@@ -50,7 +50,7 @@ struct picture {
 	uint64_t missed;
 };
 
-static void cleanup_picture(struct picture *picture)
+static void picture_free(struct picture *picture)
 {
 	free(picture->sums);
 	free(picture->reasons);
@@ -348,7 +348,7 @@ static void write_stats(struct json_write *out, const struct picture *picture)
 
 static void reply_drops(struct agent *agent, struct evhttp_request *request)
 {
-	_cleanup_(cleanup_picture) struct picture picture = {};
+	struct picture picture = {};
 	struct drops *drops = module_state(agent, &drop_module);
 	struct json_write json = {};
 	struct error error = {};
@@ -361,6 +361,7 @@ static void reply_drops(struct agent *agent, struct evhttp_request *request)
 	}
 	r = picture_read(agent->engine, &picture);
 	if (r < 0) {
+		picture_free(&picture);
 		reply_failure(request, r);
 		return;
 	}
@@ -379,6 +380,7 @@ static void reply_drops(struct agent *agent, struct evhttp_request *request)
 	json_write_newline(&json);
 	reply_json(request, HTTP_OK, "OK", &json);
 	json_write_free(&json);
+	picture_free(&picture);
 }
 
 static void reply_events(struct agent *agent, struct evhttp_request *request)
@@ -409,43 +411,50 @@ static void reply_events(struct agent *agent, struct evhttp_request *request)
 
 static void drops_status(struct agent *agent, void *state, struct json_write *out)
 {
-	_cleanup_(cleanup_picture) struct picture picture = {};
+	struct picture picture = {};
 
 	(void)state;
-	if (picture_read(agent->engine, &picture) < 0)
-		return;
-	json_write_object_begin(out, "drops");
-	json_write_boolean(out, "enabled", agent->config.drops_enabled);
-	json_write_number(out, "rate", agent->config.drops_rate);
-	write_stats(out, &picture);
-	json_write_object_end(out);
+	if (picture_read(agent->engine, &picture) == 0) {
+		json_write_object_begin(out, "drops");
+		json_write_boolean(out, "enabled", agent->config.drops_enabled);
+		json_write_number(out, "rate", agent->config.drops_rate);
+		write_stats(out, &picture);
+		json_write_object_end(out);
+	}
+	picture_free(&picture);
 }
 
-static void drops_metrics(struct agent *agent, void *state, struct evbuffer *out)
+static void write_metrics(struct evbuffer *out, const struct picture *picture)
 {
-	_cleanup_(cleanup_picture) struct picture picture = {};
-	const struct drop_stats *stats = &picture.stats;
+	const struct drop_stats *stats = &picture->stats;
 
-	(void)state;
-	if (picture_read(agent->engine, &picture) < 0)
-		return;
 	metrics_head(out, "weir_drops_total", "counter", "Packets that the kernel dropped, by its reason.");
-	for (size_t i = 0; i < picture.reason_count; i++)
-		metrics_labelled(out, "weir_drops_total", "reason", picture.reasons[i].name,
-			picture.reasons[i].packets);
+	for (size_t i = 0; i < picture->reason_count; i++)
+		metrics_labelled(out, "weir_drops_total", "reason", picture->reasons[i].name,
+			picture->reasons[i].packets);
 	metrics_head(out, "weir_drop_bytes_total", "counter", "Their bytes.");
-	for (size_t i = 0; i < picture.reason_count; i++)
-		metrics_labelled(out, "weir_drop_bytes_total", "reason", picture.reasons[i].name,
-			picture.reasons[i].bytes);
+	for (size_t i = 0; i < picture->reason_count; i++)
+		metrics_labelled(out, "weir_drop_bytes_total", "reason", picture->reasons[i].name,
+			picture->reasons[i].bytes);
 	metrics_head(out, "weir_drop_records_total", "counter",
 		"Drops that were recorded, that were more than the rate allows, that found no room.");
 	metrics_labelled(out, "weir_drop_records_total", "fate", "recorded", stats->recorded);
 	metrics_labelled(out, "weir_drop_records_total", "fate", "unrecorded", stats->unrecorded);
 	metrics_labelled(out, "weir_drop_records_total", "fate", "lost", stats->lost);
 	metrics_single(out, "weir_drops_missed_total", "counter",
-		"Drops that were not counted, because another one was being counted.", picture.missed);
+		"Drops that were not counted, because another one was being counted.", picture->missed);
 	metrics_single(out, "weir_drops_unassigned_total", "counter",
 		"Drops that did not say to which network namespace they belong.", stats->unassigned);
+}
+
+static void drops_metrics(struct agent *agent, void *state, struct evbuffer *out)
+{
+	struct picture picture = {};
+
+	(void)state;
+	if (picture_read(agent->engine, &picture) == 0)
+		write_metrics(out, &picture);
+	picture_free(&picture);
 }
 
 /* -- the module -- */

@@ -19,7 +19,8 @@
 #define BTF_DIRECTORY "/sys/kernel/btf"
 #define KALLSYMS      "/proc/kallsyms"
 
-#define BATCH         64 /* entries of drop_counts read in one call */
+#define BOOT_SECONDS  300ULL /* how far below 0 the ticks begin (INITIAL_JIFFIES) */
+#define BATCH         64     /* entries of drop_counts read in one call */
 #define NS_PER_S      1000000000ULL
 #define WINDOW_NS     (NS_PER_S / 10)
 #define WINDOWED_RATE 100 /* a smaller one is kept in windows of a second */
@@ -32,6 +33,8 @@
 struct drop_state {
 	struct drop_bpf *skeleton;
 	struct ring_buffer *ring;
+	struct drop_count *counts; /* BATCH entries of all CPUs, as drop_counts is read */
+	struct drop_stats *stats;  /* of all CPUs */
 	struct symbols *symbols;
 	struct reasons reasons;
 	uint64_t looked_for; /* subsystems: a bit each */
@@ -142,7 +145,7 @@ struct ticks {
 };
 
 /* All 64 bits of the tick of now.  The kernel tells the lower half; the upper is about what has passed since
- * the boot, which the kernel begins with at minus five minutes in 32 bits (INITIAL_JIFFIES). */
+ * the boot, which begins five minutes before the lower half is 0. */
 static int ticks_read(const struct engine *engine, struct ticks *ret_ticks)
 {
 	struct timespec clock;
@@ -154,7 +157,7 @@ static int ticks_read(const struct engine *engine, struct ticks *ret_ticks)
 		return r;
 	clock_gettime(CLOCK_MONOTONIC, &clock);
 	ret_ticks->now_ns = (uint64_t)clock.tv_sec * NS_PER_S + (uint64_t)clock.tv_nsec;
-	about = (uint32_t)(-300 * (NS_PER_S / tick_ns)) + ret_ticks->now_ns / tick_ns;
+	about = (uint32_t)(0 - BOOT_SECONDS * (NS_PER_S / tick_ns)) + ret_ticks->now_ns / tick_ns;
 	ret_ticks->now = about + (uint64_t)(int64_t)(int32_t)(tick - (uint32_t)about);
 	ret_ticks->tick_ns = tick_ns;
 	return 0;
@@ -185,33 +188,34 @@ int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, s
 {
 	struct drop_state *state = state_of(engine);
 	unsigned int cpus = engine->view.cpus;
-	_cleanup_free_ struct engine_drop_sum *sums = calloc(DROP_PLACES_MAX, sizeof(*sums));
-	_cleanup_free_ struct drop_count *counts = calloc((size_t)BATCH * cpus, sizeof(*counts));
+	struct engine_drop_sum *sums;
 	struct drop_key keys[BATCH];
 	__u32 position = 0, number;
 	void *from = NULL;
 	size_t count = 0;
 	struct ticks ticks;
-	int r;
+	int r = ticks_read(engine, &ticks);
 
-	if (!sums || !counts)
-		return -ENOMEM;
-	r = ticks_read(engine, &ticks);
 	if (r < 0)
 		return r;
+	sums = calloc(DROP_PLACES_MAX, sizeof(*sums));
+	if (!sums)
+		return -ENOMEM;
 	do {
 		number = BATCH;
 		r = bpf_map_lookup_batch(bpf_map__fd(state->skeleton->maps.drop_counts), from, &position,
-			keys, counts, &number, NULL);
-		if (r < 0 && r != -ENOENT)
+			keys, state->counts, &number, NULL);
+		if (r < 0 && r != -ENOENT) {
+			free(sums);
 			return r;
+		}
 		for (__u32 i = 0; i < number && count < DROP_PLACES_MAX; i++) {
 			sums[count].key = keys[i];
-			sum_cpus(&sums[count++], counts + (size_t)i * cpus, cpus, &ticks);
+			sum_cpus(&sums[count++], state->counts + (size_t)i * cpus, cpus, &ticks);
 		}
 		from = &position;
 	} while (r == 0);
-	*ret_sums = TAKE(sums);
+	*ret_sums = sums;
 	*ret_count = count;
 	return 0;
 }
@@ -220,15 +224,13 @@ int engine_drop_stats(struct engine *engine, struct drop_stats *ret_stats, uint6
 {
 	struct drop_state *state = state_of(engine);
 	unsigned int cpus = engine->view.cpus;
-	_cleanup_free_ struct drop_stats *stats = calloc(cpus, sizeof(*stats));
+	struct drop_stats *stats = state->stats;
 	struct bpf_prog_info info = {};
 	struct drop_stats sum = {};
 	__u32 key = 0, length = sizeof(info);
 	struct ticks ticks;
 	int r;
 
-	if (!stats)
-		return -ENOMEM;
 	if (bpf_map_lookup_elem(bpf_map__fd(state->skeleton->maps.drop_stats), &key, stats) < 0)
 		return -errno;
 	for (unsigned int cpu = 0; cpu < cpus; cpu++) {
@@ -286,48 +288,40 @@ static void drop_close(void *opaque)
 	struct drop_state *state = opaque;
 
 	ring_buffer__free(state->ring);
+	free(state->counts);
+	free(state->stats);
 	drop_bpf__destroy(state->skeleton);
 	symbols_free(state->symbols);
 	reasons_free(&state->reasons);
 	free(state);
 }
 
-static int load(struct engine *engine, struct drop_state *state, struct error *error)
+static int drop_open(struct engine *engine, void **ret_state, struct error *error)
 {
+	struct drop_state *state = *ret_state = calloc(1, sizeof(*state));
 	const struct btf *kernel = component_kernel_types();
-	int r = kernel ? reasons_add(&state->reasons, kernel, 1) : -errno;
+	int r;
 
-	if (r == 0) {
-		state->skeleton = drop_bpf__open();
-		r = state->skeleton ? 0 : -errno;
-	}
-	if (r == 0)
-		state->skeleton->rodata->has_socket_argument = has_socket_argument(kernel);
-	if (r < 0)
-		return error_set(error, r, "cannot open the drop programs: %s", strerror(-r));
+	if (!state)
+		return error_set(error, -ENOMEM, "out of memory");
+	state->counts = calloc((size_t)BATCH * engine->meta.cpus, sizeof(*state->counts));
+	state->stats = calloc(engine->meta.cpus, sizeof(*state->stats));
+	if (!state->counts || !state->stats)
+		return error_set(error, -ENOMEM, "out of memory");
+	if (!kernel || reasons_add(&state->reasons, kernel, 1) < 0)
+		return error_set(error, -EOPNOTSUPP, "cannot read the kernel's types: %s", strerror(errno));
+	state->skeleton = drop_bpf__open();
+	if (!state->skeleton)
+		return error_set(error, -errno, "cannot open the drop programs: %s", strerror(errno));
+	state->skeleton->rodata->has_socket_argument = has_socket_argument(kernel);
 	r = component_load(engine, state->skeleton->obj, "drop", error);
 	if (r == 0)
 		r = component_ring(state->skeleton->obj, "drop_ring", on_record, state, &state->ring, error);
 	if (r == 0)
 		r = component_attach_trace(engine, state->skeleton->progs.drop_kfree_skb, error);
+	if (r == 0)
+		read_symbols(state);
 	return r;
-}
-
-static int drop_open(struct engine *engine, void **ret_state, struct error *error)
-{
-	struct drop_state *state = calloc(1, sizeof(*state));
-	int r;
-
-	if (!state)
-		return error_set(error, -ENOMEM, "out of memory");
-	r = load(engine, state, error);
-	if (r < 0) {
-		drop_close(state);
-		return r;
-	}
-	read_symbols(state);
-	*ret_state = state;
-	return 0;
 }
 
 const struct engine_part drop_part = {.name = "drop", .open = drop_open, .close = drop_close};

@@ -21,7 +21,6 @@ static int reason_add(struct reasons *reasons, uint32_t value, const char *name)
 {
 	size_t prefix = strlen(CORE_PREFIX);
 	struct reason *more;
-	char *copy;
 
 	if (!name || reasons->count == REASONS_MAX || reasons_find(reasons, value))
 		return 0;
@@ -31,10 +30,11 @@ static int reason_add(struct reasons *reasons, uint32_t value, const char *name)
 	if (!more)
 		return -ENOMEM;
 	reasons->reasons = more;
-	copy = strdup(name);
-	if (!copy)
+	more += reasons->count;
+	*more = (struct reason){value, strdup(name)};
+	if (!more->name)
 		return -ENOMEM;
-	reasons->reasons[reasons->count++] = (struct reason){value, copy};
+	reasons->count++;
 	return 0;
 }
 

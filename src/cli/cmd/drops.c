@@ -113,9 +113,9 @@ static const struct screen recent_screen = {
 
 static int drop_print(void *user, const json_t *drop)
 {
-	const struct cli *cli = user;
+	const enum units *units = user;
 
-	screen_line_print(&recent_screen, recent_widths, drop, cli->units);
+	screen_line_print(&recent_screen, recent_widths, drop, *units);
 	return 0;
 }
 
@@ -184,6 +184,7 @@ static int drops_follow(const struct cli *cli, const char *filter)
 {
 	_cleanup_free_ char *query = NULL;
 	struct question question = {.filter = filter};
+	enum units units = cli->units;
 	struct error error;
 
 	if (cli->given & (OPTION_BIT(SORT) | OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT) | OPTION_BIT(WATCH))) {
@@ -196,7 +197,7 @@ static int drops_follow(const struct cli *cli, const char *filter)
 		error_set(&error, -ENOMEM, "no memory");
 		return fail(&error);
 	}
-	return follow(cli, PATH_EVENTS, query, drop_print, (void *)(uintptr_t)cli);
+	return follow(cli, PATH_EVENTS, query, drop_print, &units);
 }
 
 int cmd_drops(const struct cli *cli)
