@@ -163,6 +163,39 @@ static void names_print(const json_t *answer, enum units units, const struct sty
 		json_get_number(names, "limit"), lost_text);
 }
 
+static void drops_print(const json_t *answer, enum units units, const struct style *style)
+{
+	static const struct {
+		const char *key, *text;
+	} parts[] = {
+		{"records", "recorded"},
+		{"unrecorded", "only counted"},
+		{"lost", "lost as records"},
+		{"missed", "missed"},
+		{"unassigned", "of no known network namespace"},
+	};
+	const json_t *drops = json_object_get(answer, "drops");
+	char text[256], count[32];
+	int length;
+
+	if (!drops)
+		return;
+	if (json_is_false(json_object_get(drops, "enabled"))) {
+		line_print(style, "drops", "off");
+		return;
+	}
+	length = snprintf(text, sizeof(text), "%s packets",
+		count_format(count, sizeof(count), json_get_number(drops, "packets"), units));
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		uint64_t number = json_get_number(drops, parts[i].key);
+
+		if (number && length < (int)sizeof(text))
+			length += snprintf(text + length, sizeof(text) - (size_t)length, ", %s %s",
+				count_format(count, sizeof(count), number, units), parts[i].text);
+	}
+	line_print(style, "drops", "%s", text);
+}
+
 static void parse_print(const json_t *answer, enum units units, const struct style *style)
 {
 	const json_t *reasons = json_object_get(answer, "parse"), *reason;
@@ -210,6 +243,7 @@ static int status_print(void *user, struct error *error)
 	memory_print(answer, units, style);
 	table_print(answer, units, style);
 	names_print(answer, units, style);
+	drops_print(answer, units, style);
 	features_print(answer, style);
 	putchar('\n');
 	r = screen_table_print(&screens[SCREEN_INTERFACES], answer, units, style, error);
