@@ -146,9 +146,11 @@ packet_inline void name_take(struct __sk_buff *skb, const struct packet *p, __u3
 		return;
 	if (p->proto == PACKET_PROTO_TCP)
 		bpf_skb_load_bytes(skb, p->l4_offset + 4, &seq, sizeof(seq));
-	asm volatile("" : "+r"(bytes)); /* or the compiler moves the bounds away from their use */
-	if (bytes < 1 || bytes > NAME_DATA_MAX ||
-		bpf_skb_load_bytes(skb, p->header_bytes, record->data, bytes))
+	/* changes nothing, and shows the verifier of Linux 6.1 that it is 1 to NAME_DATA_MAX */
+	bytes--;
+	asm volatile("" : "+r"(bytes));
+	bytes = (bytes & (NAME_DATA_MAX - 1)) + 1;
+	if (bpf_skb_load_bytes(skb, p->header_bytes, record->data, bytes))
 		return;
 	for (i = 0; i < 4; i++) {
 		record->src[i] = i && p->family == 4 ? 0 : p->src[i];
