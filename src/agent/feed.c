@@ -26,13 +26,17 @@ struct feed {
 	void *empty_context;
 };
 
-static void follower_free(struct follower *follower)
+static void unlink_follower(struct follower *follower)
 {
 	struct follower **place = &follower->feed->followers;
 
 	while (*place != follower)
 		place = &(*place)->next;
 	*place = follower->next;
+}
+
+static void follower_free(struct follower *follower)
+{
 	if (follower->gone)
 		event_free(follower->gone);
 	free(follower->context);
@@ -48,6 +52,7 @@ static void follower_closed(struct evhttp_connection *connection, void *context)
 	struct feed *feed = follower->feed;
 
 	(void)connection;
+	unlink_follower(follower);
 	follower_free(follower);
 	if (!evhttp_request_get_connection(request))
 		evhttp_send_reply_end(request);
@@ -121,6 +126,7 @@ void feed_free(struct feed *feed)
 
 		if (connection)
 			evhttp_connection_set_closecb(connection, NULL, NULL);
+		feed->followers = follower->next;
 		follower_free(follower);
 		evhttp_send_reply_end(request);
 	}

@@ -29,7 +29,7 @@ struct traces;
 
 struct trace {
 	struct traces *traces;
-	struct trace *next;
+	unsigned int slot;
 	const struct trace_probe *probe;
 	struct trace_options options;
 	struct engine_trace *kernel;
@@ -42,8 +42,7 @@ struct trace {
 
 struct traces {
 	struct agent *agent;
-	struct trace *first;
-	unsigned int count;
+	struct trace *running[TRACES_MAX];  /* NULL: free */
 	uint64_t started, events, left_out; /* of all that were, and are no more */
 };
 
@@ -289,15 +288,9 @@ static void tell_histograms(struct trace *trace, uint64_t now_ns, bool last)
 static void trace_free(struct trace *trace)
 {
 	struct traces *traces = trace->traces;
-	struct trace **place = &traces->first;
 	struct trace_stats stats;
 
-	while (*place && *place != trace)
-		place = &(*place)->next;
-	if (*place) {
-		*place = trace->next;
-		traces->count--;
-	}
+	traces->running[trace->slot] = NULL;
 	if (trace->kernel && engine_trace_stats(trace->kernel, &stats) == 0) {
 		traces->events += stats.emitted;
 		traces->left_out += stats.limited + stats.lost;
@@ -546,16 +539,16 @@ static void reply_start(struct agent *agent, struct evhttp_request *request)
 		free(trace);
 		return;
 	}
-	if (traces->count >= TRACES_MAX) {
+	while (trace->slot < TRACES_MAX && traces->running[trace->slot])
+		trace->slot++;
+	if (trace->slot == TRACES_MAX) {
 		error_set(&error, -EBUSY, "%d traces are running already", TRACES_MAX);
 		error_want(&error, "end one of them; 'weir status' lists them");
 		reply_error(request, HTTP_SERVUNAVAIL, "Service Unavailable", &error);
 		free(trace);
 		return;
 	}
-	trace->next = traces->first;
-	traces->first = trace;
-	traces->count++;
+	traces->running[trace->slot] = trace;
 	if (trace_start(agent, trace, &error) < 0) {
 		reply_refusal(request, &error);
 		trace_free(trace);
@@ -643,9 +636,26 @@ static void traces_close(void *state)
 {
 	struct traces *traces = state;
 
-	while (traces->first)
-		trace_free(traces->first);
+	for (unsigned int i = 0; i < TRACES_MAX; i++)
+		if (traces->running[i])
+			trace_free(traces->running[i]);
 	free(traces);
+}
+
+static void write_running(struct json_write *out, const struct trace *trace)
+{
+	struct trace_stats stats = {};
+
+	engine_trace_stats(trace->kernel, &stats);
+	json_write_object_begin(out, NULL);
+	json_write_string(out, "probe", trace->probe->name);
+	json_write_boolean(out, "histogram", trace->options.histogram);
+	answer_time(out, "since", trace->started_ns);
+	if (trace->client > 0)
+		json_write_number(out, "client", (uint64_t)trace->client);
+	json_write_number(out, "samples", stats.samples);
+	json_write_number(out, "left_out", stats.limited + stats.lost);
+	json_write_object_end(out);
 }
 
 static void traces_status(struct agent *agent, void *state, struct json_write *out)
@@ -654,20 +664,9 @@ static void traces_status(struct agent *agent, void *state, struct json_write *o
 
 	(void)agent;
 	json_write_array_begin(out, "traces");
-	for (const struct trace *trace = traces->first; trace; trace = trace->next) {
-		struct trace_stats stats = {};
-
-		engine_trace_stats(trace->kernel, &stats);
-		json_write_object_begin(out, NULL);
-		json_write_string(out, "probe", trace->probe->name);
-		json_write_boolean(out, "histogram", trace->options.histogram);
-		answer_time(out, "since", trace->started_ns);
-		if (trace->client > 0)
-			json_write_number(out, "client", (uint64_t)trace->client);
-		json_write_number(out, "samples", stats.samples);
-		json_write_number(out, "left_out", stats.limited + stats.lost);
-		json_write_object_end(out);
-	}
+	for (unsigned int i = 0; i < TRACES_MAX; i++)
+		if (traces->running[i])
+			write_running(out, traces->running[i]);
 	json_write_array_end(out);
 }
 
@@ -681,17 +680,20 @@ static void write_metric(
 static void traces_metrics(struct agent *agent, void *state, struct evbuffer *out)
 {
 	const struct traces *traces = state;
-	uint64_t events = traces->events, left_out = traces->left_out;
+	uint64_t events = traces->events, left_out = traces->left_out, count = 0;
 
 	(void)agent;
-	for (const struct trace *trace = traces->first; trace; trace = trace->next) {
+	for (unsigned int i = 0; i < TRACES_MAX; i++) {
 		struct trace_stats stats = {};
 
-		engine_trace_stats(trace->kernel, &stats);
+		if (!traces->running[i])
+			continue;
+		engine_trace_stats(traces->running[i]->kernel, &stats);
 		events += stats.emitted;
 		left_out += stats.limited + stats.lost;
+		count++;
 	}
-	write_metric(out, "weir_traces", "gauge", "Traces that are running.", traces->count);
+	write_metric(out, "weir_traces", "gauge", "Traces that are running.", count);
 	write_metric(
 		out, "weir_traces_started_total", "counter", "Traces that were started.", traces->started);
 	write_metric(out, "weir_trace_events_total", "counter", "Events that traces told.", events);

@@ -235,11 +235,6 @@ void engine_trace_close(struct engine_trace *trace)
 	free(trace);
 }
 
-static void cleanup_trace(struct engine_trace **trace)
-{
-	engine_trace_close(*trace);
-}
-
 static int on_record(void *context, void *record, size_t size)
 {
 	struct engine_trace *trace = context;
@@ -269,53 +264,71 @@ static int make_histograms(struct engine_trace *trace, const struct trace_option
 		trace->cpus * sizeof(*trace->values), BPF_ANY);
 }
 
+static int load(struct engine *engine, struct engine_trace *trace, const struct trace_probe *probe,
+	const struct trace_options *options, struct error *error)
+{
+	struct trace_bpf *skeleton = trace->skeleton;
+	struct bpf_program *program;
+	int r;
+
+	skeleton->rodata->trace_options = *options;
+	skeleton->rodata->trace_options.syscall_accept = __NR_accept;
+	skeleton->rodata->trace_options.syscall_accept4 = __NR_accept4;
+	if (!options->histogram || options->by == TRACE_BY_NOTHING)
+		bpf_map__set_max_entries(skeleton->maps.trace_histograms, 1);
+	if (options->histogram)
+		bpf_map__set_max_entries(skeleton->maps.trace_ring, (__u32)sysconf(_SC_PAGESIZE));
+	bpf_object__for_each_program (program, skeleton->obj)
+		bpf_program__set_autoload(program, is_program_of(probe, program));
+	r = component_load_unpinned(engine, skeleton->obj, "trace", error);
+	if (r < 0)
+		return r;
+	r = make_histograms(trace, options);
+	if (r < 0)
+		return error_set(error, r, "cannot make a histogram: %s", strerror(-r));
+	return component_ring(skeleton->obj, "trace_ring", on_record, trace, &trace->ring, error);
+}
+
+static int attach(struct engine_trace *trace, const struct trace_probe *probe, struct error *error)
+{
+	for (unsigned int i = 0; i < TRACE_PROGRAMS_MAX && probe->programs[i]; i++) {
+		struct bpf_program *program =
+			bpf_object__find_program_by_name(trace->skeleton->obj, probe->programs[i]);
+
+		trace->links[i] = bpf_program__attach(program);
+		if (!trace->links[i])
+			return error_set(error, -errno, "cannot attach to %s: %s",
+				engine_trace_place(probe, i), strerror(errno));
+	}
+	return 0;
+}
+
 int engine_trace_open(struct engine *engine, const struct trace_probe *probe,
 	const struct trace_options *options, struct engine_trace **ret_trace, struct error *error)
 {
-	_cleanup_(cleanup_trace) struct engine_trace *trace = calloc(1, sizeof(*trace));
-	struct bpf_program *program;
 	char missing[ERROR_TEXT_MAX - 64];
-	unsigned int i = 0;
+	struct engine_trace *trace;
 	int r;
 
 	if (!engine_trace_has(engine, probe, missing, sizeof(missing))) {
 		error_set(error, -EOPNOTSUPP, "the probe %s cannot be had: %s", probe->name, missing);
 		return error_want(error, "'weir trace list' lists those that can");
 	}
-	if (trace) {
-		trace->cpus = engine->meta.cpus;
-		trace->values = calloc(trace->cpus, sizeof(*trace->values));
-		trace->skeleton = trace->values ? trace_bpf__open() : NULL;
-	}
-	if (!trace || !trace->skeleton)
+	trace = calloc(1, sizeof(*trace));
+	if (!trace)
 		return error_set(error, -ENOMEM, "out of memory");
-
-	trace->skeleton->rodata->trace_options = *options;
-	trace->skeleton->rodata->trace_options.syscall_accept = __NR_accept;
-	trace->skeleton->rodata->trace_options.syscall_accept4 = __NR_accept4;
-	if (!options->histogram || options->by == TRACE_BY_NOTHING)
-		bpf_map__set_max_entries(trace->skeleton->maps.trace_histograms, 1);
-	if (options->histogram)
-		bpf_map__set_max_entries(trace->skeleton->maps.trace_ring, (__u32)sysconf(_SC_PAGESIZE));
-	bpf_object__for_each_program (program, trace->skeleton->obj)
-		bpf_program__set_autoload(program, is_program_of(probe, program));
-	r = component_load_unpinned(engine, trace->skeleton->obj, "trace", error);
-	if (r < 0)
+	trace->cpus = engine->meta.cpus;
+	trace->values = calloc(trace->cpus, sizeof(*trace->values));
+	trace->skeleton = trace->values ? trace_bpf__open() : NULL;
+	r = trace->skeleton ? load(engine, trace, probe, options, error)
+	                    : error_set(error, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = attach(trace, probe, error);
+	if (r < 0) {
+		engine_trace_close(trace);
 		return r;
-	r = make_histograms(trace, options);
-	if (r < 0)
-		return error_set(error, r, "cannot make a histogram: %s", strerror(-r));
-	r = component_ring(trace->skeleton->obj, "trace_ring", on_record, trace, &trace->ring, error);
-	if (r < 0)
-		return r;
-	for (; i < TRACE_PROGRAMS_MAX && probe->programs[i]; i++) {
-		program = bpf_object__find_program_by_name(trace->skeleton->obj, probe->programs[i]);
-		trace->links[i] = bpf_program__attach(program);
-		if (!trace->links[i])
-			return error_set(error, -errno, "cannot attach to %s: %s",
-				engine_trace_place(probe, i), strerror(errno));
 	}
-	*ret_trace = TAKE(trace);
+	*ret_trace = trace;
 	return 0;
 }
 
