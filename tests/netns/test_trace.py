@@ -11,8 +11,8 @@ import socket
 import struct
 import time
 
-from lab import (BPF_PROG_GET_FD_BY_ID, LIBC, SYS_BPF, bpf_object_exists, expect, expect_equal, need_kernel,
-                 tcp_transfer, udp_send, udp_socket, wait_for)
+from lab import (BPF_PROG_GET_FD_BY_ID, LIBC, SYS_BPF, UnixConnection, bpf_object_exists, expect, expect_equal,
+                 need_kernel, tcp_transfer, udp_send, udp_socket, wait_for)
 from suite import test
 
 TICK = 0.05  # so often the agent looks at what its traces recorded
@@ -24,24 +24,28 @@ class Trace:
 
     def __init__(self, agent, probe, *words):
         self.agent, self.probe, self.words = agent, probe, words
-        self.histogram = "--histogram" in words
         self.path = agent.lab.write(f"trace-{probe}", "")
-        self.events, self.missed, self.documents = [], {"limited": 0, "no_room": 0}, []
+        self.events, self.missed, self.documents = [], {}, []
         self.process = None
 
-    def running(self):
-        return sum(t["probe"] == self.probe and t["client"] == self.process.pid
-                   for t in self.agent.get("/v1/status")["traces"])
-
-    def __enter__(self):
-        pace = ["--interval", "100ms"]
+    def launch(self):
         with open(self.path, "wb") as out, open(self.path + ".err", "wb") as err:
             # without `ip netns exec`, so that the client's pid is that of the process
-            self.process = self.agent.lab.start(self.agent.lab.weir, "trace", self.probe, "--json", *pace, "--run-dir",
-                                                self.agent.run_dir, *self.words, stdout=out, stderr=err)
-        wait_for(lambda: self.process.poll() is not None or self.running(), 10, f"{self.probe} to run")
+            self.process = self.agent.lab.start(self.agent.lab.weir, "trace", self.probe, "--json", "--interval",
+                                                "100ms", "--run-dir", self.agent.run_dir, *self.words, stdout=out,
+                                                stderr=err)
+        return self
+
+    def wait_running(self):
+        wait_for(lambda: self.process.poll() is not None or self.process.pid in clients(self.agent), 10,
+                 f"{self.probe} to run")
         expect(self.process.poll() is None, f"{self.probe}: {self.errors()}")
         return self
+
+    def end(self):
+        self.process.send_signal(signal.SIGINT)
+        expect_equal(self.process.wait(10), 0, f"status of weir trace {self.probe}")
+        self.read()
 
     def errors(self):
         with open(self.path + ".err", encoding="utf-8") as file:
@@ -63,13 +67,6 @@ class Trace:
     def wait_events(self, count=1):
         self.wait(lambda t: len(t.events) >= count, f"{count} events")
 
-    def __exit__(self, kind, *_):
-        if kind is None:
-            time.sleep((0.25 if self.histogram else 0.15) / min(self.agent.lab.scale, 1))
-            self.process.send_signal(signal.SIGINT)
-            expect_equal(self.process.wait(10), 0, f"status of weir trace {self.probe}")
-            self.read()
-
     @property
     def histograms(self):
         return self.documents[-1]["histograms"] if self.documents else []
@@ -79,11 +76,37 @@ class Trace:
         return [e["value"] for e in self.events if all(e.get(name) == value for name, value in fields.items())]
 
 
+def clients(agent):
+    """Processes whose traces run."""
+    connection = UnixConnection(agent.socket, 10)
+    try:
+        connection.request("GET", "/v1/status")
+        return [trace["client"] for trace in json.loads(connection.getresponse().read())["traces"]]
+    finally:
+        connection.close()
+
+
 @contextlib.contextmanager
+def running(agent, traces):
+    """Has several traces run together: a dict of them, by whatever name.  In the end all of what happened is told."""
+    for trace in traces.values():
+        trace.launch()
+    for trace in traces.values():
+        trace.wait_running()
+    yield traces
+    time.sleep(5 * TICK / min(agent.lab.scale, 1))  # an interval, and a tick
+    for trace in traces.values():
+        trace.end()
+
+
 def tracing(agent, *probes):
-    """Several at once, by name."""
-    with contextlib.ExitStack() as stack:
-        yield {probe: stack.enter_context(Trace(agent, probe)) for probe in probes}
+    """Events of these probes."""
+    return running(agent, {probe: Trace(agent, probe) for probe in probes})
+
+
+def counting(agent, *probes, words=()):
+    """Histograms of these probes."""
+    return running(agent, {probe: Trace(agent, probe, "--histogram", *words) for probe in probes})
 
 
 def bucket_sum(histogram):
@@ -209,7 +232,8 @@ def waiting_for_a_process_is_measured(lab):
     packet's arrival until it is read"""
     host, peer = lab.hosts()
     agent = lab.agent(host)
-    with Trace(agent, "accept.queue") as trace, Trace(agent, "receive.wait") as waits:
+    with tracing(agent, "accept.queue", "receive.wait") as traces:
+        trace, waits = traces["accept.queue"], traces["receive.wait"]
         begun = time.monotonic()
         listener, sock = connection(peer, host, "10.1.0.1", 9090)
         with listener, sock:
@@ -246,8 +270,7 @@ def packets_are_counted_at_every_place(lab):
     peer.offload("p0", False)
     agent = lab.agent(host)
     names = ["receive.size", "transmit.size", "driver.transmit", "net.backlog", "softirq.net"]
-    with contextlib.ExitStack() as stack:
-        traces = {name: stack.enter_context(Trace(agent, name, "--histogram")) for name in names}
+    with counting(agent, *names) as traces:
         before = host.counters("w0")
         udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 40, 500)
         udp_send(peer, host, "10.1.0.2", "10.1.0.1", 53, 30, 700)
@@ -273,8 +296,7 @@ def socket_probes_count_bytes(lab):
     found = {p["name"]: p["found"] for p in agent.get("/v1/trace")["probes"]}
     names = [name for name in ("socket.send", "socket.receive", "skb.copy") if found[name]]
     expect("skb.copy" in names, "skb.copy cannot be had")
-    with contextlib.ExitStack() as stack:
-        traces = {n: stack.enter_context(Trace(agent, n, "--histogram", "--by", "owner", "tcp")) for n in names}
+    with counting(agent, *names, words=("--by", "owner", "tcp")) as traces:
         tcp_transfer(host, peer, "10.1.0.2", 8080, 123456, 65432)
     sums = {name: {h["owner"].get("pid"): h["sum"] for h in trace.histograms} for name, trace in traces.items()}
     expect_equal(sums["skb.copy"], {os.getpid(): 65432}, "bytes copied, by owner")
@@ -285,8 +307,8 @@ def socket_probes_count_bytes(lab):
 
 @test()
 def queues_and_neighbours(lab):
-    """qdisc.latency measures the delay of a shaper (1400 bytes at 1 Mbit/s are 11 ms), neighbour.resolve that of an unknown neighbour, of both
-    families, and napi.poll the packets of a veth's queue"""
+    """qdisc.latency measures the delay of a shaper (1400 bytes at 1 Mbit/s are 11 ms), neighbour.resolve that of an
+    unknown neighbour, of both families, and napi.poll the packets of a veth's queue"""
     host, peer = lab.hosts()
     agent = lab.agent(host)
     for address in ("10.1.0.3/24", "fd00:1::3/64"):
@@ -321,8 +343,9 @@ def udp_queue_drops_are_counted(lab):
     host, peer = lab.hosts()
     agent = lab.agent(host)
     before = host.snmp("Udp")["RcvbufErrors"]
-    with Trace(agent, "udp.queue.drop") as trace, udp_socket(host, "10.1.0.1", 5000) as receiver, \
+    with tracing(agent, "udp.queue.drop") as traces, udp_socket(host, "10.1.0.1", 5000) as receiver, \
             udp_socket(peer, "10.1.0.2") as sender:
+        trace = traces["udp.queue.drop"]
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         for _ in range(100):
             sender.sendto(bytes(1000), ("10.1.0.1", 5000))
@@ -335,7 +358,7 @@ def udp_queue_drops_are_counted(lab):
 
 def load_xdp(namespace, interface, code):
     """An XDP program that only returns `code`, on an interface for as long as the descriptor is open."""
-    instructions = ctypes.create_string_buffer(struct.pack("<BBhi", 0xB7, 0, 0, code) + struct.pack("<BBhi", 0x95, 0, 0, 0))
+    instructions = ctypes.create_string_buffer(struct.pack("<BBhiBBhi", 0xB7, 0, 0, code, 0x95, 0, 0, 0))
     license_text = ctypes.create_string_buffer(b"GPL")
     attribute = ctypes.create_string_buffer(struct.pack("IIQQ", 6, 2, ctypes.addressof(instructions),
                                                         ctypes.addressof(license_text)), 128)
@@ -360,7 +383,8 @@ def xdp_exceptions_are_counted(lab):
     agent = lab.agent(host)
     link = need_kernel(lambda: load_xdp(host, "w0", 77), "XDP on veth")
     try:
-        with Trace(agent, "xdp.exception") as trace, udp_socket(peer, "10.1.0.2") as sender:
+        with tracing(agent, "xdp.exception") as traces, udp_socket(peer, "10.1.0.2") as sender:
+            trace = traces["xdp.exception"]
             for _ in range(12):
                 sender.sendto(b"lost", ("10.1.0.1", 5000))
             trace.wait_events(12)
@@ -387,8 +411,7 @@ def functions_are_measured_where_the_kernel_lets(lab):
     count = 25
     names = ["function.udp_sendmsg", "function.udp_recvmsg", "function.ip_rcv", "function.udp_rcv",
              "function.__dev_queue_xmit", "function.tcp_sendmsg", "function.tcp_v4_connect"]
-    with contextlib.ExitStack() as stack:
-        traces = {name: stack.enter_context(Trace(agent, name, "host", "10.1.0.2")) for name in names}
+    with running(agent, {name: Trace(agent, name, "host", "10.1.0.2") for name in names}) as traces:
         udp_send(host, peer, "10.1.0.1", "10.1.0.2", 5353, count, 100)
         udp_send(peer, host, "10.1.0.2", "10.1.0.1", 5353, count, 100)
         listener, sock = connection(host, peer, "10.1.0.2", 8080)
@@ -413,9 +436,8 @@ def histograms_by_owner_interface_remote_and_cpu(lab):
     for number in range(3, 6):
         peer.ip("addr", "add", f"10.1.0.{number}/24", "dev", "p0")
         host.ip("neigh", "replace", f"10.1.0.{number}", "lladdr", "02:00:00:00:01:02", "dev", "w0")
-    with contextlib.ExitStack() as stack:
-        traces = {by: stack.enter_context(Trace(agent, "transmit.size", "--histogram", "--by", by))
-                  for by in ("owner", "interface", "remote", "cpu")}
+    with running(agent, {by: Trace(agent, "transmit.size", "--histogram", "--by", by)
+                         for by in ("owner", "interface", "remote", "cpu")}) as traces:
         for number in range(2, 6):
             udp_send(host, peer, "10.1.0.1", f"10.1.0.{number}", 53, number * 10, 100)
     got = {by: {str(h[by].get("pid") if by == "owner" else h[by]): h["count"] for h in trace.histograms}
@@ -433,8 +455,7 @@ def matches_narrow_a_trace(lab):
     agent = lab.agent(host)
     sentences = {"to port 8080": 2, "ip to port 8080": 1, "to fd00:1::/64": 2, "to port 1-8079": 1,
                  f"by pid {os.getpid()}": 3, "by pid 1": 0, "to 10.1.0.2 port 8080 by user root": 1}
-    with contextlib.ExitStack() as stack:
-        traces = {s: stack.enter_context(Trace(agent, "connect.latency", *s.split())) for s in sentences}
+    with running(agent, {s: Trace(agent, "connect.latency", *s.split()) for s in sentences}) as traces:
         for address, port in (("10.1.0.2", 8080), ("fd00:1::2", 8080), ("fd00:1::2", 80)):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             listener, sock = connection(host, peer, address, port, family)
@@ -455,7 +476,8 @@ def more_events_than_a_person_reads_are_counted(lab):
     host, peer = lab.hosts()
     lab.quiet(host, peer)
     agent = lab.agent(host)
-    with Trace(agent, "transmit.size", "udp", "to", "port", "9") as trace:
+    trace = Trace(agent, "transmit.size", "udp", "to", "port", "9")
+    with running(agent, {"flood": trace}):
         with udp_socket(host, "10.1.0.1") as sender, udp_socket(peer, "10.1.0.2", 9):
             for _ in range(6000):
                 sender.sendto(b"x", ("10.1.0.2", 9))
@@ -479,25 +501,23 @@ def nothing_stays_when_the_client_or_the_agent_dies(lab):
     agent = lab.agent(host)
     before = programs_of(agent.pid)
     for number in (signal.SIGKILL, signal.SIGINT):
-        trace = Trace(agent, "accept.queue")
-        trace.__enter__()
+        trace = Trace(agent, "accept.queue").launch().wait_running()
         programs = programs_of(agent.pid) - before
         expect_equal(len(programs), 2, "programs of the trace")
         trace.process.send_signal(number)
         trace.process.wait(10)
-        wait_for(lambda: not agent.get("/v1/status")["traces"], 5, "the trace to end")
+        wait_for(lambda: not clients(agent), 5, "the trace to end")
         for program in programs:
             wait_for(lambda p=program: not bpf_object_exists(BPF_PROG_GET_FD_BY_ID, p), 5, f"program {program} to go")
-    with Trace(agent, "tcp.rtt") as trace:
-        programs = programs_of(agent.pid) - before
-        expect_equal(len(programs), 1, "programs of the trace")
-        agent.stop(signal.SIGKILL)
-        expect_equal(trace.process.wait(10), 1, "status of a trace whose agent died")
-        for program in programs:
-            wait_for(lambda p=program: not bpf_object_exists(BPF_PROG_GET_FD_BY_ID, p), 5, f"program {program} to go")
-        agent.start()
-        trace.__init__(agent, "tcp.rtt")
-        trace.__enter__()
+    trace = Trace(agent, "tcp.rtt").launch().wait_running()
+    programs = programs_of(agent.pid) - before
+    expect_equal(len(programs), 1, "programs of the trace")
+    agent.stop(signal.SIGKILL)
+    expect_equal(trace.process.wait(10), 1, "status of a trace whose agent died")
+    for program in programs:
+        wait_for(lambda p=program: not bpf_object_exists(BPF_PROG_GET_FD_BY_ID, p), 5, f"program {program} to go")
+    agent.start()
+    Trace(agent, "tcp.rtt").launch().wait_running().end()
 
 
 @test()
@@ -522,9 +542,7 @@ def wrong_traces_are_refused(lab):
     expect_equal(done.returncode, 1, "status for nobody")
     expect("not allowed to change anything" in done.stderr, done.stderr)
     expect_equal(agent.get("/v1/status")["traces"], [], "traces that run")
-    with contextlib.ExitStack() as stack:
-        for _ in range(8):
-            stack.enter_context(Trace(agent, "tcp.rtt"))
+    with running(agent, {number: Trace(agent, "tcp.rtt") for number in range(8)}):
         done = agent.weir("trace", "tcp.rtt", check=False)
         expect_equal(done.returncode, 1, "status of the ninth")
         expect("8 traces are running already" in done.stderr, done.stderr)
