@@ -61,20 +61,23 @@ static void list_free(struct list *list)
 	*list = (struct list){};
 }
 
-/* Lists have room for one more than the kernel, so that too many can be counted. */
-static int list_begin(struct list *list)
+/* Lists have room for one more than the kernel, so that too many can be counted.  False without memory. */
+static bool list_begin(struct list *list, struct error *error)
 {
 	list->entries = calloc(RULES_MAX + 1, sizeof(struct entry *));
 	list->count = 0;
-	return list->entries ? 0 : -ENOMEM;
+	if (!list->entries)
+		error_set(error, -ENOMEM, "out of memory");
+	return list->entries;
 }
 
 static void list_add(struct list *list, struct entry *entry)
 {
-	if (list->count > RULES_MAX)
-		return;
 	entry->users++;
-	list->entries[list->count++] = entry;
+	if (list->count <= RULES_MAX)
+		list->entries[list->count++] = entry;
+	else
+		entry_free(entry);
 }
 
 static struct entry *list_find(const struct list *list, uint32_t id)
@@ -108,44 +111,45 @@ static int process_start(uint32_t pid, __u64 *ret_ticks)
 	return 0;
 }
 
-static int entry_new(const char *text, bool live, struct entry **ret_entry, struct error *error)
+/* NULL with `error` set. */
+static struct entry *entry_new(const char *text, bool live, struct error *error)
 {
 	_cleanup_free_ struct entry *entry = calloc(1, sizeof(*entry));
-	int r;
+	uint32_t pid;
 
-	if (!entry)
-		return error_set(error, -ENOMEM, "out of memory");
-	r = rule_parse(text, &entry->rule, error);
-	if (r < 0)
-		return r;
+	if (!entry) {
+		error_set(error, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	if (rule_parse(text, &entry->rule, error) < 0)
+		return NULL;
 	if (rule_print(&entry->rule, entry->text, sizeof(entry->text)) < 0) {
 		error_set(error, -EINVAL, "the rule is too long");
-		return error_want(error, "at most %d bytes", RULE_TEXT_MAX - 1);
+		error_want(error, "at most %d bytes", RULE_TEXT_MAX - 1);
+		return NULL;
 	}
 	entry->live = live;
 	entry->compiled = guard_compile(&entry->rule);
-	if (entry->rule.owner.kind == OWNER_PID &&
-		process_start(entry->rule.owner.number, &entry->compiled.owner_hash[0]) < 0) {
-		error_set(error, -ESRCH, "there is no process %u", entry->rule.owner.number);
-		return error_want(error, "the id of one that runs");
+	pid = entry->rule.owner.number;
+	if (entry->rule.owner.kind == OWNER_PID && process_start(pid, &entry->compiled.owner_hash[0]) < 0) {
+		error_set(error, -ESRCH, "there is no process %u", pid);
+		error_want(error, "the id of one that runs");
+		return NULL;
 	}
-	*ret_entry = TAKE(entry);
-	return 0;
+	return TAKE(entry);
 }
 
-/* Puts a list in place of the one before; takes it over.  The list of before stays if this fails. */
-static int list_install(struct guards *guards, struct list *list, uint32_t next_id, struct error *error)
-{
-	_cleanup_free_ struct guard_policy *policy = calloc(1, sizeof(*policy));
-	_cleanup_free_ struct guard_text *texts = calloc(list->count + 1, sizeof(*texts));
-	int r;
+/* What goes to the kernel. */
+struct order {
+	struct guard_policy policy;
+	struct guard_text texts[RULES_MAX];
+};
 
-	if (!policy || !texts)
-		return error_set(error, -ENOMEM, "out of memory");
-	if (list->count > RULES_MAX) {
-		error_set(error, -ENOSPC, "too many rules");
-		return error_want(error, "at most %d", RULES_MAX);
-	}
+static int order_place(struct guards *guards, struct order *order, const struct list *list, uint32_t next_id,
+	struct error *error)
+{
+	struct guard_policy *policy = &order->policy;
+
 	policy->generation = guards->generation + 1;
 	policy->count = (uint32_t)list->count;
 	for (size_t i = 0; i < list->count; i++) {
@@ -154,17 +158,35 @@ static int list_install(struct guards *guards, struct list *list, uint32_t next_
 		if (!entry->compiled.generation)
 			entry->compiled.generation = policy->generation;
 		policy->rules[i] = entry->compiled;
-		texts[i].live = entry->live;
-		snprintf(texts[i].text, sizeof(texts[i].text), "%s", entry->text);
+		order->texts[i].live = entry->live;
+		snprintf(order->texts[i].text, sizeof(order->texts[i].text), "%s", entry->text);
 	}
 	guard_list(policy);
-	r = engine_guard_install(guards->agent->engine, policy, texts, next_id, error);
+	return engine_guard_install(guards->agent->engine, policy, order->texts, next_id, error);
+}
+
+/* Puts a list in place of the one before; takes it over.  The list of before stays if this fails. */
+static int list_install(struct guards *guards, struct list *list, uint32_t next_id, struct error *error)
+{
+	struct order *order;
+	int r;
+
+	if (list->count > RULES_MAX) {
+		error_set(error, -ENOSPC, "too many rules");
+		error_want(error, "at most %d", RULES_MAX);
+		return -ENOSPC;
+	}
+	order = calloc(1, sizeof(*order));
+	if (!order)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = order_place(guards, order, list, next_id, error);
+	free(order);
 	if (r < 0)
 		return r;
 	list_free(&guards->list);
 	guards->list = *list;
 	*list = (struct list){};
-	guards->generation = policy->generation;
+	guards->generation++;
 	guards->next_id = next_id;
 	return 0;
 }
@@ -214,37 +236,29 @@ static void entry_identify(
 	entry->compiled.id = (*next_id)++;
 }
 
-static int file_list(struct guards *guards, struct list *file, uint32_t *next_id, struct error *error)
+static bool file_list(struct guards *guards, struct list *file, uint32_t *next_id, struct error *error)
 {
-	char *const *text = guards->agent->config.rules;
-	int r = 0;
+	for (char *const *text = guards->agent->config.rules; text && *text; text++) {
+		struct entry *entry = entry_new(*text, false, error);
 
-	for (; text && *text && r == 0; text++) {
-		struct entry *entry = NULL;
-
-		r = entry_new(*text, false, &entry, error);
-		if (r < 0)
-			break;
+		if (!entry)
+			return false;
 		entry_identify(entry, &guards->list, file, next_id);
 		list_add(file, entry);
 	}
-	return r;
+	return true;
 }
 
 static int configure(struct guards *guards, struct error *error)
 {
 	struct list file = {}, list = {};
 	uint32_t next_id = guards->next_id;
-	int r;
+	int r = -EINVAL;
 
-	if (list_begin(&file) < 0 || list_begin(&list) < 0)
-		r = error_set(error, -ENOMEM, "out of memory");
-	else
-		r = file_list(guards, &file, &next_id, error);
-	if (r == 0) {
+	if (list_begin(&file, error) && list_begin(&list, error) &&
+		file_list(guards, &file, &next_id, error)) {
 		lists_merge(&guards->list, &file, &list);
-		if (list.count || guards->list.count)
-			r = list_install(guards, &list, next_id, error);
+		r = list.count || guards->list.count ? list_install(guards, &list, next_id, error) : 0;
 	}
 	list_free(&file);
 	list_free(&list);
@@ -258,33 +272,52 @@ int guards_configure(struct agent *agent, struct error *error)
 
 /* -- what an earlier agent left -- */
 
-static int adopt(struct guards *guards, struct error *error)
+static struct entry *entry_adopt(struct guards *guards, const struct guard_rule *rule)
 {
-	_cleanup_free_ struct guard_policy *policy = NULL;
-	int r = engine_guard_read(guards->agent->engine, &policy, &guards->next_id);
+	struct entry *entry = calloc(1, sizeof(*entry));
+	struct guard_text text = {};
+	struct error problem = {};
 
-	if (r == 0)
-		r = list_begin(&guards->list);
-	if (r < 0)
-		return error_set(error, r, "cannot read the socket rules back: %s", strerror(-r));
+	if (!entry)
+		return NULL;
+	engine_guard_text(guards->agent->engine, rule->id, &text);
+	snprintf(entry->text, sizeof(entry->text), "%s", text.text);
+	entry->compiled = *rule;
+	entry->live = text.live;
+	/* The kernel goes on with the numbers that it has, whatever became of a user's name. */
+	if (rule_parse(entry->text, &entry->rule, &problem) < 0)
+		log_warning("rule %u, '%s': %s", rule->id, entry->text, problem.what);
+	return entry;
+}
+
+static bool adopt_all(struct guards *guards, const struct guard_policy *policy)
+{
 	guards->generation = policy->generation;
 	for (unsigned int i = 0; i < policy->count && i < RULES_MAX; i++) {
-		struct entry *entry = calloc(1, sizeof(*entry));
-		struct guard_text text = {};
-		struct error problem = {};
+		struct entry *entry = entry_adopt(guards, &policy->rules[i]);
 
 		if (!entry)
-			return error_set(error, -ENOMEM, "out of memory");
-		entry->compiled = policy->rules[i];
-		if (engine_guard_text(guards->agent->engine, entry->compiled.id, &text) == 0)
-			snprintf(entry->text, sizeof(entry->text), "%s", text.text);
-		entry->live = text.live;
-		/* The kernel goes on with the numbers that it has, whatever became of a user's name. */
-		if (rule_parse(entry->text, &entry->rule, &problem) < 0)
-			log_warning("rule %u, '%s': %s", entry->compiled.id, entry->text, problem.what);
+			return false;
 		list_add(&guards->list, entry);
 	}
-	return 0;
+	return true;
+}
+
+static int adopt(struct guards *guards, struct error *error)
+{
+	struct guard_policy *policy;
+	int r;
+
+	if (!list_begin(&guards->list, error))
+		return -ENOMEM;
+	policy = malloc(sizeof(*policy));
+	if (!policy)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = engine_guard_read(guards->agent->engine, policy, &guards->next_id);
+	if (r == 0 && !adopt_all(guards, policy))
+		r = -ENOMEM;
+	free(policy);
+	return r < 0 ? error_set(error, r, "cannot read the socket rules back: %s", strerror(-r)) : 0;
 }
 
 /* -- denied calls -- */
@@ -444,94 +477,119 @@ static void warnings_write(struct json_write *out, const struct list *list, cons
 	}
 }
 
-/* The number of a parameter; `known` says which there are. */
-static int id_read(
-	const struct guards *guards, const char *text, struct entry **ret_entry, struct error *error)
+static const struct entry *nearest_find(const struct list *list, uint64_t id)
 {
-	char *end;
-	unsigned long id = text ? strtoul(text, &end, 10) : 0;
 	const struct entry *near = NULL;
+	uint64_t least = UINT64_MAX;
+
+	for (size_t i = 0; i < list->count; i++) {
+		uint64_t other = list->entries[i]->compiled.id, away = other > id ? other - id : id - other;
+
+		if (away < least) {
+			least = away;
+			near = list->entries[i];
+		}
+	}
+	return near;
+}
+
+/* The rule that a parameter names; NULL with `error` set. */
+static struct entry *entry_named(const struct guards *guards, const char *text, struct error *error)
+{
+	const struct entry *near;
+	struct entry *entry;
+	char *end = NULL;
+	unsigned long id = text ? strtoul(text, &end, 10) : 0;
 
 	if (!text || *text < '0' || *text > '9' || *end) {
 		error_set(error, -EINVAL, "expected the id of a rule, got '%s'", text ? text : "nothing");
-		return error_want(error, "a number, as 'weir rules' lists them");
+		error_want(error, "a number, as 'weir rules' lists them");
+		return NULL;
 	}
-	*ret_entry = id <= UINT32_MAX ? list_find(&guards->list, (uint32_t)id) : NULL;
-	if (*ret_entry)
-		return 0;
-	for (size_t i = 0; i < guards->list.count; i++) {
-		uint64_t other = guards->list.entries[i]->compiled.id;
-		uint64_t away = other > id ? other - id : id - other;
-		uint64_t nearest = near ? near->compiled.id : 0;
-
-		if (!near || away < (nearest > id ? nearest - id : id - nearest))
-			near = guards->list.entries[i];
-	}
+	entry = id <= UINT32_MAX ? list_find(&guards->list, (uint32_t)id) : NULL;
+	if (entry)
+		return entry;
+	near = nearest_find(&guards->list, id);
 	error_set(error, -ENOENT, "there is no rule %s", text);
-	return near ? error_want(error, "the nearest is %u: %.200s", near->compiled.id, near->text)
-	            : error_want(error, "there are no rules");
+	if (near)
+		error_want(error, "the nearest is %u: %.200s", near->compiled.id, near->text);
+	else
+		error_want(error, "there are no rules");
+	return NULL;
 }
 
-static void reply_refusal(struct evhttp_request *request, int r, const struct error *error)
+static void reply_refusal(struct evhttp_request *request, const struct error *error)
 {
-	if (r == -ENOENT)
+	if (error->code == -ENOENT)
 		reply_error(request, HTTP_NOTFOUND, "Not Found", error);
-	else if (r == -ENOMEM)
+	else if (error->code == -ENOMEM)
 		reply_error(request, HTTP_INTERNAL, "Internal Server Error", error);
 	else
 		reply_bad_request(request, error);
 }
 
-/* Adds the rule in front of `before`, or at the end. */
-static int add(struct guards *guards, const char *text, const struct entry *before, struct entry **ret_entry,
-	struct error *error)
+/* Adds the rule in front of `before`, or at the end (NULL).  NULL with `error` set. */
+static struct entry *entry_add(
+	struct guards *guards, const char *text, const struct entry *before, struct error *error)
 {
-	struct entry *entry = NULL;
+	struct entry *entry = entry_new(text, true, error);
 	struct list list = {};
-	int r = entry_new(text, true, &entry, error);
+	bool done = false;
 
-	if (r < 0)
-		return r;
+	if (!entry)
+		return NULL;
 	entry->users++; /* by us */
 	entry->compiled.id = guards->next_id;
-	r = list_begin(&list) < 0 ? error_set(error, -ENOMEM, "out of memory") : 0;
-	for (size_t i = 0; i < guards->list.count && r == 0; i++) {
-		if (guards->list.entries[i] == before)
+	if (list_begin(&list, error)) {
+		for (size_t i = 0; i < guards->list.count; i++) {
+			if (before && guards->list.entries[i] == before)
+				list_add(&list, entry);
+			list_add(&list, guards->list.entries[i]);
+		}
+		if (!before)
 			list_add(&list, entry);
-		list_add(&list, guards->list.entries[i]);
+		done = list_install(guards, &list, guards->next_id + 1, error) == 0;
 	}
-	if (r == 0 && !before)
-		list_add(&list, entry);
-	if (r == 0)
-		r = list_install(guards, &list, guards->next_id + 1, error);
 	list_free(&list);
-	if (r == 0)
-		*ret_entry = entry;
-	entry_free(entry); /* the list has it, or nobody */
-	return r;
+	if (done) {
+		entry->users--; /* the list has it */
+		return entry;
+	}
+	entry_free(entry);
+	return NULL;
+}
+
+/* The rule that a request wants to have; NULL with `error` set. */
+static struct entry *entry_wanted(struct guards *guards, const char *query, struct error *error)
+{
+	static const char *const names[] = {"text", "before", NULL};
+	_cleanup_free_ char *text = query_value(query, "text"), *place = query_value(query, "before");
+	const struct entry *before = NULL;
+
+	if (query_check(query, names, error) < 0)
+		return NULL;
+	if (!text) {
+		error_set(error, -EINVAL, "parameter 'text' is missing");
+		error_want(error, "a rule, such as deny connect by user guest to 10.0.0.0/8");
+		return NULL;
+	}
+	if (place) {
+		before = entry_named(guards, place, error);
+		if (!before)
+			return NULL;
+	}
+	return entry_add(guards, text, before, error);
 }
 
 static void reply_add(struct agent *agent, struct evhttp_request *request)
 {
-	static const char *const names[] = {"text", "before", NULL};
 	struct guards *guards = module_state(agent, &guard_module);
-	const char *query = query_of(request);
-	_cleanup_free_ char *text = query_value(query, "text"), *place = query_value(query, "before");
-	struct entry *before = NULL, *entry = NULL;
 	struct json_write json = {};
 	struct error error = {};
-	int r = query_check(query, names, &error);
+	const struct entry *entry = entry_wanted(guards, query_of(request), &error);
 
-	if (r == 0 && !text) {
-		r = error_set(&error, -EINVAL, "parameter 'text' is missing");
-		error_want(&error, "a rule, such as deny connect by user guest to 10.0.0.0/8");
-	}
-	if (r == 0 && place)
-		r = id_read(guards, place, &before, &error);
-	if (r == 0)
-		r = add(guards, text, before, &entry, &error);
-	if (r < 0) {
-		reply_refusal(request, r, &error);
+	if (!entry) {
+		reply_refusal(request, &error);
 		return;
 	}
 	log_info("rule %u: %s", entry->compiled.id, entry->text);
@@ -548,18 +606,36 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 	json_write_free(&json);
 }
 
-static int delete (struct guards *guards, struct entry *entry, struct error *error)
+static int entry_delete(struct guards *guards, const struct entry *entry, struct error *error)
 {
 	struct list list = {};
-	int r = list_begin(&list) < 0 ? error_set(error, -ENOMEM, "out of memory") : 0;
+	int r;
 
-	for (size_t i = 0; i < guards->list.count && r == 0; i++)
+	if (!list_begin(&list, error))
+		return -ENOMEM;
+	for (size_t i = 0; i < guards->list.count; i++)
 		if (guards->list.entries[i] != entry)
 			list_add(&list, guards->list.entries[i]);
-	if (r == 0)
-		r = list_install(guards, &list, guards->next_id, error);
+	r = list_install(guards, &list, guards->next_id, error);
 	list_free(&list);
 	return r;
+}
+
+static void deleted_write(struct json_write *out, const struct entry *entry)
+{
+	json_write_object_begin(out, NULL);
+	json_write_array_begin(out, "deleted");
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "id", entry->compiled.id);
+	json_write_string(out, "text", entry->text);
+	json_write_object_end(out);
+	json_write_array_end(out);
+	json_write_array_begin(out, "warnings");
+	if (!entry->live)
+		json_write_string(out, NULL,
+			"the configuration file has it: it will be back when the file is read again");
+	json_write_array_end(out);
+	json_write_object_end(out);
 }
 
 static void reply_delete(struct agent *agent, struct evhttp_request *request)
@@ -569,38 +645,21 @@ static void reply_delete(struct agent *agent, struct evhttp_request *request)
 	const char *query = query_of(request);
 	_cleanup_free_ char *text = query_value(query, "id");
 	struct json_write json = {};
-	struct entry *entry = NULL;
 	struct error error = {};
-	int r = query_check(query, names, &error);
+	struct entry *entry =
+		query_check(query, names, &error) < 0 ? NULL : entry_named(guards, text, &error);
 
-	if (r == 0)
-		r = id_read(guards, text, &entry, &error);
-	if (r == 0) {
+	if (entry)
 		entry->users++; /* for what is said about it */
-		r = delete (guards, entry, &error);
+	if (!entry || entry_delete(guards, entry, &error) < 0) {
+		reply_refusal(request, &error);
+	} else {
+		log_info("rule %u deleted: %s", entry->compiled.id, entry->text);
+		audit_change(agent, request, "deleted rule %u: %s", entry->compiled.id, entry->text);
+		deleted_write(&json, entry);
+		reply_json(request, HTTP_OK, "OK", &json);
+		json_write_free(&json);
 	}
-	if (r < 0) {
-		entry_free(entry);
-		reply_refusal(request, r, &error);
-		return;
-	}
-	json_write_object_begin(&json, NULL);
-	json_write_array_begin(&json, "deleted");
-	json_write_object_begin(&json, NULL);
-	json_write_number(&json, "id", entry->compiled.id);
-	json_write_string(&json, "text", entry->text);
-	json_write_object_end(&json);
-	json_write_array_end(&json);
-	json_write_array_begin(&json, "warnings");
-	if (!entry->live)
-		json_write_string(&json, NULL,
-			"the configuration file has it: it will be back when the file is read again");
-	json_write_array_end(&json);
-	json_write_object_end(&json);
-	log_info("rule %u deleted: %s", entry->compiled.id, entry->text);
-	audit_change(agent, request, "deleted rule %u: %s", entry->compiled.id, entry->text);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
 	entry_free(entry);
 }
 

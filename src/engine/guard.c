@@ -152,25 +152,22 @@ int engine_guard_install(struct engine *engine, const struct guard_policy *polic
 	return 0;
 }
 
-int engine_guard_read(struct engine *engine, struct guard_policy **ret_policy, uint32_t *ret_next_id)
+int engine_guard_read(struct engine *engine, struct guard_policy *ret_policy, uint32_t *ret_next_id)
 {
 	struct guard_bpf *skeleton = guard_of(engine)->skeleton;
-	_cleanup_free_ struct guard_policy *policy = calloc(1, sizeof(*policy));
 	struct guard_place place = {};
 	_cleanup_close_ int map = -1;
 	__u32 key = 0, number;
 
-	if (!policy)
-		return -ENOMEM;
 	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_place), &key, &place) < 0)
 		return -errno;
+	memset(ret_policy, 0, sizeof(*ret_policy));
 	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_policies), &key, &number) == 0) {
 		map = bpf_map_get_fd_by_id(number);
-		if (map < 0 || bpf_map_lookup_elem(map, &key, policy) < 0)
+		if (map < 0 || bpf_map_lookup_elem(map, &key, ret_policy) < 0)
 			return -errno;
 	}
 	*ret_next_id = place.next_id ? place.next_id : 1;
-	*ret_policy = TAKE(policy);
 	return 0;
 }
 

@@ -20,8 +20,9 @@ int engine_guard_install(struct engine *engine, const struct guard_policy *polic
 	const struct guard_text *texts, uint32_t next_id, struct error *error);
 
 /* The policy that is in the kernel, and with it the id that the next rule will have (1 when there never was
- * one). An empty policy where there are no rules.  To be freed. */
-int engine_guard_read(struct engine *engine, struct guard_policy **ret_policy, uint32_t *ret_next_id);
+ * one).  An empty policy where there are no rules.  Needs the privileges of the start.  0 or a negative
+ * errno. */
+int engine_guard_read(struct engine *engine, struct guard_policy *ret_policy, uint32_t *ret_next_id);
 
 /* 0 or -ENOENT. */
 int engine_guard_text(struct engine *engine, uint32_t id, struct guard_text *ret_text);

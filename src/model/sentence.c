@@ -101,27 +101,27 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-int sentence_begin(struct sentence *r, const char *text, struct error *error)
+int sentence_begin(struct sentence *s, const char *text, struct error *error)
 {
-	*r = (struct sentence){.sentence = text, .length = strlen(text), .error = error, .protocol = -1};
-	if (r->length >= sizeof(r->text)) {
+	*s = (struct sentence){.sentence = text, .length = strlen(text), .error = error, .protocol = -1};
+	if (s->length >= sizeof(s->text)) {
 		error_set(error, -EINVAL, "the sentence is too long");
 		error_want(error, "at most %d bytes", MATCH_TEXT_MAX - 1);
 		error_at(error, NULL, text, MATCH_TEXT_MAX - 1);
 		return -EINVAL;
 	}
-	memcpy(r->text, text, r->length + 1);
+	memcpy(s->text, text, s->length + 1);
 	return 0;
 }
 
-char *sentence_peek(struct sentence *r)
+char *sentence_peek(struct sentence *s)
 {
 	char *word, *end;
 
-	while (is_space(r->text[r->offset]))
-		r->offset++;
-	word = r->text + r->offset;
-	if (r->offset >= r->length)
+	while (is_space(s->text[s->offset]))
+		s->offset++;
+	word = s->text + s->offset;
+	if (s->offset >= s->length)
 		return NULL;
 	for (end = word; *end && !is_space(*end);)
 		end++;
@@ -129,36 +129,36 @@ char *sentence_peek(struct sentence *r)
 	return word;
 }
 
-void sentence_skip(struct sentence *r, const char *word)
+void sentence_skip(struct sentence *s, const char *word)
 {
-	r->offset += strlen(word);
-	if (r->offset < r->length)
-		r->offset++; /* the white space that sentence_peek() made a NUL */
+	s->offset += strlen(word);
+	if (s->offset < s->length)
+		s->offset++; /* the white space that sentence_peek() made a NUL */
 }
 
-char *sentence_take(struct sentence *r)
+char *sentence_take(struct sentence *s)
 {
-	char *word = sentence_peek(r);
+	char *word = sentence_peek(s);
 
 	if (word)
-		sentence_skip(r, word);
+		sentence_skip(s, word);
 	return word;
 }
 
-int sentence_fail_at(struct sentence *r, const char *word)
+int sentence_fail_at(struct sentence *s, const char *word)
 {
-	error_at(r->error, NULL, r->sentence, word ? (size_t)(word - r->text) : r->length);
+	error_at(s->error, NULL, s->sentence, word ? (size_t)(word - s->text) : s->length);
 	return -EINVAL;
 }
 
-int sentence_expected(struct sentence *r, const char *word, const char *expected, const char *want)
+int sentence_expected(struct sentence *s, const char *word, const char *expected, const char *want)
 {
 	if (word)
-		sentence_fail(r, word, "expected %s, got '%.64s'", expected, word);
+		sentence_fail(s, word, "expected %s, got '%.64s'", expected, word);
 	else
-		sentence_fail(r, NULL, "expected %s, got the end of the sentence", expected);
+		sentence_fail(s, NULL, "expected %s, got the end of the sentence", expected);
 	if (want)
-		error_want(r->error, "%s", want);
+		error_want(s->error, "%s", want);
 	return -EINVAL;
 }
 
@@ -183,17 +183,17 @@ static const char *family_text(uint8_t family)
 	return family == 6 ? "IPv6" : "IPv4";
 }
 
-int sentence_family(struct sentence *r, const char *word, uint8_t family)
+int sentence_family(struct sentence *s, const char *word, uint8_t family)
 {
-	if (r->family && r->family != family) {
-		sentence_fail(r, word, "'%.64s' is %s, but '%.64s' is %s", word, family_text(family),
-			r->family_word, family_text(r->family));
-		error_want(r->error, "one family: a match with both never fits");
+	if (s->family && s->family != family) {
+		sentence_fail(s, word, "'%.64s' is %s, but '%.64s' is %s", word, family_text(family),
+			s->family_word, family_text(s->family));
+		error_want(s->error, "one family: a match with both never fits");
 		return -EINVAL;
 	}
-	if (!r->family) {
-		r->family = family;
-		r->family_word = word;
+	if (!s->family) {
+		s->family = family;
+		s->family_word = word;
 	}
 	return 0;
 }
@@ -222,22 +222,22 @@ static bool service_find(const char *name, int protocol, unsigned int *ret_port)
 }
 
 /* One number of a port or range. */
-static int port_number_read(struct sentence *r, const char *text, unsigned int *ret_port)
+static int port_number_read(struct sentence *s, const char *text, unsigned int *ret_port)
 {
 	int result = number_parse(text, UINT16_MAX, ret_port);
 
 	if (result == -ERANGE) {
-		sentence_fail(r, text, "port %.64s is out of range", text);
-		error_want(r->error, "0 to 65535");
+		sentence_fail(s, text, "port %.64s is out of range", text);
+		error_want(s->error, "0 to 65535");
 		return -EINVAL;
 	}
 	if (result < 0)
-		return sentence_expected(r, text, "a port", "a number, a name such as https, or low-high");
+		return sentence_expected(s, text, "a port", "a number, a name such as https, or low-high");
 	return 0;
 }
 
 /* `text`: a port, a name or low-high; overwritten. */
-static int port_range_read(struct sentence *r, char *text, struct port_range *ret_range)
+static int port_range_read(struct sentence *s, char *text, struct port_range *ret_range)
 {
 	unsigned int low = 0, high = 0;
 	char *dash;
@@ -245,19 +245,19 @@ static int port_range_read(struct sentence *r, char *text, struct port_range *re
 
 	/* Only what holds a letter is a name: names have dashes too, and "0x50" is none. */
 	if (text[strspn(text, "0123456789-")]) {
-		if (!service_find(text, r->protocol, &low))
+		if (!service_find(text, s->protocol, &low))
 			return sentence_expected(
-				r, text, "a port", "a number, a name such as https, or low-high");
+				s, text, "a port", "a number, a name such as https, or low-high");
 		*ret_range = (struct port_range){(uint16_t)low, (uint16_t)low};
 		return 0;
 	}
 
 	dash = strchr(text, '-');
 	if (dash && (dash == text || !dash[1] || strchr(dash + 1, '-')))
-		return sentence_expected(r, text, "a port", "a number, a name such as https, or low-high");
+		return sentence_expected(s, text, "a port", "a number, a name such as https, or low-high");
 	if (dash)
 		*dash = '\0';
-	result = port_number_read(r, text, &low);
+	result = port_number_read(s, text, &low);
 	if (result < 0)
 		return result;
 	if (!dash) {
@@ -265,12 +265,12 @@ static int port_range_read(struct sentence *r, char *text, struct port_range *re
 		return 0;
 	}
 
-	result = port_number_read(r, dash + 1, &high);
+	result = port_number_read(s, dash + 1, &high);
 	if (result < 0)
 		return result;
 	if (low > high) {
-		sentence_fail(r, text, "the range %u-%u runs backwards", low, high);
-		error_want(r->error, "%u-%u", high, low);
+		sentence_fail(s, text, "the range %u-%u runs backwards", low, high);
+		error_want(s->error, "%u-%u", high, low);
 		return -EINVAL;
 	}
 	*ret_range = (struct port_range){(uint16_t)low, (uint16_t)high};
@@ -287,37 +287,37 @@ char *list_take(char **list)
 	return element;
 }
 
-int sentence_ports(struct sentence *r, struct endpoint *endpoint)
+int sentence_ports(struct sentence *s, struct endpoint *endpoint)
 {
-	char *list = sentence_peek(r);
+	char *list = sentence_peek(s);
 	int result;
 
 	if (!list)
-		return sentence_expected(r, NULL, "a port", "a number, a name such as https, or low-high");
+		return sentence_expected(s, NULL, "a port", "a number, a name such as https, or low-high");
 	if (list[0] == '@') {
-		sentence_fail(r, list, "unknown set '%.64s'", list);
-		error_want(r->error, "ports: this version has no sets");
+		sentence_fail(s, list, "unknown set '%.64s'", list);
+		error_want(s->error, "ports: this version has no sets");
 		return -EINVAL;
 	}
-	sentence_skip(r, list);
-	if (!r->ports_word)
-		r->ports_word = list;
+	sentence_skip(s, list);
+	if (!s->ports_word)
+		s->ports_word = list;
 
 	while (list) {
 		char *element = list_take(&list);
 
 		if (!*element) {
-			sentence_fail(r, element, "a port is missing in the list");
-			error_want(r->error, "ports with a comma and no space between them: 80,443");
+			sentence_fail(s, element, "a port is missing in the list");
+			error_want(s->error, "ports with a comma and no space between them: 80,443");
 			return -EINVAL;
 		}
 		if (endpoint->port_count == MATCH_PORT_RANGES_MAX) {
-			sentence_fail(r, element, "more than %d ports and ranges in one list",
+			sentence_fail(s, element, "more than %d ports and ranges in one list",
 				MATCH_PORT_RANGES_MAX);
-			error_want(r->error, "fewer, or a range that holds several");
+			error_want(s->error, "fewer, or a range that holds several");
 			return -EINVAL;
 		}
-		result = port_range_read(r, element, &endpoint->ports[endpoint->port_count]);
+		result = port_range_read(s, element, &endpoint->ports[endpoint->port_count]);
 		if (result < 0)
 			return result;
 		endpoint->port_count++;
@@ -326,17 +326,17 @@ int sentence_ports(struct sentence *r, struct endpoint *endpoint)
 }
 
 /* Why `word` is neither address nor prefix. */
-static int fail_prefix(struct sentence *r, const char *word, const char *expected, const char *want)
+static int fail_prefix(struct sentence *s, const char *word, const char *expected, const char *want)
 {
 	char buffer[ADDRESS_TEXT_MAX];
 	struct address address;
 	const char *slash;
 
 	if (!word)
-		return sentence_expected(r, NULL, expected, want);
+		return sentence_expected(s, NULL, expected, want);
 	if (word[0] == '@') {
-		sentence_fail(r, word, "unknown set '%.64s'", word);
-		error_want(r->error, "an address or prefix: this version has no sets");
+		sentence_fail(s, word, "unknown set '%.64s'", word);
+		error_want(s->error, "an address or prefix: this version has no sets");
 		return -EINVAL;
 	}
 
@@ -345,31 +345,31 @@ static int fail_prefix(struct sentence *r, const char *word, const char *expecte
 		memcpy(buffer, word, (size_t)(slash - word));
 		buffer[slash - word] = '\0';
 		if (address_parse(buffer, &address) == 0) {
-			return sentence_expected(r, slash + 1, "a prefix length",
+			return sentence_expected(s, slash + 1, "a prefix length",
 				address.family == 6 ? "0 to 128" : "0 to 32");
 		}
 	}
-	return sentence_expected(r, word, expected, want);
+	return sentence_expected(s, word, expected, want);
 }
 
-int sentence_prefix(struct sentence *r, struct endpoint *endpoint, const char *expected, const char *want)
+int sentence_prefix(struct sentence *s, struct endpoint *endpoint, const char *expected, const char *want)
 {
-	char *word = sentence_peek(r), cleared[ADDRESS_TEXT_MAX];
+	char *word = sentence_peek(s), cleared[ADDRESS_TEXT_MAX];
 	struct prefix prefix;
 	int result;
 
 	result = word ? prefix_parse(word, &prefix) : -EINVAL;
 	if (result == -EDOM) {
 		prefix_print(cleared, sizeof(cleared), &prefix);
-		sentence_fail(r, word, "'%.64s' has bits set behind its length", word);
-		error_want(r->error, "%s, or the address without a length", cleared);
+		sentence_fail(s, word, "'%.64s' has bits set behind its length", word);
+		error_want(s->error, "%s, or the address without a length", cleared);
 		return -EINVAL;
 	}
 	if (result < 0)
-		return fail_prefix(r, word, expected, want);
+		return fail_prefix(s, word, expected, want);
 
-	sentence_skip(r, word);
-	result = sentence_family(r, word, prefix.address.family);
+	sentence_skip(s, word);
+	result = sentence_family(s, word, prefix.address.family);
 	if (result < 0)
 		return result;
 	endpoint->has_prefix = true;
@@ -378,45 +378,45 @@ int sentence_prefix(struct sentence *r, struct endpoint *endpoint, const char *e
 }
 
 /* [any | address | prefix] ["port" PORTS] */
-int sentence_endpoint(struct sentence *r, struct endpoint *endpoint)
+int sentence_endpoint(struct sentence *s, struct endpoint *endpoint)
 {
-	const char *word = sentence_peek(r);
+	const char *word = sentence_peek(s);
 	int result;
 
 	if (!word || strcmp(word, "port") != 0) {
 		if (word && strcmp(word, "any") == 0) {
-			sentence_skip(r, word);
+			sentence_skip(s, word);
 		} else {
-			result = sentence_prefix(r, endpoint, "an address, a prefix, 'any' or 'port'",
+			result = sentence_prefix(s, endpoint, "an address, a prefix, 'any' or 'port'",
 				"such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32 or port https");
 			if (result < 0)
 				return result;
 		}
-		word = sentence_peek(r);
+		word = sentence_peek(s);
 		if (!word || strcmp(word, "port") != 0)
 			return 0;
 	}
-	sentence_skip(r, word);
-	return sentence_ports(r, endpoint);
+	sentence_skip(s, word);
+	return sentence_ports(s, endpoint);
 }
 
-int sentence_owner(struct sentence *r, struct owner_match *ret_owner)
+int sentence_owner(struct sentence *s, struct owner_match *ret_owner)
 {
-	const char *kind = sentence_take(r), *value = kind ? sentence_take(r) : NULL, *known = NULL;
+	const char *kind = sentence_take(s), *value = kind ? sentence_take(s) : NULL, *known = NULL;
 	int result;
 
 	if (!kind)
 		return sentence_expected(
-			r, NULL, "an owner", "pid, user, group, exe, cgroup, unit, container or pod");
+			s, NULL, "an owner", "pid, user, group, exe, cgroup, unit, container or pod");
 	for (size_t i = 0; owner_kinds[i] && !known; i++)
 		if (strcmp(owner_kinds[i], kind) == 0)
 			known = owner_kinds[i];
 	if (known && !value) {
-		sentence_fail(r, NULL, "expected which %s, got the end of the sentence", kind);
+		sentence_fail(s, NULL, "expected which %s, got the end of the sentence", kind);
 		return -EINVAL;
 	}
-	result = owner_match_set(ret_owner, kind, value ? value : "", r->error);
-	return result < 0 ? sentence_fail_at(r, known ? value : kind) : 0;
+	result = owner_match_set(ret_owner, kind, value ? value : "", s->error);
+	return result < 0 ? sentence_fail_at(s, known ? value : kind) : 0;
 }
 
 /*

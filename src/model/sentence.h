@@ -29,29 +29,28 @@ struct sentence {
 };
 
 /* 0, or -EINVAL for a text that is too long.  `text` has to stay. */
-int sentence_begin(struct sentence *sentence, const char *text, struct error *error);
+int sentence_begin(struct sentence *s, const char *text, struct error *error);
 
 /* The next word, which stays the next; NULL at the end. */
-char *sentence_peek(struct sentence *sentence);
-void sentence_skip(struct sentence *sentence, const char *word); /* the word that was peeked at */
-char *sentence_take(struct sentence *sentence);                  /* both */
+char *sentence_peek(struct sentence *s);
+void sentence_skip(struct sentence *s, const char *word); /* the word that was peeked at */
+char *sentence_take(struct sentence *s);                  /* both */
 
-/* Says where an error is; `word` points into sentence->text, NULL is the end of the sentence.  -EINVAL. */
-int sentence_fail_at(struct sentence *sentence, const char *word);
+/* Says where an error is; `word` points into s->text, NULL is the end of the sentence.  -EINVAL. */
+int sentence_fail_at(struct sentence *s, const char *word);
 #define sentence_fail(s, word, ...) (error_set((s)->error, -EINVAL, __VA_ARGS__), sentence_fail_at(s, word))
 /* "expected a port, got 'htps'".  -EINVAL. */
-int sentence_expected(struct sentence *sentence, const char *word, const char *expected, const char *want);
+int sentence_expected(struct sentence *s, const char *word, const char *expected, const char *want);
 
 /* A word that only fits one family: all of them have to agree. */
-int sentence_family(struct sentence *sentence, const char *word, uint8_t family);
+int sentence_family(struct sentence *s, const char *word, uint8_t family);
 /* PORTS, the word behind `port`. */
-int sentence_ports(struct sentence *sentence, struct endpoint *endpoint);
+int sentence_ports(struct sentence *s, struct endpoint *endpoint);
 /* Address or prefix, the word that comes next. */
-int sentence_prefix(
-	struct sentence *sentence, struct endpoint *endpoint, const char *expected, const char *want);
-int sentence_endpoint(struct sentence *sentence, struct endpoint *endpoint);
+int sentence_prefix(struct sentence *s, struct endpoint *endpoint, const char *expected, const char *want);
+int sentence_endpoint(struct sentence *s, struct endpoint *endpoint);
 /* OWNER, behind `by`. */
-int sentence_owner(struct sentence *sentence, struct owner_match *ret_owner);
+int sentence_owner(struct sentence *s, struct owner_match *ret_owner);
 
 /* Tables of names. */
 struct name {
@@ -75,9 +74,9 @@ struct printer {
 };
 
 /* Adds text; a format that begins with a space drops it at the start of the sentence. */
-__attribute__((format(printf, 2, 3))) void printer_put(struct printer *printer, const char *format, ...);
-void printer_ports(struct printer *printer, const struct endpoint *endpoint);
-void printer_endpoint(struct printer *printer, const char *word, const struct endpoint *endpoint);
-void printer_owner(struct printer *printer, const char *word, const struct owner_match *owner);
+__attribute__((format(printf, 2, 3))) void printer_put(struct printer *p, const char *format, ...);
+void printer_ports(struct printer *p, const struct endpoint *endpoint);
+void printer_endpoint(struct printer *p, const char *word, const struct endpoint *endpoint);
+void printer_owner(struct printer *p, const char *word, const struct owner_match *owner);
 
 #endif

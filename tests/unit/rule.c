@@ -148,13 +148,13 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 
 static void too_long_rules_are_refused(void **state)
 {
-	char text[RULE_TEXT_MAX + 64] = "deny connect \"";
+	char text[RULE_TEXT_MAX + 64], comment[RULE_COMMENT_MAX + 1] = "";
 	struct error error = {0};
 	struct rule rule;
 
 	(void)state;
-	memset(text + strlen(text), 'x', RULE_COMMENT_MAX);
-	strcat(text, "\"");
+	memset(comment, 'x', RULE_COMMENT_MAX);
+	snprintf(text, sizeof(text), "deny connect \"%s\"", comment);
 	EXPECT(rule_parse(text, &rule, &error) == -EINVAL, "a long comment");
 	EXPECT_TEXT(error.want, "at most 127 bytes", "a long comment");
 	memset(text, ' ', sizeof(text) - 1);
