@@ -175,15 +175,13 @@ static int refuse(struct error *error, const char *text, int link_type, const ch
 		offset = syntax_error_offset(text, link_type);
 		error_at(error, NULL, text, offset);
 		if (!text[offset])
-			error_want(error, "the expression goes on where it ends");
+			error_want(error, "something has to follow");
 		return r;
 	}
 	if (strncmp(message, host, sizeof(host) - 1) == 0)
 		error_want(error, "give its address: only names in /etc/hosts are known");
 	if (named_offset(text, message, &offset))
 		error_at(error, NULL, text, offset);
-	else
-		error_at(error, NULL, text, 0);
 	return r;
 }
 

@@ -52,7 +52,8 @@ struct expression {
 /*
  * Compiles `text`; an empty one fits every packet.  A packet that fits has the result `snaplen` (1..2^31-1).
  * 0; -EINVAL and libpcap's message, with a caret where libpcap says what it did not like or at the word from
- * which on no beginning of the text can be compiled; -ENOMEM.  ret_expression is untouched on failure.
+ * which on no beginning of the text can be compiled (column 0: it does not say); -ENOMEM.  ret_expression is
+ * untouched on failure.
  */
 int expression_compile(const char *text, enum expression_link link, uint32_t snaplen,
 	struct expression *ret_expression, struct error *error);

@@ -426,6 +426,9 @@ static void fact_step(const struct part *part, size_t at, struct fact *fact, boo
 		if (pointers)
 			fact->x_max = smaller(fact->x_max, DIRECT_MAX);
 	}
+	/* Where A cannot equal X, Linux 6.1 looks at the way on which it does all the same, with any X. */
+	if (BPF_CLASS(filter->code) == BPF_JMP && reads_x(filter))
+		fact->x_max = UINT32_MAX;
 	if (writes_x(filter)) {
 		fact->no_x = true;
 		fact->have_x = 0;
@@ -752,8 +755,11 @@ static void translate_jump(
 			emit_load(writer, BPF_DW, BPF_REG_3, BPF_REG_10, rounds);
 			emit_add(writer, BPF_REG_3, 1);
 			emit(writer, BPF_STX | BPF_MEM | BPF_DW, BPF_REG_10, BPF_REG_3, rounds, 0);
-			emit_jump(writer, BPF_JMP | BPF_JGT | BPF_K, BPF_REG_3, 0, EXPRESSION_CHAIN_MAX,
-				LABEL_NO_MATCH);
+			/* Linux 6.1 takes loops that a condition closes, no others. */
+			emit_jump(writer, BPF_JMP | BPF_JLE | BPF_K, BPF_REG_3, 0, EXPRESSION_CHAIN_MAX,
+				part_label(part, kind, to));
+			emit_go(writer, LABEL_NO_MATCH);
+			return;
 		}
 		go_on(writer, part, way, to, following);
 		return;
@@ -874,7 +880,7 @@ static void translate_start(struct writer *writer, const struct part *part, size
 
 static void translate_part(struct writer *writer, struct part *part)
 {
-	bool socket = writer->target->context == EXPRESSION_SOCKET;
+	enum expression_context context = writer->target->context;
 	size_t label, first = follow(part, writer->result, 0, &label);
 
 	if (first == NOWHERE) {
@@ -888,7 +894,8 @@ static void translate_part(struct writer *writer, struct part *part)
 		part->facts[first].x_max = UINT32_MAX;
 	look_forward(part, writer);
 	translate_start(writer, part, first);
-	if (socket) {
+	/* A loop that is also entered in its middle, from a direct copy, is none that Linux 6.1 takes. */
+	if (context == EXPRESSION_SOCKET || (part->has_loop && context != EXPRESSION_BUFFER)) {
 		part->facts[first].patient = true;
 	} else {
 		translate_copy(writer, part, DIRECT);

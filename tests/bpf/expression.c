@@ -37,7 +37,6 @@
 #define BYTES_MAX   6000
 #define FRAGMENTED  5000 /* bytes that a page does not hold */
 #define BUFFER      256  /* of EXPRESSION_BUFFER */
-#define LOG_BYTES   (1U << 20)
 
 struct packet {
 	uint8_t bytes[BYTES_MAX];
@@ -46,7 +45,6 @@ struct packet {
 
 static struct packet packets[PACKETS_MAX];
 static size_t packet_count;
-static char verifier_log[LOG_BYTES];
 
 static const char *const expressions[] = {
 	"",
@@ -460,6 +458,25 @@ struct buffer {
 	uint8_t bytes[BUFFER];
 };
 
+/* The program's descriptor, or -1 and what the verifier said. */
+static int code_load(enum bpf_prog_type type, const struct bpf_insn *code, size_t count, uint32_t flags)
+{
+	static char said[1U << 20];
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .prog_flags = flags);
+	int program = bpf_prog_load(type, "expression", "GPL", code, count, &options);
+
+	if (program >= 0)
+		return program;
+	options.log_buf = said;
+	options.log_size = sizeof(said);
+	options.log_level = 1;
+	program = bpf_prog_load(type, "expression", "GPL", code, count, &options);
+	if (program < 0)
+		print_error("not loaded (%s): %s\n", strerror(errno),
+			strlen(said) > 700 ? said + strlen(said) - 700 : said);
+	return program;
+}
+
 static int program_load(const struct expression *expression, const struct way *way)
 {
 	const struct expression_target target = {
@@ -509,8 +526,6 @@ static int program_load(const struct expression *expression, const struct way *w
 		[EXPRESSION_XDP] = BPF_PROG_TYPE_XDP,
 		[EXPRESSION_BUFFER] = BPF_PROG_TYPE_SCHED_CLS,
 	};
-	LIBBPF_OPTS(bpf_prog_load_opts, options, .log_buf = verifier_log, .log_size = LOG_BYTES,
-		.log_level = 1, .prog_flags = way->linear ? BPF_F_XDP_HAS_FRAGS : 0);
 	static struct bpf_insn all[EXPRESSION_CODE_MAX + 64];
 	struct expression_code code;
 	struct error error = {0};
@@ -530,9 +545,8 @@ static int program_load(const struct expression *expression, const struct way *w
 		return r;
 	}
 	memcpy(all + head, code.instructions, code.count * sizeof(*all));
-	program = bpf_prog_load(types[way->context], "expression", "GPL", all, head + code.count, &options);
-	if (program < 0)
-		print_error("not loaded (%s): %s\n", strerror(errno), verifier_log);
+	program =
+		code_load(types[way->context], all, head + code.count, way->linear ? BPF_F_XDP_HAS_FRAGS : 0);
 	expression_code_clear(&code);
 	return program;
 }
@@ -669,7 +683,7 @@ static void way_check(const struct way *way)
 		struct expression expression;
 
 		compile(expressions[i], &expression);
-		expression_check(&expression, expressions[i], way, 0, 1);
+		expression_check(&expression, expressions[i], way, i % 2, 2);
 		expression_clear(&expression);
 	}
 	for (unsigned int i = 0; i < RANDOMS; i++) {
@@ -774,18 +788,14 @@ static int left_program(const struct expression *expression, int map)
 		.no_match = keep,
 		.no_match_count = sizeof(keep) / sizeof(keep[0]),
 	};
-	LIBBPF_OPTS(
-		bpf_prog_load_opts, options, .log_buf = verifier_log, .log_size = LOG_BYTES, .log_level = 1);
 	struct expression_code code;
 	struct error error = {0};
 	int program;
 
 	if (expression_translate(expression, &target, &code, &error) < 0)
 		fail_msg("%s", error.what);
-	program = bpf_prog_load(
-		BPF_PROG_TYPE_SCHED_CLS, "expression", "GPL", code.instructions, code.count, &options);
-	if (program < 0)
-		fail_msg("not loaded (%s): %s", strerror(errno), verifier_log);
+	program = code_load(BPF_PROG_TYPE_SCHED_CLS, code.instructions, code.count, 0);
+	assert_true(program >= 0);
 	expression_code_clear(&code);
 	return program;
 }
