@@ -22,6 +22,8 @@ struct engine_ring_reader {
 	void *context;
 };
 
+#define LOG_LINES_MAX 40 /* of one message of libbpf */
+
 static const char *const program_names[PROGRAM_COUNT] = {
 	[PROGRAM_ETHERNET_IN] = "watch_ethernet_in",
 	[PROGRAM_ETHERNET_OUT] = "watch_ethernet_out",
@@ -32,14 +34,19 @@ static const char *const program_names[PROGRAM_COUNT] = {
 static int __attribute__((format(printf, 2, 0)))
 log_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
 {
-	char line[1024];
+	_cleanup_free_ char *text = NULL;
+	size_t lines = 0;
+	char *start;
 
-	if (level == LIBBPF_DEBUG)
+	if (level == LIBBPF_DEBUG || vasprintf(&text, format, arguments) < 0)
 		return 0;
-	vsnprintf(line, sizeof(line), format, arguments);
-	line[strcspn(line, "\n")] = '\0';
-	/* what fails is told in our own words; libbpf's help whoever debugs it */
-	log_debug("%s", line);
+	/* What fails is told in our own words; libbpf's help whoever debugs it.  The verifier's last lines
+	 * say why. */
+	start = text + strlen(text);
+	while (start > text && lines <= LOG_LINES_MAX)
+		lines += *--start == '\n';
+	for (char *line = strtok(start, "\n"); line; line = strtok(NULL, "\n"))
+		log_debug("%s", line);
 	return 0;
 }
 
