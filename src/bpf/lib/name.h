@@ -146,18 +146,10 @@ packet_inline void name_take(struct __sk_buff *skb, const struct packet *p, __u3
 		return;
 	if (p->proto == PACKET_PROTO_TCP)
 		bpf_skb_load_bytes(skb, p->l4_offset + 4, &seq, sizeof(seq));
-<<<<<<< HEAD
 	/* changes nothing, and shows the verifier of Linux 6.1 that it is 1 to NAME_DATA_MAX */
 	bytes--;
 	asm volatile("" : "+r"(bytes));
 	bytes = (bytes & (NAME_DATA_MAX - 1)) + 1;
-=======
-	/* in this form 6.1's verifier sees both bounds; and the compiler must not move them away from their
-	 * use */
-	bytes = (bytes - 1) & (NAME_DATA_MAX - 1);
-	asm volatile("" : "+r"(bytes));
-	bytes++;
->>>>>>> 980b45e (names: 6.1's verifier sees the bounds; engine: debug shows the end of a verifier's log)
 	if (bpf_skb_load_bytes(skb, p->header_bytes, record->data, bytes))
 		return;
 	for (i = 0; i < 4; i++) {
