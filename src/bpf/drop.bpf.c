@@ -92,32 +92,37 @@ struct {
 enum drop_home { DROP_ELSEWHERE, DROP_HERE, DROP_UNASSIGNED };
 
 /*
- * Whether the packet belongs to our network namespace.
- *
- * Where a packet waits in a socket's queue, skb->dev is something else: that never leads to our cookie (a
- * load from an address that is none reads 0), so what matters is a match, not a mismatch.  Messages of
- * netlink and Unix sockets are no packets.
+ * Whether the packet belongs to our network namespace.  The socket that it was for knows best; then the
+ * device.  Where a packet waits in a socket's queue, something else stands in skb->dev, which leads to no
+ * cookie (a load from an address that is none reads 0).  The socket that sent it comes last: it stays with
+ * the packet on its way into another namespace.  Messages of netlink and Unix sockets are no packets.
  */
+static __always_inline enum drop_home drop_home_of(__u64 cookie)
+{
+	return cookie == netns_cookie ? DROP_HERE : DROP_ELSEWHERE;
+}
+
+static __always_inline enum drop_home drop_home_of_socket(struct sock *sk)
+{
+	__u16 family = sk->__sk_common.skc_family;
+
+	if (family != AF_INET && family != AF_INET6 && family != AF_PACKET)
+		return DROP_ELSEWHERE;
+	return drop_home_of(sk->__sk_common.skc_net.net->net_cookie);
+}
+
 static __always_inline enum drop_home drop_home(struct sk_buff *skb, struct sock *sk)
 {
 	struct net_device *dev = skb->dev;
 	struct dst_entry *dst;
+	__u64 cookie = dev ? dev->nd_net.net->net_cookie : 0;
 
-	if (dev && dev->nd_net.net->net_cookie == netns_cookie)
-		return DROP_HERE;
-	if (sk) {
-		__u16 family = sk->__sk_common.skc_family;
-
-		if (family != AF_INET && family != AF_INET6 && family != AF_PACKET)
-			return DROP_ELSEWHERE;
-		return sk->__sk_common.skc_net.net->net_cookie == netns_cookie ? DROP_HERE : DROP_ELSEWHERE;
-	}
-	if (dev && dev->nd_net.net->net_cookie)
-		return DROP_ELSEWHERE;
+	if (cookie)
+		return drop_home_of(cookie);
+	if (sk)
+		return drop_home_of_socket(sk);
 	dst = (void *)(skb->_skb_refdst & ~SKB_DST_NOREF);
-	if (!dst)
-		return DROP_UNASSIGNED;
-	return BPF_CORE_READ(dst, dev, nd_net.net, net_cookie) == netns_cookie ? DROP_HERE : DROP_ELSEWHERE;
+	return dst ? drop_home_of(BPF_CORE_READ(dst, dev, nd_net.net, net_cookie)) : DROP_UNASSIGNED;
 }
 
 /* -- counting -- */
@@ -301,7 +306,7 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 		record->ifindex = skb->skb_iif;
 	if (rx_sk)
 		record->owner = drop_owner(rx_sk);
-	else if (sk)
+	else if (sk && drop_home_of_socket(sk) == DROP_HERE)
 		record->owner = drop_owner(sk);
 	else if (skb->skb_iif && record->marks & DROP_OUT)
 		record->owner = OWNER_FORWARDED;
@@ -333,7 +338,7 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 		return 0;
 	if (has_socket_argument)
 		rx_sk = (void *)context[SOCKET_ARGUMENT];
-	home = rx_sk ? drop_home(skb, rx_sk) : drop_home(skb, sk);
+	home = rx_sk ? drop_home_of_socket(rx_sk) : drop_home(skb, sk);
 	if (home != DROP_HERE) {
 		stats->unassigned += home == DROP_UNASSIGNED;
 		return 0;

@@ -278,6 +278,38 @@ def segments_count_as_wire_packets(lab):
         expect_equal(difference.wire_bytes("NO_SOCKET"), 9500 + 10 * HEADERS[family], "wire bytes")
 
 
+@test()
+def headers_of_every_kind(lab):
+    """extension headers, fragments, tags, ICMP and what is not IP are read of a dropped packet as of any other"""
+    host, peer = lab.hosts()
+    # IP takes the tag off before it drops what no VLAN interface wants
+    host.tc("qdisc", "add", "dev", "w0", "clsact")
+    lab.on_close(lambda: host.tc("qdisc", "del", "dev", "w0", "clsact", check=False))
+    host.tc("filter", "add", "dev", "w0", "ingress", "protocol", "802.1Q", "bpf", "da", "bytecode", "1,6 0 0 2")
+    agent = lab.agent(host)
+    datagram = pcap.udp(7, 9, bytes(20))
+    padding = bytes([0, 1, 4, 0, 0, 0, 0])  # a header of eight bytes with one option: PadN
+    send_frames(peer, "p0", [
+        pcap.ethernet(pcap.ipv6(17, datagram, extensions=[(0, padding), (60, padding), (60, padding)])),
+        pcap.ethernet(pcap.ipv4(17, datagram[8:], destination="10.77.0.1", fragment=100)),
+        pcap.ethernet(pcap.ipv4(17, datagram), tags=[(0x8100, 77)]),
+        pcap.ethernet(pcap.ipv4(1, pcap.icmp(8, 0, b"\0\7\0\1", bytes(8)), destination="10.77.0.1")),
+        pcap.ethernet(bytes(50), kind=0x88b5),
+        pcap.ethernet(b"\x45" + bytes(9), kind=0x0800),
+    ])
+    recent = agent.get("/v1/drops")["recent"]
+    found = [{key: value for key, value in record.items() if key in wanted} for record in recent for wanted in [
+        ("family", "proto", "sport", "dport", "vlan", "fragment", "icmp_type", "icmp_id", "ethertype")]]
+    for wanted in ({"family": 6, "proto": "udp", "sport": 7, "dport": 9},
+                   {"family": 4, "proto": "udp", "sport": 0, "dport": 0, "fragment": True},
+                   {"family": 4, "proto": "udp", "sport": 7, "dport": 9, "vlan": 77},
+                   {"family": 4, "proto": "icmp", "sport": 0, "dport": 0, "icmp_type": 8, "icmp_id": 7},
+                   {"ethertype": "0x88b5"}, {"ethertype": "0x0800"}):
+        expect(wanted in found, f"a record of {wanted}, in {json.dumps(recent, indent=1)}")
+    expect_equal(len(agent.get("/v1/drops", filter="vlan 77")["recent"]), 1, "records with the tag")
+    expect_equal(len(agent.get("/v1/drops", filter="icmp echo-request")["recent"]), 1, "pings")
+
+
 @test("vm")
 def other_namespaces_are_not_ours(lab):
     """drops in another network namespace are not counted, whoever sent the packets"""
@@ -288,6 +320,12 @@ def other_namespaces_are_not_ours(lab):
     send_to(peer, "fd00:1::2", 9, 30, 60)
     expect_equal(kernel_counters(peer)["Udp.NoPorts"] + kernel_counters(peer)["Udp6NoPorts"], 60, "the peer's NoPorts")
     expect_equal(difference.weir("NO_SOCKET"), 0, f"drops of ours, of {difference.counted()}")
+    # before IP looks at it, a packet still has its sender's socket
+    send_frames(host, "w0", [pcap.ethernet(bytes(50), kind=0x88b5, destination="02:00:00:00:01:02")] * 9)
+    expect_equal(difference.weir("UNHANDLED_PROTO"), 0, "drops of our packets in the peer")
+    send_frames(peer, "p0", [pcap.ethernet(bytes(50), kind=0x88b5)] * 4)
+    expect_equal(difference.weir("UNHANDLED_PROTO"), 4, "drops of the peer's packets here")
+    expect(all("owner" not in r for r in agent.get("/v1/drops")["recent"]), "no owner for what another host sent")
     send_to(host, "10.1.0.1", 9, 5, 60)
     expect_equal(difference.weir("NO_SOCKET"), 5, "drops on our own loopback")
     expect_equal({r["interface"] for r in agent.get("/v1/drops", filter="udp to port 9")["recent"]}, {"lo"}, "where")
