@@ -67,7 +67,7 @@ const struct command commands[] = {
 			"Sort keys: bytes, packets, rate, first, last, duration, src, dst, sport, dport.\n"
 			"\n"
 			"--by process, user, group, exe, cgroup, unit, container or pod sums up who has "
-                        "moved "
+			"moved "
 			"how much;\n"
 			"then the sort keys are bytes, packets, in, out, rate, flows, name.\n"
 			"  weir flows by user www-data\n"
@@ -140,7 +140,8 @@ const struct command commands[] = {
 			"  weir capture 'udp port 53' on eth0 -c 10\n"
 			"  weir capture -w - | wireshark -k -i -\n"
 			"\n"
-			"Without --write a line a packet is printed.  SIGINT ends it; losses are told at the end "
+			"Without --write a line a packet is printed.  SIGINT ends it; losses are told at the "
+                        "end "
 			"and are in\n"
 			"the file.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(WRITE) | OPTION_BIT(SNAPLEN) | OPTION_BIT(PACKETS) |
@@ -162,8 +163,8 @@ const struct command commands[] = {
 			"  weir sockets --follow in tcp to port 22\n"
 			"\n"
 			"Sort keys: bytes, in, out, packets, rate, rtt, retransmits, drops, age, last, "
-			"local, remote,\n"
-			"lport, rport.",
+                        "local, "
+			"remote, lport, rport.",
 		.options = OPTIONS_LIST | OPTION_BIT(FOLLOW) | OPTION_BIT(EVENTS) | OPTION_BIT(CLOSED) |
                            OPTION_BIT(STATES),
 		.words = WORDS_FILTER,
@@ -223,7 +224,7 @@ const struct command commands[] = {
 		.summary = "add a rule: who may not create, bind, connect or send",
 		.usage = "CALL [SOCKET] [[not] by OWNER] [to ADDRESS] ['\"COMMENT\"']",
 		.help = "The call fails with \"Operation not permitted\".  CALL is create, bind, connect or "
-                        "send "
+			"send "
 			"(a datagram);\n"
 			"SOCKET is tcp, udp, raw, ... (weir(8)):\n"
 			"  weir deny connect by user guest to 10.0.0.0/8\n"
@@ -231,7 +232,7 @@ const struct command commands[] = {
 			"  weir deny create raw by cgroup /user.slice\n"
 			"\n"
 			"The first rule that fits a call decides; a call that none fits is allowed.  'weir "
-                        "rules' "
+			"rules' "
 			"lists\n"
 			"them.  What is added here stays until 'weir delete' or 'weir down'.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(BEFORE),
@@ -259,7 +260,7 @@ const struct command commands[] = {
 		.summary = "take a rule away",
 		.usage = "ID",
 		.help = "ID is the number that 'weir rules' shows.  A rule of the configuration file is back "
-                        "when "
+			"when "
 			"that is\n"
 			"read again.",
 		.options = OPTION_BIT(JSON),
