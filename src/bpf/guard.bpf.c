@@ -87,11 +87,17 @@ struct question {
 
 static __always_inline int name_fits(const struct guard_rule *rule, const struct owner *who)
 {
+	__u64 first = rule->owner_hash[0];
+
 	for (int i = 0; i < OWNER_DEPTH_MAX; i++) {
 		__u64 hash = who->name_hash[i];
 
-		if (hash && (hash == rule->owner_hash[0] || hash == rule->owner_hash[1] ||
-				    hash == rule->owner_hash[2] || hash == rule->owner_hash[3]))
+		if (!hash)
+			return 0; /* the path ends here */
+		if (hash == first)
+			return 1;
+		if (rule->owner_hash[1] && (hash == rule->owner_hash[1] || hash == rule->owner_hash[2] ||
+						   hash == rule->owner_hash[3]))
 			return 1;
 	}
 	return 0;
@@ -156,11 +162,12 @@ static long rule_ask(__u32 place, struct question *question)
 	__u32 number = question->list->rules[place & (GUARD_RULES_MAX - 1)];
 	const struct guard_rule *rule = &question->policy->rules[number & (GUARD_RULES_MAX - 1)];
 
+	/* what decides most often and costs least first */
 	if ((rule->family && rule->family != question->family) ||
 		(rule->type && rule->type != question->type) ||
 		(rule->protocol >= 0 && rule->protocol != question->protocol) ||
-		!address_fits(rule, question) || !port_fits(rule, question->port) ||
-		!owner_fits(rule, question->who))
+		!address_fits(rule, question) || !owner_fits(rule, question->who) ||
+		!port_fits(rule, question->port))
 		return 0;
 	question->decided = rule;
 	return 1;
