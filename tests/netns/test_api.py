@@ -69,6 +69,9 @@ DOCUMENTS = {
     "/v1/ports": {"ports": [PORT], "source": one_of("totals", "flows"), "other": {"in": COUNTS, "out": COUNTS},
                   "losses": LOSSES},
     "/v1/interfaces": {"interfaces": [INTERFACE], "losses": LOSSES},
+    "/v1/rules": {"rules": [{"id": is_count, "text": str, "verdict": str, "hook": str, "source": str, "hits": is_count,
+                             "last_hit?": is_time, "generation": is_count}],
+                  "generation": is_count, "denied": is_count, "unreported": is_count, "unidentified": is_count},
     "/v1/status": {
         "version": str, "pid": is_count, "run_dir": str, "pins": str, "config?": str, "started": is_time,
         "uptime": is_seconds, "datapath_since": is_time, "kernel": str,
@@ -128,7 +131,7 @@ def some_traffic(lab, host, peer):
 def documents_are_as_documented(lab):
     """every document has the fields of docs/api.md, with their types; none is null"""
     host, peer = lab.hosts()
-    agent = lab.agent(host, "interfaces: [w0, absent0]\n")
+    agent = lab.agent(host, "interfaces: [w0, absent0]\nrules: [deny bind to port 1, allow connect to 10.1.0.2]\n")
     some_traffic(lab, host, peer)
     for path, description in DOCUMENTS.items():
         status, body, headers = agent.request("GET", path)
