@@ -197,7 +197,7 @@ static int list_install(struct guards *guards, struct list *list, uint32_t next_
  * one behind that if it is gone. */
 static void lists_merge(const struct list *old, const struct list *file, struct list *result)
 {
-	const struct entry *anchors[RULES_MAX], *anchor = NULL; /* NULL: the end */
+	const struct entry *anchors[RULES_MAX] = {NULL}, *anchor = NULL; /* NULL: the end */
 
 	for (size_t i = old->count; i-- > 0;) {
 		const struct entry *kept =

@@ -167,6 +167,9 @@ int engine_guard_read(struct engine *engine, struct guard_policy *ret_policy, ui
 		if (map < 0 || bpf_map_lookup_elem(map, &key, ret_policy) < 0)
 			return -errno;
 	}
+	/* an agent that was killed while it changed the rules may have left some */
+	belongings_sweep(bpf_map__fd(skeleton->maps.guard_hits), ret_policy);
+	belongings_sweep(bpf_map__fd(skeleton->maps.guard_texts), ret_policy);
 	*ret_next_id = place.next_id ? place.next_id : 1;
 	return 0;
 }

@@ -124,6 +124,9 @@ static void values_arrive_where_they_belong(void **state)
 					  "audit: {entries: 0}\n"
 					  "drops: {enabled: off, rate: 0}\n"
 					  "names: {enabled: off, table: 64}\n"
+					  "rules:\n"
+					  "- deny connect by user 7 to 10.0.0.0/8 \"no lan\"\n"
+					  "- 'allow  bind'\n"
 					  "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
 
@@ -142,6 +145,9 @@ static void values_arrive_where_they_belong(void **state)
 	assert_int_equal(config.closed_ns, 2 * S);
 	assert_int_equal(config.active_ns, 3600 * S);
 	assert_int_equal(config.api_mode, 0600);
+	assert_string_equal(config.rules[0], "deny connect by user 7 to 10.0.0.0/8 \"no lan\"");
+	assert_string_equal(config.rules[1], "allow  bind");
+	assert_null(config.rules[2]);
 	assert_string_equal(config.api_group, "netops");
 	assert_true(config.api_group_change);
 	assert_true(config.metrics_on);
@@ -262,7 +268,8 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
 		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, names, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, "
+	                "names, log"},
 		{"names: maybe", 1, 8, "names: expected off or on, got 'maybe'", ""},
 		{"names: {tabel: 64}", 1, 9, "unknown key 'tabel' in names", "did you mean 'table'?"},
 		{"names: {table: 63}", 1, 16, "names.table: 63 is too small", "64 to 1048576"},
@@ -323,6 +330,19 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interfaces: [eth0, lo, eth0]", 1, 24, "interfaces: a second 'eth0'", "each name once"},
 		{"interfaces: [abcdefghijklmnop]", 1, 14,
 			"interfaces: the name 'abcdefghijklmnop' is too long", "at most 15 bytes"},
+		{"rules: deny connect", 1, 8, "rules: expected a list of rules, got 'deny connect'",
+			"- deny connect by user guest to 10.0.0.0/8"},
+		{"rules:\n  - deny bind\n  - deny connect to 10.0.0.1/8", 3, 21,
+			"rules: '10.0.0.1/8' has bits set behind its length",
+			"10.0.0.0/8, or the address without a length"},
+		{"rules: ['deny conect']", 1, 15, "rules: expected a call, got 'conect'",
+			"did you mean 'connect'?"},
+		{"rules: [\"deny\\tconect\"]", 1, 9, "rules: expected a call, got 'conect'",
+			"did you mean 'connect'?"},
+		{"rules: [[a]]", 1, 10, "rules: expected a rule, got a list",
+			"a sentence of at most 1023 bytes, in quotes if a ': ' or ' #' is in it"},
+		{"rules: [deny bind by pid 1]", 1, 9, "rules: a process' id is another one's tomorrow",
+			"exe, unit, cgroup or user; or 'weir deny' for a process that runs"},
 		{"interfaces: [a/b]", 1, 14, "interfaces: 'a/b' can be no interface's name",
 			"a name such as eth0, or a pattern such as \"veth*\""},
 		{"interfaces: [..]", 1, 14, "interfaces: '..' can be no interface's name",
@@ -411,7 +431,8 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"# \xc3\xa4\xc3\xb6\xc3\xbc\nlog: \xc3\xa4", 2, 6,
 			"log: expected error, warning, info or debug, got '\xc3\xa4'", ""},
 		{"# \xc3\xa4\n{\xc3\xa4: 1}", 2, 2, "unknown key '\xc3\xa4'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, names, log"},
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, "
+	                "names, log"},
 	};
 
 	(void)state;

@@ -196,6 +196,18 @@ static void drops_print(const json_t *answer, enum units units, const struct sty
 	line_print(style, "drops", "%s", text);
 }
 
+static void rules_print(const json_t *answer, enum units units, const struct style *style)
+{
+	const json_t *rules = json_object_get(answer, "rules");
+	char count[32], denied[32];
+
+	if (!json_get_number(rules, "count") && !json_get_number(rules, "denied"))
+		return;
+	line_print(style, "rules", "%s on sockets, %s calls denied",
+		count_format(count, sizeof(count), json_get_number(rules, "count"), units),
+		count_format(denied, sizeof(denied), json_get_number(rules, "denied"), units));
+}
+
 static void parse_print(const json_t *answer, enum units units, const struct style *style)
 {
 	const json_t *reasons = json_object_get(answer, "parse"), *reason;
@@ -244,6 +256,7 @@ static int status_print(void *user, struct error *error)
 	table_print(answer, units, style);
 	names_print(answer, units, style);
 	drops_print(answer, units, style);
+	rules_print(answer, units, style);
 	features_print(answer, style);
 	putchar('\n');
 	r = screen_table_print(&screens[SCREEN_INTERFACES], answer, units, style, error);
