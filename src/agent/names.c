@@ -277,7 +277,7 @@ static void on_record(void *context, const struct name_record *record)
 		bytes = joined;
 		first = true; /* replaces what its first half told */
 	}
-	if (record->sport == htons(PORT_DNS)) {
+	if (ntohs(record->sport) == PORT_DNS) {
 		if (record->flags & NAME_FLAG_MORE && length >= 2 &&
 			2 + (bytes[0] << 8 | bytes[1]) > (int)length)
 			half_keep(names, &key, record);

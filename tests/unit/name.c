@@ -266,7 +266,7 @@ static void requests_tell_host_and_path(void **state)
 		const char *name, *path;
 	} cases[] = {
 		{"GET /a/b.html?secret=1 HTTP/1.1\r\nHost: www.example.org:60721\r\nUser-Agent: "
-	         "curl/7.88.1\r\n\r\n",
+		 "curl/7.88.1\r\n\r\n",
 			0, "www.example.org", "/a/b.html"},
 		{"GET / HTTP/1.0\r\n\r\n", 0, "", "/"},
 		{"POST /form HTTP/1.1\nhost:Example.COM\n\nbody", 0, "example.com", "/form"},
