@@ -19,6 +19,8 @@ class Captured:
 
     def __init__(self, lab, agent, *words, name="capture.pcapng"):
         self.path = lab.path(name)
+        if os.path.exists(self.path):
+            os.unlink(self.path)
         self.err = lab.path(os.path.basename(name) + ".err")
         with open(self.err, "w", encoding="utf-8") as err:
             self.process = agent.namespace.start(lab.weir, "capture", *words, "-w", self.path, "--run-dir",
