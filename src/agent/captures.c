@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 #include "agent/captures.h"
 
+#include <arpa/inet.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "basic/text.h"
 #include "compile/expression.h"
 #include "engine/capture.h"
+#include "engine/drop.h"
 
 #define CAPTURES_MAX     8
 #define RINGS_BYTES      (64U << 20) /* of one capture, all CPUs together */
@@ -33,6 +35,7 @@
 /* An interface of a capture, in the order of its number in the file. */
 struct capture_target {
 	uint32_t index;
+	enum pcapng_link link;
 	uint64_t taken; /* packets of it that the client got */
 	/* the kernel's counters, when it came in and at the last look */
 	uint64_t begin_received, begin_dropped, received, dropped;
@@ -61,6 +64,8 @@ struct capture {
 	const struct engine_capture_view *view;
 	enum capture_place place;
 	struct expression ethernet, raw;
+	uint8_t *scratch; /* a packet, as an expression wants to see it */
+	uint64_t from_ns; /* earlier packets are none of this capture's */
 	char *text; /* the expression */
 	char *id;
 	char only[ENGINE_NAME_MAX]; /* the one interface; empty: all that are watched */
@@ -89,7 +94,7 @@ struct captures {
 };
 
 static const char *const place_names[CAPTURE_PLACES + 1] = {
-	[CAPTURE_TC] = "tc", [CAPTURE_XDP] = "xdp", [CAPTURE_SOCKET] = "socket", NULL};
+	[CAPTURE_TC] = "tc", [CAPTURE_XDP] = "xdp", [CAPTURE_SOCKET] = "socket", [CAPTURE_DROP] = "drop", NULL};
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -114,6 +119,7 @@ static void chunk_flush(struct capture *capture)
 		return;
 	if (evbuffer_add_reference(capture->out, capture->chunk, capture->chunk_used, chunk_free, NULL) < 0)
 		free(capture->chunk);
+	free(capture->scratch);
 	capture->chunk = NULL;
 	capture->chunk_used = 0;
 }
@@ -157,6 +163,11 @@ static void send_out(struct capture *capture)
 
 /* -- reading the rings -- */
 
+static uint64_t block_time(const struct capture_block *block)
+{
+	return (uint64_t)block->time_high << 32 | block->time_low;
+}
+
 /* Finds the CPU's next block, giving back segments that have been read. */
 static void cursor_look(struct capture *capture, unsigned int cpu)
 {
@@ -171,7 +182,7 @@ static void cursor_look(struct capture *capture, unsigned int cpu)
 
 		if (cursor->offset < __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE)) {
 			cursor->block = (struct capture_block *)(segment->data + cursor->offset);
-			cursor->time_ns = (uint64_t)cursor->block->time_high << 32 | cursor->block->time_low;
+			cursor->time_ns = block_time(cursor->block);
 			return;
 		}
 		if (head == cursor->segment)
@@ -239,44 +250,163 @@ static const struct capture_process *process_of(struct capture *capture, uint32_
 	return process;
 }
 
+/* -- blocks -- */
+
+/* What stands behind the packet in a block that a program wrote; NULL: it does not. */
+struct block_tail {
+	struct capture_option *flags, *process;
+	struct capture_drop_option *drop;
+};
+
+static struct block_tail block_tail(struct capture_block *block)
+{
+	uint8_t *place = (uint8_t *)(block + 1) + ((block->captured + 3) & ~3U);
+	uint8_t *end = (uint8_t *)block + block->bytes - sizeof(struct capture_option);
+	struct block_tail tail = {.flags = (struct capture_option *)place};
+
+	place += sizeof(*tail.flags);
+	if (place < end && ((struct capture_option *)place)->code == CAPTURE_OPTION_PROCESS) {
+		tail.process = (struct capture_option *)place;
+		place += sizeof(*tail.process);
+	}
+	if (place < end)
+		tail.drop = (struct capture_drop_option *)place;
+	return tail;
+}
+
+/* Writes a block anew: cut to a length, with its process' number in the file, or none, and with a comment. */
+static void block_rewrite(struct capture *capture, const struct capture_block *block, uint32_t interface,
+	const struct block_tail *tail, const struct capture_process *process, const char *comment)
+{
+	uint32_t captured = block->captured < capture->snaplen ? block->captured : capture->snaplen;
+	uint32_t padded = (captured + 3) & ~3U, text = (uint32_t)strlen(comment);
+	uint8_t *room = chunk_room(capture, block->bytes + text + 16), *place = room;
+	struct capture_block head = *block;
+	struct capture_option option = {.code = 1, .bytes = (uint16_t)text};
+
+	if (!room)
+		return;
+	head.captured = captured;
+	head.interface = interface;
+	place = mempcpy(place, &head, sizeof(head));
+	memset(place + (padded > 4 ? padded - 4 : 0), 0, 4);
+	memcpy(place, block + 1, captured);
+	place = mempcpy(place + padded, tail->flags, sizeof(option));
+	if (text) {
+		memset(place + 4 + (text & ~3U), 0, 4);
+		memcpy(place, &option, 4);
+		memcpy(place + 4, comment, text);
+		place += 4 + ((text + 3) & ~3U);
+	}
+	if (process && process->number != UINT32_MAX) {
+		option = (struct capture_option){CAPTURE_OPTION_PROCESS, 4, process->number};
+		place = mempcpy(place, &option, sizeof(option));
+	}
+	head.bytes = (uint32_t)(place + sizeof(option) - room);
+	option = (struct capture_option){.value = head.bytes}; /* end of options, length */
+	place = mempcpy(place, &option, sizeof(option));
+	memcpy(room, &head, sizeof(head));
+	capture->chunk_used += head.bytes;
+}
+
+/* Does the expression fit a packet that no program has asked?  What the kernel held beside the packet is taken out
+ * of it again. */
+static bool expression_fits(
+	struct capture *capture, const struct capture_block *block, enum pcapng_link link, uint32_t ifindex, bool out)
+{
+	struct expression_packet packet = {
+		.bytes = (const uint8_t *)(block + 1),
+		.captured = block->captured,
+		.length = block->length,
+		.direction = out ? EXPRESSION_OUT : EXPRESSION_IN,
+		.ifindex = ifindex,
+	};
+	const struct capture_cooked *cooked = (const struct capture_cooked *)(block + 1);
+	uint8_t *frame = capture->scratch, *place = frame;
+
+	if (!*capture->text)
+		return true;
+	if (link == PCAPNG_LINK_RAW)
+		return expression_run(&capture->raw, &packet);
+	if (link == PCAPNG_LINK_COOKED) {
+		/* as it would stand behind an Ethernet header, as far as that is known */
+		memset(frame, 0, 14);
+		if (cooked->type == htons(CAPTURE_COOKED_ETHERNET))
+			memcpy(frame + 6, cooked->address, 6);
+		memcpy(frame + 12, &cooked->protocol, 2);
+		memcpy(frame + 14, cooked + 1, block->captured - sizeof(*cooked));
+		packet.bytes = frame;
+		packet.captured -= (uint32_t)sizeof(*cooked) - 14;
+		packet.length -= (uint32_t)sizeof(*cooked) - 14;
+	} else if (packet.captured >= 18 && packet.bytes[12] == 0x81 && packet.bytes[13] == 0) {
+		packet.tagged = true;
+		packet.tag = (uint16_t)(packet.bytes[14] << 8 | packet.bytes[15]);
+		place = mempcpy(place, packet.bytes, 12);
+		memcpy(place, packet.bytes + 16, packet.captured - 16);
+		packet.bytes = frame;
+		packet.captured -= 4;
+		packet.length -= 4;
+	}
+	return expression_run(&capture->ethernet, &packet);
+}
+
 /* -- taking -- */
 
-/* The owner's id in a block that a program wrote; NULL: there is none. */
-static struct capture_option *block_process(struct capture_block *block)
+static void count_packet(struct capture *capture, uint32_t interface)
 {
-	uint8_t *options = (uint8_t *)(block + 1) + ((block->captured + 3) & ~3U);
-	struct capture_option *option = (struct capture_option *)options + 1; /* behind the flags */
-
-	/* with nothing behind it but the end of options and the length */
-	return (uint8_t *)block + block->bytes == (uint8_t *)(option + 2) ? option : NULL;
+	if (interface < capture->target_count)
+		capture->targets[interface].taken++;
+	capture->done = ++capture->taken == capture->limit;
 }
 
-enum verdict { VERDICT_KEEP, VERDICT_SKIP, VERDICT_STRIP };
-
-/* Judges a packet by its owner, and puts the number that its process has in the file into the block. */
-static enum verdict judge(struct capture *capture, struct capture_block *block)
+/* Is the packet wanted, as far as owners go?  *ret_process NULL: nothing is known of one. */
+static bool owner_wanted(
+	struct capture *capture, const struct block_tail *tail, const struct capture_process **ret_process)
 {
-	struct capture_option *option = block_process(block);
+	*ret_process = tail->process ? process_of(capture, tail->process->value) : NULL;
+	return capture->owner.kind == OWNER_ANY || (*ret_process && (*ret_process)->fits);
+}
+
+/* A dropped packet: with the reason as a comment, and where the kernel gave up. */
+static void take_dropped(struct capture *capture, struct capture_block *block)
+{
+	struct engine *engine = capture->captures->agent->engine;
+	struct block_tail tail = block_tail(block);
+	const struct capture_target *target =
+		block->interface < capture->target_count ? &capture->targets[block->interface] : NULL;
+	const struct capture_process *process;
+	char reason[DROP_NAME_MAX], place[DROP_PLACE_MAX], comment[DROP_NAME_MAX + DROP_PLACE_MAX + 16];
+
+	if (!target || !tail.drop ||
+		!expression_fits(capture, block, target->link, target->index, tail.flags->value == CAPTURE_FLAG_OUT) ||
+		!owner_wanted(capture, &tail, &process))
+		return;
+	engine_drop_reason_name(engine, tail.drop->reason, reason);
+	engine_drop_place_name(
+		engine, (uint64_t)tail.drop->location_high << 32 | tail.drop->location_low, place);
+	snprintf(comment, sizeof(comment), "dropped: %s at %s", reason, place);
+	block_rewrite(capture, block, block->interface, &tail, process, comment);
+	count_packet(capture, block->interface);
+}
+
+/* Takes a packet that its hook let through.  False: it goes out as it stands there. */
+static bool take_apart(struct capture *capture, struct capture_block *block)
+{
+	struct block_tail tail = block_tail(block);
 	const struct capture_process *process;
 
-	if (!option)
-		return capture->owner.kind == OWNER_ANY ? VERDICT_KEEP : VERDICT_SKIP;
-	process = process_of(capture, option->value);
-	if (capture->owner.kind != OWNER_ANY && !(process && process->fits))
-		return VERDICT_SKIP;
-	if (!process || process->number == UINT32_MAX)
-		return VERDICT_STRIP;
-	option->value = process->number;
-	return VERDICT_KEEP;
-}
-
-/* Takes the option with the process, which is the last one, out of a block. */
-static void block_strip(struct capture_block *block)
-{
-	struct capture_option *option = block_process(block);
-
-	block->bytes -= (uint32_t)sizeof(*option);
-	*option = (struct capture_option){.value = block->bytes}; /* end of options, length */
+	if (block_time(block) < capture->from_ns)
+		return true;
+	if (!owner_wanted(capture, &tail, &process))
+		return true;
+	count_packet(capture, block->interface);
+	if (tail.process && (!process || process->number == UINT32_MAX)) {
+		block_rewrite(capture, block, block->interface, &tail, NULL, "");
+		return true;
+	}
+	if (tail.process)
+		tail.process->value = process->number;
+	return false;
 }
 
 /* Takes blocks of one CPU up to a time, as long as they stand one behind the other. */
@@ -285,32 +415,26 @@ static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_n
 	struct cursor *cursor = &capture->cursors[cpu];
 	struct capture_segment *segment = capture_segment_at(capture->view, cpu, cursor->segment);
 	uint32_t used = __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE);
-	uint32_t offset = cursor->offset, begin = offset; /* [begin, offset) is to go out as it is */
+	uint32_t offset = cursor->offset, begin = offset; /* [begin, offset) goes out as it stands there */
 
 	while (offset < used && !capture->done) {
 		struct capture_block *block = (struct capture_block *)(segment->data + offset);
 		uint32_t next = offset + block->bytes;
-		enum verdict verdict;
+		bool taken = true;
 
-		if (((uint64_t)block->time_high << 32 | block->time_low) > until_ns)
+		if (block_time(block) > until_ns)
 			break;
 		/* the process may have to be told before its packet, but behind those before */
-		if (block_process(block)) {
+		if (block_tail(block).process) {
 			chunk_add(capture, segment->data + begin, offset - begin);
 			begin = offset;
 		}
-		verdict = judge(capture, block);
-		if (verdict == VERDICT_STRIP) {
-			block_strip(block);
-			chunk_add(capture, block, block->bytes);
-		}
-		if (verdict != VERDICT_KEEP)
+		if (capture->place == CAPTURE_DROP)
+			take_dropped(capture, block);
+		else
+			taken = take_apart(capture, block);
+		if (taken)
 			begin = next;
-		if (verdict != VERDICT_SKIP) {
-			if (block->interface < capture->target_count)
-				capture->targets[block->interface].taken++;
-			capture->done = ++capture->taken == capture->limit;
-		}
 		offset = next;
 	}
 	chunk_add(capture, segment->data + begin, offset - begin);
@@ -399,9 +523,12 @@ static int target_add(
 	if (!targets)
 		return error_set(error, -ENOMEM, "out of memory");
 	capture->targets = targets;
+	target.link = capture->place == CAPTURE_DROP ? PCAPNG_LINK_COOKED
+	              : interface->ethernet          ? PCAPNG_LINK_ETHERNET
+	                                             : PCAPNG_LINK_RAW;
 	/* "ether host …" cannot be said of an interface without Ethernet headers, so that is asked only when there
 	 * is one */
-	if (!interface->ethernet && !capture->raw.plain.count) {
+	if (target.link == PCAPNG_LINK_RAW && !capture->raw.plain.count) {
 		r = expression_compile(capture->text, EXPRESSION_RAW, capture->snaplen, &capture->raw, error);
 		if (r < 0)
 			return r;
@@ -417,7 +544,7 @@ static int target_add(
 			.name = interface->name,
 			.description = engine_capture_hook(capture->engine, interface->index),
 			.filter = capture->text,
-			.ethernet = interface->ethernet,
+			.link = target.link,
 			.snaplen = capture->snaplen,
 		});
 	return 0;
@@ -429,6 +556,8 @@ static bool is_wanted(const struct capture *capture, const struct engine_interfa
 
 	if (*capture->only)
 		return strcmp(capture->only, interface->name) == 0;
+	if (capture->place == CAPTURE_DROP)
+		return true;
 	for (size_t i = 0; i < agent->watched_count; i++)
 		if (agent->watched[i].index == interface->index && agent->watched[i].state == WATCH_WATCHED)
 			return true;
@@ -594,7 +723,7 @@ static int read_place(const char *text, enum capture_place *ret_place, struct er
 		return 0;
 	near = text_nearest(text, place_names);
 	error_set(error, -EINVAL, "one cannot capture at '%s'", text);
-	return near ? error_want(error, "did you mean '%s'?", near) : error_want(error, "tc, xdp or socket");
+	return near ? error_want(error, "did you mean '%s'?", near) : error_want(error, "tc, xdp, socket or drop");
 }
 
 static int read_interface(struct capture *capture, const char *name, struct error *error)
@@ -715,12 +844,18 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 	capture->view = engine_capture_view(capture->engine);
 	capture->cursors = calloc(capture->view->cpus, sizeof(struct cursor));
 	capture->out = evbuffer_new();
-	if (!capture->cursors || !capture->out)
+	capture->scratch = malloc(capture->snaplen + 16);
+	if (!capture->cursors || !capture->out || !capture->scratch)
 		return error_set(error, -ENOMEM, "out of memory");
 	capture->begin_ns = (uint64_t)clock_ns(CLOCK_REALTIME);
 	capture->looked_ns = capture->told_ns = agent_now_ns();
 	set_clock(capture);
 	pcapng_section(capture->out);
+	if (capture->place == CAPTURE_DROP && !*capture->only) {
+		r = target_add(capture, &(struct engine_interface){.name = "none"}, error);
+		if (r < 0)
+			return r;
+	}
 	return look_at_interfaces(capture, error);
 }
 

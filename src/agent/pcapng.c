@@ -13,8 +13,6 @@ enum {
 	BLOCK_STATISTICS = 5,
 	BLOCK_SECTION = 0x0a0d0d0a,
 	BYTE_ORDER_MAGIC = 0x1a2b3c4d,
-	LINK_ETHERNET = 1,
-	LINK_RAW = 101,
 };
 
 #define BLOCK_PROCESS 0x80000001U
@@ -121,7 +119,7 @@ void pcapng_interface(struct evbuffer *out, const struct pcapng_interface *inter
 	int length = snprintf(filter, sizeof(filter), "%c%s", 0, interface->filter);
 
 	block_begin(&block, BLOCK_INTERFACE);
-	put16(&block, interface->ethernet ? LINK_ETHERNET : LINK_RAW);
+	put16(&block, (uint16_t)interface->link);
 	put16(&block, 0);
 	put32(&block, interface->snaplen);
 	put_text(&block, 2, interface->name);

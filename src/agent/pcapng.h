@@ -16,11 +16,18 @@ struct evbuffer;
 /* The beginning of a file: on which machine, by which weir. */
 void pcapng_section(struct evbuffer *out);
 
+/* What packets begin with; numbers of tcpdump.org/linktypes.html. */
+enum pcapng_link {
+	PCAPNG_LINK_ETHERNET = 1,
+	PCAPNG_LINK_RAW = 101, /* an IP header */
+	PCAPNG_LINK_COOKED = 276,
+};
+
 struct pcapng_interface {
 	const char *name;
 	const char *description; /* may be empty */
 	const char *filter;      /* the expression; may be empty */
-	bool ethernet;           /* packets begin with an Ethernet header; else with their IP header */
+	enum pcapng_link link;
 	uint32_t snaplen;
 };
 /* Interfaces are numbered in the order they are written, from 0. */

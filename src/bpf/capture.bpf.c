@@ -6,6 +6,7 @@
  * has its own copy of the maps, and a hook of one kind only, so a CPU has one writer at a time.  Every
  * program hands the packet on as if it had not been there.
  */
+#include "bpf/lib/home.h"
 #include "bpf/lib/kernel.h"
 
 #define PACKET_CONTEXT                          struct __sk_buff
@@ -103,79 +104,116 @@ static __always_inline long capture_copy(
 
 struct capture_packet {
 	__u32 ifindex;
-	__u32 length;   /* in the kernel's hands */
-	__u32 tag;      /* beside the packet: TPID and TCI in network byte order; 0: none */
-	__u32 flags;    /* CAPTURE_FLAG_* */
-	__u32 owner;    /* 0: none */
+	__u32 length; /* as the file tells it */
+	__u32 held;   /* so much of it can be copied */
+	__u32 tag;    /* beside the packet: TPID and TCI in network byte order; 0: none */
+	__u32 flags;  /* CAPTURE_FLAG_* */
+	__u32 owner;  /* 0: none */
 };
 
-static __always_inline void capture_write(
-	void *context, enum capture_hook hook, const struct capture_packet *packet)
+/* A block that is being written. */
+struct capture_writer {
+	struct capture_segment *segment;
+	struct capture_block *block;
+	__u8 *data;
+	__u32 captured; /* bytes at `data` */
+	__u32 used;
+};
+
+/* Begins a block of the packet; 0, or there is nothing to do. */
+static __always_inline int capture_begin(const struct capture_packet *packet, struct capture_writer *writer)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), used, captured, rest, length = packet->length;
+	__u32 cpu = bpf_get_smp_processor_id(), used, captured;
 	struct capture_cpu *state = bpf_map_lookup_elem(&capture_cpus, &cpu);
 	struct capture_interface *interface = NULL;
 	struct capture_segment *segment;
 	struct capture_block *block;
-	struct capture_option *option;
-	__u8 *data;
 	__u64 now;
 
 	if (!state)
-		return;
+		return -1;
 	segment = capture_room(state, cpu);
 	if (!segment || state->ifindex != packet->ifindex) {
 		interface = bpf_map_lookup_elem(&capture_interfaces, &packet->ifindex);
 		if (!interface)
-			return;
+			return -1;
 		if (!segment) {
 			__sync_fetch_and_add(&interface->lost, 1);
-			return;
+			return -1;
 		}
 		state->ifindex = packet->ifindex;
 		state->interface = interface->number;
 	}
 	used = segment->used;
 	if (used >= capture_fill)
-		return;
+		return -1;
 	now = bpf_ktime_get_tai_ns() + state->clock_ns;
-	if (packet->tag)
-		length += 4;
-	captured = length;
+	captured = packet->held;
 	asm volatile("" : "+r"(captured)); /* a register of its own, so that the verifier sees its bounds */
 	if (captured > capture_snaplen)
 		captured = capture_snaplen;
 	if (captured < 1)
-		return;
+		return -1;
 	block = (void *)segment->data + used;
-	data = (void *)(block + 1);
 	block->type = CAPTURE_BLOCK_PACKET;
 	block->interface = state->interface;
 	block->time_high = now >> 32;
 	block->time_low = now;
 	block->captured = captured;
-	block->length = length;
-	*(__u32 *)(data + ((captured - 1) & ~3U)) = 0; /* the padding */
-	if (!packet->tag) {
-		if (capture_copy(context, hook, 0, data, captured))
-			return;
-	} else {
-		rest = captured - 16;
-		if (capture_copy(context, hook, 0, data, 12))
-			return;
-		*(__u32 *)(data + 12) = packet->tag;
-		if (captured > 16 && rest <= capture_snaplen && capture_copy(context, hook, 12, data + 16, rest))
-			return;
-	}
-	option = (void *)data + ((captured + 3) & ~3U);
+	block->length = packet->length;
+	writer->segment = segment;
+	writer->used = used;
+	writer->block = block;
+	writer->data = (void *)(block + 1);
+	writer->captured = captured;
+	*(__u32 *)(writer->data + ((captured - 1) & ~3U)) = 0; /* the padding */
+	return 0;
+}
+
+/* Behind the packet: what is known of it. */
+static __always_inline struct capture_option *capture_options(
+	const struct capture_writer *writer, const struct capture_packet *packet)
+{
+	struct capture_option *option = (void *)writer->data + ((writer->captured + 3) & ~3U);
+
 	*option++ = (struct capture_option){CAPTURE_OPTION_FLAGS, 4, packet->flags};
 	if (packet->owner)
 		*option++ = (struct capture_option){CAPTURE_OPTION_PROCESS, 4, packet->owner};
-	block->bytes = (void *)(option + 1) - (void *)block;
+	return option;
+}
+
+static __always_inline void capture_end(const struct capture_writer *writer, struct capture_option *option)
+{
+	__u32 bytes = (void *)(option + 1) - (void *)writer->block;
+
 	*(__u32 *)option = 0; /* end of options */
-	option->value = block->bytes;
+	option->value = bytes;
+	writer->block->bytes = bytes;
 	capture_order();
-	segment->used = used + block->bytes;
+	writer->segment->used = writer->used + bytes;
+}
+
+static __always_inline void capture_write(
+	void *context, enum capture_hook hook, const struct capture_packet *packet)
+{
+	struct capture_writer writer;
+	__u32 rest;
+
+	if (capture_begin(packet, &writer))
+		return;
+	if (!packet->tag) {
+		if (capture_copy(context, hook, 0, writer.data, writer.captured))
+			return;
+	} else {
+		rest = writer.captured - 16;
+		if (capture_copy(context, hook, 0, writer.data, 12))
+			return;
+		*(__u32 *)(writer.data + 12) = packet->tag;
+		if (writer.captured > 16 && rest <= capture_snaplen &&
+			capture_copy(context, hook, 12, writer.data + 16, rest))
+			return;
+	}
+	capture_end(&writer, capture_options(&writer, packet));
 }
 
 static __always_inline int capture_skb(struct __sk_buff *skb, enum capture_hook hook, __u32 flags, __u32 owner)
@@ -187,8 +225,11 @@ static __always_inline int capture_skb(struct __sk_buff *skb, enum capture_hook 
 		.owner = owner,
 	};
 
-	if (skb->vlan_present)
+	if (skb->vlan_present) {
 		packet.tag = (__u16)skb->vlan_proto | (__u32)bpf_htons(skb->vlan_tci) << 16;
+		packet.length += 4;
+	}
+	packet.held = packet.length;
 	capture_write(skb, hook, &packet);
 	return CAPTURE_NEXT;
 }
@@ -268,8 +309,88 @@ SEC("xdp.frags") int capture_xdp(struct xdp_md *xdp)
 		.flags = CAPTURE_FLAG_IN,
 	};
 
+	packet.held = packet.length;
 	capture_write(xdp, CAPTURE_AT_XDP, &packet);
 	return XDP_PASS;
+}
+
+/* -- dropped packets -- */
+
+const volatile __u32 has_socket_argument = 0; /* of the tracepoint: the socket it was for; since 6.11 */
+
+#define CAPTURE_SOCKET_ARGUMENT 3
+
+/* LINKTYPE_LINUX_SLL2: what may have lost its link header still says where it was. */
+static __always_inline void capture_cook(struct sk_buff *skb, int ifindex, __u32 start, int out, __u8 *data)
+{
+	struct capture_cooked cooked = {
+		.protocol = skb->protocol,
+		.ifindex = bpf_htonl(ifindex),
+		.type = bpf_htons(CAPTURE_COOKED_NONE),
+		.direction = out ? CAPTURE_COOKED_OUT : 0,
+	};
+
+	if (skb->mac_header != SKB_HEADER_UNSET && start - skb->mac_header >= 14) {
+		cooked.type = bpf_htons(CAPTURE_COOKED_ETHERNET);
+		cooked.address_bytes = 6;
+		bpf_probe_read_kernel(cooked.address, 6, skb->head + skb->mac_header + 6);
+	}
+	__builtin_memcpy(data, &cooked, sizeof(cooked));
+}
+
+SEC("tp_btf/kfree_skb") int capture_drop(__u64 *context)
+{
+	struct sk_buff *skb = (void *)context[0];
+	struct sock *sk = skb->sk, *rx_sk = NULL;
+	struct net_device *dev = skb->dev;
+	struct capture_packet packet = {};
+	struct capture_drop_option *drop;
+	struct capture_writer writer;
+	__u32 start = skb->network_header, held, reason = context[2];
+	int out;
+
+	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_NOT_DROPPED_YET) ||
+		(bpf_core_enum_value_exists(enum skb_drop_reason, SKB_CONSUMED) &&
+			reason == bpf_core_enum_value(enum skb_drop_reason, SKB_CONSUMED)))
+		return 0;
+	if (has_socket_argument)
+		rx_sk = (void *)context[CAPTURE_SOCKET_ARGUMENT];
+	if ((rx_sk ? home_of_socket(rx_sk) : home_of(skb, sk)) != HOME_HERE)
+		return 0;
+	if (dev && dev->nd_net.net->net_cookie == netns_cookie)
+		packet.ifindex = dev->ifindex;
+	out = !rx_sk && skb_goes_out(skb, packet.ifindex);
+	if (!packet.ifindex)
+		packet.ifindex = skb->skb_iif;
+	packet.flags = out ? CAPTURE_FLAG_OUT : CAPTURE_FLAG_IN;
+	if (!owner_off && rx_sk)
+		packet.owner = capture_process(owner_of(rx_sk));
+	else if (!owner_off && sk && home_of_socket(sk) == HOME_HERE)
+		packet.owner = capture_process(owner_of(sk));
+	if (!start)
+		start = (__u32)(skb->data - skb->head);
+	/* what lies outside the linear part is not copied */
+	held = skb->tail > start ? skb->tail - start : 0;
+	packet.held = held + sizeof(struct capture_cooked);
+	packet.length = skb->len + (__u32)(skb->data - skb->head) - start + sizeof(struct capture_cooked);
+	if (packet.length < packet.held)
+		packet.held = packet.length;
+	if (capture_begin(&packet, &writer))
+		return 0;
+	held = writer.captured - sizeof(struct capture_cooked);
+	if (writer.captured < sizeof(struct capture_cooked) || held > capture_snaplen)
+		return 0;
+	capture_cook(skb, packet.ifindex, start, out, writer.data);
+	if (bpf_probe_read_kernel(writer.data + sizeof(struct capture_cooked), held, skb->head + start))
+		return 0;
+	drop = (void *)capture_options(&writer, &packet);
+	*drop = (struct capture_drop_option){.code = CAPTURE_OPTION_DROP,
+		.bytes = 12,
+		.reason = reason,
+		.location_high = context[1] >> 32,
+		.location_low = context[1]};
+	capture_end(&writer, (void *)(drop + 1));
+	return 0;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

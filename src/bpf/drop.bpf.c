@@ -7,6 +7,7 @@
  * same parser reads them.
  */
 #include "shared/drop.h"
+#include "bpf/lib/home.h"
 #include "bpf/lib/kernel.h"
 #include "bpf/lib/live.h"
 #include "bpf/lib/owner.h"
@@ -34,14 +35,8 @@ static __always_inline int drop_load(const struct drop_buffer *buffer, __u32 off
 
 #include "bpf/lib/packet.h"
 
-#define AF_INET   2
-#define AF_INET6  10
-#define AF_PACKET 17
-
 #define SKB_GSO_TCPV4    (1 << 0)
 #define SKB_GSO_TCPV6    (1 << 4)
-#define SKB_DST_NOREF    1UL
-#define SKB_HEADER_UNSET 0xffff
 #define VLAN_ID_MASK     0x0fff
 #define SOCKET_ARGUMENT  3 /* of the tracepoint: the socket it was for */
 
@@ -86,44 +81,6 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, DROP_RING_BYTES);
 } drop_ring SEC(".maps");
-
-/* -- whose packet -- */
-
-enum drop_home { DROP_ELSEWHERE, DROP_HERE, DROP_UNASSIGNED };
-
-/*
- * Whether the packet belongs to our network namespace.  The socket that it was for knows best; then the
- * device.  Where a packet waits in a socket's queue, something else stands in skb->dev, which leads to no
- * cookie (a load from an address that is none reads 0).  The socket that sent it comes last: it stays with
- * the packet on its way into another namespace.  Messages of netlink and Unix sockets are no packets.
- */
-static __always_inline enum drop_home drop_home_of(__u64 cookie)
-{
-	return cookie == netns_cookie ? DROP_HERE : DROP_ELSEWHERE;
-}
-
-static __always_inline enum drop_home drop_home_of_socket(struct sock *sk)
-{
-	__u16 family = sk->__sk_common.skc_family;
-
-	if (family != AF_INET && family != AF_INET6 && family != AF_PACKET)
-		return DROP_ELSEWHERE;
-	return drop_home_of(sk->__sk_common.skc_net.net->net_cookie);
-}
-
-static __always_inline enum drop_home drop_home(struct sk_buff *skb, struct sock *sk)
-{
-	struct net_device *dev = skb->dev;
-	struct dst_entry *dst;
-	__u64 cookie = dev ? dev->nd_net.net->net_cookie : 0;
-
-	if (cookie)
-		return drop_home_of(cookie);
-	if (sk)
-		return drop_home_of_socket(sk);
-	dst = (void *)(skb->_skb_refdst & ~SKB_DST_NOREF);
-	return dst ? drop_home_of(BPF_CORE_READ(dst, dev, nd_net.net, net_cookie)) : DROP_UNASSIGNED;
-}
 
 /* -- counting -- */
 
@@ -229,24 +186,6 @@ static __always_inline __be16 drop_protocol(struct sk_buff *skb, const struct dr
 	                                   : 0;
 }
 
-static __always_inline int drop_is_tagged(struct sk_buff *skb)
-{
-	struct sk_buff___bit *older = (void *)skb;
-
-	if (bpf_core_field_exists(older->vlan_present))
-		return BPF_CORE_READ_BITFIELD_PROBED(older, vlan_present);
-	return skb->vlan_proto != 0;
-}
-
-/* Which way it went: forwarded packets have left the interface they came in through; what was made here never
- * came in through one, and has no link header yet or stands in front of it. */
-static __always_inline int drop_is_out(struct sk_buff *skb, int ifindex)
-{
-	if (skb->skb_iif)
-		return ifindex && ifindex != skb->skb_iif;
-	return skb->mac_header == SKB_HEADER_UNSET || skb->data - skb->head <= skb->mac_header;
-}
-
 /* Whose socket; a full one of no process is one of the kernel's own. */
 #define drop_owner(socket)                                                                                   \
 	({                                                                                                   \
@@ -292,13 +231,13 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 	record->kind = p->kind;
 	record->tcp_flags = p->tcp_flags;
 	record->vlan = p->vlan;
-	if (drop_is_tagged(skb)) {
+	if (skb_is_tagged(skb)) {
 		record->vlan = skb->vlan_tci & VLAN_ID_MASK;
 		record->kind |= FLOW_KIND_TAGGED;
 	}
 	if (dev && dev->nd_net.net->net_cookie == netns_cookie)
 		record->ifindex = dev->ifindex;
-	if (!rx_sk && drop_is_out(skb, record->ifindex)) {
+	if (!rx_sk && skb_goes_out(skb, record->ifindex)) {
 		record->marks |= DROP_OUT;
 		record->kind |= FLOW_KIND_OUT;
 	}
@@ -306,7 +245,7 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 		record->ifindex = skb->skb_iif;
 	if (rx_sk)
 		record->owner = drop_owner(rx_sk);
-	else if (sk && drop_home_of_socket(sk) == DROP_HERE)
+	else if (sk && home_of_socket(sk) == HOME_HERE)
 		record->owner = drop_owner(sk);
 	else if (skb->skb_iif && record->marks & DROP_OUT)
 		record->owner = OWNER_FORWARDED;
@@ -322,7 +261,7 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	struct drop_stats *stats;
 	struct drop_count *count;
 	struct drop_size size;
-	enum drop_home home;
+	enum home home;
 	__u32 zero = 0;
 
 	if (!live_here())
@@ -338,9 +277,9 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 		return 0;
 	if (has_socket_argument)
 		rx_sk = (void *)context[SOCKET_ARGUMENT];
-	home = rx_sk ? drop_home_of_socket(rx_sk) : drop_home(skb, sk);
-	if (home != DROP_HERE) {
-		stats->unassigned += home == DROP_UNASSIGNED;
+	home = rx_sk ? home_of_socket(rx_sk) : home_of(skb, sk);
+	if (home != HOME_HERE) {
+		stats->unassigned += home == HOME_UNASSIGNED;
 		return 0;
 	}
 

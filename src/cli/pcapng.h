@@ -38,7 +38,7 @@ void pcapng_reader_free(struct pcapng_reader *reader);
 
 struct pcapng_interface {
 	char name[PCAPNG_NAME_MAX];
-	uint32_t link; /* 1: Ethernet; else IP */
+	uint32_t link; /* 1 Ethernet, 101 IP, 276 "Linux cooked v2" */
 };
 
 struct pcapng_process {

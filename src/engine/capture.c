@@ -73,6 +73,8 @@ static const struct place places[CAPTURE_PLACES] = {
 		{{"capture_xdp", "capture_xdp"}}},
 	[CAPTURE_SOCKET] = {"socket", BPF_PROG_TYPE_SOCKET_FILTER, 0, 0, EXPRESSION_SOCKET, 0,
 		{{"capture_socket", "capture_socket"}}},
+	[CAPTURE_DROP] = {"drop", BPF_PROG_TYPE_TRACING, 0, 0, EXPRESSION_BUFFER, 0,
+		{{"capture_drop", "capture_drop"}}},
 };
 
 static int program_of(const struct engine_capture *capture, enum direction direction, bool ethernet)
@@ -227,6 +229,21 @@ static int socket_add(struct engine_capture *capture, const struct engine_interf
 	return 0;
 }
 
+/* One program for all interfaces. */
+static int drop_add(struct engine_capture *capture, const struct engine_interface *interface,
+	struct capture_hook *hook, struct error *error)
+{
+	(void)interface;
+	hook->kind = "drop";
+	if (capture->hook_count)
+		return 0;
+	hook->fds[DIRECTION_IN] = bpf_raw_tracepoint_open(NULL, program_of(capture, DIRECTION_IN, true));
+	if (hook->fds[DIRECTION_IN] < 0)
+		return error_set(error, hook->fds[DIRECTION_IN], "cannot capture dropped packets: %s",
+			strerror(-hook->fds[DIRECTION_IN]));
+	return 0;
+}
+
 static void hook_remove(struct capture_hook *hook)
 {
 	for (enum direction direction = DIRECTION_IN; direction < DIRECTIONS; direction++)
@@ -241,7 +258,7 @@ int engine_capture_add(struct engine_capture *capture, const struct engine_inter
 	uint32_t number, struct error *error)
 {
 	static hook_function *const add[CAPTURE_PLACES] = {
-		[CAPTURE_TC] = tcx_add, [CAPTURE_XDP] = xdp_add, [CAPTURE_SOCKET] = socket_add};
+		[CAPTURE_TC] = tcx_add, [CAPTURE_XDP] = xdp_add, [CAPTURE_SOCKET] = socket_add, [CAPTURE_DROP] = drop_add};
 	struct capture_interface entry = {.number = number};
 	struct capture_hook hook = {.ifindex = interface->index, .fds = {-1, -1}};
 	struct capture_hook *hooks =
@@ -308,6 +325,8 @@ static void set_sizes(struct engine_capture *capture)
 	skeleton->rodata->capture_fill = view->fill;
 	skeleton->rodata->capture_segments_cpu = view->segments;
 	skeleton->rodata->capture_overwrites = capture->options.overwrites;
+	skeleton->rodata->netns_cookie = capture->engine->netns_cookie;
+	skeleton->rodata->has_socket_argument = engine_drop_has_socket();
 	skeleton->rodata->owner_off = !capture->engine->watch.owners;
 	bpf_map__set_value_size(skeleton->maps.capture_segments, (__u32)view->segment_bytes);
 	bpf_map__set_max_entries(skeleton->maps.capture_segments, view->cpus * view->segments);
@@ -367,6 +386,8 @@ static int load(struct engine_capture *capture, struct error *error)
 	if (r < 0)
 		return error_set(error, r, "cannot load the capture's programs: %s", strerror(-r));
 
+	if (capture->options.place == CAPTURE_DROP)
+		return 0;
 	capture->tails = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "capture_tails", 4, 4, 2 * DIRECTIONS, NULL);
 	if (capture->tails < 0)
 		return error_set(error, -errno, "cannot make a map: %s", strerror(errno));

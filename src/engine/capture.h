@@ -17,6 +17,9 @@ enum capture_place {
 	CAPTURE_TC,     /* ingress: before everyone else; egress: behind weir's own program */
 	CAPTURE_XDP,    /* ingress only; native where the driver can, generic otherwise */
 	CAPTURE_SOCKET, /* a packet socket, where tcpdump stands */
+	/* Where the kernel drops packets: they begin with a struct capture_cooked, and nothing is filtered.  Interface
+	 * 0 stands for those of no interface. */
+	CAPTURE_DROP,
 	CAPTURE_PLACES,
 };
 
@@ -40,7 +43,7 @@ void engine_capture_close(struct engine_capture *capture);
 /* Captures on an interface, whose packets get this number in their blocks. */
 int engine_capture_add(struct engine_capture *capture, const struct engine_interface *interface,
 	uint32_t number, struct error *error);
-/* How it is attached: "tcx", "clsact", "xdp native", "xdp generic", "socket". */
+/* How it is attached: "tcx", "clsact", "xdp native", "xdp generic", "socket", "drop". */
 const char *engine_capture_hook(const struct engine_capture *capture, uint32_t ifindex);
 /* Packets of the interface that found no room. */
 uint64_t engine_capture_lost(const struct engine_capture *capture, uint32_t ifindex);

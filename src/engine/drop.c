@@ -49,9 +49,10 @@ static struct drop_state *state_of(const struct engine *engine)
 
 /* -- what the kernel tells of itself -- */
 
-static bool has_socket_argument(const struct btf *btf)
+bool engine_drop_has_socket(void)
 {
-	int id = btf__find_by_name_kind(btf, "btf_trace_kfree_skb", BTF_KIND_TYPEDEF);
+	const struct btf *btf = component_kernel_types();
+	int id = !btf ? -1 : btf__find_by_name_kind(btf, "btf_trace_kfree_skb", BTF_KIND_TYPEDEF);
 	const struct btf_type *type = id < 0 ? NULL : btf__type_by_id(btf, (__u32)id);
 
 	while (type && (btf_is_typedef(type) || btf_is_ptr(type)))
@@ -313,7 +314,7 @@ static int drop_open(struct engine *engine, void **ret_state, struct error *erro
 	state->skeleton = drop_bpf__open();
 	if (!state->skeleton)
 		return error_set(error, -errno, "cannot open the drop programs: %s", strerror(errno));
-	state->skeleton->rodata->has_socket_argument = has_socket_argument(kernel);
+	state->skeleton->rodata->has_socket_argument = engine_drop_has_socket();
 	r = component_load(engine, state->skeleton->obj, "drop", error);
 	if (r == 0)
 		r = component_ring(state->skeleton->obj, "drop_ring", on_record, state, &state->ring, error);

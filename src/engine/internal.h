@@ -92,6 +92,10 @@ void engine_names_close(struct engine *engine);
 int engine_parts_open(struct engine *engine, struct error *error);
 void engine_parts_close(struct engine *engine);
 
+/* drop.c */
+/* Does the tracepoint kfree_skb tell the socket that a packet was for? */
+bool engine_drop_has_socket(void);
+
 /* hook.c */
 /* Puts this build's programs where an earlier agent's are. */
 void engine_replace_programs(struct engine *engine);

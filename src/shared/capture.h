@@ -13,7 +13,7 @@
 
 #include <linux/types.h>
 
-#define CAPTURE_SNAPLEN_MIN 16
+#define CAPTURE_SNAPLEN_MIN 32
 #define CAPTURE_SNAPLEN_MAX 262144 /* as tcpdump's */
 #define CAPTURE_INTERFACES  1024   /* of one capture */
 
@@ -59,6 +59,29 @@ struct capture_option {
 #define CAPTURE_BLOCK_PACKET   6
 #define CAPTURE_OPTION_FLAGS   2
 #define CAPTURE_OPTION_PROCESS 0x8001 /* number of an Apple process event block; programs write the owner's id */
+
+/* Of a dropped packet; the agent makes a comment of it. */
+struct capture_drop_option {
+	__u16 code, bytes;
+	__u32 reason;
+	__u32 location_high, location_low; /* address in the kernel's code */
+};
+
+#define CAPTURE_OPTION_DROP 0xcafe /* never in a file */
+
+/* What dropped packets begin with: LINKTYPE_LINUX_SLL2, in network byte order. */
+struct capture_cooked {
+	__be16 protocol, reserved;
+	__be32 ifindex;
+	__be16 type;    /* ARPHRD_* */
+	__u8 direction; /* PACKET_HOST, PACKET_OUTGOING */
+	__u8 address_bytes;
+	__u8 address[8]; /* of the sender */
+};
+
+#define CAPTURE_COOKED_ETHERNET 1
+#define CAPTURE_COOKED_NONE     0xfffe
+#define CAPTURE_COOKED_OUT      4
 
 #define CAPTURE_FLAG_IN  1 /* of CAPTURE_OPTION_FLAGS */
 #define CAPTURE_FLAG_OUT 2

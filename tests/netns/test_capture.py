@@ -10,7 +10,7 @@ import time
 
 import pcap
 import pcapng
-from lab import Capture, expect, expect_equal, need, run, send_frames, tcp_transfer, udp_send, udp_socket, wait_for
+from lab import Capture, Skip, expect, expect_equal, need, run, send_frames, tcp_transfer, udp_send, udp_socket, wait_for
 from suite import each, test, variants
 
 
@@ -275,7 +275,7 @@ def capture_bad_questions(lab):
             (["at"], 2, "'at' needs a word behind it"),
             (["tcp at tc at xdp"], 2, "'at' stands there twice"),
             (["by usr root"], 1, "unknown kind of owner 'usr'; did you mean 'user'?"),
-            (["-s", "3"], 2, "a number from 16 to 262144"),
+            (["-s", "3"], 2, "a number from 32 to 262144"),
             (["-c", "0"], 2, "--count: '0' is not such a number")):
         done = agent.weir("capture", *words, "-w", path, check=False)
         expect_equal(done.returncode, status, f"status of {words} ({done.stderr})")
@@ -371,3 +371,38 @@ def capture_without_a_link_header(lab):
     os.close(tun)
     expect_equal(file.interfaces[0]["link"], pcap.RAW, "link type")
     expect_equal(file.keys(), [(frame, len(frame)) for frame in frames], "packets")
+
+
+@test("vm")
+def capture_at_drop(lab):
+    """`at drop` captures packets that the kernel drops, each with the reason as a comment, and with an expression"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    captured = Captured(lab, agent, "udp port 9999", "at", "drop")
+    for address, source in (("10.1.0.1", "10.1.0.2"), ("fd00:1::1", "fd00:1::2")):
+        with udp_socket(peer, source, 4000) as sender:
+            sender.sendto(b"nobody wants this", (address, 9999))
+            sender.sendto(b"nor that", (address, 9998))
+    wait_for(lambda: agent.get("/v1/status")["captures"][0]["packets"] == 2, 5, "two packets")
+    file = captured.stop()
+    expect_equal({interface["link"] for interface in file.interfaces}, {276}, "link type")
+    for packet, version in zip(file.packets, (4, 6)):
+        expect_equal((packet.interface, packet.direction, packet.data[20] >> 4), ("w0", "in", version), "packet")
+        expect(packet.data.endswith(b"nobody wants this"), f"data {packet.data}")
+        expect_equal(packet.length, len(packet.data), "length")
+        expect_equal(int.from_bytes(packet.data[:2], "big"), 0x0800 if version == 4 else 0x86DD, "EtherType")
+        expect(packet.comment and packet.comment.startswith("dropped: "), f"comment {packet.comment}")
+    if "NO_SOCKET" not in file.packets[0].comment:
+        raise Skip(f"this kernel's reason is not NO_SOCKET: {file.packets[0].comment}")
+    expect(" at " in file.packets[0].comment and "udp" in file.packets[0].comment, file.packets[0].comment)
+
+
+@test()
+def capture_not_for_everybody(lab):
+    """Who may not change anything may not capture either, and is told so"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host, 'interfaces: [w0]\napi: {mode: "0666"}\n')
+    done = host.run("setpriv", "--reuid", "65534", "--clear-groups", lab.weir, "capture", "--run-dir", agent.run_dir,
+                    check=False)
+    expect_equal(done.returncode, 1, "exit status")
+    expect("not allowed" in done.stderr, done.stderr)

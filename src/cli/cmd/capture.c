@@ -264,7 +264,7 @@ static int packet_show(struct capture *capture, const uint8_t *block, uint32_t b
 		return -EPROTO;
 	if (packet.interface < capture->interface_count) {
 		origin.interface = capture->interfaces[packet.interface].name;
-		origin.ethernet = capture->interfaces[packet.interface].link == 1;
+		origin.link = capture->interfaces[packet.interface].link;
 	}
 	if (packet.process < capture->process_count)
 		origin.process = &capture->processes[packet.process];

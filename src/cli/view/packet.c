@@ -17,6 +17,9 @@
 
 #define NS_PER_S     1000000000ULL
 #define TEXT_MAX     64
+#define LINK_ETHERNET 1
+#define LINK_COOKED   276
+#define COOKED_BYTES  20 /* of its header, which begins with the EtherType */
 #define ENDPOINT_MAX (ADDRESS_TEXT_MAX + 8)
 
 /* What the parser makes of it, in words; empty where there is nothing to say. */
@@ -49,20 +52,25 @@ static void name_protocol(const struct packet *p, char name[static TEXT_MAX])
 			snprintf(name, TEXT_MAX, "%s", protocols[i].name);
 }
 
-static void find_words(const struct pcapng_packet *packet, bool ethernet, struct words *words)
+static void find_words(const struct pcapng_packet *packet, uint32_t link, struct words *words)
 {
 	static const struct {
 		unsigned int bit;
 		char letter;
 	} letters[] = {{2, 'S'}, {16, 'A'}, {8, 'P'}, {1, 'F'}, {4, 'R'}, {32, 'U'}, {64, 'E'}, {128, 'C'}};
-	struct packet_memory memory = {packet->data, packet->captured};
-	uint16_t ethertype = packet->captured && packet->data[0] >> 4 == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4;
+	const uint8_t *data = packet->data, *end = data + packet->captured;
+	uint16_t ethertype = htons(data < end && data[0] >> 4 == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4);
+	struct packet_memory memory;
 	struct packet p = {};
 	char *flag = words->flags;
 
+	if (link == LINK_COOKED && packet->captured >= COOKED_BYTES) {
+		memcpy(&ethertype, data, sizeof(ethertype));
+		data += COOKED_BYTES;
+	}
+	memory = (struct packet_memory){data, (uint32_t)(end - data)};
 	/* the parser only reads */
-	packet_parse(&memory, (void *)(uintptr_t)packet->data, (void *)(uintptr_t)(packet->data + packet->captured),
-		ethernet, htons(ethertype), &p);
+	packet_parse(&memory, (void *)(uintptr_t)data, (void *)(uintptr_t)end, link == LINK_ETHERNET, ethertype, &p);
 	name_protocol(&p, words->proto);
 	words->tagged = p.vlan_depth;
 	words->vlan = p.vlan;
@@ -107,7 +115,7 @@ void packet_print(const struct pcapng_packet *packet, const struct packet_origin
 	char clock[16], from[ENDPOINT_MAX], to[ENDPOINT_MAX];
 	struct tm parts;
 
-	find_words(packet, origin->ethernet, &words);
+	find_words(packet, origin->link, &words);
 	localtime_r(&seconds, &parts);
 	strftime(clock, sizeof(clock), "%H:%M:%S", &parts);
 	fprintf(out, "%s.%06u %s %-3s ", clock, (unsigned int)(packet->time_ns % NS_PER_S / 1000),
@@ -132,7 +140,7 @@ void packet_write(const struct pcapng_packet *packet, const struct packet_origin
 	char day[32], time[48];
 	struct tm parts;
 
-	find_words(packet, origin->ethernet, &words);
+	find_words(packet, origin->link, &words);
 	gmtime_r(&seconds, &parts);
 	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &parts);
 	snprintf(time, sizeof(time), "%s.%09uZ", day, (unsigned int)(packet->time_ns % NS_PER_S));

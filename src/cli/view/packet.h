@@ -10,7 +10,7 @@
 
 struct packet_origin {
 	const char *interface;
-	bool ethernet;
+	uint32_t link; /* what packets begin with: 1 Ethernet, 101 IP, 276 "Linux cooked v2" */
 	const struct pcapng_process *process; /* NULL: not known */
 };
 
