@@ -119,7 +119,6 @@ static void chunk_flush(struct capture *capture)
 		return;
 	if (evbuffer_add_reference(capture->out, capture->chunk, capture->chunk_used, chunk_free, NULL) < 0)
 		free(capture->chunk);
-	free(capture->scratch);
 	capture->chunk = NULL;
 	capture->chunk_used = 0;
 }
@@ -619,6 +618,7 @@ static void capture_free(struct capture *capture)
 	free(capture->text);
 	free(capture->id);
 	free(capture->targets);
+	free(capture->scratch);
 	free(capture->cursors);
 	free(capture->processes);
 	free(capture->chunk);
