@@ -546,6 +546,8 @@ def wrong_traces_are_refused(lab):
         done = agent.weir("trace", "tcp.rtt", check=False)
         expect_equal(done.returncode, 1, "status of the ninth")
         expect("8 traces are running already" in done.stderr, done.stderr)
+        shown = agent.weir("status").stdout
+        expect_equal(shown.count("tcp.rtt, 0 samples, for process "), 8, f"traces in {shown}")
 
 
 @test()

@@ -208,6 +208,20 @@ static void rules_print(const json_t *answer, enum units units, const struct sty
 		count_format(denied, sizeof(denied), json_get_number(rules, "denied"), units));
 }
 
+/* One a line: there are eight at most, and each has somebody who may be asked. */
+static void traces_print(const json_t *answer, enum units units, const struct style *style)
+{
+	const json_t *trace;
+	char samples[32];
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "traces"), i, trace)
+		line_print(style, i ? "" : "traces", "%s, %s samples, for process %" PRIu64,
+			json_get_text(trace, "probe"),
+			count_format(samples, sizeof(samples), json_get_number(trace, "samples"), units),
+			json_get_number(trace, "client"));
+}
+
 static void parse_print(const json_t *answer, enum units units, const struct style *style)
 {
 	const json_t *reasons = json_object_get(answer, "parse"), *reason;
@@ -257,6 +271,7 @@ static int status_print(void *user, struct error *error)
 	names_print(answer, units, style);
 	drops_print(answer, units, style);
 	rules_print(answer, units, style);
+	traces_print(answer, units, style);
 	features_print(answer, style);
 	putchar('\n');
 	r = screen_table_print(&screens[SCREEN_INTERFACES], answer, units, style, error);
