@@ -516,7 +516,8 @@ static void owners_tick(struct agent *agent, void *state, uint64_t now_ns)
 	for (uint32_t i = 0; i < owners->identities->count; i++) {
 		const struct identity *identity = &owners->identities->entry[i];
 
-		if (identity->used && identity->ended_ns &&
+		/* some have ended since now_ns was taken */
+		if (identity->used && identity->ended_ns && now_ns > identity->ended_ns &&
 			now_ns - identity->ended_ns >= agent->config.owners_keep_ns)
 			identity_forget(owners, i);
 	}
