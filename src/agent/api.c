@@ -151,20 +151,20 @@ int query_check(const char *query, const char *const *names, struct error *error
 	return 0;
 }
 
-/* -- flows: a long answer, in pieces -- */
+/* -- long answers, in parts -- */
 
-struct flow_stream {
-	struct agent *agent;
+struct reply_stream {
 	struct evhttp_request *request;
-	uint32_t *flows;
-	size_t count, next;
+	reply_part_function *function;
+	void (*release)(void *context);
+	void *context;
 	struct json_write json;
 	bool ended;
 };
 
-static void stream_free(struct flow_stream *stream)
+static void stream_free(struct reply_stream *stream)
 {
-	free(stream->flows);
+	stream->release(stream->context);
 	json_write_free(&stream->json);
 	free(stream);
 }
@@ -173,7 +173,7 @@ static void stream_free(struct flow_stream *stream)
  * when the other side closes, nobody but us knows the request any more: ending it frees it. */
 static void stream_closed(struct evhttp_connection *connection, void *context)
 {
-	struct flow_stream *stream = context;
+	struct reply_stream *stream = context;
 	struct evhttp_request *request = stream->request;
 
 	(void)connection;
@@ -184,10 +184,8 @@ static void stream_closed(struct evhttp_connection *connection, void *context)
 
 static void stream_on(struct evhttp_connection *connection, void *context)
 {
-	struct flow_stream *stream = context;
+	struct reply_stream *stream = context;
 	struct evbuffer *piece;
-	size_t end =
-		stream->next + FLOWS_AT_ONCE < stream->count ? stream->next + FLOWS_AT_ONCE : stream->count;
 
 	if (stream->ended) {
 		struct evhttp_request *request = stream->request;
@@ -197,15 +195,9 @@ static void stream_on(struct evhttp_connection *connection, void *context)
 		evhttp_send_reply_end(request);
 		return;
 	}
-	for (; stream->next < end; stream->next++)
-		answer_flow(stream->agent, &stream->json, stream->flows[stream->next]);
-	if (stream->next == stream->count) {
-		json_write_array_end(&stream->json);
-		answer_list_end(stream->agent, &stream->json);
-		json_write_object_end(&stream->json);
-		json_write_newline(&stream->json);
-		stream->ended = true;
-	}
+	/* a part may be empty, but nobody would be told that an empty piece was sent */
+	while (!stream->ended && !stream->json.length)
+		stream->ended = !stream->function(stream->context, &stream->json) || stream->json.error;
 	piece = evbuffer_new();
 	if (!piece || stream->json.error || evbuffer_add(piece, stream->json.text, stream->json.length) < 0) {
 		/* too late for a status: the missing end of the document tells */
@@ -213,17 +205,73 @@ static void stream_on(struct evhttp_connection *connection, void *context)
 		stream->json.length = 0;
 	}
 	json_write_clear(&stream->json);
-	if (piece) {
+	if (piece && evbuffer_get_length(piece))
 		evhttp_send_reply_chunk_with_cb(stream->request, piece, stream_on, stream);
-		evbuffer_free(piece);
-	} else {
+	else
 		stream_on(connection, stream);
+	if (piece)
+		evbuffer_free(piece);
+}
+
+void reply_parts(struct evhttp_request *request, reply_part_function *function,
+	void (*release)(void *context), void *context)
+{
+	struct reply_stream *stream = calloc(1, sizeof(*stream));
+
+	if (!stream) {
+		release(context);
+		reply_failure(request, -ENOMEM);
+		return;
 	}
+	*stream = (struct reply_stream){
+		.request = request, .function = function, .release = release, .context = context};
+	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "application/json");
+	evhttp_send_reply_start(request, HTTP_OK, "OK");
+	evhttp_connection_set_closecb(evhttp_request_get_connection(request), stream_closed, stream);
+	stream_on(evhttp_request_get_connection(request), stream);
+}
+
+/* -- flows -- */
+
+struct flow_list {
+	struct agent *agent;
+	uint32_t *flows;
+	size_t count, next;
+	bool begun;
+};
+
+static void flow_list_free(void *context)
+{
+	struct flow_list *list = context;
+
+	free(list->flows);
+	free(list);
+}
+
+static bool flow_list_write(void *context, struct json_write *out)
+{
+	struct flow_list *list = context;
+	size_t end = list->next + FLOWS_AT_ONCE < list->count ? list->next + FLOWS_AT_ONCE : list->count;
+
+	if (!list->begun) {
+		json_write_object_begin(out, NULL);
+		json_write_array_begin(out, "flows");
+		list->begun = true;
+	}
+	for (; list->next < end; list->next++)
+		answer_flow(list->agent, out, list->flows[list->next]);
+	if (list->next < list->count)
+		return true;
+	json_write_array_end(out);
+	answer_list_end(list->agent, out);
+	json_write_object_end(out);
+	json_write_newline(out);
+	return false;
 }
 
 static void reply_flows(struct agent *agent, struct evhttp_request *request)
 {
-	struct flow_stream *stream;
+	struct flow_list *list;
 	struct error error = {};
 	struct query query;
 	int r;
@@ -232,25 +280,19 @@ static void reply_flows(struct agent *agent, struct evhttp_request *request)
 		reply_bad_request(request, &error);
 		return;
 	}
-	stream = calloc(1, sizeof(*stream));
-	if (!stream) {
+	list = calloc(1, sizeof(*list));
+	if (!list) {
 		reply_failure(request, -ENOMEM);
 		return;
 	}
-	stream->agent = agent;
-	stream->request = request;
-	r = answer_select_flows(agent, &query, &stream->flows, &stream->count);
+	list->agent = agent;
+	r = answer_select_flows(agent, &query, &list->flows, &list->count);
 	if (r < 0) {
-		stream_free(stream);
+		flow_list_free(list);
 		reply_failure(request, r);
 		return;
 	}
-	json_write_object_begin(&stream->json, NULL);
-	json_write_array_begin(&stream->json, "flows");
-	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "application/json");
-	evhttp_send_reply_start(request, HTTP_OK, "OK");
-	evhttp_connection_set_closecb(evhttp_request_get_connection(request), stream_closed, stream);
-	stream_on(evhttp_request_get_connection(request), stream);
+	reply_parts(request, flow_list_write, flow_list_free, list);
 }
 
 /* -- everything else -- */

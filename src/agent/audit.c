@@ -18,6 +18,7 @@
 #define AUDIT_MAGIC   0x7469647561000001ULL
 #define CHANGES_ROOM  1024
 #define LIMIT_DEFAULT 1000
+#define LINES_AT_ONCE 256  /* of a long answer */
 #define ACCEPTS       4096 /* accepted connections whose process may still become known; a power of two */
 
 enum audit_kind { AUDIT_CONNECT = 1, AUDIT_ACCEPT, AUDIT_LISTEN, AUDIT_BIND, AUDIT_DENIED, AUDIT_KIND_COUNT };
@@ -404,28 +405,71 @@ static uint64_t select_back(
 	return found;
 }
 
-static void lines_write(const struct audit *audit, const struct audit_query *query, struct json_write *out)
+/* An answer on its way out. */
+struct audit_list {
+	struct audit *audit;
+	struct audit_query query;
+	uint64_t entry, change, left; /* where it goes on, and how many are to come */
+	bool begun;
+};
+
+/* The next in the order of time; false: there is none. */
+static bool list_next(struct audit_list *list, struct audit_told *ret_told)
 {
-	uint64_t entry, change, left = select_back(audit, query, &entry, &change);
+	const struct audit *audit = list->audit;
+	uint64_t first_entry = oldest(audit->head->entries, audit->head->entries_room),
+		 first_change = oldest(audit->head->changes, CHANGES_ROOM);
 
-	while (left) {
-		struct audit_told told = {.agent = audit->agent};
+	/* what was pushed out since the last part */
+	if (list->entry < first_entry)
+		list->entry = first_entry;
+	if (list->change < first_change)
+		list->change = first_change;
+	*ret_told = (struct audit_told){.agent = audit->agent};
+	if (list->change < audit->head->changes &&
+		(list->entry == audit->head->entries ||
+			change_at(audit, list->change)->time_ns < entry_at(audit, list->entry)->time_ns))
+		ret_told->change = change_at(audit, list->change++);
+	else if (list->entry < audit->head->entries)
+		ret_told->entry = entry_at(audit, list->entry++);
+	return ret_told->change || ret_told->entry;
+}
 
-		if (change < audit->head->changes &&
-			(entry == audit->head->entries ||
-				change_at(audit, change)->time_ns < entry_at(audit, entry)->time_ns))
-			told.change = change_at(audit, change++);
-		else
-			told.entry = entry_at(audit, entry++);
-		if (!told_fits(query, &told))
+static bool list_write(void *context, struct json_write *out)
+{
+	struct audit_list *list = context;
+	const struct audit *audit = list->audit;
+	struct audit_told told;
+
+	if (!list->begun) {
+		json_write_object_begin(out, NULL);
+		json_write_array_begin(out, "audit");
+		list->begun = true;
+	}
+	for (unsigned int i = 0; i < LINES_AT_ONCE && list->left; i++) {
+		if (!list_next(list, &told)) {
+			list->left = 0;
+			break;
+		}
+		if (!told_fits(&list->query, &told))
 			continue;
 		if (told.change)
 			change_write(out, told.change);
 		else
 			entry_write(audit->agent, out, told.entry);
 		json_write_newline(out);
-		left--;
+		list->left--;
 	}
+	if (list->left)
+		return true;
+	json_write_array_end(out);
+	json_write_number(out, "lost", sockets_lost(audit->agent));
+	json_write_number(out, "forgotten",
+		oldest(audit->head->entries, audit->head->entries_room) +
+			oldest(audit->head->changes, CHANGES_ROOM));
+	json_write_object_end(out);
+	json_write_newline(out);
+	return false;
 }
 
 static bool is_on(const struct audit *audit, struct evhttp_request *request)
@@ -443,28 +487,25 @@ static bool is_on(const struct audit *audit, struct evhttp_request *request)
 static void reply_audit(struct agent *agent, struct evhttp_request *request)
 {
 	struct audit *audit = audit_of(agent);
-	struct json_write json = {};
-	struct audit_query query;
+	struct audit_list *list;
 	struct error error = {};
 
 	if (!is_on(audit, request))
 		return;
-	if (query_read(request, &query, &error) < 0) {
+	list = calloc(1, sizeof(*list));
+	if (!list) {
+		reply_failure(request, -ENOMEM);
+		return;
+	}
+	list->audit = audit;
+	if (query_read(request, &list->query, &error) < 0) {
+		free(list);
 		reply_bad_request(request, &error);
 		return;
 	}
 	sockets_refresh(agent);
-	json_write_object_begin(&json, NULL);
-	json_write_array_begin(&json, "audit");
-	lines_write(audit, &query, &json);
-	json_write_array_end(&json);
-	json_write_number(&json, "lost", sockets_lost(agent));
-	json_write_number(&json, "forgotten",
-		oldest(audit->head->entries, audit->head->entries_room) +
-			oldest(audit->head->changes, CHANGES_ROOM));
-	json_write_object_end(&json);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	list->left = select_back(audit, &list->query, &list->entry, &list->change);
+	reply_parts(request, list_write, free, list);
 }
 
 static void reply_events(struct agent *agent, struct evhttp_request *request)

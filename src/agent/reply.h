@@ -29,6 +29,13 @@ void reply_bad_request(struct evhttp_request *request, const struct error *error
 void reply_failure(struct evhttp_request *request, int r);         /* 500 of a negative errno */
 void reply_done(struct evhttp_request *request, const char *what); /* {"what":true} */
 
+/* Writes the next part of a document; false: that was the last. */
+typedef bool reply_part_function(void *context, struct json_write *out);
+/* Answers with a long document, part by part: the loop has other things to do in between.  `context` is
+ * handed to `release` in the end, however that comes; the agent's modules may be closed by then. */
+void reply_parts(struct evhttp_request *request, reply_part_function *function,
+	void (*release)(void *context), void *context);
+
 /* What stands behind the '?', percent-encoded; NULL where there is none. */
 const char *query_of(struct evhttp_request *request);
 /* The decoded value of one parameter of a query; to be freed; NULL: not there. */

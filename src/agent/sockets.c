@@ -15,9 +15,10 @@
 #include "basic/text.h"
 #include "engine/socket.h"
 
-#define PRESENT_MAX    65536 /* sockets of a list */
-#define PRESENT_OLD_NS 1000000000ULL
-#define LOOK_NS        1000000000ULL /* time between two looks for connections that go on */
+#define PRESENT_MAX     65536 /* sockets of a list */
+#define SOCKETS_AT_ONCE 256   /* of a long answer */
+#define PRESENT_OLD_NS  1000000000ULL
+#define LOOK_NS         1000000000ULL /* time between two looks for connections that go on */
 
 #define PROCESSES    4096 /* with totals of closed connections; a power of two */
 #define PROCESS_WAYS 4
@@ -216,7 +217,7 @@ static void figures_write(
 	json_write_number(out, "cwnd", record->cwnd);
 }
 
-static void present_write(const struct sockets *sockets, struct json_write *out,
+static void socket_write(const struct sockets *sockets, struct json_write *out,
 	const struct socket_record *record, bool closed)
 {
 	json_write_object_begin(out, NULL);
@@ -234,6 +235,18 @@ static void present_write(const struct sockets *sockets, struct json_write *out,
 	}
 	figures_write(sockets, out, record);
 	json_write_object_end(out);
+}
+
+static void present_write(
+	const struct sockets *sockets, struct json_write *out, const struct socket_record *record)
+{
+	socket_write(sockets, out, record, false);
+}
+
+static void closed_write(
+	const struct sockets *sockets, struct json_write *out, const struct socket_record *record)
+{
+	socket_write(sockets, out, record, true);
 }
 
 static bool is_failed_connect(const struct socket_head *head)
@@ -768,12 +781,60 @@ static const struct socket_record *remembered_at(const struct sockets *sockets, 
 	return first + index < sockets->count ? &sockets->remembered[(first + index) % sockets->room] : NULL;
 }
 
-/* Those that fit, sorted; the caller frees them. */
-static int records_select(struct sockets *sockets, const struct socket_query *query,
-	const struct socket_record ***ret_records, size_t *ret_count)
+/* A list on its way out: copies, because what is present or remembered changes meanwhile. */
+struct socket_list {
+	struct sockets *sockets;
+	const char *name; /* of the list in the document */
+	void (*write)(
+		const struct sockets *sockets, struct json_write *out, const struct socket_record *record);
+	bool begun;
+	size_t next, count;
+	struct socket_record records[];
+};
+
+static bool list_write(void *context, struct json_write *out)
+{
+	struct socket_list *list = context;
+	size_t end = list->next + SOCKETS_AT_ONCE < list->count ? list->next + SOCKETS_AT_ONCE : list->count;
+
+	if (!list->begun) {
+		json_write_object_begin(out, NULL);
+		json_write_array_begin(out, list->name);
+		list->begun = true;
+	}
+	for (; list->next < end; list->next++) {
+		list->write(list->sockets, out, &list->records[list->next]);
+		json_write_newline(out);
+	}
+	if (list->next < list->count)
+		return true;
+	json_write_array_end(out);
+	losses_write(list->sockets, out);
+	json_write_object_end(out);
+	json_write_newline(out);
+	return false;
+}
+
+/* The list of these; NULL without memory. */
+static struct socket_list *list_new(
+	struct sockets *sockets, const char *name, const struct socket_record *const *records, size_t count)
+{
+	struct socket_list *list = malloc(sizeof(*list) + count * sizeof(list->records[0]));
+
+	if (!list)
+		return NULL;
+	*list = (struct socket_list){.sockets = sockets, .name = name, .write = event_write, .count = count};
+	for (size_t i = 0; i < count; i++)
+		list->records[i] = *records[i];
+	return list;
+}
+
+/* Those that fit, sorted. */
+static int records_select(
+	struct sockets *sockets, const struct socket_query *query, struct socket_list **ret_list)
 {
 	size_t room = query->closed ? sockets->room : sockets->present_count, count = 0;
-	const struct socket_record **records = calloc(room + 1, sizeof(*records));
+	_cleanup_free_ const struct socket_record **records = calloc(room + 1, sizeof(*records));
 
 	if (!records)
 		return -ENOMEM;
@@ -789,8 +850,10 @@ static int records_select(struct sockets *sockets, const struct socket_query *qu
 			records[count++] = record;
 	}
 	qsort_r(records, count, sizeof(*records), compare_records, (void *)(uintptr_t)query);
-	*ret_records = records;
-	*ret_count = count < query->limit ? count : query->limit;
+	*ret_list = list_new(sockets, "sockets", records, count < query->limit ? count : query->limit);
+	if (!*ret_list)
+		return -ENOMEM;
+	(*ret_list)->write = query->closed ? closed_write : present_write;
 	return 0;
 }
 
@@ -798,11 +861,9 @@ static void reply_sockets(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const parameters[] = {"filter", "sort", "order", "limit", "closed", NULL};
 	struct sockets *sockets = sockets_of(agent);
-	_cleanup_free_ const struct socket_record **records = NULL;
-	struct json_write json = {};
+	struct socket_list *list = NULL;
 	struct socket_query query;
 	struct error error = {};
-	size_t count = 0;
 	int r;
 
 	if (query_read(request, parameters, &query, &error) < 0) {
@@ -812,22 +873,11 @@ static void reply_sockets(struct agent *agent, struct evhttp_request *request)
 	sockets_refresh(agent);
 	r = query.closed ? 0 : present_read(sockets, 0);
 	if (r == 0)
-		r = records_select(sockets, &query, &records, &count);
-	if (r < 0) {
+		r = records_select(sockets, &query, &list);
+	if (r < 0)
 		reply_failure(request, r);
-		return;
-	}
-	json_write_object_begin(&json, NULL);
-	json_write_array_begin(&json, "sockets");
-	for (size_t i = 0; i < count; i++) {
-		present_write(sockets, &json, records[i], query.closed);
-		json_write_newline(&json);
-	}
-	json_write_array_end(&json);
-	losses_write(sockets, &json);
-	json_write_object_end(&json);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	else
+		reply_parts(request, list_write, free, list);
 }
 
 static bool wish_fits(const void *context, const void *event)
@@ -861,38 +911,40 @@ static void reply_events(struct agent *agent, struct evhttp_request *request)
 	sockets_hurry(agent);
 }
 
-/* What is remembered, as the feed told it. */
+/* The last `limit` that are remembered and fit, in the order of time, as the feed told them. */
+static struct socket_list *history_select(struct sockets *sockets, const struct socket_query *query)
+{
+	_cleanup_free_ const struct socket_record **records = calloc(sockets->room, sizeof(*records));
+	const struct socket_record *record;
+	size_t count = 0, first;
+
+	if (!records)
+		return NULL;
+	for (size_t i = 0; (record = remembered_at(sockets, i)); i++)
+		if (wish_fits(query, &(struct told){sockets->agent, record}))
+			records[count++] = record;
+	first = count > query->limit ? count - query->limit : 0;
+	return list_new(sockets, "events", records + first, count - first);
+}
+
 static void reply_history(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const parameters[] = {"filter", "limit", "states", NULL};
 	struct sockets *sockets = sockets_of(agent);
-	struct json_write json = {};
+	struct socket_list *list;
 	struct socket_query query;
-	const struct socket_record *record;
 	struct error error = {};
-	uint64_t fits = 0;
 
 	if (query_read(request, parameters, &query, &error) < 0) {
 		reply_bad_request(request, &error);
 		return;
 	}
 	sockets_refresh(agent);
-	for (size_t i = 0; (record = remembered_at(sockets, i)); i++)
-		fits += wish_fits(&query, &(struct told){agent, record});
-	json_write_object_begin(&json, NULL);
-	json_write_array_begin(&json, "events");
-	for (size_t i = 0; (record = remembered_at(sockets, i)); i++) {
-		/* the last ones, in the order of time */
-		if (!wish_fits(&query, &(struct told){agent, record}) || fits-- > query.limit)
-			continue;
-		event_write(sockets, &json, record);
-		json_write_newline(&json);
-	}
-	json_write_array_end(&json);
-	losses_write(sockets, &json);
-	json_write_object_end(&json);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	list = history_select(sockets, &query);
+	if (list)
+		reply_parts(request, list_write, free, list);
+	else
+		reply_failure(request, -ENOMEM);
 }
 
 /* -- the module -- */
