@@ -186,16 +186,21 @@ static struct audit *audit_of(const struct agent *agent)
 	return module_state(agent, &audit_module);
 }
 
+static void told_write(const struct audit_told *told, struct json_write *out)
+{
+	if (told->entry)
+		entry_write(told->agent, out, told->entry);
+	else
+		change_write(out, told->change);
+}
+
 static void tell(struct audit *audit, const struct audit_told *told)
 {
 	struct json_write json = {};
 
 	if (!feed_has_followers(audit->feed))
 		return;
-	if (told->change)
-		change_write(&json, told->change);
-	else
-		entry_write(audit->agent, &json, told->entry);
+	told_write(told, &json);
 	feed_publish(audit->feed, told, &json);
 	json_write_free(&json);
 }
@@ -213,8 +218,8 @@ void audit_change(struct agent *agent, struct evhttp_request *request, const cha
 	*change = (struct audit_change){.time_ns = answer_wall_ns(agent_now_ns())};
 	pid = request ? request_pid(request) : 0;
 	if (pid > 0) {
-		_cleanup_fclose_ FILE *file = NULL;
 		char path[64];
+		FILE *file;
 
 		change->pid = (uint32_t)pid;
 		change->uid = request_uid(request);
@@ -222,6 +227,8 @@ void audit_change(struct agent *agent, struct evhttp_request *request, const cha
 		file = fopen(path, "re");
 		if (file && fgets(change->command, sizeof(change->command), file))
 			change->command[strcspn(change->command, "\n")] = '\0';
+		if (file)
+			fclose(file);
 	}
 	va_start(arguments, format);
 	vsnprintf(change->what, sizeof(change->what), format, arguments);
@@ -363,9 +370,10 @@ static int query_read(struct evhttp_request *request, struct audit_query *ret_qu
 			r = error_want(error, "a whole number");
 		}
 	}
-	if (r == 0)
-		*ret_query = query;
-	return r;
+	if (r < 0)
+		return r;
+	*ret_query = query;
+	return 0;
 }
 
 /* Changes are about no packets: only who asks for everything is told. */
@@ -375,7 +383,7 @@ static bool told_fits(const void *context, const void *event)
 	const struct audit_told *told = event;
 	struct socket_head head;
 
-	if (told->change)
+	if (!told->entry)
 		return query->everything;
 	entry_head(told->entry, &head);
 	return socket_fits(told->agent, &head, &query->match);
@@ -453,10 +461,7 @@ static bool list_write(void *context, struct json_write *out)
 		}
 		if (!told_fits(&list->query, &told))
 			continue;
-		if (told.change)
-			change_write(out, told.change);
-		else
-			entry_write(audit->agent, out, told.entry);
+		told_write(&told, out);
 		json_write_newline(out);
 		list->left--;
 	}

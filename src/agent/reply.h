@@ -39,7 +39,7 @@ void reply_parts(struct evhttp_request *request, reply_part_function *function,
 /* What stands behind the '?', percent-encoded; NULL where there is none. */
 const char *query_of(struct evhttp_request *request);
 /* The decoded value of one parameter of a query; to be freed; NULL: not there. */
-char *query_value(const char *query, const char *name);
+char *query_value(const char *query, const char *wanted);
 /* Are all of the query's parameters among these (NULL-terminated), each at most once? 0 or -EINVAL naming the
  * one that is not, and the nearest. */
 int query_check(const char *query, const char *const *names, struct error *error);

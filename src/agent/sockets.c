@@ -755,9 +755,10 @@ static int query_read(struct evhttp_request *request, const char *const *paramet
 			r = error_want(error, "ascending or descending");
 		}
 	}
-	if (r == 0)
-		*ret_query = query;
-	return r;
+	if (r < 0)
+		return r;
+	*ret_query = query;
+	return 0;
 }
 
 static void losses_write(struct sockets *sockets, struct json_write *out)
@@ -830,11 +831,11 @@ static struct socket_list *list_new(
 }
 
 /* Those that fit, sorted. */
-static int records_select(
-	struct sockets *sockets, const struct socket_query *query, struct socket_list **ret_list)
+static int records_select(struct sockets *sockets, struct socket_query *query, struct socket_list **ret_list)
 {
 	size_t room = query->closed ? sockets->room : sockets->present_count, count = 0;
-	_cleanup_free_ const struct socket_record **records = calloc(room + 1, sizeof(*records));
+	_cleanup_free_ const struct socket_record **records =
+		calloc(room + 1, sizeof(struct socket_record *));
 
 	if (!records)
 		return -ENOMEM;
@@ -849,7 +850,7 @@ static int records_select(
 		if (socket_fits(sockets->agent, &record->head, &query->match))
 			records[count++] = record;
 	}
-	qsort_r(records, count, sizeof(*records), compare_records, (void *)(uintptr_t)query);
+	qsort_r(records, count, sizeof(struct socket_record *), compare_records, query);
 	*ret_list = list_new(sockets, "sockets", records, count < query->limit ? count : query->limit);
 	if (!*ret_list)
 		return -ENOMEM;
@@ -914,8 +915,10 @@ static void reply_events(struct agent *agent, struct evhttp_request *request)
 /* The last `limit` that are remembered and fit, in the order of time, as the feed told them. */
 static struct socket_list *history_select(struct sockets *sockets, const struct socket_query *query)
 {
-	_cleanup_free_ const struct socket_record **records = calloc(sockets->room, sizeof(*records));
+	const struct socket_record **records =
+		calloc(sockets->room, sizeof(struct socket_record *));
 	const struct socket_record *record;
+	struct socket_list *list;
 	size_t count = 0, first;
 
 	if (!records)
@@ -924,7 +927,9 @@ static struct socket_list *history_select(struct sockets *sockets, const struct 
 		if (wish_fits(query, &(struct told){sockets->agent, record}))
 			records[count++] = record;
 	first = count > query->limit ? count - query->limit : 0;
-	return list_new(sockets, "events", records + first, count - first);
+	list = list_new(sockets, "events", records + first, count - first);
+	free(records);
+	return list;
 }
 
 static void reply_history(struct agent *agent, struct evhttp_request *request)

@@ -151,9 +151,9 @@ static int audit_print(void *user, struct error *error)
 
 static int entry_print(void *user, const json_t *entry)
 {
-	const struct cli *cli = user;
+	const enum units *units = user;
 
-	screen_line_print(&audit_screen, audit_widths, entry, cli->units);
+	screen_line_print(&audit_screen, audit_widths, entry, *units);
 	return 0;
 }
 
@@ -162,6 +162,7 @@ int cmd_audit(const struct cli *cli)
 	struct question question = {.limit = cli->limit};
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *filter = NULL, *query = NULL;
+	enum units units = cli->units;
 	struct error error;
 
 	if (filter_read(cli, &filter, &error) < 0)
@@ -178,7 +179,7 @@ int cmd_audit(const struct cli *cli)
 		return fail(&error);
 	}
 	if (cli->follow)
-		return follow(cli, PATH_EVENTS, query, entry_print, (void *)(uintptr_t)cli);
+		return follow(cli, PATH_EVENTS, query, entry_print, &units);
 	if (client_open(cli, &client, &error) < 0)
 		return fail(&error);
 	return print_repeatedly(

@@ -287,9 +287,9 @@ static const struct screen event_screen = {
 
 static int event_print(void *user, const json_t *event)
 {
-	const struct cli *cli = user;
+	const enum units *units = user;
 
-	screen_line_print(&event_screen, event_widths, event, cli->units);
+	screen_line_print(&event_screen, event_widths, event, *units);
 	return 0;
 }
 
@@ -368,6 +368,7 @@ int cmd_sockets(const struct cli *cli)
 	struct question question = {.reverse = cli->reverse, .limit = cli->limit};
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *filter = NULL, *query = NULL;
+	enum units units = cli->units;
 	struct error error;
 
 	if (options_judge(cli, &error) < 0 || filter_read(cli, &filter, &error) < 0)
@@ -388,7 +389,7 @@ int cmd_sockets(const struct cli *cli)
 		return fail(&error);
 	}
 	if (cli->follow)
-		return follow(cli, PATH_EVENTS, query, event_print, (void *)(uintptr_t)cli);
+		return follow(cli, PATH_EVENTS, query, event_print, &units);
 	if (client_open(cli, &client, &error) < 0)
 		return fail(&error);
 	return print_repeatedly(cli, sockets_print,
