@@ -50,9 +50,17 @@ FLOW = {
     "vlan?": is_count, "fragment?": one_of(True), "sample_rate?": is_count,
 }
 HOST = {"address": str, "in": COUNTS, "out": COUNTS, "rate_in_bps": is_count, "rate_out_bps": is_count,
-        "first": is_time, "last": is_time}
+        "first": is_time, "last": is_time, "owners": [{"pid": is_count, "command": str}], "processes": is_count}
 PORT = {"proto": str, "port": is_count, "in": COUNTS, "out": COUNTS, "flows": is_count, "rate_in_bps": is_count,
-        "rate_out_bps": is_count}
+        "rate_out_bps": is_count, "owners": [{"pid": is_count, "command": str}], "processes": is_count}
+BOTH = {"in": COUNTS, "out": COUNTS}
+MOVED = dict(BOTH, **{"rate_in_bps": is_count, "rate_out_bps": is_count, "flows": is_count, "first?": is_time,
+                      "last?": is_time})
+PROCESS = dict({key: what for key, what in OWNER.items() if key not in ("kind", "pid?")}, **MOVED, pid=is_count,
+               **{"connections?": is_count, "retransmits?": is_count, "srtt_us?": is_count, "started": is_time,
+                  "ended?": is_time})
+NO_PROCESS = {"source": one_of("totals", "flows"), "forwarded": BOTH, "kernel": BOTH, "unknown": BOTH, "other": BOTH,
+              "undecided": BOTH, "losses": LOSSES, "table": dict}
 KERNEL_COUNTS = dict(COUNTS, dropped=is_count)
 INTERFACE = {
     "name": str, "index?": is_count, "state": one_of("watched", "waiting", "failed"), "error?": str,
@@ -68,6 +76,8 @@ DOCUMENTS = {
                   "losses": LOSSES},
     "/v1/ports": {"ports": [PORT], "source": one_of("totals", "flows"), "other": {"in": COUNTS, "out": COUNTS},
                   "losses": LOSSES},
+    "/v1/processes": dict(NO_PROCESS, processes=[PROCESS]),
+    "/v1/owners": dict(NO_PROCESS, by=str, owners=[dict(MOVED, name=str, processes=is_count)]),
     "/v1/interfaces": {"interfaces": [INTERFACE], "losses": LOSSES},
     "/v1/rules": {"rules": [{"id": is_count, "text": str, "verdict": str, "hook": str, "source": str, "hits": is_count,
                              "last_hit?": is_time, "generation": is_count}],
@@ -82,6 +92,8 @@ DOCUMENTS = {
         "parse": [{"reason": str, "packets": is_count}],
         "memory": {"agent_bytes": is_count, "cache_bytes": is_count, "ring_bytes": is_count,
                    "table_bytes": is_count},
+        "owners": dict.fromkeys(("identities", "limit", "recorded", "unreported", "refused", "evicted", "sockets",
+                                 "passed"), is_count),
         "interfaces": [INTERFACE],
     },
 }
@@ -196,6 +208,10 @@ def errors_are_as_documented(lab):
         agent.get("/v1/hosts", sort=sort)
     for sort in ("bytes", "packets", "in", "out", "rate", "flows", "port"):
         agent.get("/v1/ports", sort=sort)
+    for sort in ("bytes", "packets", "in", "out", "rate", "flows", "command", "pid", "started"):
+        agent.get("/v1/processes", sort=sort, order="descending")
+    for by in ("process", "user", "group", "exe", "cgroup", "unit", "container", "pod"):
+        expect_equal(agent.get("/v1/owners", by=by, sort="name")["by"], by, "by")
 
 
 @test("sanitize")
