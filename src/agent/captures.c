@@ -15,6 +15,7 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/text.h"
+#include "basic/units.h"
 #include "compile/expression.h"
 #include "engine/capture.h"
 #include "engine/drop.h"
@@ -66,6 +67,7 @@ struct capture {
 	struct expression ethernet, raw;
 	uint8_t *scratch; /* a packet, as an expression wants to see it */
 	uint64_t from_ns; /* earlier packets are none of this capture's */
+	uint64_t before_ns; /* but for those kept of so long before; 0: none, or done */
 	char *text; /* the expression */
 	char *id;
 	char only[ENGINE_NAME_MAX]; /* the one interface; empty: all that are watched */
@@ -86,8 +88,17 @@ struct capture {
 	size_t chunk_used;
 };
 
+/* The last packets, always kept (capture.before). */
+struct past {
+	struct engine_capture *engine; /* NULL: off */
+	uint32_t bytes, snaplen;       /* as configured when it was opened */
+	uint32_t *interfaces;          /* their indices, by the number in the blocks */
+	uint32_t count;
+};
+
 struct captures {
 	struct agent *agent;
+	struct past past;
 	struct capture *first;
 	struct event *timer;
 	uint64_t captures, packets, bytes, lost; /* of those that have ended, too */
@@ -587,13 +598,177 @@ static int look_at_interfaces(struct capture *capture, struct error *error)
 }
 
 /* CLOCK_TAI is CLOCK_REALTIME and some whole seconds, and somebody may set either. */
-static void set_clock(struct capture *capture)
+static void set_clock(const struct engine_capture_view *view)
 {
 	int64_t apart_ns = clock_ns(CLOCK_TAI) - clock_ns(CLOCK_REALTIME);
 	int64_t seconds = (apart_ns + (apart_ns < 0 ? -500000000 : 500000000)) / 1000000000;
 
-	for (unsigned int cpu = 0; cpu < capture->view->cpus; cpu++)
-		capture->view->states[cpu].clock_ns = -seconds * 1000000000;
+	for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
+		view->states[cpu].clock_ns = -seconds * 1000000000;
+}
+
+/* -- the past -- */
+
+static void past_close(struct past *past)
+{
+	engine_capture_close(past->engine);
+	free(past->interfaces);
+	*past = (struct past){};
+}
+
+/* Begins to keep packets of the interfaces that are watched by now. */
+static int past_watch(struct captures *captures, struct error *error)
+{
+	struct past *past = &captures->past;
+	const struct agent *agent = captures->agent;
+	_cleanup_free_ struct engine_interface *interfaces = NULL;
+	size_t count = 0;
+	int r = engine_interfaces(agent->engine, &interfaces, &count);
+
+	for (size_t i = 0; i < count && r == 0; i++) {
+		bool wanted = false;
+		uint32_t *indices;
+
+		for (size_t j = 0; j < agent->watched_count; j++)
+			wanted |= agent->watched[j].index == interfaces[i].index &&
+			          agent->watched[j].state == WATCH_WATCHED;
+		for (uint32_t j = 0; j < past->count; j++)
+			wanted &= past->interfaces[j] != interfaces[i].index;
+		if (!wanted)
+			continue;
+		indices = reallocarray(past->interfaces, past->count + 1, sizeof(*indices));
+		if (!indices)
+			return error_set(error, -ENOMEM, "out of memory");
+		past->interfaces = indices;
+		r = engine_capture_add(past->engine, &interfaces[i], past->count, error);
+		if (r == 0)
+			past->interfaces[past->count++] = interfaces[i].index;
+	}
+	return r;
+}
+
+/* Opens, closes, or opens anew what the configuration says. */
+static void past_follow_config(struct captures *captures)
+{
+	const struct config *config = &captures->agent->config;
+	struct past *past = &captures->past;
+	struct engine_capture_options options = {
+		.place = CAPTURE_TC,
+		.snaplen = config->capture_snaplen,
+		.overwrites = true,
+	};
+	struct error error = {};
+
+	if (past->engine && past->bytes == config->capture_before && past->snaplen == config->capture_snaplen)
+		return;
+	past_close(past);
+	if (!config->capture_before)
+		return;
+	options.ring_bytes = config->capture_before / engine_view(captures->agent->engine)->cpus;
+	if (engine_capture_open(captures->agent->engine, &options, &past->engine, &error) < 0) {
+		error_print(&error, "weir: capture.before: ", stderr);
+		return;
+	}
+	past->bytes = config->capture_before;
+	past->snaplen = config->capture_snaplen;
+	set_clock(engine_capture_view(past->engine));
+	if (past_watch(captures, &error) < 0)
+		error_print(&error, "weir: capture.before: ", stderr);
+}
+
+/* What of a CPU's ring could be copied before it was written over. */
+struct past_copy {
+	uint8_t *memory;
+	size_t length;
+	struct capture_block **blocks;
+	size_t count;
+};
+
+static int past_add_blocks(struct past_copy *copy, uint8_t *data, uint32_t used, uint64_t from_ns, uint64_t to_ns)
+{
+	for (uint32_t offset = 0; offset < used;) {
+		struct capture_block *block = (struct capture_block *)(data + offset);
+
+		if (block_time(block) >= from_ns && block_time(block) < to_ns) {
+			/* doubled when it is full: at powers of two */
+			if (!(copy->count & (copy->count - 1)) || !copy->count) {
+				struct capture_block **blocks = reallocarray(
+					copy->blocks, copy->count ? 2 * copy->count : 1, sizeof(*blocks));
+
+				if (!blocks)
+					return -ENOMEM;
+				copy->blocks = blocks;
+			}
+			copy->blocks[copy->count++] = block;
+		}
+		offset += block->bytes;
+	}
+	return 0;
+}
+
+static int past_copy_cpu(
+	const struct engine_capture_view *view, unsigned int cpu, struct past_copy *copy, uint64_t from_ns, uint64_t to_ns)
+{
+	struct capture_cpu *state = &view->states[cpu];
+	uint64_t head = __atomic_load_n(&state->head, __ATOMIC_ACQUIRE);
+	int r = 0;
+
+	for (uint64_t number = head + 1 < view->segments ? 0 : head + 1 - view->segments; number <= head && r == 0;
+		number++) {
+		struct capture_segment *segment = capture_segment_at(view, cpu, number);
+		uint32_t used = __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE);
+		uint8_t *data = copy->memory + copy->length;
+
+		memcpy(data, segment->data, used);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&state->head, __ATOMIC_ACQUIRE) - number >= view->segments)
+			continue; /* it is being written again */
+		copy->length += used;
+		r = past_add_blocks(copy, data, used, from_ns, to_ns);
+	}
+	return r;
+}
+
+static int compare_blocks(const void *a, const void *b)
+{
+	uint64_t one = block_time(*(struct capture_block *const *)a);
+	uint64_t two = block_time(*(struct capture_block *const *)b);
+
+	return one < two ? -1 : one > two;
+}
+
+/* Writes out what was kept of the time before a capture, as far as it is wanted. */
+static void past_tell(struct capture *capture)
+{
+	const struct past *past = &capture->captures->past;
+	const struct engine_capture_view *view = past->engine ? engine_capture_view(past->engine) : NULL;
+	struct past_copy copy = {};
+
+	if (!view)
+		return;
+	copy.memory = malloc(view->cpus * (size_t)view->segments * view->segment_bytes);
+	for (unsigned int cpu = 0; copy.memory && cpu < view->cpus; cpu++)
+		if (past_copy_cpu(view, cpu, &copy, capture->from_ns - capture->before_ns, capture->from_ns) < 0)
+			break;
+	if (copy.count)
+		qsort(copy.blocks, copy.count, sizeof(struct capture_block *), compare_blocks);
+	for (size_t i = 0; i < copy.count && !capture->done; i++) {
+		struct capture_block *block = copy.blocks[i];
+		struct block_tail tail = block_tail(block);
+		const struct capture_target *target =
+			block->interface < past->count ? target_find(capture, past->interfaces[block->interface]) : NULL;
+		const struct capture_process *process;
+
+		if (!target ||
+			!expression_fits(capture, block, target->link, target->index,
+				tail.flags->value == CAPTURE_FLAG_OUT) ||
+			!owner_wanted(capture, &tail, &process))
+			continue;
+		block_rewrite(capture, block, (uint32_t)(target - capture->targets), &tail, process, "");
+		count_packet(capture, (uint32_t)(target - capture->targets));
+	}
+	free(copy.blocks);
+	free(copy.memory);
 }
 
 /* -- beginning and end -- */
@@ -661,10 +836,14 @@ static void capture_go_on(struct capture *capture)
 
 	if (now_ns - capture->looked_ns >= LOOK_NS) {
 		capture->looked_ns = now_ns;
-		set_clock(capture);
+		set_clock(capture->view);
 		if (!*capture->only)
 			look_at_interfaces(capture, NULL);
 	}
+	/* only now: what happened before the capture began has come into the rings since */
+	if (capture->before_ns)
+		past_tell(capture);
+	capture->before_ns = 0;
 	if (backlog_of(capture) < BACKLOG_MAX)
 		take(capture, (uint64_t)clock_ns(CLOCK_REALTIME) - SETTLE_NS);
 	if (capture->done) {
@@ -771,6 +950,25 @@ static int read_owner(struct capture *capture, const char *text, struct error *e
 	return owner_match_set(&capture->owner, kind, value + strspn(value, " "), error);
 }
 
+static int read_before(struct capture *capture, const char *text, struct error *error)
+{
+	if (!text)
+		return 0;
+	if (duration_parse(text, &capture->before_ns) < 0 || !capture->before_ns) {
+		error_set(error, -EINVAL, "before: '%s' is not a time", text);
+		return error_want(error, "such as 5s, 500ms, 1m");
+	}
+	if (capture->place != CAPTURE_TC) {
+		error_set(error, -EINVAL, "packets are not kept at %s", place_names[capture->place]);
+		return error_want(error, "tc");
+	}
+	if (!capture->captures->past.engine) {
+		error_set(error, -EINVAL, "no packets are kept from before a capture");
+		return error_want(error, "capture: {before: 16mb} in the configuration, beforehand");
+	}
+	return 0;
+}
+
 static int read_expression(struct capture *capture, char *text, struct error *error)
 {
 	capture->text = text ? text : strdup("");
@@ -782,12 +980,13 @@ static int read_expression(struct capture *capture, char *text, struct error *er
 static int read_query(struct capture *capture, const char *query, struct error *error)
 {
 	static const char *const names[] = {
-		"expression", "snaplen", "count", "at", "interface", "owner", "id", NULL};
+		"expression", "snaplen", "count", "at", "interface", "owner", "before", "id", NULL};
 	_cleanup_free_ char *snaplen_text = query_value(query, "snaplen");
 	_cleanup_free_ char *count = query_value(query, "count");
 	_cleanup_free_ char *at = query_value(query, "at");
 	_cleanup_free_ char *interface = query_value(query, "interface");
 	_cleanup_free_ char *owner = query_value(query, "owner");
+	_cleanup_free_ char *before = query_value(query, "before");
 	uint64_t snaplen = CAPTURE_SNAPLEN_MAX;
 	int r = query_check(query, names, error);
 
@@ -801,6 +1000,8 @@ static int read_query(struct capture *capture, const char *query, struct error *
 		r = read_interface(capture, interface, error);
 	if (r == 0)
 		r = read_owner(capture, owner, error);
+	if (r == 0)
+		r = read_before(capture, before, error);
 	capture->snaplen = (uint32_t)snaplen;
 	if (r == 0)
 		r = read_expression(capture, query_value(query, "expression"), error);
@@ -849,14 +1050,17 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 		return error_set(error, -ENOMEM, "out of memory");
 	capture->begin_ns = (uint64_t)clock_ns(CLOCK_REALTIME);
 	capture->looked_ns = capture->told_ns = agent_now_ns();
-	set_clock(capture);
+	set_clock(capture->view);
 	pcapng_section(capture->out);
 	if (capture->place == CAPTURE_DROP && !*capture->only) {
 		r = target_add(capture, &(struct engine_interface){.name = "none"}, error);
 		if (r < 0)
 			return r;
 	}
-	return look_at_interfaces(capture, error);
+	r = look_at_interfaces(capture, error);
+	if (capture->before_ns)
+		capture->from_ns = (uint64_t)clock_ns(CLOCK_REALTIME);
+	return r;
 }
 
 static void reply_capture(struct agent *agent, struct evhttp_request *request)
@@ -925,9 +1129,30 @@ static void captures_close(void *state)
 		take(captures->first, UINT64_MAX);
 		capture_end(captures->first);
 	}
+	past_close(&captures->past);
 	if (captures->timer)
 		event_free(captures->timer);
 	free(captures);
+}
+
+static void captures_reload(struct agent *agent, void *state)
+{
+	(void)agent;
+	past_follow_config(state);
+}
+
+static void captures_tick(struct agent *agent, void *state, uint64_t now_ns)
+{
+	struct captures *captures = state;
+	struct error error = {};
+
+	(void)agent;
+	(void)now_ns;
+	if (!captures->past.engine)
+		return;
+	set_clock(engine_capture_view(captures->past.engine));
+	if (past_watch(captures, &error) < 0)
+		log_debug("capture.before: %s", error.what);
 }
 
 static int captures_open(struct agent *agent, void **ret_state, struct error *error)
@@ -942,6 +1167,7 @@ static int captures_open(struct agent *agent, void **ret_state, struct error *er
 		free(captures);
 		return error_set(error, -ENOMEM, "out of memory");
 	}
+	past_follow_config(captures);
 	*ret_state = captures;
 	return 0;
 }
@@ -963,6 +1189,30 @@ static void captures_status(struct agent *agent, void *state, struct json_write 
 	json_write_array_end(out);
 }
 
+static void captures_metrics(struct agent *agent, void *state, struct evbuffer *out)
+{
+	const struct captures *captures = state;
+	uint64_t running = 0, packets = captures->packets, lost = captures->lost;
+
+	(void)agent;
+	for (const struct capture *capture = captures->first; capture; capture = capture->next) {
+		running++;
+		packets += capture->taken;
+		lost += lost_of(capture);
+	}
+	evbuffer_add_printf(out,
+		"# HELP weir_captures Captures at work.\n# TYPE weir_captures gauge\nweir_captures %" PRIu64 "\n"
+		"# HELP weir_captures_total Captures begun.\n# TYPE weir_captures_total counter\n"
+		"weir_captures_total %" PRIu64 "\n"
+		"# HELP weir_capture_packets_total Packets handed to whoever captured.\n"
+		"# TYPE weir_capture_packets_total counter\nweir_capture_packets_total %" PRIu64 "\n"
+		"# HELP weir_capture_bytes_total Bytes of pcapng handed to whoever captured.\n"
+		"# TYPE weir_capture_bytes_total counter\nweir_capture_bytes_total %" PRIu64 "\n"
+		"# HELP weir_capture_lost_total Packets that were to be captured and found no room.\n"
+		"# TYPE weir_capture_lost_total counter\nweir_capture_lost_total %" PRIu64 "\n",
+		running, captures->captures, packets, captures->bytes, lost);
+}
+
 static const struct route routes[] = {
 	{"/v1/capture", EVHTTP_REQ_POST, reply_capture},
 	{"/v1/capture/end", EVHTTP_REQ_POST, reply_end},
@@ -973,6 +1223,9 @@ const struct module capture_module = {
 	.name = "capture",
 	.open = captures_open,
 	.close = captures_close,
+	.reload = captures_reload,
+	.tick = captures_tick,
 	.status = captures_status,
+	.metrics = captures_metrics,
 	.routes = routes,
 };

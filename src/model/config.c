@@ -783,6 +783,34 @@ static const struct field names_fields[] = {
 	{NULL},
 };
 
+/* off, or a size. */
+static int read_before(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
+{
+	char buffer[SCALAR_MAX];
+	const char *text = scalar_text(value, buffer);
+
+	if (!text || strcmp(text, "off") != 0)
+		return read_quantity(r, field, value, key_at);
+	r->config->capture_before = 0;
+	return 0;
+}
+
+static const struct field capture_fields[] = {
+	{.path = "capture.before",
+		.read = read_before,
+		.quantity = &size,
+		.offset = offsetof(struct config, capture_before),
+		.min = 1000000,
+		.max = 1000000000},
+	{.path = "capture.snaplen",
+		.read = read_quantity,
+		.quantity = &number,
+		.offset = offsetof(struct config, capture_snaplen),
+		.min = 32,
+		.max = 262144},
+	{NULL},
+};
+
 /* off, on, or settings. */
 static int read_names(struct reader *r, const struct field *field, struct fy_node *value, size_t key_at)
 {
@@ -798,6 +826,7 @@ static const struct field root_fields[] = {
 	{.path = "sockets", .read = read_mapping, .children = sockets_fields},
 	{.path = "audit", .read = read_mapping, .children = audit_fields},
 	{.path = "drops", .read = read_mapping, .children = drops_fields},
+	{.path = "capture", .read = read_mapping, .children = capture_fields},
 	{.path = "rules", .read = read_rules},
 	{.path = "names",
 		.read = read_names,
@@ -1105,6 +1134,7 @@ int config_init(struct config *ret_config)
 		.drops_rate = 1000,
 		.names_on = true,
 		.names_table = 16384,
+		.capture_snaplen = 96,
 		.log_level = LOG_LEVEL_INFO,
 	};
 	return 0;

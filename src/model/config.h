@@ -34,6 +34,9 @@
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
  *     rules: []                        # on sockets (rule.h): [deny connect by user guest to 10.0.0.0/8]
  *     names: on                        # off, or {enabled: on, table: 16384}: addresses and flows, 64..1048576
+ *     capture:
+ *       before: off                    # the last packets, always kept for `weir capture --before`: 1mb..1gb
+ *       snaplen: 96                    # bytes of each that are kept, 32..262144
  *     log: info                        # error, warning, info, debug
  */
 #ifndef WEIR_MODEL_CONFIG_H
@@ -81,6 +84,9 @@ struct config {
 	uint32_t drops_rate; /* records a second */
 	bool names_on;
 	uint32_t names_table; /* addresses with a name, and as many flows */
+
+	uint32_t capture_before; /* bytes of memory; 0: off */
+	uint32_t capture_snaplen;
 
 	char **rules; /* sentences that rule_parse() reads; NULL-terminated; NULL: none */
 

@@ -406,3 +406,43 @@ def capture_not_for_everybody(lab):
                     check=False)
     expect_equal(done.returncode, 1, "exit status")
     expect("not allowed" in done.stderr, done.stderr)
+
+
+@test()
+def capture_of_the_past(lab):
+    """--before begins with the packets of that time before the capture, filtered, none twice and none missing"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host, "interfaces: [w0]\ncapture: {before: 4mb, snaplen: 80}\n")
+    reference = Capture(lab, host, "w0", snap=80, expression=["udp port 53"])
+    udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 30, 100)
+    udp_send(host, peer, "10.1.0.1", "10.1.0.2", 54, 30, 100)
+    captured = Captured(lab, agent, "udp port 53", "--before", "30s", "-s", 70)
+    udp_send(peer, host, "fd00:1::2", "fd00:1::1", 53, 20, 100)
+    file = captured.stop()
+    wanted = tcpdump_keys(reference.stop())
+    expect_equal(len(wanted), 50, "packets that tcpdump has")
+    expect_same(file.keys(), [(data[:70], length) for data, length in wanted], "past and present")
+    ns = [packet.ns for packet in file.packets]
+    expect(ns == sorted(ns), "the packets are not in the order of time")
+    done = agent.weir("capture", "--before", "5s", "at", "xdp", check=False)
+    expect("packets are not kept at xdp; tc" in done.stderr, done.stderr)
+    lab.write("weir.yaml", "")
+    with open(agent.config, "w", encoding="utf-8") as config:
+        config.write("interfaces: [w0]\n")
+    agent.reload()
+    done = agent.weir("capture", "--before", "5s", check=False)
+    expect("no packets are kept from before a capture; capture: {before: 16mb}" in done.stderr, done.stderr)
+
+
+@test()
+def capture_of_a_past_that_was_overwritten(lab):
+    """Of more packets than are kept from before, the last ones are there, all whole and in order"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host, "interfaces: [w0]\ncapture: {before: 1mb, snaplen: 1000}\n")
+    for round_number in range(12):
+        udp_send(host, peer, "10.1.0.1", "10.1.0.2", 1000 + round_number, 500, 900)
+    captured = Captured(lab, agent, "udp", "--before", "1m")
+    file = captured.stop()
+    ports = [int.from_bytes(packet.data[36:38], "big") for packet in file.packets]
+    expect(400 < len(ports) < 6000, f"{len(ports)} packets of 6000 kept in 1 MB")
+    expect(ports == sorted(ports) and ports[-1] == 1011, "not the last packets, or not in order")
