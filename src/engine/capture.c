@@ -40,6 +40,7 @@ struct capture_hook {
 	uint32_t ifindex;
 	const char *kind;
 	int fds[DIRECTIONS]; /* links or sockets */
+	struct engine_filter filters[DIRECTIONS];
 };
 
 struct engine_capture {
@@ -139,6 +140,27 @@ static int filter_of(
 }
 
 /* -- hooks -- */
+
+static int clsact_add(struct engine_capture *capture, const struct engine_interface *interface,
+	struct capture_hook *hook, struct error *error)
+{
+	hook->kind = "clsact";
+	for (enum direction direction = DIRECTION_IN; direction < DIRECTIONS; direction++) {
+		int program, r;
+
+		if (interface->loopback && direction == DIRECTION_OUT)
+			continue;
+		r = filter_of(capture, direction, interface->ethernet, &program, error);
+		if (r < 0)
+			return r;
+		r = engine_filter_add(capture->engine, interface->index, direction == DIRECTION_OUT, program,
+			&hook->filters[direction]);
+		if (r < 0)
+			return error_set(error, r, "cannot capture on interface '%s': %s", interface->name,
+				strerror(-r));
+	}
+	return 0;
+}
 
 static int tcx_add(struct engine_capture *capture, const struct engine_interface *interface,
 	struct capture_hook *hook, struct error *error)
@@ -244,11 +266,20 @@ static int drop_add(struct engine_capture *capture, const struct engine_interfac
 	return 0;
 }
 
-static void hook_remove(struct capture_hook *hook)
+static int tc_add(struct engine_capture *capture, const struct engine_interface *interface,
+	struct capture_hook *hook, struct error *error)
 {
-	for (enum direction direction = DIRECTION_IN; direction < DIRECTIONS; direction++)
+	return (engine_has(capture->engine, "tcx") ? tcx_add : clsact_add)(capture, interface, hook, error);
+}
+
+static void hook_remove(struct engine_capture *capture, struct capture_hook *hook)
+{
+	for (enum direction direction = DIRECTION_IN; direction < DIRECTIONS; direction++) {
 		if (hook->fds[direction] >= 0)
 			close(TAKE_FD(hook->fds[direction]));
+		engine_filter_remove(
+			capture->engine, hook->ifindex, direction == DIRECTION_OUT, &hook->filters[direction]);
+	}
 }
 
 typedef int hook_function(struct engine_capture *capture, const struct engine_interface *interface,
@@ -258,7 +289,7 @@ int engine_capture_add(struct engine_capture *capture, const struct engine_inter
 	uint32_t number, struct error *error)
 {
 	static hook_function *const add[CAPTURE_PLACES] = {
-		[CAPTURE_TC] = tcx_add, [CAPTURE_XDP] = xdp_add, [CAPTURE_SOCKET] = socket_add, [CAPTURE_DROP] = drop_add};
+		[CAPTURE_TC] = tc_add, [CAPTURE_XDP] = xdp_add, [CAPTURE_SOCKET] = socket_add, [CAPTURE_DROP] = drop_add};
 	struct capture_interface entry = {.number = number};
 	struct capture_hook hook = {.ifindex = interface->index, .fds = {-1, -1}};
 	struct capture_hook *hooks =
@@ -276,7 +307,7 @@ int engine_capture_add(struct engine_capture *capture, const struct engine_inter
 	}
 	r = add[capture->options.place](capture, interface, &hook, error);
 	if (r < 0) {
-		hook_remove(&hook);
+		hook_remove(capture, &hook);
 		return r;
 	}
 	capture->hooks[capture->hook_count++] = hook;
@@ -444,7 +475,7 @@ void engine_capture_close(struct engine_capture *capture)
 	if (!capture)
 		return;
 	for (size_t i = 0; i < capture->hook_count; i++)
-		hook_remove(&capture->hooks[i]);
+		hook_remove(capture, &capture->hooks[i]);
 	free(capture->hooks);
 	for (int i = 0; i < DIRECTIONS; i++)
 		for (int j = 0; j < 2; j++)

@@ -429,6 +429,8 @@ static int engine_setup(
 	if (!engine->adopted)
 		return meta_write(engine, error);
 	engine_replace_programs(engine);
+	if (!engine_has(engine, "tcx"))
+		engine_filter_sweep(engine);
 	return 0;
 }
 

@@ -228,6 +228,80 @@ static int clsact_attach(
 	return r;
 }
 
+/* -- filters of captures -- */
+
+/* Told by their handles: a slot, and whether the qdisc was made for it. */
+#define CAPTURE_HANDLE       0x63617000
+#define CAPTURE_HANDLE_MADE  0x100
+#define CAPTURE_SLOTS        16
+#define CAPTURE_PRIORITY_MAX 8
+
+int engine_filter_add(
+	struct engine *engine, uint32_t index, bool out, int program, struct engine_filter *ret_filter)
+{
+	LIBBPF_OPTS(bpf_tc_hook, qdisc, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = sides[out].clsact);
+	bool made;
+	int r = bpf_tc_hook_create(&qdisc);
+
+	(void)engine;
+	if (r < 0 && r != -EEXIST)
+		return r;
+	made = r == 0;
+	r = -EEXIST;
+	/* of filters with one priority the last comes first */
+	for (uint32_t priority = FILTER_PRIORITY; priority < CAPTURE_PRIORITY_MAX && r < 0; priority++)
+		for (uint32_t slot = 0; slot < CAPTURE_SLOTS && r < 0; slot++) {
+			LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .priority = priority,
+				.handle = CAPTURE_HANDLE | (made ? CAPTURE_HANDLE_MADE : 0) | slot);
+
+			r = bpf_tc_attach(&hook, &options);
+			if (r == 0)
+				*ret_filter = (struct engine_filter){options.priority, options.handle};
+		}
+	if (r < 0 && made)
+		bpf_tc_hook_destroy(&qdisc);
+	return r;
+}
+
+void engine_filter_remove(
+	struct engine *engine, uint32_t index, bool out, const struct engine_filter *filter)
+{
+	LIBBPF_OPTS(bpf_tc_hook, qdisc, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+
+	if (!filter->priority)
+		return;
+	clsact_detach_side(index, &sides[out], filter->priority, filter->handle);
+	if (filter->handle & CAPTURE_HANDLE_MADE && !clsact_in_use(engine, index))
+		bpf_tc_hook_destroy(&qdisc);
+}
+
+static void filter_sweep(struct engine *engine, uint32_t index)
+{
+	for (int i = 0; i < 2; i++)
+		for (uint32_t priority = FILTER_PRIORITY; priority < CAPTURE_PRIORITY_MAX; priority++)
+			for (uint32_t slot = 0; slot < 2 * CAPTURE_SLOTS; slot++) {
+				uint32_t made = slot < CAPTURE_SLOTS ? 0 : CAPTURE_HANDLE_MADE;
+				struct engine_filter filter = {
+					priority, CAPTURE_HANDLE | made | slot % CAPTURE_SLOTS};
+
+				if (clsact_program(index, &sides[i], filter.priority, filter.handle))
+					engine_filter_remove(engine, index, i, &filter);
+			}
+}
+
+void engine_filter_sweep(struct engine *engine)
+{
+	_cleanup_free_ struct engine_interface *interfaces = NULL;
+	size_t count = 0;
+
+	if (engine_interfaces(engine, &interfaces, &count) < 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (clsact_in_use(engine, interfaces[i].index))
+			filter_sweep(engine, interfaces[i].index);
+}
+
 int engine_attach(struct engine *engine, const struct engine_interface *interface,
 	struct engine_hooks *ret_hooks, struct error *error)
 {
@@ -403,6 +477,8 @@ void engine_detach_all(struct engine *engine)
 	uint32_t index;
 
 	for_each_link(engine, detach_link, NULL);
+	if (!engine_has(engine, "tcx"))
+		engine_filter_sweep(engine);
 	if (engine->hooks_map < 0)
 		return;
 	while (bpf_map_get_next_key(engine->hooks_map, NULL, &index) == 0) {
