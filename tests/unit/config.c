@@ -268,9 +268,11 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
 		{"xyzzy: 1", 1, 1, "unknown key 'xyzzy'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, "
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, capture, rules, "
 	                "names, log"},
 		{"names: maybe", 1, 8, "names: expected off or on, got 'maybe'", ""},
+		{"capture: {before: 1kb}", 1, 19, "capture.before: 1kb is too small", "1mb to 1gb"},
+		{"capture: {snaplen: 8}", 1, 20, "capture.snaplen: 8 is too small", "32 to 262144"},
 		{"names: {tabel: 64}", 1, 9, "unknown key 'tabel' in names", "did you mean 'table'?"},
 		{"names: {table: 63}", 1, 16, "names.table: 63 is too small", "64 to 1048576"},
 		{"flows:\n  tabel: 1", 2, 3, "unknown key 'tabel' in flows", "did you mean 'table'?"},
@@ -431,7 +433,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"# \xc3\xa4\xc3\xb6\xc3\xbc\nlog: \xc3\xa4", 2, 6,
 			"log: expected error, warning, info or debug, got '\xc3\xa4'", ""},
 		{"# \xc3\xa4\n{\xc3\xa4: 1}", 2, 2, "unknown key '\xc3\xa4'",
-			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, rules, "
+			"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, capture, rules, "
 	                "names, log"},
 	};
 
