@@ -94,8 +94,8 @@ struct writer {
 	struct bpf_insn *code;
 	struct fixup *fixups;
 	size_t count, room, fixup_count, fixup_room;
-	size_t *labels, label_count;
-	bool *wanted; /* labels that are jumped to */
+	size_t *labels, label_count; /* where each stands, + 1 */
+	bool *wanted;                /* labels that are jumped to */
 	int failure;
 };
 
@@ -197,7 +197,7 @@ static void emit_go(struct writer *writer, size_t label)
 
 static void place(struct writer *writer, size_t label)
 {
-	writer->labels[label] = writer->count;
+	writer->labels[label] = writer->count + 1;
 }
 
 /* From network byte order in memory to a number. */
@@ -447,13 +447,15 @@ static void fact_step(const struct part *part, size_t at, struct fact *fact, boo
 		fact->stored |= (uint16_t)(1U << filter->k);
 }
 
-/* Forwards, the direct copy: what is reached and known.  Of a program with a loop only what is reached. */
-static void look_forward(const struct part *part, const struct writer *writer)
+/* Forwards, the direct copy: what is reached and known.  Of a program with a loop only what is reached.
+ * Returns whether a jump back reached something new. */
+static bool look_forward(const struct part *part, const struct writer *writer)
 {
 	bool pointers = writer->target->context != EXPRESSION_BUFFER;
 	uint32_t most = writer->direct_most;
 	size_t label, next[2];
 	unsigned int count;
+	bool again = false;
 
 	for (size_t i = 0; i < part->program->count; i++) {
 		const struct sock_filter *filter = &part->program->filters[i];
@@ -469,10 +471,13 @@ static void look_forward(const struct part *part, const struct writer *writer)
 		for (unsigned int j = 0; j < count; j++) {
 			size_t to = follow(part, writer->result, next[j], &label);
 
-			if (to != NOWHERE)
-				fact_merge(part, &part->facts[to], &after);
+			if (to == NOWHERE)
+				continue;
+			again |= to <= i && !part->facts[to].reached;
+			fact_merge(part, &part->facts[to], &after);
 		}
 	}
+	return again;
 }
 
 /* Of a program whose places in the patient copy that the direct one leaves for are marked: the rest of it. */
@@ -745,23 +750,24 @@ static void translate_jump(
 	size_t yes_label, no_label, yes, no;
 	uint32_t k = source == BPF_K ? constant(part, at) : 0;
 
+	if (comparison == BPF_JA && !classic_jumps_back(filter)) {
+		go_on(writer, part, way, classic_ja_target(filter, at), following);
+		return;
+	}
 	if (comparison == BPF_JA) {
-		size_t to = classic_ja_target(filter, at);
+		size_t head = classic_ja_target(filter, at);
+		struct classic_loops loops = part->loops;
+		short rounds = STACK_ROUNDS(classic_loop(&loops, head));
 
-		if (classic_jumps_back(filter)) {
-			struct classic_loops loops = part->loops;
-			short rounds = STACK_ROUNDS(classic_loop(&loops, to));
-
-			emit_load(writer, BPF_DW, BPF_REG_3, BPF_REG_10, rounds);
-			emit_add(writer, BPF_REG_3, 1);
-			emit(writer, BPF_STX | BPF_MEM | BPF_DW, BPF_REG_10, BPF_REG_3, rounds, 0);
-			/* Linux 6.1 takes loops that a condition closes, no others. */
-			emit_jump(writer, BPF_JMP | BPF_JLE | BPF_K, BPF_REG_3, 0, EXPRESSION_CHAIN_MAX,
-				part_label(part, kind, to));
-			emit_go(writer, LABEL_NO_MATCH);
-			return;
-		}
-		go_on(writer, part, way, to, following);
+		yes = follow(part, writer->result, head, &yes_label);
+		if (yes != NOWHERE)
+			yes_label = part_label(part, kind, yes);
+		emit_load(writer, BPF_DW, BPF_REG_3, BPF_REG_10, rounds);
+		emit_add(writer, BPF_REG_3, 1);
+		emit(writer, BPF_STX | BPF_MEM | BPF_DW, BPF_REG_10, BPF_REG_3, rounds, 0);
+		/* Linux 6.1 takes loops that a condition closes, no others. */
+		emit_jump(writer, BPF_JMP | BPF_JLE | BPF_K, BPF_REG_3, 0, EXPRESSION_CHAIN_MAX, yes_label);
+		emit_go(writer, LABEL_NO_MATCH);
 		return;
 	}
 	yes = follow(part, writer->result, at + 1 + filter->jt, &yes_label);
@@ -892,7 +898,8 @@ static void translate_part(struct writer *writer, struct part *part)
 	part->facts[first].x_max = 0;
 	if (part->has_loop)
 		part->facts[first].x_max = UINT32_MAX;
-	look_forward(part, writer);
+	while (look_forward(part, writer))
+		;
 	translate_start(writer, part, first);
 	/* A loop that is also entered in its middle, from a direct copy, is none that Linux 6.1 takes. */
 	if (context == EXPRESSION_SOCKET || (part->has_loop && context != EXPRESSION_BUFFER)) {
@@ -993,9 +1000,11 @@ static void fix_jumps(struct writer *writer)
 {
 	for (size_t i = 0; i < writer->fixup_count && !writer->failure; i++) {
 		const struct fixup *fixup = &writer->fixups[i];
-		long distance = (long)writer->labels[fixup->label] - (long)fixup->at - 1;
+		long distance = (long)writer->labels[fixup->label] - (long)fixup->at - 2;
 
-		if (distance < INT16_MIN || distance > INT16_MAX)
+		if (!writer->labels[fixup->label])
+			writer->failure = -EINVAL; /* nothing stands there */
+		else if (distance < INT16_MIN || distance > INT16_MAX)
 			writer->failure = -E2BIG;
 		else
 			writer->code[fixup->at].off = (short)distance;
