@@ -180,8 +180,8 @@ static int compare_ended(const void *left, const void *right, void *context)
 static void make_room(struct owners *owners)
 {
 	struct identity *entry = owners->identities->entry;
-	_cleanup_free_ uint32_t *ended = malloc(owners->limit * sizeof(*ended));
-	uint32_t count = 0, wanted = owners->limit / EVICT_PART;
+	uint32_t *ended = malloc(owners->limit * sizeof(*ended)), count = 0,
+		 wanted = owners->limit / EVICT_PART;
 
 	for (uint32_t i = 0; ended && i < owners->identities->count; i++)
 		if (entry[i].used && entry[i].ended_ns)
@@ -194,6 +194,7 @@ static void make_room(struct owners *owners)
 		owners->identities->evicted++;
 		wanted--;
 	}
+	free(ended);
 	owners->full = owners->free_list == NONE;
 }
 
@@ -290,16 +291,22 @@ static bool proc_counts_as_kernel(void)
 	return stat("/proc/self/ns/pid", &status) == 0 && status.st_ino == PID_NAMESPACE_TOP;
 }
 
+static FILE *stat_open(uint32_t pid)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	return fopen(path, "re");
+}
+
 /* Field 22 of /proc/PID/stat; the command in front of it may hold anything. */
 static bool process_lives(const struct owner_key *key)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	char path[32], line[1024], *rest;
+	_cleanup_fclose_ FILE *file = stat_open(key->pid);
+	char line[1024], *rest;
 	unsigned long long start = 0;
 	uint64_t tick_ns = 1000000000 / (uint64_t)sysconf(_SC_CLK_TCK);
 
-	snprintf(path, sizeof(path), "/proc/%u/stat", key->pid);
-	file = fopen(path, "re");
 	if (!file)
 		return errno != ENOENT;
 	if (!fgets(line, sizeof(line), file) || !(rest = strrchr(line, ')')))

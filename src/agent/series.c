@@ -7,7 +7,6 @@
 
 #include "agent/internal.h"
 #include "agent/owners.h"
-#include "basic/cleanup.h"
 
 #define SERIES_MAX  1000 /* metrics.processes cannot be more */
 #define USER_MAX    64
@@ -118,7 +117,7 @@ static const struct table_total *total_at(struct agent *agent, uint32_t place)
 static void welcome(struct agent *agent, struct series_list *list)
 {
 	uint32_t places = owner_places(agent);
-	_cleanup_free_ struct newcomer *newcomers = malloc((places + 1) * sizeof(*newcomers));
+	struct newcomer *newcomers = malloc((places + 1) * sizeof(*newcomers));
 	size_t count = 0;
 
 	for (uint32_t i = 0; newcomers && i < places; i++) {
@@ -132,6 +131,7 @@ static void welcome(struct agent *agent, struct series_list *list)
 	for (size_t i = 0; i < count; i++)
 		*owner_series(agent, newcomers[i].place) =
 			series_get(agent, list, owner_at(agent, newcomers[i].place));
+	free(newcomers);
 }
 
 static void write_lines(struct evbuffer *out, const char *labels, struct bytes bytes)
@@ -159,7 +159,7 @@ void series_write(struct agent *agent, struct series_list *list, struct evbuffer
 	struct bytes other = {other_total->in.bytes, other_total->out.bytes};
 	const struct series_memory *memory = list->memory;
 	uint32_t places;
-	_cleanup_free_ struct bytes *sums = NULL;
+	struct bytes *sums;
 
 	welcome(agent, list);
 	sums = calloc(memory->count + 1, sizeof(*sums));
@@ -193,4 +193,5 @@ void series_write(struct agent *agent, struct series_list *list, struct evbuffer
 		write_series(out, series, sums[i]);
 	}
 	write_lines(out, "command=\"other\",unit=\"\",user=\"\"", other);
+	free(sums);
 }

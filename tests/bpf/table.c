@@ -339,7 +339,8 @@ static int setup(void **state)
 	struct error error = {};
 
 	(void)state;
-	if (!mkdtemp(run_dir) || engine_open(run_dir, &sizes, &(struct engine_watch){}, &engine, &error) < 0) {
+	if (!mkdtemp(run_dir) ||
+		engine_open(run_dir, &sizes, &(struct engine_watch){}, &engine, &error) < 0) {
 		print_message("# %s\n", error.what);
 		return -1;
 	}
