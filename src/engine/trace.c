@@ -278,8 +278,9 @@ static int load(struct engine *engine, struct engine_trace *trace, const struct 
 		bpf_map__set_max_entries(skeleton->maps.trace_histograms, 1);
 	if (options->histogram)
 		bpf_map__set_max_entries(skeleton->maps.trace_ring, (__u32)sysconf(_SC_PAGESIZE));
-	bpf_object__for_each_program (program, skeleton->obj)
+	bpf_object__for_each_program (program, skeleton->obj) {
 		bpf_program__set_autoload(program, is_program_of(probe, program));
+	}
 	r = component_load_unpinned(engine, skeleton->obj, "trace", error);
 	if (r < 0)
 		return r;
