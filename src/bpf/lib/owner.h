@@ -232,38 +232,59 @@ static __always_inline struct kernfs_node *owner_kernfs_parent(struct kernfs_nod
 	return BPF_CORE_READ(node, parent);
 }
 
+/* On the way from a cgroup up to the root, and down again. */
+struct owner_climb {
+	struct kernfs_node *node;
+	__u32 count, used;
+	const char *parts[OWNER_CGROUPS_MAX];
+	struct owner_entry *entry;
+};
+
+static long owner_climb_up(__u32 index, void *context)
+{
+	struct owner_climb *climb = context;
+	struct kernfs_node *node = climb->node, *parent = owner_kernfs_parent(node);
+
+	if (!parent || climb->count >= OWNER_CGROUPS_MAX)
+		return 1;
+	climb->parts[climb->count++ & (OWNER_CGROUPS_MAX - 1)] = BPF_CORE_READ(node, name);
+	climb->node = parent;
+	return 0;
+}
+
+static long owner_climb_down(__u32 index, void *context)
+{
+	struct owner_climb *climb = context;
+	__u32 used = climb->used;
+	const char *part;
+	char *text;
+	long length;
+
+	if (!climb->count || !climb->entry || used > OWNER_PATH_MAX - 2)
+		return 1;
+	climb->count--;
+	part = climb->parts[climb->count & (OWNER_CGROUPS_MAX - 1)];
+	text = climb->entry->owner.cgroup;
+	text[used & (OWNER_PATH_MAX - 1)] = '/';
+	length =
+		bpf_probe_read_kernel_str(&text[(used + 1) & (OWNER_PATH_MAX - 1)], OWNER_PATH_MAX - 1, part);
+	if (length <= 0 || used + length > OWNER_PATH_MAX - 1) {
+		text[used & (OWNER_PATH_MAX - 1)] = '\0';
+		return 1;
+	}
+	climb->used = used + length;
+	return 0;
+}
+
 static __noinline int owner_read_cgroup(struct owner_entry *entry, struct task_struct *task)
 {
-	struct kernfs_node *node = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn), *parent;
-	const char *parts[OWNER_CGROUPS_MAX] = {};
-	__u32 used = 0;
-	int i;
+	struct owner_climb climb = {.entry = entry, .node = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn)};
 
-	if (!entry)
+	if (!entry || !climb.node)
 		return 0;
-	for (i = 0; i < OWNER_CGROUPS_MAX && node; i++) {
-		parent = owner_kernfs_parent(node);
-		if (!parent)
-			break;
-		parts[i] = BPF_CORE_READ(node, name);
-		node = parent;
-	}
-	for (i = OWNER_CGROUPS_MAX - 1; i >= 0; i--) {
-		char *text = entry->owner.cgroup;
-		long length;
-
-		if (!parts[i] || used > OWNER_PATH_MAX - 2)
-			continue;
-		text[used & (OWNER_PATH_MAX - 1)] = '/';
-		length = bpf_probe_read_kernel_str(
-			&text[(used + 1) & (OWNER_PATH_MAX - 1)], OWNER_PATH_MAX - 1, parts[i]);
-		if (length <= 0 || used + length > OWNER_PATH_MAX - 1) {
-			text[used & (OWNER_PATH_MAX - 1)] = '\0';
-			break;
-		}
-		used += length;
-	}
-	if (!used)
+	bpf_loop(OWNER_CGROUPS_MAX, owner_climb_up, &climb, 0);
+	bpf_loop(OWNER_CGROUPS_MAX, owner_climb_down, &climb, 0);
+	if (!climb.used)
 		entry->owner.cgroup[0] = '/';
 	entry->owner.cgroup[OWNER_PATH_MAX - 1] = '\0';
 	return 0;
