@@ -8,6 +8,9 @@
 
 #define NONE STORE_END
 
+/* Addresses are reserved for so many: what an agent with a larger limit left is seen, and cleared away. */
+#define PLACES_MAX (1U << 20)
+
 /* Of one place: the hash chain, and the order in which entries were put. */
 struct link {
 	uint32_t next;         /* in the chain */
@@ -129,8 +132,10 @@ static int index_build(struct store *store)
 {
 	uint32_t room = (uint32_t)(store->region.size / store->entry_bytes), sound = 0, *places;
 
-	if (room > store->limit)
+	if (room > store->limit) {
+		memset(entry_at(store, store->limit), 0, (room - store->limit) * store->entry_bytes);
 		room = store->limit;
+	}
 	while (room && !entry_at(store, room - 1)->check)
 		room--;
 	store->used = room;
@@ -184,7 +189,7 @@ int store_open(struct engine *engine, const char *name, size_t entry_bytes, size
 	store->mask = heads - 1;
 	store->heads = malloc(heads * sizeof(*store->heads));
 	store->links = calloc(limit, sizeof(*store->links));
-	r = engine_region_open(engine, name, limit * entry_bytes, &store->region, error);
+	r = engine_region_open(engine, name, PLACES_MAX * entry_bytes, &store->region, error);
 	if (r == 0 && (!store->heads || !store->links ||
 			      getrandom(&store->seed, sizeof(store->seed), 0) != sizeof(store->seed)))
 		r = error_set(error, -ENOMEM, "out of memory");

@@ -22,7 +22,7 @@ struct stored {
 
 struct store;
 
-/* `entry_bytes` is that of the whole entry, the key stands behind struct stored. */
+/* `entry_bytes` is that of the whole entry, the key stands behind struct stored.  At most 2^20 entries. */
 int store_open(struct engine *engine, const char *name, size_t entry_bytes, size_t key_bytes, uint32_t limit,
 	struct store **ret_store, struct error *error);
 void store_close(struct store *store); /* entries stay */
