@@ -131,7 +131,7 @@ const struct command commands[] = {
 	{
 		.name = "capture",
 		.summary = "capture packets, to a file or as lines",
-		.usage = "[EXPRESSION] [at tc|xdp|socket] [on INTERFACE] [by OWNER]",
+		.usage = "[EXPRESSION] [at tc|xdp|socket|drop] [on INTERFACE] [by OWNER]",
 		.help = "EXPRESSION is one of pcap-filter(7), as tcpdump takes it; without one everything is "
 			"captured.\n"
 			"Only what it lets through, and no more than the snap length of it, is copied out of "
