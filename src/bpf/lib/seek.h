@@ -99,7 +99,7 @@ static __noinline __u32 seek_receiver(struct __sk_buff *skb, const struct packet
 	return seek_forwarded(skb, p) ? OWNER_FORWARDED : owner;
 }
 
-static __noinline __attribute__((unused)) __u32 seek_owner(struct __sk_buff *skb, const struct packet *p, int out)
+packet_function __u32 seek_owner(struct __sk_buff *skb, const struct packet *p, int out)
 {
 	struct bpf_sock *sk;
 	__u32 owner;
@@ -122,7 +122,7 @@ static __noinline __attribute__((unused)) __u32 seek_owner(struct __sk_buff *skb
 }
 
 /* Counts a zero window for the socket at this end: `out`, its own; else its peer's. */
-static __noinline __attribute__((unused)) int seek_zero_window(struct __sk_buff *skb, const struct packet *p, int out)
+packet_function int seek_zero_window(struct __sk_buff *skb, const struct packet *p, int out)
 {
 	struct bpf_sock *sk;
 
