@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Which kernel features are there: every one is tried, none is guessed from a version. */
+#include <bpf/btf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -69,7 +70,8 @@ static bool probe_fentry(void)
 		{.code = BPF_JMP | BPF_EXIT},
 	};
 	_cleanup_close_ int program = -1, link = -1;
-	int function = libbpf_find_vmlinux_btf_id("inet_listen", BPF_TRACE_FENTRY);
+	const struct btf *kernel = component_kernel_types();
+	int function = kernel ? btf__find_by_name_kind(kernel, "inet_listen", BTF_KIND_FUNC) : 0;
 
 	if (function <= 0)
 		return false;

@@ -143,22 +143,37 @@ const struct trace_probe *engine_trace_find(const char *name, struct error *erro
 
 /* -- what this kernel has -- */
 
+struct place {
+	char name[48]; /* section of the program: "tp_btf/tcp_probe" */
+	bool looked, found;
+};
+
 static struct {
 	bool known;
-	struct {
-		char name[48];
-		bool found;
-	} places[COUNT_OF(probes)][TRACE_PROGRAMS_MAX];
+	struct place places[COUNT_OF(probes)][TRACE_PROGRAMS_MAX];
 } catalogue;
 
-static bool place_found(const char *place)
+static bool is_tracepoint(const struct place *place)
 {
-	const char *name = strchr(place, '/');
+	return strncmp(place->name, "tp_btf", 6) == 0;
+}
 
-	if (!name)
-		return false;
-	return strncmp(place, "tp_btf", 6) == 0 ? component_has_tracepoint(name + 1)
-	                                        : component_has_function(name + 1);
+/* What stands behind the slash. */
+static const char *target_of(const struct place *place)
+{
+	const char *slash = strchr(place->name, '/');
+
+	return slash ? slash + 1 : place->name;
+}
+
+/* Is it in this kernel?  To look takes a while, so only what is asked for is looked for, once. */
+static bool place_found(struct place *place)
+{
+	if (!place->looked)
+		place->found = is_tracepoint(place) ? component_has_tracepoint(target_of(place))
+		                                    : component_has_function(target_of(place));
+	place->looked = true;
+	return place->found;
 }
 
 /* Sections of the object say where its programs attach. */
@@ -172,12 +187,11 @@ static void catalogue_fill(void)
 		for (unsigned int j = 0; j < TRACE_PROGRAMS_MAX && probes[i].programs[j]; j++) {
 			struct bpf_program *program =
 				bpf_object__find_program_by_name(skeleton->obj, probes[i].programs[j]);
+			struct place *place = &catalogue.places[i][j];
 
-			if (!program)
-				continue;
-			snprintf(catalogue.places[i][j].name, sizeof(catalogue.places[i][j].name), "%s",
-				bpf_program__section_name(program));
-			catalogue.places[i][j].found = place_found(catalogue.places[i][j].name);
+			if (program)
+				snprintf(place->name, sizeof(place->name), "%s",
+					bpf_program__section_name(program));
 		}
 	trace_bpf__destroy(skeleton);
 	catalogue.known = true;
@@ -194,17 +208,17 @@ bool engine_trace_has(
 {
 	catalogue_fill();
 	for (unsigned int i = 0; i < TRACE_PROGRAMS_MAX && probe->programs[i]; i++) {
-		const char *place = catalogue.places[probe - probes][i].name, *name = strchr(place, '/');
-		bool tracepoint = strncmp(place, "tp_btf", 6) == 0;
+		struct place *place = &catalogue.places[probe - probes][i];
 
-		if (!catalogue.places[probe - probes][i].found) {
-			snprintf(missing, size, "this kernel has no %s %s",
-				tracepoint ? "tracepoint" : "function", name ? name + 1 : place);
+		if (!is_tracepoint(place) && !engine_has(engine, "fentry")) {
+			snprintf(missing, size,
+				"fentry: this kernel lets no program attach to a function (%s)",
+				target_of(place));
 			return false;
 		}
-		if (!tracepoint && !engine_has(engine, "fentry")) {
-			snprintf(missing, size,
-				"fentry: this kernel lets no program attach to a function (%s)", name + 1);
+		if (!place_found(place)) {
+			snprintf(missing, size, "this kernel has no %s %s",
+				is_tracepoint(place) ? "tracepoint" : "function", target_of(place));
 			return false;
 		}
 	}
