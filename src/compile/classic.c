@@ -6,6 +6,7 @@
 
 #define CLASSIC_FILTERS_MAX 65536
 
+/* NOLINTBEGIN(misc-redundant-expression): parts of an opcode that are 0 are written all the same. */
 static bool instruction_known(const struct sock_filter *filter)
 {
 	switch (filter->code) {
@@ -66,6 +67,7 @@ static bool instruction_known(const struct sock_filter *filter)
 		return false;
 	}
 }
+/* NOLINTEND(misc-redundant-expression) */
 
 int classic_loop(struct classic_loops *loops, size_t head)
 {

@@ -158,6 +158,7 @@ static void emit_set(struct writer *writer, uint8_t dst, uint32_t value)
 
 static void emit_add(struct writer *writer, uint8_t dst, int value)
 {
+	/* NOLINTNEXTLINE(misc-redundant-expression): both are 0, and are written all the same */
 	emit(writer, BPF_ALU64 | BPF_ADD | BPF_K, dst, 0, 0, value);
 }
 
