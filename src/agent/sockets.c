@@ -915,8 +915,7 @@ static void reply_events(struct agent *agent, struct evhttp_request *request)
 /* The last `limit` that are remembered and fit, in the order of time, as the feed told them. */
 static struct socket_list *history_select(struct sockets *sockets, const struct socket_query *query)
 {
-	const struct socket_record **records =
-		calloc(sockets->room, sizeof(struct socket_record *));
+	const struct socket_record **records = calloc(sockets->room, sizeof(struct socket_record *));
 	const struct socket_record *record;
 	struct socket_list *list;
 	size_t count = 0, first;

@@ -413,3 +413,19 @@ def a_killed_agent_misses_nothing(lab):
         kept = one(agent.get("/v1/sockets", filter=f"in tcp from port {far.getsockname()[1]}")["sockets"], "open")
         expect("established" in kept and kept["owner"]["pid"] == os.getpid(), f"what was kept: {kept}")
         expect(tcp_info(near)["segs_in"] == kept["in"]["packets"], "figures of now")
+
+
+@test()
+def the_monitor_can_be_off(lab):
+    """with sockets.enabled: off sockets are still listed with the kernel's figures, and nothing is told"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host, "interfaces: [w0]\nsockets: {enabled: off}\n")
+    near, far, listening = connection(host, "10.1.0.1", 8080, peer)
+    far.send(bytes(100))
+    near.recv(100)
+    found = one(agent.get("/v1/sockets", filter="tcp from port 8080 to 10.1.0.2")["sockets"]
+                or agent.get("/v1/sockets", filter="in tcp to port 8080 from 10.1.0.2")["sockets"], "sockets")
+    expect_equal((found["in"]["bytes"], "created" in found), (100, False), "figures")
+    for sock in (near, far, listening):
+        sock.close()
+    expect_equal(agent.get("/v1/sockets/history")["events"], [], "events")
