@@ -341,7 +341,7 @@ def counters_are_exact_and_reports_bounded(lab):
     expect("weir_denied_calls_total 8000" in metrics, "the metric of all")
 
 
-@test()
+@test("sanitize")
 def reload_changes_the_rules_of_the_file(lab):
     """a reload replaces the rules of the file; a sentence that stays keeps its id and its hits, rules from the API keep
     their place, and a file with an error changes nothing"""
@@ -485,7 +485,7 @@ def wrong_rules_change_nothing(lab):
     expect_equal(listed(agent), before, "rules")
 
 
-@test()
+@test("sanitize")
 def commands_add_list_and_delete(lab):
     """weir deny, allow, rules and delete do what the API does, warn of rules that hide others, and only those who may
     change things can"""
