@@ -43,6 +43,7 @@ struct guards {
 	struct agent *agent;
 	struct list list;
 	uint32_t next_id, generation;
+	bool waiting; /* for denied calls */
 };
 
 /* -- lists -- */
@@ -165,6 +166,20 @@ static int order_place(struct guards *guards, struct order *order, const struct 
 	return engine_guard_install(guards->agent->engine, policy, order->texts, next_id, error);
 }
 
+static void on_ring(evutil_socket_t fd, short what, void *context);
+
+/* The ring comes with the first rule. */
+static int denials_wait(struct guards *guards, struct error *error)
+{
+	int fd = engine_guard_fd(guards->agent->engine), r;
+
+	if (guards->waiting || fd < 0)
+		return 0;
+	r = agent_wait_for(guards->agent, fd, on_ring, guards);
+	guards->waiting = r == 0;
+	return r < 0 ? error_set(error, r, "cannot wait for denied calls: %s", strerror(-r)) : 0;
+}
+
 /* Puts a list in place of the one before; takes it over.  The list of before stays if this fails. */
 static int list_install(struct guards *guards, struct list *list, uint32_t next_id, struct error *error)
 {
@@ -188,7 +203,7 @@ static int list_install(struct guards *guards, struct list *list, uint32_t next_
 	*list = (struct list){};
 	guards->generation++;
 	guards->next_id = next_id;
-	return 0;
+	return denials_wait(guards, error);
 }
 
 /* -- the rules of the file -- */
@@ -684,11 +699,8 @@ static int guards_open(struct agent *agent, void **ret_state, struct error *erro
 	*ret_state = guards;
 	r = adopt(guards, error);
 	if (r == 0)
-		r = configure(guards, error);
-	if (r < 0)
-		return r;
-	r = agent_wait_for(agent, engine_guard_fd(agent->engine), on_ring, guards);
-	return r < 0 ? error_set(error, r, "cannot wait for denied calls: %s", strerror(-r)) : 0;
+		r = denials_wait(guards, error);
+	return r < 0 ? r : configure(guards, error);
 }
 
 static void guards_status(struct agent *agent, void *state, struct json_write *out)

@@ -183,11 +183,21 @@ int component_ring(const struct bpf_object *object, const char *map, ring_buffer
 
 /* -- attaching -- */
 
+int component_open_cgroup(struct engine *engine, struct error *error)
+{
+	if (engine->cgroup_root < 0)
+		engine->cgroup_root = open_cgroup_root();
+	return engine->cgroup_root < 0 ? error_set(error, engine->cgroup_root,
+						 "cannot open the cgroup hierarchy: %s", strerror(-engine->cgroup_root))
+				       : 0;
+}
+
 int component_attach_cgroup(struct engine *engine, struct bpf_program *program, struct error *error)
 {
 	const char *name = bpf_program__name(program);
 	char path[PATH_MAX], pin[64];
 	_cleanup_close_ int link = -1;
+	int r;
 
 	snprintf(pin, sizeof(pin), CGROUP_PIN "%s", name);
 	pins_path(&engine->pins, path, pin);
@@ -197,11 +207,9 @@ int component_attach_cgroup(struct engine *engine, struct bpf_program *program, 
 			return 0;
 		return error_set(error, -errno, "cannot replace %s: %s", name, strerror(errno));
 	}
-	if (engine->cgroup_root < 0)
-		engine->cgroup_root = open_cgroup_root();
-	if (engine->cgroup_root < 0)
-		return error_set(error, engine->cgroup_root, "cannot open the cgroup hierarchy: %s",
-			strerror(-engine->cgroup_root));
+	r = component_open_cgroup(engine, error);
+	if (r < 0)
+		return r;
 	link = bpf_link_create(bpf_program__fd(program), engine->cgroup_root,
 		bpf_program__expected_attach_type(program), NULL);
 	if (link < 0 || bpf_obj_pin(link, path) < 0)

@@ -3,6 +3,7 @@
 #include "engine/guard.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@
 #include "guard.skel.h"
 
 struct guard {
-	struct guard_bpf *skeleton;
+	struct guard_bpf *skeleton; /* NULL: there never was a rule */
 	struct ring_buffer *ring;
 	engine_guard_function *function; /* who reads the ring just now */
 	void *context;
@@ -35,20 +36,11 @@ static void guard_close(void *state)
 	free(guard);
 }
 
-static int guard_open(struct engine *engine, void **ret_state, struct error *error)
+static int skeleton_attach(struct engine *engine, struct guard *guard, struct error *error)
 {
-	struct guard *guard = calloc(1, sizeof(*guard));
 	struct bpf_program *program;
-	int r;
+	int r = component_load(engine, guard->skeleton->obj, "socket rule", error);
 
-	if (!guard)
-		return error_set(error, -ENOMEM, "out of memory");
-	*ret_state = guard;
-	guard->skeleton = guard_bpf__open();
-	if (!guard->skeleton)
-		return error_set(
-			error, -errno, "cannot open the socket rules' programs: %s", strerror(errno));
-	r = component_load(engine, guard->skeleton->obj, "socket rule", error);
 	if (r == 0)
 		r = component_ring(
 			guard->skeleton->obj, "guard_ring", denial_read, guard, &guard->ring, error);
@@ -60,6 +52,39 @@ static int guard_open(struct engine *engine, void **ret_state, struct error *err
 			return r;
 	}
 	return 0;
+}
+
+/* The kernel takes its time to verify these programs; who has no rules need not wait for that. */
+static int guard_load(struct engine *engine, struct guard *guard, struct error *error)
+{
+	int r;
+
+	if (guard->skeleton)
+		return 0;
+	guard->skeleton = guard_bpf__open();
+	if (!guard->skeleton)
+		return error_set(
+			error, -errno, "cannot open the socket rules' programs: %s", strerror(errno));
+	r = skeleton_attach(engine, guard, error);
+	if (r < 0) {
+		ring_buffer__free(guard->ring);
+		guard_bpf__destroy(guard->skeleton);
+		guard->ring = NULL;
+		guard->skeleton = NULL;
+	}
+	return r;
+}
+
+static int guard_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	struct guard *guard = calloc(1, sizeof(*guard));
+	char path[PATH_MAX];
+	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "guard_place"));
+
+	if (!guard)
+		return error_set(error, -ENOMEM, "out of memory");
+	*ret_state = guard;
+	return left >= 0 ? guard_load(engine, guard, error) : component_open_cgroup(engine, error);
 }
 
 const struct engine_part guard_part = {"guard", guard_open, guard_close};
@@ -128,13 +153,17 @@ static void belongings_sweep(int map, const struct guard_policy *policy)
 int engine_guard_install(struct engine *engine, const struct guard_policy *policy,
 	const struct guard_text *texts, uint32_t next_id, struct error *error)
 {
-	struct guard_bpf *skeleton = guard_of(engine)->skeleton;
-	int slot = bpf_map__fd(skeleton->maps.guard_policies);
+	struct guard *guard = guard_of(engine);
+	struct guard_bpf *skeleton;
 	const struct guard_place place = {.next_id = next_id};
 	_cleanup_close_ int map = -1;
 	__u32 key = 0;
-	int r;
+	int slot, r = guard_load(engine, guard, error);
 
+	if (r < 0)
+		return r;
+	skeleton = guard->skeleton;
+	slot = bpf_map__fd(skeleton->maps.guard_policies);
 	r = bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_place), &key, &place, BPF_ANY) < 0 ? -errno
 	                                                                                            : 0;
 	if (r == 0)
@@ -159,9 +188,12 @@ int engine_guard_read(struct engine *engine, struct guard_policy *ret_policy, ui
 	_cleanup_close_ int map = -1;
 	__u32 key = 0, number;
 
+	memset(ret_policy, 0, sizeof(*ret_policy));
+	*ret_next_id = 1;
+	if (!skeleton)
+		return 0;
 	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_place), &key, &place) < 0)
 		return -errno;
-	memset(ret_policy, 0, sizeof(*ret_policy));
 	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_policies), &key, &number) == 0) {
 		map = bpf_map_get_fd_by_id(number);
 		if (map < 0 || bpf_map_lookup_elem(map, &key, ret_policy) < 0)
@@ -170,7 +202,8 @@ int engine_guard_read(struct engine *engine, struct guard_policy *ret_policy, ui
 	/* an agent that was killed while it changed the rules may have left some */
 	belongings_sweep(bpf_map__fd(skeleton->maps.guard_hits), ret_policy);
 	belongings_sweep(bpf_map__fd(skeleton->maps.guard_texts), ret_policy);
-	*ret_next_id = place.next_id ? place.next_id : 1;
+	if (place.next_id)
+		*ret_next_id = place.next_id;
 	return 0;
 }
 
@@ -181,23 +214,31 @@ static int by_id(const struct bpf_map *map, uint32_t id, void *ret_value)
 
 int engine_guard_text(struct engine *engine, uint32_t id, struct guard_text *ret_text)
 {
-	return by_id(guard_of(engine)->skeleton->maps.guard_texts, id, ret_text);
+	const struct guard_bpf *skeleton = guard_of(engine)->skeleton;
+
+	return skeleton ? by_id(skeleton->maps.guard_texts, id, ret_text) : -ENOENT;
 }
 
 int engine_guard_hits(struct engine *engine, uint32_t id, struct guard_hits *ret_hits)
 {
-	return by_id(guard_of(engine)->skeleton->maps.guard_hits, id, ret_hits);
+	const struct guard_bpf *skeleton = guard_of(engine)->skeleton;
+
+	return skeleton ? by_id(skeleton->maps.guard_hits, id, ret_hits) : -ENOENT;
 }
 
 void engine_guard_stats(struct engine *engine, struct guard_stats *ret_stats)
 {
-	if (by_id(guard_of(engine)->skeleton->maps.guard_stats, 0, ret_stats) < 0)
+	const struct guard_bpf *skeleton = guard_of(engine)->skeleton;
+
+	if (!skeleton || by_id(skeleton->maps.guard_stats, 0, ret_stats) < 0)
 		*ret_stats = (struct guard_stats){};
 }
 
 int engine_guard_fd(struct engine *engine)
 {
-	return ring_buffer__epoll_fd(guard_of(engine)->ring);
+	const struct guard *guard = guard_of(engine);
+
+	return guard->ring ? ring_buffer__epoll_fd(guard->ring) : -1;
 }
 
 void engine_guard_denials(struct engine *engine, engine_guard_function *function, void *context)

@@ -30,7 +30,7 @@ int engine_guard_hits(struct engine *engine, uint32_t id, struct guard_hits *ret
 
 void engine_guard_stats(struct engine *engine, struct guard_stats *ret_stats);
 
-/* Readable when calls were denied. */
+/* Readable when calls were denied; -1 as long as there never was a rule. */
 int engine_guard_fd(struct engine *engine);
 typedef void engine_guard_function(void *context, const struct guard_denial *denial);
 void engine_guard_denials(struct engine *engine, engine_guard_function *function, void *context);
