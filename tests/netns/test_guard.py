@@ -77,8 +77,9 @@ def serve(namespace, lab, port=80):
 
 
 def ask(agent, method, path, **parameters):
-    """(status, document).  Rules are as they are at once: unlike tables of flows they need no time to settle."""
-    connection = UnixConnection(agent.socket, 10)
+    """(status, document).  Rules are as they are at once: unlike tables of flows they need no time to settle.  The first
+    one waits until the kernel has verified the programs, which takes an emulated one long."""
+    connection = UnixConnection(agent.socket, 60)
     try:
         query = urllib.parse.urlencode(parameters, quote_via=urllib.parse.quote)
         connection.request(method, f"{path}?{query}" if query else path)
