@@ -377,7 +377,7 @@ def kill_and_adopt(lab):
     expect(agent.get("/v1/drops")["recent"], "records go on")
 
 
-@test()
+@test("sanitize")
 def following(lab):
     """weir drops --follow shows each drop that matches as it is recorded, as text and as JSON"""
     host, peer = lab.hosts()
@@ -434,7 +434,7 @@ def switched_off_and_on(lab):
                  (True, 10, 0, 10), "counted, not recorded")
 
 
-@test()
+@test("sanitize")
 def questions_about_drops(lab):
     """drops can be sorted and limited; what is wrong with a question is said in words"""
     host, peer = lab.hosts()
