@@ -151,7 +151,7 @@ static void interfaces_make(struct bench *bench)
 
 		snprintf(text, sizeof(text),
 			"ip link add %s type veth peer name p%s && ip link set %s up && ip link set p%s up "
-		        "&& "
+			"&& "
 			"tc qdisc add dev %s clsact",
 			name, name, name, name, name);
 		command(text);
@@ -226,7 +226,9 @@ static void measure(const struct bench *bench, const char *name, void *packet, s
 	printf("  %-26s", name);
 	for (int s = CLASSIC; s < SUBJECTS; s++)
 		printf("  %7.1f", net[s][bench->rounds / 2]);
-	printf("  %7.2f\n", net[DIRECT][bench->rounds / 2] / net[CLASSIC][bench->rounds / 2]);
+	if (net[CLASSIC][bench->rounds / 2] >= 1) /* less is noise */
+		printf("  %7.2f", net[DIRECT][bench->rounds / 2] / net[CLASSIC][bench->rounds / 2]);
+	putchar('\n');
 	fflush(stdout);
 }
 
