@@ -406,6 +406,42 @@ static uint32_t flow_allocate(struct table *table)
 	return i;
 }
 
+/* The key of the other direction; false: there is none. */
+static bool key_reverse(const struct table_key *key, struct table_key *ret_reverse)
+{
+	static const uint8_t echoes[][2] = {{8, 0}, {0, 8}, {128, 129}, {129, 128}};
+	struct table_key reverse = *key;
+
+	memcpy(reverse.src, key->dst, sizeof(reverse.src));
+	memcpy(reverse.dst, key->src, sizeof(reverse.dst));
+	reverse.kind ^= FLOW_KIND_OUT;
+	*ret_reverse = reverse;
+	if (!(key->kind & FLOW_KIND_ICMP)) {
+		ret_reverse->sport = key->dport;
+		ret_reverse->dport = key->sport;
+		return true;
+	}
+	for (size_t i = 0; i < sizeof(echoes) / sizeof(echoes[0]); i++)
+		if (key->dport == htons((uint16_t)(echoes[i][0] << 8))) {
+			ret_reverse->dport = htons((uint16_t)(echoes[i][1] << 8));
+			return true;
+		}
+	return false;
+}
+
+/* The two directions of a connection know each other from the moment the second is there. */
+static void flow_pair(struct table *table, uint32_t i)
+{
+	struct table_flow *flow = &table->flows[i];
+	struct table_key key;
+
+	if (!key_reverse(&flow->key, &key))
+		return;
+	flow->reverse = flow_find(table, &key);
+	if (flow->reverse != TABLE_NONE)
+		table->flows[flow->reverse].reverse = i;
+}
+
 /* Finds the flow or admits it; TABLE_NONE where it is sampled out (*ret_sampled) or there is no room. */
 static uint32_t flow_get(struct table *table, const struct table_delta *delta, bool *ret_sampled)
 {
@@ -438,6 +474,7 @@ static uint32_t flow_get(struct table *table, const struct table_delta *delta, b
 		.reverse = TABLE_NONE,
 		.next_held = flow->next_held, /* the place may still be on the list */
 	};
+	flow_pair(table, i);
 	flow_link(table, i);
 	__atomic_store_n(&flow->state, TABLE_LIVE, __ATOMIC_RELEASE);
 	return i;
@@ -507,53 +544,33 @@ static void flow_take_owner(struct table *table, struct table_flow *flow, const 
 		flow_set_owner(table, flow, delta->owner);
 }
 
-/* The key of the other direction; false: there is none. */
-static bool key_reverse(const struct table_key *key, struct table_key *ret_reverse)
-{
-	static const uint8_t echoes[][2] = {{8, 0}, {0, 8}, {128, 129}, {129, 128}};
-	struct table_key reverse = *key;
-
-	memcpy(reverse.src, key->dst, sizeof(reverse.src));
-	memcpy(reverse.dst, key->src, sizeof(reverse.dst));
-	reverse.kind ^= FLOW_KIND_OUT;
-	*ret_reverse = reverse;
-	if (!(key->kind & FLOW_KIND_ICMP)) {
-		ret_reverse->sport = key->dport;
-		ret_reverse->dport = key->sport;
-		return true;
-	}
-	for (size_t i = 0; i < sizeof(echoes) / sizeof(echoes[0]); i++)
-		if (key->dport == htons((uint16_t)(echoes[i][0] << 8))) {
-			ret_reverse->dport = htons((uint16_t)(echoes[i][1] << 8));
-			return true;
-		}
-	return false;
-}
-
 /* The flow of the other direction, `widely` on any interface. */
-static const struct table_flow *flow_reverse(struct table *table, struct table_flow *flow, bool widely)
+static const struct table_flow *flow_reverse(struct table *table, const struct table_flow *flow, bool widely)
 {
 	uint32_t asked = 0, i = flow->reverse;
 	struct table_key key;
 
-	if (!key_reverse(&flow->key, &key))
+	if ((i == TABLE_NONE && !widely) || !key_reverse(&flow->key, &key))
 		return NULL;
-	if (i >= table->memory->flows_used || table->flows[i].state != TABLE_LIVE ||
-		memcmp(&table->flows[i].key, &key, sizeof(key)) != 0)
-		i = flow->reverse = flow_find(table, &key);
-	for (uint32_t n = 1; widely && i == TABLE_NONE && n < table->interface_count; n++) {
+	/* the place may have become another flow's */
+	if (i < table->memory->flows_used && table->flows[i].state == TABLE_LIVE &&
+		memcmp(&table->flows[i].key, &key, sizeof(key)) == 0)
+		return &table->flows[i];
+	for (uint32_t n = 1; widely && n < table->interface_count; n++) {
 		if (table->interface_of[n] == TABLE_NONE || n == flow->key.ifindex)
 			continue;
 		if (++asked > REVERSE_INTERFACES)
 			break;
 		key.ifindex = n;
 		i = flow_find(table, &key);
+		if (i != TABLE_NONE)
+			return &table->flows[i];
 	}
-	return i == TABLE_NONE ? NULL : &table->flows[i];
+	return NULL;
 }
 
 /* Whose: who answers knows best whose is what came in, and who sends whose is what went out. */
-static uint32_t flow_owner(struct table *table, struct table_flow *flow, bool widely)
+static uint32_t flow_owner(struct table *table, const struct table_flow *flow, bool widely)
 {
 	const struct table_flow *reverse = flow_reverse(table, flow, widely);
 	uint32_t own = flow->owner, other = reverse ? reverse->owner : OWNER_UNKNOWN;
@@ -566,6 +583,12 @@ static uint32_t flow_owner(struct table *table, struct table_flow *flow, bool wi
 uint32_t table_flow_owner(struct table *table, uint32_t flow)
 {
 	return flow_owner(table, &table->flows[flow], false) & ~OWNER_INHERITED;
+}
+
+/* The entry of an owner, which most often is the one the flow has. */
+static uint32_t flow_total(struct table *table, const struct table_flow *flow, uint32_t owner)
+{
+	return owner == flow->owner ? flow->owner_total : owner_get(table, owner);
 }
 
 static bool owner_may_show(const struct table_flow *flow, uint32_t owner, uint64_t now_ns)
@@ -616,7 +639,7 @@ static bool flow_charge(struct table *table, uint32_t i, uint64_t now_ns, bool f
 		.first_ns = flow->first_ns,
 		.last_ns = flow->last_ns};
 	held_change(table, flow, -flow->held.packets, -flow->held.bytes);
-	total_add(table, TABLE_OWNERS, owner_get(table, owner), &delta);
+	total_add(table, TABLE_OWNERS, flow_total(table, flow, owner), &delta);
 	journal_add(table, REGION_FLOWS, &flow->held.packets, 0);
 	journal_add(table, REGION_FLOWS, &flow->held.bytes, 0);
 	journal_commit(table);
@@ -706,7 +729,7 @@ void table_account(struct table *table, const struct table_delta *delta)
 			journal_add(table, REGION_FLOWS, &flow->counts.bytes,
 				flow->counts.bytes + delta->counts.bytes);
 			if (delta->key.kind & FLOW_KIND_OUT && owner_is_clear(delta->owner))
-				owner = owner_get(table, delta->owner);
+				owner = flow_total(table, flow, delta->owner);
 			else
 				flow_hold(table, i, delta);
 		} else {

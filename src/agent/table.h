@@ -68,7 +68,7 @@ struct table_flow {
 	uint8_t sample_shift; /* admitted while one of 2^n new flows was */
 	uint32_t owner;       /* the best that is known (shared/owner.h), maybe with OWNER_INHERITED */
 	uint32_t owner_total; /* its entry */
-	uint32_t reverse;     /* where the flow of the other direction was found last */
+	uint32_t reverse;     /* where the flow of the other direction is, or was; TABLE_NONE: nowhere */
 	uint32_t next_held;   /* list of those that hold something back */
 	struct table_counts held;
 };

@@ -323,7 +323,7 @@ def a_passed_socket_is_whose_uses_it(lab):
     expect_sums(agent)
 
 
-@test("vm")
+@test()
 def users_are_told_apart(lab):
     """datagrams of two users: flows, processes and sums by user are those of each"""
     host, peer = lab.hosts()
