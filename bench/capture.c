@@ -34,8 +34,9 @@ static double now(void)
 /* UDP to the discard port. */
 static void frame_make(uint8_t *frame, size_t bytes)
 {
-	struct ether_header ethernet = {
-		.ether_dhost = {2, 0, 0, 0, 9, 9}, .ether_shost = {2, 0, 0, 0, 1, 2}, .ether_type = htons(0x0800)};
+	struct ether_header ethernet = {.ether_dhost = {2, 0, 0, 0, 9, 9},
+		.ether_shost = {2, 0, 0, 0, 1, 2},
+		.ether_type = htons(0x0800)};
 	struct iphdr ip = {.version = 4,
 		.ihl = 5,
 		.ttl = 64,

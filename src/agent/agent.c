@@ -119,8 +119,7 @@ static int drop_privileges(struct error *error)
 	capng_clear(CAPNG_SELECT_BOTH);
 	/* maps and programs; attaching; captures at packet sockets; reading what programs measure */
 	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW,
-		    CAP_PERFMON,
-		    -1) < 0 ||
+		    CAP_PERFMON, -1) < 0 ||
 		capng_apply(CAPNG_SELECT_BOTH) < 0)
 		return error_set(error, -EPERM, "cannot give up privileges");
 	return 0;

@@ -20,18 +20,18 @@
 #include "engine/capture.h"
 #include "engine/drop.h"
 
-#define CAPTURES_MAX     8
-#define RINGS_BYTES      (64U << 20) /* of one capture, all CPUs together */
-#define RING_BYTES_MAX   (16U << 20) /* per CPU */
-#define RING_BYTES_MIN   (1U << 20)
-#define BACKLOG_MAX      (8U << 20)   /* bytes that wait for a client before packets stay in the rings */
-#define SOCKET_BUFFER    (2 << 20)
-#define CHUNK_BYTES      (512U << 10) /* handed to the client at once */
-#define POLL_MS          10
-#define SETTLE_NS        1000000 /* a packet this old is in its ring, whichever CPU it was on */
-#define LOOK_NS          1000000000ULL  /* interfaces and the clock are looked at so often */
-#define STATISTICS_NS    5000000000ULL
-#define PROCESSES_MAX    32768 /* of one capture; packets of more have no process */
+#define CAPTURES_MAX   8
+#define RINGS_BYTES    (64U << 20) /* of one capture, all CPUs together */
+#define RING_BYTES_MAX (16U << 20) /* per CPU */
+#define RING_BYTES_MIN (1U << 20)
+#define BACKLOG_MAX    (8U << 20) /* bytes that wait for a client before packets stay in the rings */
+#define SOCKET_BUFFER  (2 << 20)
+#define CHUNK_BYTES    (512U << 10) /* handed to the client at once */
+#define POLL_MS        10
+#define SETTLE_NS      1000000       /* a packet this old is in its ring, whichever CPU it was on */
+#define LOOK_NS        1000000000ULL /* interfaces and the clock are looked at so often */
+#define STATISTICS_NS  5000000000ULL
+#define PROCESSES_MAX  32768 /* of one capture; packets of more have no process */
 
 /* An interface of a capture, in the order of its number in the file. */
 struct capture_target {
@@ -65,14 +65,15 @@ struct capture {
 	const struct engine_capture_view *view;
 	enum capture_place place;
 	struct expression ethernet, raw;
-	uint8_t *scratch; /* a packet, as an expression wants to see it */
-	uint64_t from_ns; /* earlier packets are none of this capture's */
+	uint8_t *scratch;   /* a packet, as an expression wants to see it */
+	uint64_t from_ns;   /* earlier packets are none of this capture's */
 	uint64_t before_ns; /* but for those kept of so long before; 0: none, or done */
-	char *text; /* the expression */
+	char *text;         /* the expression */
 	char *id;
 	char only[ENGINE_NAME_MAX]; /* the one interface; empty: all that are watched */
-	struct owner_match owner; /* kind OWNER_ANY: whoever it is */
-	struct capture_process *processes; /* by hash of their ids; twice as many places as there may be entries */
+	struct owner_match owner;   /* kind OWNER_ANY: whoever it is */
+	struct capture_process
+		*processes; /* by hash of their ids; twice as many places as there may be entries */
 	uint32_t process_places, process_count, processes_told;
 	uint32_t snaplen;
 	uint64_t limit; /* packets; 0: no end */
@@ -104,8 +105,11 @@ struct captures {
 	uint64_t captures, packets, bytes, lost; /* of those that have ended, too */
 };
 
-static const char *const place_names[CAPTURE_PLACES + 1] = {
-	[CAPTURE_TC] = "tc", [CAPTURE_XDP] = "xdp", [CAPTURE_SOCKET] = "socket", [CAPTURE_DROP] = "drop", NULL};
+static const char *const place_names[CAPTURE_PLACES + 1] = {[CAPTURE_TC] = "tc",
+	[CAPTURE_XDP] = "xdp",
+	[CAPTURE_SOCKET] = "socket",
+	[CAPTURE_DROP] = "drop",
+	NULL};
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -121,7 +125,7 @@ static void chunk_free(const void *data, size_t length, void *context)
 {
 	(void)length;
 	(void)context;
-	free((void *)(uintptr_t)data);
+	free((void *)data);
 }
 
 static void chunk_flush(struct capture *capture)
@@ -240,7 +244,8 @@ static const struct capture_process *process_of(struct capture *capture, uint32_
 {
 	struct agent *agent = capture->captures->agent;
 	struct capture_process *process =
-		capture->process_places ? process_place(capture->processes, capture->process_places, id) : NULL;
+		capture->process_places ? process_place(capture->processes, capture->process_places, id)
+					: NULL;
 	const struct owner *owner;
 
 	if (process && process->id)
@@ -305,7 +310,7 @@ static void block_rewrite(struct capture *capture, const struct capture_block *b
 	if (text) {
 		memset(place + 4 + (text & ~3U), 0, 4);
 		memcpy(place, &option, 4);
-		memcpy(place + 4, comment, text);
+		snprintf((char *)place + 4, text + 1, "%s", comment);
 		place += 4 + ((text + 3) & ~3U);
 	}
 	if (process && process->number != UINT32_MAX) {
@@ -314,15 +319,15 @@ static void block_rewrite(struct capture *capture, const struct capture_block *b
 	}
 	head.bytes = (uint32_t)(place + sizeof(option) - room);
 	option = (struct capture_option){.value = head.bytes}; /* end of options, length */
-	place = mempcpy(place, &option, sizeof(option));
+	memcpy(place, &option, sizeof(option));
 	memcpy(room, &head, sizeof(head));
 	capture->chunk_used += head.bytes;
 }
 
-/* Does the expression fit a packet that no program has asked?  What the kernel held beside the packet is taken out
- * of it again. */
-static bool expression_fits(
-	struct capture *capture, const struct capture_block *block, enum pcapng_link link, uint32_t ifindex, bool out)
+/* Does the expression fit a packet that no program has asked?  What the kernel held beside the packet is
+ * taken out of it again. */
+static bool expression_fits(struct capture *capture, const struct capture_block *block, enum pcapng_link link,
+	uint32_t ifindex, bool out)
 {
 	struct expression_packet packet = {
 		.bytes = (const uint8_t *)(block + 1),
@@ -388,7 +393,8 @@ static void take_dropped(struct capture *capture, struct capture_block *block)
 	char reason[DROP_NAME_MAX], place[DROP_PLACE_MAX], comment[DROP_NAME_MAX + DROP_PLACE_MAX + 16];
 
 	if (!target || !tail.drop ||
-		!expression_fits(capture, block, target->link, target->index, tail.flags->value == CAPTURE_FLAG_OUT) ||
+		!expression_fits(
+			capture, block, target->link, target->index, tail.flags->value == CAPTURE_FLAG_OUT) ||
 		!owner_wanted(capture, &tail, &process))
 		return;
 	engine_drop_reason_name(engine, tail.drop->reason, reason);
@@ -522,8 +528,7 @@ static struct capture_target *target_find(const struct capture *capture, uint32_
 	return NULL;
 }
 
-static int target_add(
-	struct capture *capture, const struct engine_interface *interface, struct error *error)
+static int target_add(struct capture *capture, const struct engine_interface *interface, struct error *error)
 {
 	struct capture_target *targets =
 		reallocarray(capture->targets, capture->target_count + 1, sizeof(struct capture_target));
@@ -536,8 +541,8 @@ static int target_add(
 	target.link = capture->place == CAPTURE_DROP ? PCAPNG_LINK_COOKED
 	              : interface->ethernet          ? PCAPNG_LINK_ETHERNET
 	                                             : PCAPNG_LINK_RAW;
-	/* "ether host …" cannot be said of an interface without Ethernet headers, so that is asked only when there
-	 * is one */
+	/* "ether host …" cannot be said of an interface without Ethernet headers, so that is asked only when
+	 * there is one */
 	if (target.link == PCAPNG_LINK_RAW && !capture->raw.plain.count) {
 		r = expression_compile(capture->text, EXPRESSION_RAW, capture->snaplen, &capture->raw, error);
 		if (r < 0)
@@ -549,14 +554,14 @@ static int target_add(
 	if (r < 0)
 		return r;
 	capture->targets[capture->target_count++] = target;
-	pcapng_interface(capture->out,
-		&(struct pcapng_interface){
-			.name = interface->name,
-			.description = engine_capture_hook(capture->engine, interface->index),
-			.filter = capture->text,
-			.link = target.link,
-			.snaplen = capture->snaplen,
-		});
+	pcapng_interface(
+		capture->out, &(struct pcapng_interface){
+				      .name = interface->name,
+				      .description = engine_capture_hook(capture->engine, interface->index),
+				      .filter = capture->text,
+				      .link = target.link,
+				      .snaplen = capture->snaplen,
+			      });
 	return 0;
 }
 
@@ -684,7 +689,8 @@ struct past_copy {
 	size_t count;
 };
 
-static int past_add_blocks(struct past_copy *copy, uint8_t *data, uint32_t used, uint64_t from_ns, uint64_t to_ns)
+static int past_add_blocks(
+	struct past_copy *copy, uint8_t *data, uint32_t used, uint64_t from_ns, uint64_t to_ns)
 {
 	for (uint32_t offset = 0; offset < used;) {
 		struct capture_block *block = (struct capture_block *)(data + offset);
@@ -693,7 +699,7 @@ static int past_add_blocks(struct past_copy *copy, uint8_t *data, uint32_t used,
 			/* doubled when it is full: at powers of two */
 			if (!(copy->count & (copy->count - 1)) || !copy->count) {
 				struct capture_block **blocks = reallocarray(
-					copy->blocks, copy->count ? 2 * copy->count : 1, sizeof(*blocks));
+					copy->blocks, copy->count ? 2 * copy->count : 1, sizeof(void *));
 
 				if (!blocks)
 					return -ENOMEM;
@@ -706,15 +712,15 @@ static int past_add_blocks(struct past_copy *copy, uint8_t *data, uint32_t used,
 	return 0;
 }
 
-static int past_copy_cpu(
-	const struct engine_capture_view *view, unsigned int cpu, struct past_copy *copy, uint64_t from_ns, uint64_t to_ns)
+static int past_copy_cpu(const struct engine_capture_view *view, unsigned int cpu, struct past_copy *copy,
+	uint64_t from_ns, uint64_t to_ns)
 {
 	struct capture_cpu *state = &view->states[cpu];
 	uint64_t head = __atomic_load_n(&state->head, __ATOMIC_ACQUIRE);
 	int r = 0;
 
-	for (uint64_t number = head + 1 < view->segments ? 0 : head + 1 - view->segments; number <= head && r == 0;
-		number++) {
+	for (uint64_t number = head + 1 < view->segments ? 0 : head + 1 - view->segments;
+		number <= head && r == 0; number++) {
 		struct capture_segment *segment = capture_segment_at(view, cpu, number);
 		uint32_t used = __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE);
 		uint8_t *data = copy->memory + copy->length;
@@ -748,15 +754,18 @@ static void past_tell(struct capture *capture)
 		return;
 	copy.memory = malloc(view->cpus * (size_t)view->segments * view->segment_bytes);
 	for (unsigned int cpu = 0; copy.memory && cpu < view->cpus; cpu++)
-		if (past_copy_cpu(view, cpu, &copy, capture->from_ns - capture->before_ns, capture->from_ns) < 0)
+		if (past_copy_cpu(view, cpu, &copy, capture->from_ns - capture->before_ns, capture->from_ns) <
+			0)
 			break;
 	if (copy.count)
-		qsort(copy.blocks, copy.count, sizeof(struct capture_block *), compare_blocks);
+		qsort(copy.blocks, copy.count, sizeof(void *), compare_blocks);
 	for (size_t i = 0; i < copy.count && !capture->done; i++) {
 		struct capture_block *block = copy.blocks[i];
 		struct block_tail tail = block_tail(block);
 		const struct capture_target *target =
-			block->interface < past->count ? target_find(capture, past->interfaces[block->interface]) : NULL;
+			block->interface < past->count
+				? target_find(capture, past->interfaces[block->interface])
+				: NULL;
 		const struct capture_process *process;
 
 		if (!target ||
@@ -871,8 +880,8 @@ static void on_poll(evutil_socket_t fd, short what, void *context)
 
 /* -- questions -- */
 
-static int read_number(const char *name, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number,
-	struct error *error)
+static int read_number(const char *name, const char *text, uint64_t least, uint64_t most,
+	uint64_t *ret_number, struct error *error)
 {
 	char *end;
 	unsigned long long number;
@@ -902,7 +911,8 @@ static int read_place(const char *text, enum capture_place *ret_place, struct er
 		return 0;
 	near = text_nearest(text, place_names);
 	error_set(error, -EINVAL, "one cannot capture at '%s'", text);
-	return near ? error_want(error, "did you mean '%s'?", near) : error_want(error, "tc, xdp, socket or drop");
+	return near ? error_want(error, "did you mean '%s'?", near)
+	            : error_want(error, "tc, xdp, socket or drop");
 }
 
 static int read_interface(struct capture *capture, const char *name, struct error *error)
@@ -974,7 +984,8 @@ static int read_expression(struct capture *capture, char *text, struct error *er
 	capture->text = text ? text : strdup("");
 	if (!capture->text)
 		return error_set(error, -ENOMEM, "out of memory");
-	return expression_compile(capture->text, EXPRESSION_ETHERNET, capture->snaplen, &capture->ethernet, error);
+	return expression_compile(
+		capture->text, EXPRESSION_ETHERNET, capture->snaplen, &capture->ethernet, error);
 }
 
 static int read_query(struct capture *capture, const char *query, struct error *error)
@@ -991,7 +1002,8 @@ static int read_query(struct capture *capture, const char *query, struct error *
 	int r = query_check(query, names, error);
 
 	if (r == 0)
-		r = read_number("snaplen", snaplen_text, CAPTURE_SNAPLEN_MIN, CAPTURE_SNAPLEN_MAX, &snaplen, error);
+		r = read_number(
+			"snaplen", snaplen_text, CAPTURE_SNAPLEN_MIN, CAPTURE_SNAPLEN_MAX, &snaplen, error);
 	if (r == 0)
 		r = read_number("count", count, 1, UINT64_MAX, &capture->limit, error);
 	if (r == 0)
@@ -1030,7 +1042,7 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 		return error_want(error, "end one of them first");
 	}
 	r = read_query(capture, query, error);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	options = (struct engine_capture_options){
 		.place = capture->place,
@@ -1125,9 +1137,10 @@ static void captures_close(void *state)
 {
 	struct captures *captures = state;
 
-	while (captures->first) {
-		take(captures->first, UINT64_MAX);
-		capture_end(captures->first);
+	for (struct capture *capture = captures->first, *next; capture; capture = next) {
+		next = capture->next;
+		take(capture, UINT64_MAX);
+		capture_end(capture);
 	}
 	past_close(&captures->past);
 	if (captures->timer)
@@ -1201,7 +1214,8 @@ static void captures_metrics(struct agent *agent, void *state, struct evbuffer *
 		lost += lost_of(capture);
 	}
 	evbuffer_add_printf(out,
-		"# HELP weir_captures Captures at work.\n# TYPE weir_captures gauge\nweir_captures %" PRIu64 "\n"
+		"# HELP weir_captures Captures at work.\n# TYPE weir_captures gauge\nweir_captures %" PRIu64
+		"\n"
 		"# HELP weir_captures_total Captures begun.\n# TYPE weir_captures_total counter\n"
 		"weir_captures_total %" PRIu64 "\n"
 		"# HELP weir_capture_packets_total Packets handed to whoever captured.\n"

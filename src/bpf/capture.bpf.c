@@ -18,7 +18,7 @@
 #define CAPTURE_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC */
 
 const volatile __u32 capture_snaplen = CAPTURE_SNAPLEN_MAX;
-const volatile __u32 capture_fill = 0;      /* a block may begin before this place in a segment */
+const volatile __u32 capture_fill = 0;         /* a block may begin before this place in a segment */
 const volatile __u32 capture_segments_cpu = 0; /* per CPU, a power of two */
 const volatile __u32 capture_overwrites = 0;   /* the oldest goes when there is no room */
 
@@ -216,7 +216,8 @@ static __always_inline void capture_write(
 	capture_end(&writer, capture_options(&writer, packet));
 }
 
-static __always_inline int capture_skb(struct __sk_buff *skb, enum capture_hook hook, __u32 flags, __u32 owner)
+static __always_inline int capture_skb(
+	struct __sk_buff *skb, enum capture_hook hook, __u32 flags, __u32 owner)
 {
 	struct capture_packet packet = {
 		.ifindex = skb->ifindex,
@@ -252,8 +253,8 @@ static __noinline __u32 capture_find_receiver(struct __sk_buff *skb, int etherne
 	if (owner_off)
 		return 0;
 	asm volatile("" : "+r"(p)); /* in memory, as in watch.bpf.c */
-	p->reason = packet_parse(skb, (void *)(long)skb->data, (void *)(long)skb->data_end, ethernet,
-		skb->protocol, p);
+	p->reason = packet_parse(
+		skb, (void *)(long)skb->data, (void *)(long)skb->data_end, ethernet, skb->protocol, p);
 	if (p->reason != PARSE_OK || !(p->kind & FLOW_KIND_PORTS) || p->kind & FLOW_KIND_FRAGMENT)
 		return 0;
 	hash = (p->src64[0] ^ p->sport) * 0x9e3779b97f4a7c15ULL;
@@ -289,15 +290,15 @@ SEC("tc") int capture_tc_out(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 
-	return capture_skb(skb, CAPTURE_AT_TC, CAPTURE_FLAG_OUT,
-		sk && !owner_off ? capture_process(owner_of(sk)) : 0);
+	return capture_skb(
+		skb, CAPTURE_AT_TC, CAPTURE_FLAG_OUT, sk && !owner_off ? capture_process(owner_of(sk)) : 0);
 }
 
 /* The socket is only a hook: nothing goes through it. */
 SEC("socket") int capture_socket(struct __sk_buff *skb)
 {
-	capture_skb(skb, CAPTURE_AT_SOCKET, skb->pkt_type == 4 /* PACKET_OUTGOING */ ? CAPTURE_FLAG_OUT : CAPTURE_FLAG_IN,
-		0);
+	capture_skb(skb, CAPTURE_AT_SOCKET,
+		skb->pkt_type == 4 /* PACKET_OUTGOING */ ? CAPTURE_FLAG_OUT : CAPTURE_FLAG_IN, 0);
 	return 0;
 }
 

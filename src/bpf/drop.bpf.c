@@ -35,10 +35,10 @@ static __always_inline int drop_load(const struct drop_buffer *buffer, __u32 off
 
 #include "bpf/lib/packet.h"
 
-#define SKB_GSO_TCPV4    (1 << 0)
-#define SKB_GSO_TCPV6    (1 << 4)
-#define VLAN_ID_MASK     0x0fff
-#define SOCKET_ARGUMENT  3 /* of the tracepoint: the socket it was for */
+#define SKB_GSO_TCPV4   (1 << 0)
+#define SKB_GSO_TCPV6   (1 << 4)
+#define VLAN_ID_MASK    0x0fff
+#define SOCKET_ARGUMENT 3 /* of the tracepoint: the socket it was for */
 
 const volatile __u32 has_socket_argument = 0; /* kernels since 6.11; set by the engine */
 

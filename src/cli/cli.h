@@ -75,8 +75,8 @@ struct cli {
 	const char *by; /* what to sum up by */
 	const char *config;
 	const char *before;          /* a rule's id, or a time */
-	const char *file;   /* --write */
-	uint64_t snaplen, packets; /* --snaplen, --count; 0: not given */
+	const char *file;            /* --write */
+	uint64_t snaplen, packets;   /* --snaplen, --count; 0: not given */
 	const struct screen *screen; /* --screen; NULL: not asked for */
 	uint64_t limit;              /* 0: all */
 	uint64_t interval_ns;        /* --watch, --interval */

@@ -141,7 +141,7 @@ const struct command commands[] = {
 			"  weir capture -w - | wireshark -k -i -\n"
 			"\n"
 			"Without --write a line a packet is printed.  SIGINT ends it; losses are told at the "
-                        "end "
+			"end "
 			"and are in\n"
 			"the file.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(WRITE) | OPTION_BIT(SNAPLEN) | OPTION_BIT(PACKETS) |
@@ -163,7 +163,7 @@ const struct command commands[] = {
 			"  weir sockets --follow in tcp to port 22\n"
 			"\n"
 			"Sort keys: bytes, in, out, packets, rate, rtt, retransmits, drops, age, last, "
-                        "local, "
+			"local, "
 			"remote, lport, rport.",
 		.options = OPTIONS_LIST | OPTION_BIT(FOLLOW) | OPTION_BIT(EVENTS) | OPTION_BIT(CLOSED) |
                            OPTION_BIT(STATES),

@@ -39,8 +39,8 @@ static uint32_t block_bytes(const uint8_t *block)
 	return bytes < BLOCK_MIN || bytes % 4 || bytes > PCAPNG_BLOCK_MAX ? 0 : bytes;
 }
 
-static int block_give(
-	struct pcapng_reader *reader, const uint8_t *block, uint32_t bytes, pcapng_function *function, void *user)
+static int block_give(struct pcapng_reader *reader, const uint8_t *block, uint32_t bytes,
+	pcapng_function *function, void *user)
 {
 	int r;
 
@@ -124,7 +124,8 @@ static int option_next(const uint8_t *block, uint32_t bytes, uint32_t *offset, s
 
 	if (*offset > end || end - *offset < 4)
 		return 0;
-	*ret_option = (struct option){get16(block + *offset), get16(block + *offset + 2), block + *offset + 4};
+	*ret_option =
+		(struct option){get16(block + *offset), get16(block + *offset + 2), block + *offset + 4};
 	padded = (ret_option->length + 3U) & ~3U;
 	if (!ret_option->code || padded > end - *offset - 4)
 		return 0;

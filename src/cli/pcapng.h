@@ -31,7 +31,7 @@ typedef int pcapng_function(void *user, uint32_t type, const uint8_t *block, uin
 
 /* 0, what the function returned, -EPROTO (not pcapng) or -ENOMEM. */
 int pcapng_read(
-	struct pcapng_reader *reader, const void *data, size_t length, pcapng_function *function, void *user);
+	struct pcapng_reader *reader, const void *part, size_t length, pcapng_function *function, void *user);
 void pcapng_reader_free(struct pcapng_reader *reader);
 
 #define PCAPNG_NAME_MAX 64

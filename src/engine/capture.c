@@ -86,20 +86,22 @@ static int program_of(const struct engine_capture *capture, enum direction direc
 }
 
 /* The program to attach: the expression in front of the capture, or the capture alone. */
-static int filter_of(
-	struct engine_capture *capture, enum direction direction, bool ethernet, int *ret_fd, struct error *error)
+static int filter_of(struct engine_capture *capture, enum direction direction, bool ethernet, int *ret_fd,
+	struct error *error)
 {
 	const struct place *place = &places[capture->options.place];
 	const struct expression *expression = ethernet ? capture->options.ethernet : capture->options.raw;
 	int *filter = &capture->filters[direction][ethernet];
 	const struct bpf_insn match[] = {
 		{.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_1, .src_reg = BPF_REG_6},
-		{.code = BPF_LD | BPF_DW | BPF_IMM,
+		{.code = BPF_DW, /* BPF_LD and BPF_IMM are 0 */
 			.dst_reg = BPF_REG_2,
 			.src_reg = BPF_PSEUDO_MAP_FD,
 			.imm = capture->tails},
 		{},
-		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_3, .imm = (int)(2 * direction + ethernet)},
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K,
+			.dst_reg = BPF_REG_3,
+			.imm = (int)(2 * direction + ethernet)},
 		{.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_tail_call},
 	};
 	const struct bpf_insn no_match[] = {
@@ -130,9 +132,11 @@ static int filter_of(
 		r = bpf_prog_load(place->type, "capture_filter", "Dual BSD/GPL", code.instructions,
 			code.count, &options);
 		expression_code_clear(&code);
-		if (r < 0)
-			return error_set(error, r, "the kernel does not take the expression's program: %s",
+		if (r < 0) {
+			error_set(error, r, "the kernel does not take the expression's program: %s",
 				strerror(-r));
+			return r;
+		}
 		*filter = r;
 	}
 	*ret_fd = *filter;
@@ -173,7 +177,8 @@ static int tcx_add(struct engine_capture *capture, const struct engine_interface
 		_cleanup_close_ int own = -1;
 		int program, r;
 
-		/* what goes out through the loopback interface comes in again; tcpdump shows that once, too */
+		/* what goes out through the loopback interface comes in again; tcpdump shows that once, too
+		 */
 		if (interface->loopback && direction == DIRECTION_OUT)
 			continue;
 		r = filter_of(capture, direction, interface->ethernet, &program, error);
@@ -185,7 +190,8 @@ static int tcx_add(struct engine_capture *capture, const struct engine_interface
 			own = engine_hook_link(capture->engine, interface->index, true);
 		if (own >= 0) {
 			options.flags = LINK_F_AFTER | LINK_F_LINK;
-			options.target_btf_id = (__u32)own; /* tcx.relative_fd, in the same place of the union */
+			options.target_btf_id =
+				(__u32)own; /* tcx.relative_fd, in the same place of the union */
 		}
 		hook->fds[direction] =
 			bpf_link_create(program, (int)interface->index, types[direction], &options);
@@ -242,9 +248,10 @@ static int socket_add(struct engine_capture *capture, const struct engine_interf
 	/* protocol 0: asleep until it is bound, when its filter is there */
 	hook->fds[DIRECTION_IN] = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (hook->fds[DIRECTION_IN] < 0 ||
-		(interface->loopback && setsockopt(hook->fds[DIRECTION_IN], SOL_PACKET, PACKET_IGNORE_OUTGOING,
-						&one, sizeof(one)) < 0) ||
-		setsockopt(hook->fds[DIRECTION_IN], SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) < 0 ||
+		(interface->loopback && setsockopt(hook->fds[DIRECTION_IN], SOL_PACKET,
+						PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0) ||
+		setsockopt(hook->fds[DIRECTION_IN], SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof(program)) <
+			0 ||
 		bind(hook->fds[DIRECTION_IN], (struct sockaddr *)&address, sizeof(address)) < 0)
 		return error_set(error, -errno, "cannot capture with a packet socket on interface '%s': %s",
 			interface->name, strerror(errno));
@@ -277,8 +284,8 @@ static void hook_remove(struct engine_capture *capture, struct capture_hook *hoo
 	for (enum direction direction = DIRECTION_IN; direction < DIRECTIONS; direction++) {
 		if (hook->fds[direction] >= 0)
 			close(TAKE_FD(hook->fds[direction]));
-		engine_filter_remove(
-			capture->engine, hook->ifindex, direction == DIRECTION_OUT, &hook->filters[direction]);
+		engine_filter_remove(capture->engine, hook->ifindex, direction == DIRECTION_OUT,
+			&hook->filters[direction]);
 	}
 }
 
@@ -288,8 +295,10 @@ typedef int hook_function(struct engine_capture *capture, const struct engine_in
 int engine_capture_add(struct engine_capture *capture, const struct engine_interface *interface,
 	uint32_t number, struct error *error)
 {
-	static hook_function *const add[CAPTURE_PLACES] = {
-		[CAPTURE_TC] = tc_add, [CAPTURE_XDP] = xdp_add, [CAPTURE_SOCKET] = socket_add, [CAPTURE_DROP] = drop_add};
+	static hook_function *const add[CAPTURE_PLACES] = {[CAPTURE_TC] = tc_add,
+		[CAPTURE_XDP] = xdp_add,
+		[CAPTURE_SOCKET] = socket_add,
+		[CAPTURE_DROP] = drop_add};
 	struct capture_interface entry = {.number = number};
 	struct capture_hook hook = {.ifindex = interface->index, .fds = {-1, -1}};
 	struct capture_hook *hooks =
@@ -346,9 +355,9 @@ static void set_sizes(struct engine_capture *capture)
 
 	view->cpus = capture->engine->meta.cpus;
 	view->fill = SEGMENT_FILL;
-	view->segment_bytes =
-		(sizeof(struct capture_segment) + SEGMENT_FILL + capture->options.snaplen + CAPTURE_BLOCK_EXTRA + 7) &
-		~(size_t)7;
+	view->segment_bytes = (sizeof(struct capture_segment) + SEGMENT_FILL + capture->options.snaplen +
+				      CAPTURE_BLOCK_EXTRA + 7) &
+	                      ~(size_t)7;
 	view->segments = SEGMENTS_MIN;
 	while (2 * view->segments * view->segment_bytes <= capture->options.ring_bytes)
 		view->segments *= 2;
@@ -371,8 +380,7 @@ static int share_maps(struct engine_capture *capture, struct error *error)
 {
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, capture->skeleton->obj)
-	{
+	bpf_object__for_each_map (map, capture->skeleton->obj) {
 		const char *name = bpf_map__name(map);
 		char path[PATH_MAX];
 		int r;
@@ -399,8 +407,7 @@ static int load(struct engine_capture *capture, struct error *error)
 	if (!capture->skeleton)
 		return error_set(error, -errno, "cannot open the capture's programs: %s", strerror(errno));
 	set_sizes(capture);
-	bpf_object__for_each_program(program, capture->skeleton->obj)
-	{
+	bpf_object__for_each_program (program, capture->skeleton->obj) {
 		bool wanted = false;
 
 		for (int i = 0; i < 2 * DIRECTIONS; i++) {

@@ -17,19 +17,19 @@ enum capture_place {
 	CAPTURE_TC,     /* ingress: before everyone else; egress: behind weir's own program */
 	CAPTURE_XDP,    /* ingress only; native where the driver can, generic otherwise */
 	CAPTURE_SOCKET, /* a packet socket, where tcpdump stands */
-	/* Where the kernel drops packets: they begin with a struct capture_cooked, and nothing is filtered.  Interface
-	 * 0 stands for those of no interface. */
+	/* Where the kernel drops packets: they begin with a struct capture_cooked, and nothing is filtered.
+	 * Interface 0 stands for those of no interface. */
 	CAPTURE_DROP,
 	CAPTURE_PLACES,
 };
 
 struct engine_capture_options {
 	enum capture_place place;
-	uint32_t snaplen;     /* CAPTURE_SNAPLEN_MIN to CAPTURE_SNAPLEN_MAX */
-	uint32_t ring_bytes;  /* per CPU, about; memory is this at most, but four segments at least */
-	bool overwrites;      /* when a ring is full the oldest packets go, not the newest */
-	/* What is captured, for interfaces with and without an Ethernet header; NULL: everything.  They have to live
-	 * as long as the capture. */
+	uint32_t snaplen;    /* CAPTURE_SNAPLEN_MIN to CAPTURE_SNAPLEN_MAX */
+	uint32_t ring_bytes; /* per CPU, about; memory is this at most, but four segments at least */
+	bool overwrites;     /* when a ring is full the oldest packets go, not the newest */
+	/* What is captured, for interfaces with and without an Ethernet header; NULL: everything.  They have
+	 * to live as long as the capture. */
 	const struct expression *ethernet, *raw;
 };
 

@@ -239,7 +239,8 @@ static int clsact_attach(
 int engine_filter_add(
 	struct engine *engine, uint32_t index, bool out, int program, struct engine_filter *ret_filter)
 {
-	LIBBPF_OPTS(bpf_tc_hook, qdisc, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	LIBBPF_OPTS(
+		bpf_tc_hook, qdisc, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = sides[out].clsact);
 	bool made;
 	int r = bpf_tc_hook_create(&qdisc);
@@ -264,10 +265,10 @@ int engine_filter_add(
 	return r;
 }
 
-void engine_filter_remove(
-	struct engine *engine, uint32_t index, bool out, const struct engine_filter *filter)
+void engine_filter_remove(struct engine *engine, uint32_t index, bool out, const struct engine_filter *filter)
 {
-	LIBBPF_OPTS(bpf_tc_hook, qdisc, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
+	LIBBPF_OPTS(
+		bpf_tc_hook, qdisc, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 
 	if (!filter->priority)
 		return;

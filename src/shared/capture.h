@@ -56,9 +56,10 @@ struct capture_option {
 	__u32 value;
 };
 
-#define CAPTURE_BLOCK_PACKET   6
-#define CAPTURE_OPTION_FLAGS   2
-#define CAPTURE_OPTION_PROCESS 0x8001 /* number of an Apple process event block; programs write the owner's id */
+#define CAPTURE_BLOCK_PACKET 6
+#define CAPTURE_OPTION_FLAGS 2
+#define CAPTURE_OPTION_PROCESS                                                                               \
+	0x8001 /* number of an Apple process event block; programs write the owner's id */
 
 /* Of a dropped packet; the agent makes a comment of it. */
 struct capture_drop_option {

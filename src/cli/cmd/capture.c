@@ -31,11 +31,11 @@ struct capture {
 	const struct cli *cli;
 	char *id; /* the agent's name for it */
 	/* to a file */
-	int file; /* -1: lines */
-	bool made, cut;    /* the file is new; it can be cut */
-	bool begun, full;  /* the first bytes have come; no more fit */
-	int failure;       /* why writing failed: errno */
-	uint64_t kept;     /* bytes in the file when it was full */
+	int file;         /* -1: lines */
+	bool made, cut;   /* the file is new; it can be cut */
+	bool begun, full; /* the first bytes have come; no more fit */
+	int failure;      /* why writing failed: errno */
+	uint64_t kept;    /* bytes in the file when it was full */
 	/* as lines */
 	struct json_write json;
 	/* both */
@@ -81,8 +81,8 @@ static int clause_fail(struct error *error, const char *text, const char *place)
 	return error_want(error, "%s", want);
 }
 
-/* Cuts the words into the expression and its clauses: the first `at`, `on` or `by` ends the expression, in which
- * none of them is a word. */
+/* Cuts the words into the expression and its clauses: the first `at`, `on` or `by` ends the expression, in
+ * which none of them is a word. */
 static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, struct error *error)
 {
 	_cleanup_free_ char *whole = NULL;
@@ -115,7 +115,8 @@ static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, s
 		}
 		value = word + length + strspn(word + length, " \t\n");
 		if (!*value || sentence.values[clause]) {
-			error_set(error, -EINVAL, *value ? "'%s' stands there twice" : "'%s' needs a word behind it",
+			error_set(error, -EINVAL,
+				*value ? "'%s' stands there twice" : "'%s' needs a word behind it",
 				clause_words[clause]);
 			clause_fail(error, whole, whole + (word - sentence.text));
 			free(sentence.text);
@@ -423,7 +424,8 @@ static int file_end(struct capture *capture, const char *name, struct error *err
 	error_set(error, -EIO, "writing %s: %s", strcmp(name, "-") == 0 ? "standard output" : name,
 		strerror(capture->failure));
 	if (capture->cut)
-		error_want(error, "the %" PRIu64 " packets captured before are in the file", capture->packets);
+		error_want(
+			error, "the %" PRIu64 " packets captured before are in the file", capture->packets);
 	return error->code;
 }
 
@@ -444,11 +446,12 @@ static char *id_make(void)
 	char *id;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return asprintf(&id, "%d-%lld%09ld", (int)getpid(), (long long)now.tv_sec, now.tv_nsec) < 0 ? NULL : id;
+	return asprintf(&id, "%d-%lld%09ld", (int)getpid(), (long long)now.tv_sec, now.tv_nsec) < 0 ? NULL
+	                                                                                            : id;
 }
 
-static int capture_run(struct capture *capture, const struct cli *cli, const struct sentence *sentence,
-	struct error *error)
+static int capture_run(
+	struct capture *capture, const struct cli *cli, const struct sentence *sentence, struct error *error)
 {
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *query = NULL;
@@ -487,8 +490,8 @@ int cmd_capture(const struct cli *cli)
 		return fail_usage(&error);
 	r = capture_run(&capture, cli, &sentence, &error);
 	if (capture.interface_count)
-		fprintf(stderr, "%" PRIu64 " packets captured, %" PRIu64 " matched, %" PRIu64 " lost\n", capture.packets,
-			matched_of(&capture), lost_of(&capture));
+		fprintf(stderr, "%" PRIu64 " packets captured, %" PRIu64 " matched, %" PRIu64 " lost\n",
+			capture.packets, matched_of(&capture), lost_of(&capture));
 	capture_free(&capture);
 	free(sentence.text);
 	return r < 0 ? fail(&error) : output_end(EXIT_OK);

@@ -15,12 +15,12 @@
 #include "bpf/lib/packet.h"
 #pragma GCC diagnostic pop
 
-#define NS_PER_S     1000000000ULL
-#define TEXT_MAX     64
+#define NS_PER_S      1000000000ULL
+#define TEXT_MAX      64
 #define LINK_ETHERNET 1
 #define LINK_COOKED   276
 #define COOKED_BYTES  20 /* of its header, which begins with the EtherType */
-#define ENDPOINT_MAX (ADDRESS_TEXT_MAX + 8)
+#define ENDPOINT_MAX  (ADDRESS_TEXT_MAX + 8)
 
 /* What the parser makes of it, in words; empty where there is nothing to say. */
 struct words {
@@ -70,7 +70,7 @@ static void find_words(const struct pcapng_packet *packet, uint32_t link, struct
 	}
 	memory = (struct packet_memory){data, (uint32_t)(end - data)};
 	/* the parser only reads */
-	packet_parse(&memory, (void *)(uintptr_t)data, (void *)(uintptr_t)end, link == LINK_ETHERNET, ethertype, &p);
+	packet_parse(&memory, (void *)data, (void *)end, link == LINK_ETHERNET, ethertype, &p);
 	name_protocol(&p, words->proto);
 	words->tagged = p.vlan_depth;
 	words->vlan = p.vlan;
@@ -99,7 +99,8 @@ static const char *direction_of(const struct pcapng_packet *packet)
 }
 
 /* "10.0.0.1.443", as tcpdump has it. */
-static const char *endpoint(char text[static ENDPOINT_MAX], const char *address, const struct words *words, unsigned int port)
+static const char *endpoint(
+	char text[static ENDPOINT_MAX], const char *address, const struct words *words, unsigned int port)
 {
 	if (words->ports)
 		snprintf(text, ENDPOINT_MAX, "%s.%u", address, port);
@@ -133,7 +134,8 @@ void packet_print(const struct pcapng_packet *packet, const struct packet_origin
 	putc('\n', out);
 }
 
-void packet_write(const struct pcapng_packet *packet, const struct packet_origin *origin, struct json_write *out)
+void packet_write(
+	const struct pcapng_packet *packet, const struct packet_origin *origin, struct json_write *out)
 {
 	struct words words = {};
 	time_t seconds = (time_t)(packet->time_ns / NS_PER_S);

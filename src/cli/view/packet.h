@@ -16,6 +16,7 @@ struct packet_origin {
 
 /* "12:34:56.789012 eth0 in  10.0.0.2.40112 > 10.0.0.1.443 tcp SA 74  nginx (812)" and a newline. */
 void packet_print(const struct pcapng_packet *packet, const struct packet_origin *origin, FILE *out);
-void packet_write(const struct pcapng_packet *packet, const struct packet_origin *origin, struct json_write *out);
+void packet_write(
+	const struct pcapng_packet *packet, const struct packet_origin *origin, struct json_write *out);
 
 #endif
