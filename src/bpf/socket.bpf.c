@@ -280,16 +280,16 @@ static __always_inline void socket_connected(
 	}
 }
 
-/* Not told of now: whose it is shows when somebody uses it. */
-static __always_inline void socket_accepted(
-	struct sock *sk, struct socket_life *life, struct socket_stats *stats)
+/* Not told of now: whose it is shows when somebody uses it.  Written at once, not looked for again: accepting
+ * is what servers do all day. */
+static __noinline int socket_accepted(__u64 key, __u32 handshake_us)
 {
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct socket_owner fresh = {};
 
-	life->established_ns = life->created_ns = bpf_ktime_get_ns();
-	life->handshake_us = tp ? tp->srtt_us >> 3 : 0;
-	life->flags = SOCKET_LIFE_ACCEPTED;
-	stats->accepted++;
+	fresh.life.established_ns = fresh.life.created_ns = bpf_ktime_get_ns();
+	fresh.life.handshake_us = handshake_us;
+	fresh.life.flags = SOCKET_LIFE_ACCEPTED;
+	return bpf_map_update_elem(&socket_owners, &key, &fresh, BPF_ANY);
 }
 
 static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __u32 error)
@@ -368,6 +368,7 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 {
 	struct socket_stats *stats;
 	struct socket_life *life;
+	struct tcp_sock *tp;
 	__u32 wants = socket_wanted();
 
 	/* between ESTABLISHED and CLOSE there is a lot to skip */
@@ -391,14 +392,16 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 		life->handshake_us = life->zero_windows_in = life->zero_windows_out = life->flags = 0;
 		break;
 	case BPF_TCP_ESTABLISHED:
-		life = socket_life_make(sk);
-		if (!life)
-			break;
 		/* simultaneous open comes by SYN_RECV, too */
-		if (before == BPF_TCP_SYN_SENT || life->began_ns)
+		life = before == BPF_TCP_SYN_SENT ? socket_life_make(sk) : socket_life_of(sk);
+		if (life && (before == BPF_TCP_SYN_SENT || life->began_ns)) {
 			socket_connected(sk, life, stats, wants);
-		else if (before == BPF_TCP_SYN_RECV)
-			socket_accepted(sk, life, stats);
+		} else if (before == BPF_TCP_SYN_RECV) {
+			tp = bpf_skc_to_tcp_sock(sk);
+			stats->accepted++;
+			if (socket_accepted((__u64)sk, tp ? tp->srtt_us >> 3 : 0))
+				stats->unremembered++;
+		}
 		break;
 	case BPF_TCP_LISTEN:
 		stats->listened++;
