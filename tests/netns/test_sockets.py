@@ -184,7 +184,7 @@ def retransmits_are_the_kernels(lab):
         expect_equal(found["in"]["bytes"], 60_000, "payload")
 
 
-@test("vm")
+@test()
 def udp_is_counted(lab):
     """datagrams and bytes of a UDP socket, both ways, and what ICMP reports, are told when it is closed"""
     host, peer = lab.hosts()
@@ -348,7 +348,7 @@ def the_list_is_found_by_words(lab):
         expect(f"python3[{os.getpid()}]" in done.stdout or f"[{os.getpid()}]" in done.stdout, done.stdout)
 
 
-@test("vm")
+@test()
 def followers_hear_everything(lab):
     """weir sockets --follow tells create, bind, listen, connect, accept, close, states and progress as they happen"""
     host, peer = lab.hosts()
@@ -391,7 +391,7 @@ def followers_hear_everything(lab):
     expect_equal({e["owner"].get("pid") for e in events() if e["event"] in ("accept", "connect")}, {os.getpid()}, "owners")
 
 
-@test("vm")
+@test()
 def a_killed_agent_misses_nothing(lab):
     """what is opened or closed while no agent runs is told by the next one"""
     host, peer = lab.hosts()
