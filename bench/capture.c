@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
  * Sends frames at a rate: bench-capture IFINDEX CPU RATE SECONDS BYTES.  Rate 0: as fast as it goes.
- * Prints the frames sent and the seconds it took.
+ * Prints the frames sent, the seconds it took, and the seconds of CPU time it took.
  */
 #include <arpa/inet.h>
 #include <linux/ip.h>
@@ -23,12 +23,17 @@
 #define COPIES    64  /* as in capture.bpf.c */
 #define RUNS_MAX  128 /* between two looks at the clock */
 
-static double now(void)
+static double clock_seconds(clockid_t clock)
 {
 	struct timespec time;
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
+	clock_gettime(clock, &time);
 	return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static double now(void)
+{
+	return clock_seconds(CLOCK_MONOTONIC);
 }
 
 /* UDP to the discard port. */
@@ -59,7 +64,7 @@ int main(int argc, char **argv)
 	uint32_t bytes = argc == 6 ? (uint32_t)atoi(argv[5]) : 0;
 	struct capture_bench_bpf *skeleton;
 	uint8_t frame[FRAME_MAX];
-	double rate, begin, end, sent = 0;
+	double rate, begin, cpu, end, sent = 0;
 	cpu_set_t cpus;
 
 	if (bytes < 64 || bytes > FRAME_MAX) {
@@ -78,6 +83,7 @@ int main(int argc, char **argv)
 	frame_make(frame, bytes);
 	rate = atof(argv[3]);
 	begin = now();
+	cpu = clock_seconds(CLOCK_PROCESS_CPUTIME_ID);
 	end = begin + atof(argv[4]);
 	while (now() < end) {
 		double due = rate > 0 ? (rate * (now() - begin) - sent) / COPIES : RUNS_MAX;
@@ -96,7 +102,7 @@ int main(int argc, char **argv)
 		}
 		sent += (double)options.repeat * COPIES;
 	}
-	printf("%.0f %.6f\n", sent, now() - begin);
+	printf("%.0f %.6f %.6f\n", sent, now() - begin, clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu);
 	capture_bench_bpf__destroy(skeleton);
 	return 0;
 }

@@ -4,12 +4,16 @@
 
 Frames of 200 bytes leave an interface that drops them (ifb), sent by the kernel itself on one CPU, or on two.  In turns,
 each SECONDS (3) long: nobody captures; tcpdump -s 96 -w; tcpdump with a buffer of 32 MiB; weir capture -s 96 -w.  The
-files are in a tmpfs.  First as fast as it goes: packets a second that pass, what of them is in the file, and the time
-that capturing takes out of each packet's way.  Then the highest rate, out of a list, at which nothing is lost.
+files are in a tmpfs.  First as fast as it goes: packets a second that pass, what of them is in the file, and CPU time
+per packet: what capturing adds to its way, and what the readers take (tcpdump; weir's agent and command).  Their sum
+says what a CPU that did nothing else could capture; it is what to compare where the machine is not idle.  Then the
+highest rate, out of a list, at which nothing is lost.
 """
 
+import collections
 import os
 import signal
+import statistics
 import struct
 import subprocess
 import sys
@@ -21,7 +25,15 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 from lab import Lab, run, wait_for  # pylint: disable=wrong-import-position,import-error
 
 BYTES, SNAP = 200, 96
+Result = collections.namedtuple("Result", "sent rate captured lost path reader")
 RATES = [250e3, 500e3, 750e3, 1e6, 1.25e6, 1.5e6, 1.75e6, 2e6, 2.5e6, 3e6, 4e6]
+
+
+def cpu_seconds(pid):
+    """User and system time of a process and of its children that have ended."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 class Tcpdump:
@@ -38,18 +50,21 @@ class Tcpdump:
             return file.read()
 
     def end(self):
-        """(captured, lost)"""
+        """(captured, lost, CPU seconds)"""
         time.sleep(0.3)
+        cpu = cpu_seconds(self.process.pid)
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
         numbers = {line.split(" packets ")[1]: int(line.split()[0]) for line in self.text().splitlines()
                    if " packets " in line and line[0].isdigit()}
         os.unlink(self.path)
-        return numbers["captured"], numbers["dropped by kernel"]
+        return numbers["captured"], numbers["dropped by kernel"], cpu
 
 
 class Weir:
     def __init__(self, bench):
+        self.agent = bench.agent.pid
+        self.before = cpu_seconds(self.agent)
         self.path, self.err = bench.lab.path("w.pcapng"), bench.lab.path("w.err")
         with open(self.err, "w", encoding="utf-8") as err:
             self.process = bench.host.start(bench.lab.weir, "capture", "udp port 9", "on", "i0", "-s", SNAP, "-w", self.path,
@@ -58,6 +73,7 @@ class Weir:
 
     def end(self):
         time.sleep(0.3)
+        cpu = cpu_seconds(self.process.pid) + cpu_seconds(self.agent) - self.before
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
         with open(self.err, encoding="utf-8") as file:
@@ -67,7 +83,7 @@ class Weir:
             file.seek(-16, os.SEEK_END)
             assert struct.unpack("<Q", file.read(8))[0] == lost
         os.unlink(self.path)
-        return captured, lost
+        return captured, lost, cpu
 
 
 class Bench:
@@ -83,37 +99,38 @@ class Bench:
         self.kinds = {"nobody": None, "tcpdump": Tcpdump, "tcpdump -B 32768": lambda b: Tcpdump(b, 32768), "weir": Weir}
 
     def send(self, cpus, rate):
-        """(packets, seconds)"""
+        """(packets, seconds, CPU seconds)"""
         sources = [self.host.start(os.path.join(self.lab.build, "bench/bench-capture"), self.index, cpu, rate / cpus,
                                    self.seconds, BYTES, stdout=subprocess.PIPE, text=True) for cpu in range(cpus)]
         results = [source.communicate()[0].split() for source in sources]
-        return sum(int(packets) for packets, _ in results), max(float(seconds) for _, seconds in results)
+        return (sum(int(result[0]) for result in results), max(float(result[1]) for result in results),
+                sum(float(result[2]) for result in results))
 
     def once(self, kind, cpus, rate):
-        """(sent, per second, captured, lost)"""
         taker = self.kinds[kind](self) if self.kinds[kind] else None
-        sent, seconds = self.send(cpus, rate)
-        captured, lost = taker.end() if taker else (0, 0)
+        sent, seconds, path = self.send(cpus, rate)
+        captured, lost, reader = taker.end() if taker else (0, 0, 0)
         if taker and captured + lost < sent:
             lost = sent - captured  # whoever does not count its losses has them all the same
-        return sent, sent / seconds, captured / seconds, lost
+        return Result(sent, sent / seconds, captured / seconds, lost, 1e9 * path / sent, 1e9 * reader / max(1, captured))
 
 
 def table(bench, cpus, rounds=3):
-    print(f"as fast as it goes, {cpus} CPU{'s' * (cpus > 1)} sending, best of {rounds}")
-    print(f"{'':<18} {'sent/s':>12} {'in file/s':>12} {'lost':>8} {'ns a packet':>12}")
-    best = {}
+    print(f"as fast as it goes, {cpus} CPU{'s' * (cpus > 1)} sending, median of {rounds}; ns of CPU time a packet")
+    print(f"{'':<18} {'sent/s':>12} {'in file/s':>12} {'lost':>8} {'its way':>9} {'readers':>9} {'a CPU could':>14}")
+    results = {kind: [] for kind in bench.kinds}
     for _ in range(rounds):
-        for kind in bench.kinds:
-            got = bench.once(kind, cpus, 0)
-            value = got[2] if bench.kinds[kind] else got[1]
-            if kind not in best or value > best[kind][0]:
-                best[kind] = (value, got)
-    alone = best["nobody"][1][1]
-    for kind, (_, (sent, rate, captured, lost)) in best.items():
-        cost = cpus * 1e9 / rate - cpus * 1e9 / alone
-        print(f"{kind:<18} {rate:>12,.0f} {captured:>12,.0f} {lost / sent:>8.2%} {cost:>12.0f}")
-    print(f"weir/tcpdump: {best['weir'][1][2] / best['tcpdump'][1][2]:.2f} in the file\n")
+        for kind, got in results.items():
+            got.append(bench.once(kind, cpus, 0))
+    median = {kind: Result(*(statistics.median(values) for values in zip(*got))) for kind, got in results.items()}
+    could = {}
+    for kind, got in median.items():
+        way = got.path - median["nobody"].path
+        could[kind] = 1e9 / (way + got.reader) if bench.kinds[kind] else 0
+        print(f"{kind:<18} {got.rate:>12,.0f} {got.captured:>12,.0f} {got.lost / got.sent:>8.2%} {way:>9.0f} "
+              f"{got.reader:>9.0f} {could[kind]:>12,.0f}/s")
+    print(f"weir/tcpdump: {median['weir'].captured / median['tcpdump'].captured:.2f} in the file, "
+          f"{could['weir'] / could['tcpdump']:.2f} by CPU time\n")
 
 
 def highest(bench, cpus):
@@ -122,11 +139,11 @@ def highest(bench, cpus):
     for kind in list(bench.kinds)[1:]:
         for rate in RATES:
             tries = [bench.once(kind, cpus, rate) for _ in range(2)]
-            good = [t for t in tries if t[3] == 0]
+            good = [t for t in tries if t.lost == 0]
             if not good:
                 break
-            found[kind] = max(found.get(kind, 0), *(t[2] for t in good))
-            if max(t[1] for t in tries) < 0.9 * rate:
+            found[kind] = max(found.get(kind, 0), *(t.captured for t in good))
+            if max(t.rate for t in tries) < 0.9 * rate:
                 break  # the source cannot go faster
         print(f"{kind:<18} {found.get(kind, 0):>12,.0f}/s")
     if found.get("tcpdump"):

@@ -10,7 +10,8 @@ import time
 
 import pcap
 import pcapng
-from lab import Capture, Skip, expect, expect_equal, need, run, send_frames, tcp_transfer, udp_send, udp_socket, wait_for
+from lab import (Capture, Skip, expect, expect_equal, need, open_tun, run, send_frames, tcp_transfer, udp_send,
+                 udp_socket, wait_for)
 from suite import each, test, variants
 
 
@@ -307,13 +308,6 @@ def capture_beside_an_xdp_program(lab):
     first.stop()
 
 
-def attached(host):
-    """Programs at w0, by hook."""
-    listed = json.loads(host.run("bpftool", "-j", "net", "show").stdout)[0]
-    return sorted(str(hook.get("name", hook.get("id"))) for kind in ("xdp", "tc") for hook in listed.get(kind, [])
-                  + listed.get("tcx", []))
-
-
 @test("vm")
 def capture_with_a_killed_client(lab):
     """When the client is killed, its capture ends: nothing of it stays attached"""
@@ -354,9 +348,7 @@ def capture_with_a_killed_agent(lab):
 def capture_without_a_link_header(lab):
     """On an interface without Ethernet headers packets begin with their IP header, and the file says so"""
     host, peer = lab.hosts()
-    host.ip("tunnel", "add", "t0", "mode", "ipip", "local", "10.1.0.1", "remote", "10.1.0.2", check=False)
     frames = []
-    from lab import open_tun  # pylint: disable=import-outside-toplevel
     tun = open_tun(host, "u0")
     host.ip("link", "set", "u0", "up")
     host.ip("addr", "add", "10.5.0.1/24", "dev", "u0")
