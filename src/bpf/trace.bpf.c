@@ -296,12 +296,21 @@ static __always_inline void trace_end(__u64 what, __u64 which, __s32 detail)
 }
 
 /* The same where the end may be anybody's. */
-static __always_inline void trace_end_begun(__u64 what, __u64 which, __s32 detail)
+static __always_inline int trace_finish_begun(__u64 what, __u64 which, struct trace_sample *sample)
 {
 	struct trace_thing thing = {.what = what, .which = which};
 
-	if (bpf_map_lookup_elem(&trace_starts, &thing))
-		trace_end(what, which, detail);
+	return bpf_map_lookup_elem(&trace_starts, &thing) && trace_finish(what, which, sample);
+}
+
+static __always_inline void trace_end_begun(__u64 what, __u64 which, __s32 detail)
+{
+	struct trace_sample sample;
+
+	if (!trace_finish_begun(what, which, &sample))
+		return;
+	sample.detail = detail;
+	trace_say(&sample);
 }
 
 /* -- what a place knows -- */
@@ -573,9 +582,12 @@ int BPF_PROG(connect_latency, struct sock *sk, int before, int after)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_handshake, struct sock *sk, int before, int after)
 {
+	struct trace_sample sample;
+
 	if (before != TCP_SYN_RECV || after != TCP_ESTABLISHED || !is_tcp(sk) || !netns_is_ours(sk))
 		return 0;
-	SAMPLE_SOCKET(sample, sk);
+	sample = SAMPLE_NEW; /* nobody has accepted it yet */
+	flow_of_socket(&sample.flow, sk);
 	sample.value = (__u64)TCP_READ(sk, srtt_us) * 1000 >> 3;
 	return trace_say(&sample);
 }
@@ -628,25 +640,40 @@ int BPF_PROG(accept_queued, struct sock *sk, int before, int after)
 	return 0;
 }
 
+static __always_inline struct sock *socket_of_file(struct file **files, __u64 number)
+{
+	struct file *file = (void *)0;
+	struct socket *socket;
+
+	bpf_probe_read_kernel(&file, sizeof(file), files + number);
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
+/* Who listens is who accepts: the new socket was not used yet. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct file **files, *file = (void *)0;
-	struct socket *socket;
+	struct trace_sample sample;
+	struct file **files;
+	__u64 listener = 0;
 	__u32 call = 0;
 
-	if (bpf_core_field_exists(struct pt_regs___x86, orig_ax))
+	if (bpf_core_field_exists(struct pt_regs___x86, orig_ax)) {
 		call = BPF_CORE_READ((struct pt_regs___x86 *)regs, orig_ax);
-	else if (bpf_core_field_exists(struct pt_regs___arm64, syscallno))
+		listener = BPF_CORE_READ((struct pt_regs___x86 *)regs, di);
+	} else if (bpf_core_field_exists(struct pt_regs___arm64, syscallno)) {
 		call = BPF_CORE_READ((struct pt_regs___arm64 *)regs, syscallno);
+		listener = BPF_CORE_READ((struct pt_regs___arm64 *)regs, orig_x0);
+	}
 	if ((call != trace_options.syscall_accept && call != trace_options.syscall_accept4) || result < 0)
 		return 0;
 	files = BPF_CORE_READ(task, files, fdt, fd);
-	bpf_probe_read_kernel(&file, sizeof(file), files + result);
-	socket = BPF_CORE_READ(file, private_data);
-	trace_end_begun((__u64)BPF_CORE_READ(socket, sk), 0, 0);
-	return 0;
+	if (!trace_finish_begun((__u64)socket_of_file(files, result), 0, &sample))
+		return 0;
+	sample.owner = owner_of(socket_of_file(files, (__u32)listener));
+	return trace_say(&sample);
 }
 
 SEC("tp_btf/netif_receive_skb")
@@ -663,11 +690,28 @@ int BPF_PROG(receive_arrived, struct sk_buff *skb)
 	return 0;
 }
 
+static __always_inline int same_flow(const struct trace_flow *a, const struct trace_flow *b)
+{
+	const __u64 *left = (const __u64 *)a, *right = (const __u64 *)b;
+
+	for (unsigned int i = 0; i < sizeof(*a) / sizeof(*left); i++)
+		if (left[i] != right[i])
+			return 0;
+	return 1;
+}
+
+/* Packets that nobody reads (acknowledgements) leave their beginning behind; what has the same address later
+ * may be anything, also of local sockets. */
 SEC("tp_btf/skb_copy_datagram_iovec")
 int BPF_PROG(receive_copied, struct sk_buff *skb)
 {
-	trace_end_begun((__u64)skb, 0, 0);
-	return 0;
+	struct trace_sample sample;
+	struct trace_flow flow = {};
+
+	if (!trace_finish_begun((__u64)skb, 0, &sample))
+		return 0;
+	flow_of_packet(&flow, skb);
+	return same_flow(&flow, &sample.flow) ? trace_say(&sample) : 0;
 }
 
 SEC("tp_btf/skb_copy_datagram_iovec")

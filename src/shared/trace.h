@@ -30,7 +30,7 @@ struct trace_flow {
 	__u8 family; /* 4, 6; 0: not known */
 	__u8 proto;
 	__u16 reserved;
-};
+} __attribute__((aligned(8)));
 
 struct trace_sample {
 	__u64 value;

@@ -251,7 +251,8 @@ def waiting_for_a_process_is_measured(lab):
             accepted.close()
         trace.wait_events()
         waits.wait_events()
-    expect_equal([(e["sport"], e["dport"]) for e in trace.events], [(9090, port)], "connections that were accepted")
+    expect_equal([(e["sport"], e["dport"], e["owner"].get("pid")) for e in trace.events], [(9090, port, os.getpid())],
+                 "connections that were accepted")
     expect_equal([(e["sport"], e["dport"], e["interface"]) for e in waits.events], [(port, 9090, "w0")], "packets read")
     waited = waits.events[0]["value"] / 1e6
     expect(reads - sent <= waited <= read - ended, f"read after {waited} s, between {reads - sent} and {read - ended}")

@@ -346,12 +346,13 @@ struct bpf_iter__task_file {
 	struct file *file;
 };
 
-/* arch: the number of the system call that is returning */
+/* arch: of the system call that is returning, number and first argument */
 struct pt_regs___x86 {
-	unsigned long orig_ax;
+	unsigned long orig_ax, di;
 };
 
 struct pt_regs___arm64 {
+	__u64 orig_x0;
 	int syscallno;
 };
 
