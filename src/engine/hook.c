@@ -478,7 +478,7 @@ void engine_detach_all(struct engine *engine)
 	uint32_t index;
 
 	for_each_link(engine, detach_link, NULL);
-	if (!engine_has(engine, "tcx"))
+	if (engine->requests && !engine_has(engine, "tcx"))
 		engine_filter_sweep(engine);
 	if (engine->hooks_map < 0)
 		return;
