@@ -892,24 +892,16 @@ int BPF_PROG(qdisc_end, struct Qdisc *qdisc, struct netdev_queue *queue, int pac
 	return 0;
 }
 
-static __always_inline void neighbour_wait(struct neighbour *neighbour, struct neigh_table *table,
-	struct net_device *device, const void *address)
-{
-	struct trace_sample sample = SAMPLE_NEW;
-
-	sample.interface = BPF_CORE_READ(device, ifindex);
-	sample.flow.family = BPF_CORE_READ(table, family) == AF_INET ? 4 : 6;
-	bpf_probe_read_kernel(sample.flow.dst, sample.flow.family == 4 ? 4 : 16, address);
-	trace_begin((__u64)neighbour, 0, &sample);
-}
-
-/* A first packet for a neighbour that nobody knew; the answer may be there before the call returns. */
+/* A first packet for a neighbour that nobody knew; the answer may be there before the call returns.  The
+ * entry has no address yet, and not every kernel lets a program see the one that is asked for. */
 SEC("tp_btf/neigh_create")
 int BPF_PROG(neighbour_new, struct neigh_table *table, struct net_device *device, const void *address,
 	struct neighbour *neighbour)
 {
+	struct trace_sample sample = SAMPLE_NEW;
+
 	if (device_is_ours(device))
-		neighbour_wait(neighbour, table, device, address);
+		trace_begin((__u64)neighbour, 0, &sample);
 	return 0;
 }
 
@@ -918,19 +910,38 @@ SEC("tp_btf/neigh_event_send_done")
 int BPF_PROG(neighbour_again, struct neighbour *neighbour)
 {
 	struct trace_thing thing = {.what = (__u64)neighbour};
-	struct net_device *device = BPF_CORE_READ(neighbour, dev);
+	struct trace_sample sample = SAMPLE_NEW;
 
-	if ((BPF_CORE_READ(neighbour, nud_state) & NUD_INCOMPLETE) && device_is_ours(device) &&
+	if ((BPF_CORE_READ(neighbour, nud_state) & NUD_INCOMPLETE) &&
+		device_is_ours(BPF_CORE_READ(neighbour, dev)) &&
 		!bpf_map_lookup_elem(&trace_starts, &thing)) /* it waits already */
-		neighbour_wait(neighbour, BPF_CORE_READ(neighbour, tbl), device, &neighbour->primary_key);
+		trace_begin((__u64)neighbour, 0, &sample);
 	return 0;
+}
+
+static __always_inline int neighbour_end(struct neighbour *neighbour, __s32 outcome)
+{
+	struct trace_sample sample;
+
+	if (!trace_finish_begun((__u64)neighbour, 0, &sample))
+		return 0;
+	sample.detail = outcome;
+	sample.interface = BPF_CORE_READ(neighbour, dev, ifindex);
+	if (BPF_CORE_READ(neighbour, tbl, family) == AF_INET) {
+		sample.flow.family = 4;
+		bpf_core_read(sample.flow.dst, 4, &neighbour->primary_key);
+	} else {
+		sample.flow.family = 6;
+		bpf_core_read(sample.flow.dst, 16, &neighbour->primary_key);
+	}
+	return trace_say(&sample);
 }
 
 SEC("tp_btf/neigh_update")
 int BPF_PROG(neighbour_found, struct neighbour *neighbour, const __u8 *lladdr, __u8 state)
 {
 	if ((state & NUD_VALID) && (BPF_CORE_READ(neighbour, nud_state) & NUD_INCOMPLETE))
-		trace_end_begun((__u64)neighbour, 0, NEIGHBOUR_FOUND);
+		return neighbour_end(neighbour, NEIGHBOUR_FOUND);
 	return 0;
 }
 
@@ -938,7 +949,7 @@ SEC("tp_btf/neigh_timer_handler")
 int BPF_PROG(neighbour_failed, struct neighbour *neighbour)
 {
 	if (BPF_CORE_READ(neighbour, nud_state) & NUD_FAILED)
-		trace_end_begun((__u64)neighbour, 0, NEIGHBOUR_FAILED);
+		return neighbour_end(neighbour, NEIGHBOUR_FAILED);
 	return 0;
 }
 

@@ -216,8 +216,10 @@ def refusals_and_unreachable_ones_are_told(lab):
     resets = traces["tcp.reset"]
     expect_equal(sorted(e["dst"] for e in resets.events if e["way"] == "received"), ["10.1.0.2", "fd00:1::2"],
                  "resets received")
+    # Linux 6.9 and before tell only of those that a socket sends
+    without_socket = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 10)
     expect_equal([(e["src"], e["sport"], e["dst"]) for e in resets.events if e["way"] == "sent"],
-                 [("10.1.0.1", 82, "10.1.0.2")], "resets sent")
+                 [("10.1.0.1", 82, "10.1.0.2")] if without_socket else [], "resets sent")
     for probe in ("socket.error", "connect.latency"):
         expect_equal([e["error"] for e in traces[probe].events if e.get("dport") == 81], ["Connection refused"] * 2,
                      probe)
