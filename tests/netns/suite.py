@@ -38,6 +38,7 @@ def variants(argument, *values):
             def one(lab, function=function, value=value):
                 return function(lab, **{argument: value})
 
+            one.value = value
             one.__name__ = f"{function.__name__}_{str(value).lower().replace(' ', '_').replace('.', '_')}"
             one.__doc__ = function.__doc__.replace("{" + argument + "}", str(value))
             made.append(one)
@@ -46,12 +47,15 @@ def variants(argument, *values):
     return spread
 
 
-def each(*tags, seconds=40):
-    """@test for what @variants made."""
+def each(*tags, seconds=40, **only):
+    """@test for what @variants made; `vm=6` gives the tag `vm` to the variant of the value 6 alone."""
 
     def mark(functions):
+        for tag, value in only.items():
+            if value not in [function.value for function in functions]:
+                raise ValueError(f"{tag}={value!r}: no such variant")
         for function in functions:
-            test(*tags, seconds=seconds)(function)
+            test(*tags, *(tag for tag, value in only.items() if value == function.value), seconds=seconds)(function)
         return functions
 
     return mark

@@ -139,7 +139,7 @@ def some_traffic(lab, host, peer):
     host.run("curl", "-s", "--max-time", 1, "http://10.1.0.2:81/", check=False)
 
 
-@test("vm", "sanitize")
+@test("sanitize")
 def documents_are_as_documented(lab):
     """every document has the fields of docs/api.md, with their types; none is null"""
     host, peer = lab.hosts()

@@ -76,7 +76,7 @@ def traffic(host, peer):
     host.run("ping", "-c", "2", "-i", "0.01", "fd00:1::2")
 
 
-@each("vm")
+@each(vm="tcp[13] & 3 != 0")
 @variants("expression", "", "udp port 53 or tcp port 8080", "tcp[13] & 3 != 0", "icmp or icmp6")
 def capture_equals_tcpdump(lab, expression):
     """`weir capture '{expression}'` has the packets that tcpdump has, byte for byte, with their lengths"""
@@ -135,7 +135,7 @@ def capture_of_vlan_tags(lab):
             expect_equal(file.keys(), [(frame, len(frame))] * 2, "packets")
 
 
-@test("vm")
+@test
 def capture_snap_length_and_count(lab):
     """-s cuts packets to that length and keeps what they had; -c ends after exactly so many packets"""
     host, peer = lab.hosts()
@@ -213,7 +213,7 @@ def cmdline(pid):
         return ""
 
 
-@test("vm")
+@test
 def capture_to_pipes_and_lines(lab):
     """`-w -` writes pcapng to a pipe; without -w there is a line a packet; with --json an object"""
     host, peer = lab.hosts()
@@ -263,7 +263,7 @@ def capture_on_a_full_disk(lab):
     wait_for(lambda: not agent.get("/v1/status")["captures"], 5, "the capture to end")
 
 
-@test("vm")
+@test
 def capture_bad_questions(lab):
     """What cannot be captured is said in a line before anything is: nothing is written, nothing is attached"""
     host, _ = lab.hosts()
@@ -308,7 +308,7 @@ def capture_beside_an_xdp_program(lab):
     first.stop()
 
 
-@test("vm")
+@test
 def capture_with_a_killed_client(lab):
     """When the client is killed, its capture ends: nothing of it stays attached"""
     host, peer = lab.hosts()

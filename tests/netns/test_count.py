@@ -81,21 +81,21 @@ def exact_tcp(lab, offload, family):
     agent.losses()
 
 
-@each("vm")
+@each(vm="off")
 @variants("offload", "on", "off")
 def tcp_ipv4_is_exact_with_gso(lab, offload):
     """a TCP connection over IPv4 counts to the segment and byte the TCP stack counted, GSO {offload}"""
     exact_tcp(lab, offload, 4)
 
 
-@each("vm")
+@each(vm="on")
 @variants("offload", "on", "off")
 def tcp_ipv6_is_exact_with_gso(lab, offload):
     """a TCP connection over IPv6 counts to the segment and byte the TCP stack counted, GSO {offload}"""
     exact_tcp(lab, offload, 6)
 
 
-@each("vm")
+@each(vm=6)
 @variants("family", 4, 6)
 def udp_gso_counts_datagrams(lab, family):
     """UDP segmentation offload (IPv{family}) counts every datagram, both ways"""
@@ -330,7 +330,7 @@ def replay_equals(lab, path):
     return got, sent
 
 
-@test("vm", "sanitize")
+@test("sanitize")
 def replayed_capture_is_counted(lab):
     """a capture made here, replayed with tcpreplay, is listed flow by flow as the capture holds it"""
     replay_equals(lab, made_capture(lab))

@@ -76,7 +76,7 @@ def configuration_that_cannot_be_read(lab):
         expect_refused(lab, agent, os.path.basename(path))
 
 
-@each("vm")
+@each(vm="root without capabilities")
 @variants("who", "root without capabilities", "nobody")
 def without_privileges(lab, who):
     """{who} gets told what is missing"""
@@ -352,7 +352,7 @@ def error_want(agent, text):
 # ------------------------------------------------------------------------------------------------ reloading
 
 
-@test("vm", "sanitize")
+@test("sanitize")
 def reload_takes_what_is_new(lab):
     """after SIGHUP and after POST /v1/reload the new configuration holds; the flows stay"""
     host, peer = lab.hosts()

@@ -68,7 +68,7 @@ def sigterm_leaves_the_datapath(lab):
     expect_equal(agent.get("/v1/status")["datapath_since"], since, "since when the datapath is there")
 
 
-@each("vm", "sanitize")
+@each("sanitize", vm="ip")
 @variants("through", "ip", "nsenter")
 def kill_9_loses_no_packet(lab, through):
     """kill -9 in the middle of traffic, again and again (agent started through {through}): the next agent adopts,
@@ -145,7 +145,7 @@ def adopts_after_kill_without_traffic_gap(lab):
     expect_equal((len(listed), sum(f["packets"] for f in listed)), (flows, packets), "flows and packets")
 
 
-@test("vm")
+@test
 def down_ends_a_running_agent(lab):
     """weir down ends the running agent and removes everything"""
     host, peer = lab.hosts()
@@ -158,7 +158,7 @@ def down_ends_a_running_agent(lab):
     expect(not os.path.exists(agent.run_dir), f"{agent.run_dir} is still there")
 
 
-@each("vm")
+@each(vm="SIGKILL")
 @variants("end", "SIGKILL", "SIGTERM")
 def down_removes_what_an_agent_left(lab, end):
     """weir down removes what an agent left that ended by {end}"""
@@ -195,7 +195,7 @@ def second_agent_is_refused(lab):
     expect_equal([f["packets"] for f in agent.flows("out udp")], [3], "packets the first agent saw afterwards")
 
 
-@test("vm")
+@test
 def two_agents_in_two_namespaces(lab):
     """two agents in two namespaces live side by side, see each their own, and end apart"""
     host, peer = lab.hosts()
@@ -229,7 +229,7 @@ def states(agent):
     return {i["name"]: i["state"] for i in agent.get("/v1/interfaces")["interfaces"]}
 
 
-@test("vm", "sanitize")
+@test("sanitize")
 def named_interface_comes_and_goes(lab):
     """an interface named in the configuration is waited for, watched when it comes, and again when it comes back"""
     host, peer = lab.hosts()
@@ -250,7 +250,7 @@ def named_interface_comes_and_goes(lab):
     agent.losses()
 
 
-@test("vm")
+@test
 def pattern_and_auto_take_what_comes(lab):
     """a pattern takes interfaces that fit when they come; auto takes all that are up, but never loopback"""
     host, peer = lab.hosts()

@@ -13,7 +13,7 @@ from test_count import HEADERS, SYN_EXTRA, expect_same_flows, set_offload, witho
 ADDRESS = {4: ("10.1.0.1", "10.1.0.2"), 6: ("fd00:1::1", "fd00:1::2")}
 
 
-@each("vm")
+@each(vm=6)
 @variants("family", 4, 6)
 def ping_is_a_flow_each_way(lab, family):
     """ping over IPv{family} is one flow each way, with type, code and identifier, as tcpdump saw it"""
@@ -30,7 +30,7 @@ def ping_is_a_flow_each_way(lab, family):
     expect_equal(flows["out"]["packets"], 5, "packets")
 
 
-@each("vm")
+@each(vm=6)
 @variants("family", 4, 6)
 def fragments_have_no_ports(lab, family):
     """of a fragmented datagram (IPv{family}) the first fragment has ports, later ones are flows of their own"""
@@ -62,7 +62,7 @@ def vlan(namespace, parent, name, number, own, other, kind="802.1Q", vlan_id=5):
     namespace.lab.address(namespace, name, number, own, other, lab_mac)
 
 
-@each("vm")
+@each(vm="on")
 @variants("offload", "on", "off")
 def vlan_tags_are_wire_bytes(lab, offload):
     """tagged packets count with their tag and name their VLAN, tag offload and GSO {offload}"""
@@ -88,7 +88,7 @@ def vlan_tags_are_wire_bytes(lab, offload):
     expect_equal(len(agent.flows("vlan 6")), 0, "flows with VLAN 6")
 
 
-@test("vm")
+@test
 def vlan_interface_sees_no_tag(lab):
     """on the VLAN interface itself the same flow has no tag, and its bytes are those without"""
     host, peer = lab.hosts()
@@ -101,7 +101,7 @@ def vlan_interface_sees_no_tag(lab):
     expect_equal((flows["w0.5"]["bytes"], flows["w0.5"].get("vlan")), (10 * (14 + 28 + 200), None), "on w0.5")
 
 
-@test("vm")
+@test
 def qinq_names_the_inner_vlan(lab):
     """doubly tagged packets count with both tags and name the inner VLAN"""
     host, peer = lab.hosts()
@@ -278,7 +278,7 @@ def interface_without_link_header(lab):
     expect_equal(out, {4: 20 + 8 + 50, 6: 40 + 8 + 60}, "bytes that went out")
 
 
-@test("vm")
+@test
 def interfaces_count_apart(lab):
     """traffic of two interfaces is listed under the interface it passed"""
     host, peer = lab.hosts()
