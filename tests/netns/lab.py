@@ -510,7 +510,9 @@ class Lab:
                 except Failure as failure:
                     left.append(str(failure))
         for agent in self.agents:
-            if os.path.isdir(agent.run_dir) and os.listdir(agent.run_dir) and not agent.alive():
+            if agent.alive() or not os.path.isdir(agent.run_dir):
+                continue
+            if os.listdir(agent.run_dir) or self.mounts():
                 done = agent.weir("down", check=False)
                 if done.returncode:
                     left.append(f"weir down: status {done.returncode}: {done.stdout}{done.stderr}")
@@ -543,7 +545,8 @@ class Lab:
             points = [line.split()[4] for line in file]
         usual = "/sys/fs/bpf/weir"
         names = [os.path.join(usual, n) for n in os.listdir(usual)] if os.path.isdir(usual) else []
-        return [p for p in points if p.startswith(self.directory)] + [n for n in names if self.name in n]
+        escaped = self.name.replace("-", "%2d")
+        return [p for p in points if p.startswith(self.directory)] + [n for n in names if escaped in n]
 
     def close(self, check=True):
         """Ends everything.  Returns what the agents left behind, as sentences."""

@@ -273,15 +273,16 @@ def parse_metrics(text):
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split()
             expect(name == current and name not in kinds, f"TYPE out of place: {line}")
-            expect(kind in ("counter", "gauge"), f"unknown type: {line}")
+            expect(kind in ("counter", "gauge", "histogram"), f"unknown type: {line}")
             kinds[name] = kind
             continue
         match = SAMPLE.match(line)
         expect(match, f"not a sample: {line!r}")
         name, labels, value = match.groups()
-        expect(name == current, f"{name} stands among the samples of {current}")
-        expect(name in kinds, f"{name} has no TYPE")
-        expect(name.endswith("_total") == (kinds[name] == "counter"), f"{name} is a {kinds[name]}")
+        parts = ("_bucket", "_sum", "_count") if kinds.get(current) == "histogram" else ("",)
+        expect(name in [current + part for part in parts], f"{name} stands among the samples of {current}")
+        expect(current in kinds, f"{name} has no TYPE")
+        expect(name.endswith("_total") == (kinds[current] == "counter"), f"{name} is a {kinds[current]}")
         expect(name.startswith("weir_"), f"{name} does not begin with weir_")
         pairs, rest = [], labels or ""
         while rest:
