@@ -123,7 +123,7 @@ struct capture_writer {
 /* Begins a block of the packet; 0, or there is nothing to do. */
 static __always_inline int capture_begin(const struct capture_packet *packet, struct capture_writer *writer)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), used, captured;
+	__u32 cpu = bpf_get_smp_processor_id(), used, last;
 	struct capture_cpu *state = bpf_map_lookup_elem(&capture_cpus, &cpu);
 	struct capture_interface *interface = NULL;
 	struct capture_segment *segment;
@@ -148,25 +148,26 @@ static __always_inline int capture_begin(const struct capture_packet *packet, st
 	if (used >= capture_fill)
 		return -1;
 	now = bpf_ktime_get_tai_ns() + state->clock_ns;
-	captured = packet->held;
-	asm volatile("" : "+r"(captured)); /* a register of its own, so that the verifier sees its bounds */
-	if (captured > capture_snaplen)
-		captured = capture_snaplen;
-	if (captured < 1)
+	if (!packet->held)
 		return -1;
+	/* The place of the last byte: what is one more is not 0, which Linux 6.1 does not learn otherwise. */
+	last = packet->held - 1;
+	asm volatile("" : "+r"(last)); /* a register of its own, so that the verifier sees its bounds */
+	if (last >= capture_snaplen)
+		last = capture_snaplen - 1;
 	block = (void *)segment->data + used;
 	block->type = CAPTURE_BLOCK_PACKET;
 	block->interface = state->interface;
 	block->time_high = now >> 32;
 	block->time_low = now;
-	block->captured = captured;
+	block->captured = last + 1;
 	block->length = packet->length;
 	writer->segment = segment;
 	writer->used = used;
 	writer->block = block;
 	writer->data = (void *)(block + 1);
-	writer->captured = captured;
-	*(__u32 *)(writer->data + ((captured - 1) & ~3U)) = 0; /* the padding */
+	writer->captured = last + 1;
+	*(__u32 *)(writer->data + (last & ~3U)) = 0; /* the padding */
 	return 0;
 }
 
@@ -205,12 +206,12 @@ static __always_inline void capture_write(
 		if (capture_copy(context, hook, 0, writer.data, writer.captured))
 			return;
 	} else {
-		rest = writer.captured - 16;
 		if (capture_copy(context, hook, 0, writer.data, 12))
 			return;
 		*(__u32 *)(writer.data + 12) = packet->tag;
-		if (writer.captured > 16 && rest <= capture_snaplen &&
-			capture_copy(context, hook, 12, writer.data + 16, rest))
+		rest = writer.captured - 17; /* one less, and a register of its own, as in capture_begin() */
+		asm volatile("" : "+r"(rest));
+		if (rest < capture_snaplen && capture_copy(context, hook, 12, writer.data + 16, rest + 1))
 			return;
 	}
 	capture_end(&writer, capture_options(&writer, packet));
