@@ -55,8 +55,14 @@ def short(keys):
     return [f"{data[:64].hex()}… ({len(data)} of {length})" for data, length in keys[:2]]
 
 
+# To whom the kernel reports memberships and calls for routers, at times of its own: one of the two who compare may
+# have begun before such a packet and the other behind it.
+UNASKED = (bytes.fromhex("333300000016"), bytes.fromhex("333300000002"))
+
+
 def expect_same(got, wanted, what):
     """The same packets; packets of different CPUs may stand in another order."""
+    got, wanted = ([key for key in keys if not key[0].startswith(UNASKED)] for keys in (got, wanted))
     expect(wanted, f"{what}: tcpdump captured nothing, nothing was compared")
     missing, more = sorted(set(wanted) - set(got)), sorted(set(got) - set(wanted))
     expect(not missing and not more,
@@ -135,7 +141,7 @@ def capture_of_vlan_tags(lab):
             expect_equal(file.keys(), [(frame, len(frame))] * 2, "packets")
 
 
-@test
+@test()
 def capture_snap_length_and_count(lab):
     """-s cuts packets to that length and keeps what they had; -c ends after exactly so many packets"""
     host, peer = lab.hosts()
@@ -213,7 +219,7 @@ def cmdline(pid):
         return ""
 
 
-@test
+@test()
 def capture_to_pipes_and_lines(lab):
     """`-w -` writes pcapng to a pipe; without -w there is a line a packet; with --json an object"""
     host, peer = lab.hosts()
@@ -263,7 +269,7 @@ def capture_on_a_full_disk(lab):
     wait_for(lambda: not agent.get("/v1/status")["captures"], 5, "the capture to end")
 
 
-@test
+@test()
 def capture_bad_questions(lab):
     """What cannot be captured is said in a line before anything is: nothing is written, nothing is attached"""
     host, _ = lab.hosts()
@@ -308,7 +314,7 @@ def capture_beside_an_xdp_program(lab):
     first.stop()
 
 
-@test
+@test()
 def capture_with_a_killed_client(lab):
     """When the client is killed, its capture ends: nothing of it stays attached"""
     host, peer = lab.hosts()

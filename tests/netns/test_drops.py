@@ -101,7 +101,7 @@ def closed_udp_port(lab, family):
     expect_equal(agent.get("/v1/drops", filter="tcp")["recent"], [], "records that do not match")
 
 
-@test
+@test()
 def closed_tcp_port(lab):
     """connections to a closed port are NO_SOCKET, one SYN each, as many as the kernel's resets"""
     host, peer = lab.hosts()
@@ -310,7 +310,7 @@ def headers_of_every_kind(lab):
     expect_equal(len(agent.get("/v1/drops", filter="icmp echo-request")["recent"]), 1, "pings")
 
 
-@test
+@test()
 def other_namespaces_are_not_ours(lab):
     """drops in another network namespace are not counted, whoever sent the packets"""
     host, peer = lab.hosts()

@@ -184,7 +184,7 @@ def denied_calls_fail_with_eperm(lab):
     expect_calls(guest, "guest after", *((*case, "ok") for case in cases))
 
 
-@test
+@test()
 def the_first_rule_that_fits_decides(lab):
     """the first rule that fits decides: an allow in front of a deny is an exception, behind it is nothing"""
     host, peer = lab.hosts()

@@ -145,7 +145,7 @@ def adopts_after_kill_without_traffic_gap(lab):
     expect_equal((len(listed), sum(f["packets"] for f in listed)), (flows, packets), "flows and packets")
 
 
-@test
+@test()
 def down_ends_a_running_agent(lab):
     """weir down ends the running agent and removes everything"""
     host, peer = lab.hosts()
@@ -195,7 +195,7 @@ def second_agent_is_refused(lab):
     expect_equal([f["packets"] for f in agent.flows("out udp")], [3], "packets the first agent saw afterwards")
 
 
-@test
+@test()
 def two_agents_in_two_namespaces(lab):
     """two agents in two namespaces live side by side, see each their own, and end apart"""
     host, peer = lab.hosts()
@@ -250,7 +250,7 @@ def named_interface_comes_and_goes(lab):
     agent.losses()
 
 
-@test
+@test()
 def pattern_and_auto_take_what_comes(lab):
     """a pattern takes interfaces that fit when they come; auto takes all that are up, but never loopback"""
     host, peer = lab.hosts()

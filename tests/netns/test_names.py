@@ -239,7 +239,7 @@ def names_by_tls(lab):
     expect_equal(table(agent)["records"]["taken"], 5, "segments copied")
 
 
-@test
+@test()
 def names_by_http(lab):
     """The Host and the path of a request name the flow, without the query; a host is named by what is asked of it"""
     need("curl")

@@ -150,7 +150,7 @@ class NeverBackwards:
         self.last = now
 
 
-@test
+@test()
 def totals_stay_when_flows_age_out(lab):
     """flows without packets leave after idle, closed ones after closed; totals of hosts and ports never go back"""
     host, peer = lab.hosts()

@@ -88,7 +88,7 @@ def vlan_tags_are_wire_bytes(lab, offload):
     expect_equal(len(agent.flows("vlan 6")), 0, "flows with VLAN 6")
 
 
-@test
+@test()
 def vlan_interface_sees_no_tag(lab):
     """on the VLAN interface itself the same flow has no tag, and its bytes are those without"""
     host, peer = lab.hosts()
@@ -101,7 +101,7 @@ def vlan_interface_sees_no_tag(lab):
     expect_equal((flows["w0.5"]["bytes"], flows["w0.5"].get("vlan")), (10 * (14 + 28 + 200), None), "on w0.5")
 
 
-@test
+@test()
 def qinq_names_the_inner_vlan(lab):
     """doubly tagged packets count with both tags and name the inner VLAN"""
     host, peer = lab.hosts()
@@ -278,7 +278,7 @@ def interface_without_link_header(lab):
     expect_equal(out, {4: 20 + 8 + 50, 6: 40 + 8 + 60}, "bytes that went out")
 
 
-@test
+@test()
 def interfaces_count_apart(lab):
     """traffic of two interfaces is listed under the interface it passed"""
     host, peer = lab.hosts()

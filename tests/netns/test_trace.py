@@ -228,7 +228,7 @@ def refusals_and_unreachable_ones_are_told(lab):
     expect({"192.0.2.77", "2001:db8::77"} <= failed, f"lookups that failed: {failed}")
 
 
-@test
+@test()
 def waiting_for_a_process_is_measured(lab):
     """accept.queue measures from the end of the handshake until accept() returns the connection, receive.wait from a
     packet's arrival until it is read"""
