@@ -363,13 +363,13 @@ def check_losses(losses):
 class Capture:
     """tcpdump on an interface, writing a file."""
 
-    def __init__(self, lab, namespace, interface, snap=0, expression=()):
+    def __init__(self, lab, namespace, interface, snap=0, expression=(), name="", buffer=65536):
         need("tcpdump")
-        self.path = lab.path(f"{namespace.label}-{interface}.pcap")
+        self.path = lab.path(f"{namespace.label}-{interface}{name}.pcap")
         self.err = self.path + ".err"
         with open(self.err, "w", encoding="utf-8") as err:
             self.process = namespace.start("tcpdump", "-Z", "root", "-i", interface, "-s", snap, "-U", "-n",
-                                           "-B", 65536, "--immediate-mode", "-w", self.path, *expression,
+                                           "-B", buffer, "--immediate-mode", "-w", self.path, *expression,
                                            stderr=err)
         wait_for(lambda: "listening on" in self.messages() or self.process.poll() is not None, 10, "tcpdump")
         expect(self.process.poll() is None, f"tcpdump: {self.messages()}")
@@ -384,6 +384,10 @@ class Capture:
         while os.path.getsize(self.path) != size:
             size = os.path.getsize(self.path)
             time.sleep(0.15)
+        return self.end()
+
+    def end(self):
+        """Ends the capture at once, and returns the file's name."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(10)
         expect("\n0 packets dropped by kernel" in self.messages(),

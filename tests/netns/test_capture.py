@@ -444,3 +444,85 @@ def capture_of_a_past_that_was_overwritten(lab):
     ports = [int.from_bytes(packet.data[36:38], "big") for packet in file.packets]
     expect(400 < len(ports) < 6000, f"{len(ports)} packets of 6000 kept in 1 MB")
     expect(ports == sorted(ports) and ports[-1] == 1011, "not the last packets, or not in order")
+
+
+EXPRESSIONS = """
+ip|ip6|arp|tcp|udp|icmp|icmp6|sctp|igmp|esp|not ip|not tcp|not (tcp or udp)|ip and not tcp|ip6 and not udp|tcp port 443
+udp port 53|port 53|sctp port 7|src port 1000|dst port 443|tcp src port 443 or udp dst port 53|not port 443
+portrange 1000-2000|tcp portrange 440-450|src portrange 1-1023|dst portrange 1-1023|host 10.0.0.1|src host 10.0.0.1
+dst host 10.0.0.2|src and dst host 10.0.0.1|host fd00::1|src host fd00::1|dst host fd00::2|host 10.0.0.1 or fd00::1
+not host 10.0.0.1|ip host 10.0.0.2|arp host 10.0.0.1|net 10.0.0.0/8|src net 10.0.0.0/24|dst net 192.168.0.0 mask 255.255.0.0
+net 10|ip6 net fd00::/64|src net fd00::/16|net 2001:db8::/33|ip proto 6|ip proto \\udp|ip6 proto 17|ip6 proto 58|proto 47
+ip protochain 6|ip6 protochain 6|ip6 protochain 17|ether proto 0x800|ether proto \\arp|ether src 02:00:00:00:00:01
+ether broadcast|ether multicast|broadcast|multicast|ip multicast|ip6 multicast|vlan|vlan 100|vlan 5 and tcp
+vlan 100 and udp port 53|vlan and vlan|vlan and ip6|not vlan|tcp or vlan 100|mpls|mpls 100|pppoes|less 60|greater 60
+len > 100|len = 42|tcp[tcpflags] & (tcp-syn|tcp-fin) != 0|tcp[tcpflags] = tcp-syn|tcp[13] & 2 != 0|tcp[0:2] = 1000
+tcp[2:2] = 443|udp[4:2] > 8|icmp[icmptype] = icmp-echo|icmp[0] = 3 and icmp[1] = 4|icmp6[0] = 128|ip[0] & 0xf != 5
+ip[2:2] > 60|ip[6:2] & 0x1fff = 0|ip[6:2] & 0x3fff != 0|ip[8] < 64|ip[12:4] = 0x0a000001|ip6[6] = 6|ip6[40] & 0xf0 = 0
+ether[0] & 1 = 0 and ip[16] >= 224|ether[12:2] = 0x86dd|ether[100] = 0|ether[2000] = 0|ether[ip[3]] = 0
+tcp port 80 and (((ip[2:2] - ((ip[0]&0xf)<<2)) - ((tcp[12]&0xf0)>>2)) != 0)|tcp[((tcp[12:1] & 0xf0) >> 2):4] = 0x47455420
+udp[8:2] = 0x1234|ip[ip[2:2] - 1] = 0|ether[len - 1] = 0|ip[8] / 2 = 32|ip[8] % 3 = 1|100 / (ip[8] - 64) = 1
+tcp[0:2] = tcp[2:2]|ip[10:2] & ip[2:2] != 0|udp and (src port 67 and dst port 68 or src port 68 and dst port 67)
+"""
+AT_ONCE = 8  # captures
+
+
+def assorted_frames():
+    """What the expressions tell apart, in both families; for nobody's hardware address, so that nobody answers."""
+    def frame(payload, tags=(), kind=None, destination="02:00:00:00:00:09"):
+        return pcap.ethernet(payload, kind=kind, destination=destination, source="02:00:00:00:00:01", tags=tags)
+
+    payloads = [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x12\x34" + bytes(120)]
+    transports = [(6, pcap.tcp(1000, 443, 2)), (6, pcap.tcp(443, 1000, 18)), (6, pcap.tcp(50000, 80, 24, payloads[1])),
+                  (6, pcap.tcp(443, 443, 17, payloads[2], options=b"\x01\x01\x01\x00")), (17, pcap.udp(53, 4000, payloads[2])),
+                  (17, pcap.udp(1500, 53)), (17, pcap.udp(67, 68, payloads[1])), (132, pcap.sctp(7, 7)), (2, bytes(8)),
+                  (47, bytes(16)), (50, bytes(16))]
+    addresses4 = [("10.0.0.1", "10.0.0.2"), ("192.168.1.1", "192.168.2.2"), ("10.9.9.9", "224.0.0.5")]
+    addresses6 = [("fd00::1", "fd00::2"), ("2001:db8::1", "fd00::1"), ("fe80::1", "ff02::1")]
+    frames = []
+    for number, (proto, payload) in enumerate(transports):
+        source, destination = addresses4[number % 3]
+        packets = [pcap.ipv4(proto, payload, source, destination), pcap.ipv4(proto, payload, "10.0.0.1", "10.0.0.1", options=bytes(4)),
+                   pcap.ipv4(proto, payload, fragment=0x2000), pcap.ipv4(proto, payload, fragment=3)]
+        source, destination = addresses6[number % 3]
+        packets.append(pcap.ipv6(proto, payload, source, destination))
+        frames += [frame(packet) for packet in packets]
+        frames += [frame(packets[0], tags=tags) for tags in ([(0x8100, 100)], [(0x8100, 5)], [(0x88a8, 1), (0x8100, 100)])]
+        frames += [frame(packets[4], tags=[(0x8100, 100)])]
+    frames += [frame(pcap.ipv4(1, pcap.icmp(kind, code))) for kind, code in ((8, 0), (0, 0), (3, 4), (3, 1))]
+    frames += [frame(pcap.ipv6(58, pcap.icmp(kind, 0), *addresses6[0])) for kind in (128, 129, 135)]
+    arp = bytes.fromhex("0001080006040001 020000000001 0a000001 000000000000 0a000002")
+    frames += [frame(arp, kind=0x806, destination="ff:ff:ff:ff:ff:ff"), frame(bytes.fromhex("00064140") + bytes(60), kind=0x8847),
+               frame(bytes.fromhex("11000001002a0021") + pcap.ipv4(6, transports[0][1]), kind=0x8864),
+               frame(pcap.ipv4(17, pcap.udp(5, 6)), destination="01:00:5e:00:00:05")]
+    return frames
+
+
+@test(seconds=90)
+def capture_of_a_hundred_expressions(lab):
+    """for each of more than a hundred expressions, weir captures what tcpdump captures at the same time, packet by packet"""
+    need("tcpdump")
+    host, peer = lab.hosts()
+    lab.quiet(host, peer)
+    agent = lab.agent(host)
+    frames = assorted_frames()
+    expressions = [line for line in EXPRESSIONS.replace("\n", "|").replace("(tcp-syn|tcp-fin)", "(tcp-syn^tcp-fin)").split("|") if line]
+    expressions = [expression.replace("^", "|") for expression in expressions]
+    expect(len(expressions) > 100, f"only {len(expressions)} expressions")
+    told_apart = set()
+    for begin in range(0, len(expressions), AT_ONCE):
+        some = expressions[begin:begin + AT_ONCE]
+        references = [Capture(lab, host, "w0", expression=[expression], name=f"-{number}", buffer=16384)
+                      for number, expression in enumerate(some)]
+        captures = [Captured(lab, agent, expression, name=f"{number}.pcapng") for number, expression in enumerate(some)]
+        send_frames(peer, "p0", frames)
+        time.sleep(0.3)  # tcpdump has written what it has
+        for expression, reference, captured in zip(some, references, captures):
+            captured.process.send_signal(signal.SIGINT)
+            file, wanted = captured.wait(), tcpdump_keys(reference.end())
+            if wanted:
+                expect_same(file.keys(), wanted, f"'{expression}'")
+            expect_equal(len(file.packets), len(wanted), f"packets of '{expression}'")
+            expect_equal(file.statistics.get("w0", {}).get("lost", 0), 0, "lost packets")
+            told_apart.add(tuple(sorted(wanted)))
+    expect(len(told_apart) > 60, f"the frames tell only {len(told_apart)} expressions apart")
