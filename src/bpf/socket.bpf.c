@@ -30,7 +30,7 @@
 
 #define CHRONO_PEER_LIMITED 2 /* TCP_CHRONO_RWND_LIMITED */
 
-#define SOCKET_RING_BYTES (1U << 20)
+#define SOCKET_RING_BYTES (4U << 20)
 #define SOCKET_WAKE_EVERY 64 /* records of a CPU */
 
 const volatile __u32 socket_counts_udp = 0; /* the tracepoints of sendmsg() and recvmsg() are there */
