@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * bench-load: one figure for what a connection, or a packet, takes over loopback, all of it in one process on one CPU.
+ * bench-load: one figure for what a connection, or a packet, takes over loopback, all of it in one process on
+ * one CPU.
  *
  *     bench-load connections COUNT     connect, accept, close both ends: CPU ns a connection
  *     bench-load packets COUNT         one UDP datagram of 64 bytes there, then received: CPU ns a datagram

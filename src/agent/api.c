@@ -84,6 +84,16 @@ const char *query_of(struct evhttp_request *request)
 
 /* -- parameters -- */
 
+/* Undoes percent-encoding; to be freed; NULL without memory. */
+static char *decode(const char *text, size_t length)
+{
+	char *encoded = strndup(text, length);
+	char *decoded = encoded ? evhttp_uridecode(encoded, 1, NULL) : NULL;
+
+	free(encoded);
+	return decoded;
+}
+
 /* The next "name=value" of a query; decoded, to be freed by the caller.  False at the end. */
 static bool next_parameter(const char **query, char **ret_name, char **ret_value)
 {
@@ -95,17 +105,8 @@ static bool next_parameter(const char **query, char **ret_name, char **ret_value
 		return false;
 	length = strcspn(*query, "&");
 	name = strcspn(*query, "=&");
-	*ret_name = *ret_value = NULL;
-	{
-		_cleanup_free_ char *encoded_name = strndup(*query, name);
-		_cleanup_free_ char *encoded =
-			strndup(*query + name + (name < length), length - name - (name < length));
-
-		if (encoded_name && encoded) {
-			*ret_name = evhttp_uridecode(encoded_name, 1, NULL);
-			*ret_value = evhttp_uridecode(encoded, 1, NULL);
-		}
-	}
+	*ret_name = decode(*query, name);
+	*ret_value = decode(*query + name + (name < length), length - name - (name < length));
 	*query += length;
 	return true;
 }
@@ -297,9 +298,7 @@ static void reply_flows(struct agent *agent, struct evhttp_request *request)
 
 /* -- everything else -- */
 
-typedef int totals_function(struct agent *agent, const struct query *query, struct json_write *out);
-
-static void reply_totals(
+void reply_totals(
 	struct agent *agent, struct evhttp_request *request, enum query_list list, totals_function *function)
 {
 	struct json_write json = {};

@@ -918,8 +918,7 @@ static int read_place(const char *text, enum capture_place *ret_place, struct er
 static int read_interface(struct capture *capture, const char *name, struct error *error)
 {
 	_cleanup_free_ struct engine_interface *interfaces = NULL;
-	_cleanup_free_ const char **names = NULL;
-	const char *near;
+	const char **names, *near;
 	size_t count = 0;
 	int r;
 
@@ -928,17 +927,18 @@ static int read_interface(struct capture *capture, const char *name, struct erro
 	r = engine_interfaces(capture->captures->agent->engine, &interfaces, &count);
 	if (r < 0)
 		return error_set(error, r, "cannot list the interfaces: %s", strerror(-r));
-	names = calloc(count + 1, sizeof(*names));
-	if (!names)
-		return error_set(error, -ENOMEM, "out of memory");
-	for (size_t i = 0; i < count; i++) {
-		names[i] = interfaces[i].name;
-		if (strcmp(name, names[i]) == 0) {
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(name, interfaces[i].name) == 0) {
 			snprintf(capture->only, sizeof(capture->only), "%s", name);
 			return 0;
 		}
-	}
+	names = calloc(count + 1, sizeof(*names));
+	if (!names)
+		return error_set(error, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < count; i++)
+		names[i] = interfaces[i].name;
 	near = text_nearest(name, names);
+	free(names);
 	error_set(error, -ENODEV, "there is no interface '%s'", name);
 	return near ? error_want(error, "did you mean '%s'?", near) : error->code;
 }
@@ -947,7 +947,8 @@ static int read_interface(struct capture *capture, const char *name, struct erro
 static int read_owner(struct capture *capture, const char *text, struct error *error)
 {
 	const char *value = text ? strchr(text, ' ') : NULL;
-	_cleanup_free_ char *kind = value ? strndup(text, (size_t)(value - text)) : NULL;
+	char *kind;
+	int r;
 
 	if (!text)
 		return 0;
@@ -955,9 +956,12 @@ static int read_owner(struct capture *capture, const char *text, struct error *e
 		error_set(error, -EINVAL, "'%s' does not name an owner", text);
 		return error_want(error, "such as: user bob, pid 1, unit nginx, exe /usr/bin/curl");
 	}
+	kind = strndup(text, (size_t)(value - text));
 	if (!kind)
 		return error_set(error, -ENOMEM, "out of memory");
-	return owner_match_set(&capture->owner, kind, value + strspn(value, " "), error);
+	r = owner_match_set(&capture->owner, kind, value + strspn(value, " "), error);
+	free(kind);
+	return r;
 }
 
 static int read_before(struct capture *capture, const char *text, struct error *error)

@@ -81,6 +81,10 @@ int api_open(struct agent *agent, struct error *error);
 int api_protect(struct agent *agent, struct error *error); /* mode and group of the socket */
 int api_listen_metrics(struct agent *agent, struct error *error);
 void api_close(struct agent *agent);
+/* Answers a request with what the function writes: a list of totals, as its parameters ask for it. */
+typedef int totals_function(struct agent *agent, const struct query *query, struct json_write *out);
+void reply_totals(
+	struct agent *agent, struct evhttp_request *request, enum query_list list, totals_function *function);
 
 /* answer.c */
 /* The flows that a query asks for, sorted: indices into the table; the caller frees them. */

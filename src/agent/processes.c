@@ -427,34 +427,14 @@ static int answer_owners(struct agent *agent, const struct query *query, struct 
 	return 0;
 }
 
-static void reply_sums(struct agent *agent, struct evhttp_request *request, enum query_list list,
-	int (*function)(struct agent *agent, const struct query *query, struct json_write *out))
-{
-	struct json_write json = {};
-	struct error error = {};
-	struct query query;
-	int r;
-
-	if (query_parse(list, query_of(request), &query, &error) < 0) {
-		reply_bad_request(request, &error);
-		return;
-	}
-	r = function(agent, &query, &json);
-	if (r < 0)
-		reply_failure(request, r);
-	else
-		reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
-}
-
 static void reply_processes(struct agent *agent, struct evhttp_request *request)
 {
-	reply_sums(agent, request, QUERY_PROCESSES, answer_processes);
+	reply_totals(agent, request, QUERY_PROCESSES, answer_processes);
 }
 
 static void reply_owners(struct agent *agent, struct evhttp_request *request)
 {
-	reply_sums(agent, request, QUERY_OWNERS, answer_owners);
+	reply_totals(agent, request, QUERY_OWNERS, answer_owners);
 }
 
 const struct route owner_routes[] = {

@@ -98,6 +98,23 @@ int ask_json(struct weir_client *client, const char *method, const char *path, c
 	return answer_read(body, length, ret_answer, error);
 }
 
+int ask_shown(const struct cli *cli, struct weir_client *client, const char *path, const char *query,
+	json_t **ret_answer, struct error *error)
+{
+	_cleanup_free_ char *body = NULL;
+	size_t length = 0;
+	int r;
+
+	r = ask_text(client, "GET", path, query, &body, &length, error);
+	if (r < 0)
+		return r;
+	if (!cli->json)
+		return answer_read(body, length, ret_answer, error);
+	document_print(body, length);
+	*ret_answer = NULL;
+	return 0;
+}
+
 bool error_is_no_agent(const struct error *error)
 {
 	return error->code == -ENOENT || error->code == -ECONNREFUSED;

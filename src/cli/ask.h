@@ -36,6 +36,11 @@ int ask_text(struct weir_client *client, const char *method, const char *path, c
 int ask_json(struct weir_client *client, const char *method, const char *path, const char *query,
 	json_t **ret_answer, struct error *error);
 
+/* What a command that only shows asks: with --json the answer is printed as it came and *ret_answer NULL,
+ * else it is read.  0 or a negative errno as above. */
+int ask_shown(const struct cli *cli, struct weir_client *client, const char *path, const char *query,
+	json_t **ret_answer, struct error *error);
+
 /* Hands the parts of a 200 to `function` as they come (weir_stream()).  0 at the end of the answer, what the
  * function returned if it ended it, or a negative errno as above. */
 int ask_stream(struct weir_client *client, const char *method, const char *path, const char *query,

@@ -76,25 +76,29 @@ static uint64_t clock_ns(clockid_t clock)
 /* -- loading -- */
 
 /* Sets a variable of the read-only data, if the object has it. */
-static void set_constant(struct bpf_object *object, const char *name, uint64_t value)
+static int set_constant(struct bpf_object *object, const char *name, uint64_t value)
 {
-	struct bpf_map *map;
 	const struct btf *btf = bpf_object__btf(object);
 	const struct btf_type *section;
 	int id = btf ? btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC) : -1;
+	_cleanup_free_ char *data = NULL;
+	const void *initial;
+	struct bpf_map *map;
 	size_t size = 0;
-	char *data;
 
 	if (id < 0)
-		return;
+		return 0;
 	bpf_object__for_each_map (map, object)
 		if (bpf_map__is_internal(map) && strstr(bpf_map__name(map), ".rodata"))
 			break;
-	/* the memory that a skeleton writes its constants to */
-	data = map ? (char *)(uintptr_t)bpf_map__initial_value(map, &size) : NULL;
-	section = btf__type_by_id(btf, (__u32)id);
+	initial = map ? bpf_map__initial_value(map, &size) : NULL;
+	if (!initial)
+		return 0;
+	data = malloc(size);
 	if (!data)
-		return;
+		return -ENOMEM;
+	memcpy(data, initial, size);
+	section = btf__type_by_id(btf, (__u32)id);
 	for (unsigned int i = 0; i < btf_vlen(section); i++) {
 		const struct btf_var_secinfo *place = btf_var_secinfos(section) + i;
 		const struct btf_type *variable = btf__type_by_id(btf, place->type);
@@ -103,6 +107,7 @@ static void set_constant(struct bpf_object *object, const char *name, uint64_t v
 			place->size == sizeof(value) && place->offset + sizeof(value) <= size)
 			memcpy(data + place->offset, &value, sizeof(value));
 	}
+	return bpf_map__set_initial_value(map, data, size);
 }
 
 static int map_reuse(struct engine *engine, struct bpf_map *map)
@@ -130,9 +135,15 @@ int component_load_unpinned(
 	struct bpf_map *map;
 	int r;
 
-	set_constant(object, "live_number", engine->live_number);
-	set_constant(object, "netns_cookie", engine->netns_cookie);
-	set_constant(object, "realtime_offset", clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC));
+	r = set_constant(object, "live_number", engine->live_number);
+	if (r == 0)
+		r = set_constant(object, "netns_cookie", engine->netns_cookie);
+	if (r == 0)
+		r = set_constant(
+			object, "realtime_offset", clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC));
+	if (r < 0)
+		return error_set(
+			error, r, "cannot set the constants of the %s programs: %s", name, strerror(-r));
 	bpf_object__for_each_map (map, object) {
 		r = bpf_map__is_internal(map) ? -ENOENT : map_reuse(engine, map);
 		if (r < 0 && r != -ENOENT)
@@ -187,9 +198,10 @@ int component_open_cgroup(struct engine *engine, struct error *error)
 {
 	if (engine->cgroup_root < 0)
 		engine->cgroup_root = open_cgroup_root();
-	return engine->cgroup_root < 0 ? error_set(error, engine->cgroup_root,
-						 "cannot open the cgroup hierarchy: %s", strerror(-engine->cgroup_root))
-				       : 0;
+	if (engine->cgroup_root < 0)
+		return error_set(error, engine->cgroup_root, "cannot open the cgroup hierarchy: %s",
+			strerror(-engine->cgroup_root));
+	return 0;
 }
 
 int component_attach_cgroup(struct engine *engine, struct bpf_program *program, struct error *error)

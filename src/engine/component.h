@@ -33,7 +33,7 @@ int component_load(struct engine *engine, struct bpf_object *object, const char 
 int component_load_unpinned(
 	struct engine *engine, struct bpf_object *object, const char *name, struct error *error);
 
-/* Opens the root of the cgroup hierarchy, for programs that are attached after the privileges were given up. */
+/* Opens the root of the cgroup hierarchy, for programs attached after the privileges were given up. */
 int component_open_cgroup(struct engine *engine, struct error *error);
 
 /* Attaches a cgroup program (SEC "cgroup/…") to the root of the cgroup hierarchy, beside others' (multi). */

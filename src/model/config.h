@@ -33,9 +33,9 @@
  *       enabled: on                    # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
  *     rules: []                        # on sockets (rule.h): [deny connect by user guest to 10.0.0.0/8]
- *     names: on                        # off, or {enabled: on, table: 16384}: addresses and flows, 64..1048576
+ *     names: on                        # off, or {enabled: on, table: 16384}: 64..1048576 addresses, flows
  *     capture:
- *       before: off                    # the last packets, always kept for `weir capture --before`: 1mb..1gb
+ *       before: off                    # or memory for the last packets (capture --before), 1mb..1gb
  *       snaplen: 96                    # bytes of each that are kept, 32..262144
  *     log: info                        # error, warning, info, debug
  */
@@ -71,17 +71,18 @@ struct config {
 	uint16_t metrics_port; /* host byte order */
 	uint32_t metrics_processes;
 
+	bool owners_enabled; /* at start */
 	uint32_t owners_table;
 	uint64_t owners_keep_ns;
 
+	bool sockets_enabled;         /* at start; only with owners */
 	uint64_t sockets_interval_ns; /* 0: never */
 	uint32_t sockets_remembered;
 	uint32_t audit_entries; /* 0: no audit trail */
-	bool owners_enabled;    /* at start */
-	bool sockets_enabled;   /* at start; only with owners */
 
 	bool drops_enabled;
 	uint32_t drops_rate; /* records a second */
+
 	bool names_on;
 	uint32_t names_table; /* addresses with a name, and as many flows */
 

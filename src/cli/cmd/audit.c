@@ -129,20 +129,12 @@ static int audit_print(void *user, struct error *error)
 	const struct cli *cli = audit->cli;
 	const struct style *style = style_choose(cli->color);
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
-	size_t length;
 	int r;
 
-	r = ask_text(audit->client, "GET", audit_screen.path, audit->query, &body, &length, error);
-	if (r < 0)
+	r = ask_shown(cli, audit->client, audit_screen.path, audit->query, &answer, error);
+	if (r < 0 || !answer)
 		return r;
-	if (cli->json) {
-		document_print(body, length);
-		return 0;
-	}
-	r = answer_read(body, length, &answer, error);
-	if (r == 0)
-		r = screen_table_print(&audit_screen, answer, cli->units, style, error);
+	r = screen_table_print(&audit_screen, answer, cli->units, style, error);
 	if (r == 0 && json_get_number(answer, "lost"))
 		printf("%s%" PRIu64 " events were lost on their way to the agent%s\n", style->bad,
 			json_get_number(answer, "lost"), style->reset);

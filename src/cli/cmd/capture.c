@@ -81,30 +81,25 @@ static int clause_fail(struct error *error, const char *text, const char *place)
 	return error_want(error, "%s", want);
 }
 
-/* Cuts the words into the expression and its clauses: the first `at`, `on` or `by` ends the expression, in
- * which none of them is a word. */
-static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, struct error *error)
+/* The words with a space between two; to be freed; NULL without memory. */
+static char *words_join(const struct cli *cli)
 {
-	_cleanup_free_ char *whole = NULL;
-	struct sentence sentence = {};
 	size_t size = 1;
-	char *place;
+	char *text, *place;
 
 	for (int i = 0; i < cli->word_count; i++)
 		size += strlen(cli->words[i]) + 1;
-	sentence.text = calloc(1, size);
-	if (!sentence.text)
-		return error_set(error, -ENOMEM, "no memory");
-	place = sentence.text;
-	for (int i = 0; i < cli->word_count; i++)
+	text = place = calloc(1, size);
+	for (int i = 0; text && i < cli->word_count; i++)
 		place = stpcpy(stpcpy(place, i ? " " : ""), cli->words[i]);
-	whole = strdup(sentence.text);
-	if (!whole) {
-		free(sentence.text);
-		return error_set(error, -ENOMEM, "no memory");
-	}
-	sentence.expression = sentence.text;
-	for (place = sentence.text; *place;) {
+	return text;
+}
+
+/* Cuts sentence->text, of which `whole` is a copy for messages. */
+static int sentence_cut(struct sentence *sentence, const char *whole, struct error *error)
+{
+	sentence->expression = sentence->text;
+	for (char *place = sentence->text; *place;) {
 		size_t spaces = strspn(place, " \t\n"), length = strcspn(place + spaces, " \t\n");
 		char *word = place + spaces, *value;
 		enum clause clause = clause_find(word, length);
@@ -114,24 +109,22 @@ static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, s
 			continue;
 		}
 		value = word + length + strspn(word + length, " \t\n");
-		if (!*value || sentence.values[clause]) {
+		if (!*value || sentence->values[clause]) {
 			error_set(error, -EINVAL,
 				*value ? "'%s' stands there twice" : "'%s' needs a word behind it",
 				clause_words[clause]);
-			clause_fail(error, whole, whole + (word - sentence.text));
-			free(sentence.text);
-			return error->code;
+			return clause_fail(error, whole, whole + (word - sentence->text));
 		}
-		sentence.values[clause] = value;
+		sentence->values[clause] = value;
 		*word = '\0';
-		if (word > sentence.text)
+		if (word > sentence->text)
 			word[-1] = '\0';
 		/* the value: up to the next of these words */
 		place = value + strcspn(value, " \t\n");
 	}
 	/* no space behind a value, and one word only but for an owner */
 	for (enum clause clause = 0; clause < CLAUSES; clause++) {
-		char *value = sentence.values[clause], *end = value ? value + strlen(value) : NULL;
+		char *value = sentence->values[clause], *end = value ? value + strlen(value) : NULL;
 
 		while (value && end > value && strchr(" \t\n", end[-1]))
 			*--end = '\0';
@@ -139,9 +132,24 @@ static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, s
 			continue;
 		value += strcspn(value, " \t\n");
 		error_set(error, -EINVAL, "unexpected word behind '%s'", clause_words[clause]);
-		clause_fail(error, whole, whole + (value + strspn(value, " \t\n") - sentence.text));
+		return clause_fail(error, whole, whole + (value + strspn(value, " \t\n") - sentence->text));
+	}
+	return 0;
+}
+
+/* Cuts the words into the expression and its clauses: the first `at`, `on` or `by` ends the expression, in
+ * which none of them is a word. */
+static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, struct error *error)
+{
+	struct sentence sentence = {.text = words_join(cli)};
+	char *whole = sentence.text ? strdup(sentence.text) : NULL;
+	int r;
+
+	r = whole ? sentence_cut(&sentence, whole, error) : error_set(error, -ENOMEM, "no memory");
+	free(whole);
+	if (r < 0) {
 		free(sentence.text);
-		return error->code;
+		return r;
 	}
 	*ret_sentence = sentence;
 	return 0;

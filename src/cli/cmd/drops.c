@@ -153,20 +153,12 @@ static int drops_print(void *user, struct error *error)
 	const struct cli *cli = drops->cli;
 	const struct style *style = style_choose(cli->color);
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
-	size_t length;
 	int r;
 
-	r = ask_text(drops->client, "GET", screens[SCREEN_DROPS].path, drops->query, &body, &length, error);
-	if (r < 0)
+	r = ask_shown(cli, drops->client, screens[SCREEN_DROPS].path, drops->query, &answer, error);
+	if (r < 0 || !answer)
 		return r;
-	if (cli->json) {
-		document_print(body, length);
-		return 0;
-	}
-	r = answer_read(body, length, &answer, error);
-	if (r == 0)
-		r = screen_table_print(&screens[SCREEN_DROPS], answer, cli->units, style, error);
+	r = screen_table_print(&screens[SCREEN_DROPS], answer, cli->units, style, error);
 	if (r < 0)
 		return r;
 	if (!cli->limit)

@@ -25,19 +25,10 @@ static int list_print(void *user, struct error *error)
 {
 	const struct list *list = user;
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
-	size_t length;
 	int r;
 
-	r = ask_text(list->client, "GET", list->screen->path, list->query, &body, &length, error);
-	if (r < 0)
-		return r;
-	if (list->cli->json) {
-		document_print(body, length);
-		return 0;
-	}
-	r = answer_read(body, length, &answer, error);
-	if (r < 0)
+	r = ask_shown(list->cli, list->client, list->screen->path, list->query, &answer, error);
+	if (r < 0 || !answer)
 		return r;
 	return screen_print(list->screen, answer, list->cli->units, style_choose(list->cli->color), error);
 }

@@ -67,18 +67,9 @@ static int names_print(void *user, struct error *error)
 {
 	const struct names *names = user;
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
-	size_t length;
-	int r = ask_text(names->client, "GET", screen.path, names->query, &body, &length, error);
+	int r = ask_shown(names->cli, names->client, screen.path, names->query, &answer, error);
 
-	if (r < 0)
-		return r;
-	if (names->cli->json) {
-		document_print(body, length);
-		return 0;
-	}
-	r = answer_read(body, length, &answer, error);
-	if (r < 0)
+	if (r < 0 || !answer)
 		return r;
 	if (json_is_false(json_object_get(json_object_get(answer, "table"), "on"))) {
 		puts("names are switched off (weir.yaml: names)");

@@ -77,19 +77,12 @@ static int rules_print(void *user, struct error *error)
 {
 	const struct rules *rules = user;
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
-	size_t length;
 	int r;
 
-	r = ask_text(rules->client, "GET", "/v1/rules", NULL, &body, &length, error);
-	if (r < 0)
+	r = ask_shown(rules->cli, rules->client, "/v1/rules", NULL, &answer, error);
+	if (r < 0 || !answer)
 		return r;
-	if (rules->cli->json) {
-		document_print(body, length);
-		return 0;
-	}
-	r = answer_read(body, length, &answer, error);
-	return r < 0 ? r : table_print(rules->cli, answer, error);
+	return table_print(rules->cli, answer, error);
 }
 
 int cmd_rules(const struct cli *cli)

@@ -308,21 +308,13 @@ static int sockets_print(void *user, struct error *error)
 	const struct cli *cli = sockets->cli;
 	const struct style *style = style_choose(cli->color);
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
 	uint64_t lost;
-	size_t length;
 	int r;
 
-	r = ask_text(sockets->client, "GET", sockets->screen->path, sockets->query, &body, &length, error);
-	if (r < 0)
+	r = ask_shown(cli, sockets->client, sockets->screen->path, sockets->query, &answer, error);
+	if (r < 0 || !answer)
 		return r;
-	if (cli->json) {
-		document_print(body, length);
-		return 0;
-	}
-	r = answer_read(body, length, &answer, error);
-	if (r == 0)
-		r = screen_table_print(sockets->screen, answer, cli->units, style, error);
+	r = screen_table_print(sockets->screen, answer, cli->units, style, error);
 	lost = json_get_number(json_object_get(answer, "losses"), "lost");
 	if (r == 0 && lost)
 		printf("%s%" PRIu64 " events were lost on their way to the agent%s\n", style->bad, lost,

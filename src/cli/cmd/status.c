@@ -248,21 +248,12 @@ static int status_print(void *user, struct error *error)
 	const struct style *style = status->style;
 	enum units units = status->cli->units;
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
 	struct losses losses;
 	char bytes[32];
-	size_t length;
 	int r;
 
-	r = ask_text(status->client, "GET", "/v1/status", NULL, &body, &length, error);
-	if (r < 0)
-		return r;
-	if (status->cli->json) {
-		document_print(body, length);
-		return 0;
-	}
-	r = answer_read(body, length, &answer, error);
-	if (r < 0)
+	r = ask_shown(status->cli, status->client, "/v1/status", NULL, &answer, error);
+	if (r < 0 || !answer)
 		return r;
 
 	agent_print(answer, style);

@@ -69,20 +69,12 @@ static int probes_print(const struct cli *cli)
 {
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_json_ json_t *answer = NULL;
-	_cleanup_free_ char *body = NULL;
 	struct error error;
-	size_t length;
-	int r;
+	int r = client_open(cli, &client, &error);
 
-	if (client_open(cli, &client, &error) < 0 ||
-		ask_text(client, "GET", PATH_TRACE, NULL, &body, &length, &error) < 0)
-		return fail(&error);
-	if (cli->json) {
-		document_print(body, length);
-		return output_end(EXIT_OK);
-	}
-	r = answer_read(body, length, &answer, &error);
 	if (r == 0)
+		r = ask_shown(cli, client, PATH_TRACE, NULL, &answer, &error);
+	if (r == 0 && answer)
 		r = screen_table_print(&probe_screen, answer, cli->units, style_choose(cli->color), &error);
 	return r < 0 ? fail(&error) : output_end(EXIT_OK);
 }

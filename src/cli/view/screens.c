@@ -148,10 +148,10 @@ static const struct sort_key flow_sorts[] = {
 };
 
 void endpoint_format(
-	const json_t *flow, const char *address_key, const char *port_key, char *buffer, size_t size)
+	const json_t *entry, const char *address_key, const char *port_key, char *buffer, size_t size)
 {
-	const char *address = json_get_text(flow, address_key);
-	uint64_t port = json_get_number(flow, port_key);
+	const char *address = json_get_text(entry, address_key);
+	uint64_t port = json_get_number(entry, port_key);
 
 	if (!port)
 		snprintf(buffer, size, "%s", address);

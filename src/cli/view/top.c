@@ -271,8 +271,8 @@ static void tabs_draw(const struct top *top)
 		return;
 	}
 	/* the interval is the first to give way */
-	length = snprintf(text, sizeof(text), "%sby %s%s", by, sort->name,
-		top->reverse[shown] ? ", reversed" : "");
+	length = snprintf(
+		text, sizeof(text), "%sby %s%s", by, sort->name, top->reverse[shown] ? ", reversed" : "");
 	if (x + length + (int)strlen(interval) + 10 <= COLS)
 		snprintf(text + length, sizeof(text) - (size_t)length, ", every %s", interval);
 	right_draw(2, x, A_NORMAL, text);
