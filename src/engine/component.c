@@ -81,8 +81,9 @@ static int set_constant(struct bpf_object *object, const char *name, uint64_t va
 	const struct btf *btf = bpf_object__btf(object);
 	const struct btf_type *section;
 	int id = btf ? btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC) : -1;
-	_cleanup_free_ char *data = NULL;
 	const void *initial;
+	char *data;
+	int r;
 	struct bpf_map *map;
 	size_t size = 0;
 
@@ -107,7 +108,9 @@ static int set_constant(struct bpf_object *object, const char *name, uint64_t va
 			place->size == sizeof(value) && place->offset + sizeof(value) <= size)
 			memcpy(data + place->offset, &value, sizeof(value));
 	}
-	return bpf_map__set_initial_value(map, data, size);
+	r = bpf_map__set_initial_value(map, data, size);
+	free(data);
+	return r;
 }
 
 static int map_reuse(struct engine *engine, struct bpf_map *map)
