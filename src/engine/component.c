@@ -82,10 +82,10 @@ static int set_constant(struct bpf_object *object, const char *name, uint64_t va
 	const struct btf_type *section;
 	int id = btf ? btf__find_by_name_kind(btf, ".rodata", BTF_KIND_DATASEC) : -1;
 	const void *initial;
-	char *data;
-	int r;
 	struct bpf_map *map;
 	size_t size = 0;
+	char *data;
+	int r;
 
 	if (id < 0)
 		return 0;
