@@ -676,8 +676,8 @@ int BPF_PROG(accept_returned, struct pt_regs *regs, long result)
 	return trace_say(&sample);
 }
 
-SEC("tp_btf/netif_receive_skb")
-int BPF_PROG(receive_arrived, struct sk_buff *skb)
+/* A packet has come in: its time starts. */
+static __always_inline int packet_begin(struct sk_buff *skb)
 {
 	struct net_device *device = BPF_CORE_READ(skb, dev);
 	struct trace_sample sample = SAMPLE_INCOMING;
@@ -688,6 +688,12 @@ int BPF_PROG(receive_arrived, struct sk_buff *skb)
 	sample.interface = BPF_CORE_READ(device, ifindex);
 	trace_begin((__u64)skb, 0, &sample);
 	return 0;
+}
+
+SEC("tp_btf/netif_receive_skb")
+int BPF_PROG(receive_arrived, struct sk_buff *skb)
+{
+	return packet_begin(skb);
 }
 
 static __always_inline int same_flow(const struct trace_flow *a, const struct trace_flow *b)
@@ -807,15 +813,7 @@ int BPF_PROG(napi_poll, struct napi_struct *napi, int work, int budget)
 SEC("tp_btf/netif_rx")
 int BPF_PROG(backlog_begin, struct sk_buff *skb)
 {
-	struct net_device *device = BPF_CORE_READ(skb, dev);
-	struct trace_sample sample = SAMPLE_INCOMING;
-
-	if (!device_is_ours(device))
-		return 0;
-	flow_of_header(&sample.flow, BPF_CORE_READ(skb, data));
-	sample.interface = BPF_CORE_READ(device, ifindex);
-	trace_begin((__u64)skb, 0, &sample);
-	return 0;
+	return packet_begin(skb);
 }
 
 SEC("tp_btf/netif_receive_skb")

@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Any bytes as a configuration file: accepted within every bound, or refused with a place and a reason. */
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "fuzz/fuzz.h"
 #include "model/config.h"
 
-#define REQUIRE(condition)                                                                                   \
-	do {                                                                                                 \
-		if (!(condition)) {                                                                          \
-			fprintf(stderr, "config: %s\n", #condition);                                         \
-			abort();                                                                             \
-		}                                                                                            \
-	} while (0)
-
 #define SECOND 1000000000ULL
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 static bool is_between(uint64_t value, uint64_t min, uint64_t max)
 {

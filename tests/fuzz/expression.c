@@ -6,28 +6,17 @@
  */
 #include <linux/bpf.h>
 #include <linux/filter.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "compile/classic.h"
 #include "compile/expression.h"
-
-#define REQUIRE(condition)                                                                                   \
-	do {                                                                                                 \
-		if (!(condition)) {                                                                          \
-			fprintf(stderr, "expression: %s\n", #condition);                                     \
-			abort();                                                                             \
-		}                                                                                            \
-	} while (0)
+#include "fuzz/fuzz.h"
 
 #define PACKET_MAX  160
 #define FILTERS_MAX 64
 #define STEPS_MAX   100000
 #define INTERFACE   3
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 static const char *const words[] = {"ip", "ip6", "tcp", "udp", "icmp", "icmp6", "arp", "vlan", "mpls", "host",
 	"net", "port", "portrange", "src", "dst", "and", "or", "not", "(", ")", "10.0.0.1", "10.0.0.0/8",

@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Any bytes as a sentence: what is read is printed as a sentence that reads as the same, and prints as the
  * same. */
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz/fuzz.h"
 #include "lib/match.h"
-
-#define REQUIRE(condition)                                                                                   \
-	do {                                                                                                 \
-		if (!(condition)) {                                                                          \
-			fprintf(stderr, "match: %s\n", #condition);                                          \
-			abort();                                                                             \
-		}                                                                                            \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 static void accepted_check(const struct match *match)
 {

@@ -1,27 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Any bytes as the beginning of an HTTP stream: what is told is printable. */
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "agent/name.h"
-
-#define REQUIRE(condition)                                                                                   \
-	do {                                                                                                 \
-		if (!(condition)) {                                                                          \
-			fprintf(stderr, "name_http: %s\n", #condition);                                      \
-			abort();                                                                             \
-		}                                                                                            \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
-
-static void name_check(const char *name)
-{
-	REQUIRE(strlen(name) < NAME_TEXT_MAX);
-	REQUIRE(strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.:") == strlen(name));
-}
+#include "fuzz/name.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {

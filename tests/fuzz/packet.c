@@ -1,23 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The datapath's parser, compiled for the host, against the plain reference: every answer has to be the same.
  */
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bpf/lib/packet.h"
+#include "fuzz/fuzz.h"
 #include "lib/reference.h"
-
-#define REQUIRE(condition)                                                                                   \
-	do {                                                                                                 \
-		if (!(condition)) {                                                                          \
-			fprintf(stderr, "parser and reference differ: %s\n", #condition);                    \
-			abort();                                                                             \
-		}                                                                                            \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {

@@ -9,7 +9,6 @@
 #include <event2/listener.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +17,7 @@
 #include <unistd.h>
 
 #include "agent/query.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
+#include "fuzz/fuzz.h"
 
 static struct event_base *base;
 static struct sockaddr_un address = {.sun_family = AF_UNIX};

@@ -1,22 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Any bytes as a rule: what is read is printed as a rule that reads as the same, and prints as the same. */
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "compile/guard.h"
+#include "fuzz/fuzz.h"
 #include "model/rule.h"
-
-#define REQUIRE(condition)                                                                                   \
-	do {                                                                                                 \
-		if (!(condition)) {                                                                          \
-			fprintf(stderr, "rule: %s\n", #condition);                                           \
-			abort();                                                                             \
-		}                                                                                            \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 static void accepted_check(const struct rule *rule)
 {
