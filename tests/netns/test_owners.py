@@ -315,11 +315,14 @@ def a_passed_socket_is_whose_uses_it(lab):
             left -= len(part)
     server.wait(10)
     found = processes(agent)
-    # what it sends, and the SYN-ACK, which no process sends, in front of it
-    packets, size = counts(found[first], "out")
-    expect_equal(size - packets * HEADERS[4], 1000 + 8, "what the first sent")
-    packets, size = counts(found[second], "out")
-    expect_equal(size - packets * HEADERS[4], 60000, "what the second sent")
+    payload = {}
+    for pid in (first, second):
+        packets, size = counts(found[pid], "out")
+        payload[pid] = size - packets * HEADERS[4]
+    # The SYN-ACK, eight bytes longer than other segments, no process sends: another CPU may have sent it, and then it
+    # is charged to whoever has the connection when that is settled.
+    sent = [payload[first], payload[second]]
+    expect(sent in ([1008, 60000], [1000, 60008]), f"what the first and the second sent: {sent}")
     expect_sums(agent)
 
 
