@@ -108,7 +108,7 @@ def kill_9_loses_no_packet(lab, through):
     expect_equal(sum(hosts[address]["bytes"] for address in per_host), packets * 60, "bytes of all hosts")
 
 
-@test("vm")
+@test()
 def kill_9_during_tcp(lab):
     """kill -9 during a TCP transfer with GSO: segments and bytes are exact afterwards"""
     host, peer = lab.hosts()
