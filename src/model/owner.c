@@ -257,15 +257,21 @@ static int cgroup_read(struct owner_match *match, const char *value, struct erro
 		error_want(error, "a path that begins with '/', such as /system.slice");
 		return -EINVAL;
 	}
-	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]) && path == value; i++) {
-		length = strlen(mounts[i]);
-		if (strncmp(value, mounts[i], length) == 0 && (!value[length] || value[length] == '/'))
-			path = value + length;
-	}
 	match->text[0] = '\0';
-	for (; (length = component_next(&path)); path += length, depth++)
+	for (; (length = component_next(&path)); path += length)
 		used += (size_t)snprintf(
 			match->text + used, sizeof(match->text) - used, "/%.*s", (int)length, path);
+	/* as often as it stands there, so that what is printed is read as the same */
+	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
+		length = strlen(mounts[i]);
+		if (strncmp(match->text, mounts[i], length) == 0 &&
+			(!match->text[length] || match->text[length] == '/')) {
+			memmove(match->text, match->text + length, strlen(match->text + length) + 1);
+			i = (size_t)-1;
+		}
+	}
+	for (const char *slash = match->text; *slash; slash++)
+		depth += *slash == '/';
 	if (!depth) {
 		error_set(error, -EINVAL, "every process is in the root of all cgroups");
 		error_want(error, "a cgroup below it, such as /system.slice");
