@@ -21,7 +21,7 @@
 #define LOG_EVERY_NS 1000000000ULL /* a line for one rule's denied calls */
 #define WARNINGS_MAX 8             /* of one answer */
 
-_Static_assert(RULES_MAX == GUARD_RULES_MAX, "one limit");
+_Static_assert(RULES_SOCKET_MAX == GUARD_RULES_MAX, "one limit");
 
 /* A rule; what two lists have in common they share. */
 struct entry {
@@ -65,7 +65,7 @@ static void list_free(struct list *list)
 /* Lists have room for one more than the kernel, so that too many can be counted.  False without memory. */
 static bool list_begin(struct list *list, struct error *error)
 {
-	list->entries = calloc(RULES_MAX + 1, sizeof(struct entry *));
+	list->entries = calloc(RULES_SOCKET_MAX + 1, sizeof(struct entry *));
 	list->count = 0;
 	if (!list->entries)
 		error_set(error, -ENOMEM, "out of memory");
@@ -75,7 +75,7 @@ static bool list_begin(struct list *list, struct error *error)
 static void list_add(struct list *list, struct entry *entry)
 {
 	entry->users++;
-	if (list->count <= RULES_MAX)
+	if (list->count <= RULES_SOCKET_MAX)
 		list->entries[list->count++] = entry;
 	else
 		entry_free(entry);
@@ -131,8 +131,9 @@ static struct entry *entry_new(const char *text, bool live, struct error *error)
 	}
 	entry->live = live;
 	entry->compiled = guard_compile(&entry->rule);
-	pid = entry->rule.owner.number;
-	if (entry->rule.owner.kind == OWNER_PID && process_start(pid, &entry->compiled.owner_hash[0]) < 0) {
+	pid = entry->rule.match.owner.number;
+	if (entry->rule.match.owner.kind == OWNER_PID &&
+		process_start(pid, &entry->compiled.owner_hash[0]) < 0) {
 		error_set(error, -ESRCH, "there is no process %u", pid);
 		error_want(error, "the id of one that runs");
 		return NULL;
@@ -143,7 +144,7 @@ static struct entry *entry_new(const char *text, bool live, struct error *error)
 /* What goes to the kernel. */
 struct order {
 	struct guard_policy policy;
-	struct guard_text texts[RULES_MAX];
+	struct guard_text texts[RULES_SOCKET_MAX];
 };
 
 static int order_place(struct guards *guards, struct order *order, const struct list *list, uint32_t next_id,
@@ -186,9 +187,9 @@ static int list_install(struct guards *guards, struct list *list, uint32_t next_
 	struct order *order;
 	int r;
 
-	if (list->count > RULES_MAX) {
+	if (list->count > RULES_SOCKET_MAX) {
 		error_set(error, -ENOSPC, "too many rules");
-		error_want(error, "at most %d", RULES_MAX);
+		error_want(error, "at most %d", RULES_SOCKET_MAX);
 		return -ENOSPC;
 	}
 	order = calloc(1, sizeof(*order));
@@ -212,7 +213,7 @@ static int list_install(struct guards *guards, struct list *list, uint32_t next_
  * one behind that if it is gone. */
 static void lists_merge(const struct list *old, const struct list *file, struct list *result)
 {
-	const struct entry *anchors[RULES_MAX] = {NULL}, *anchor = NULL; /* NULL: the end */
+	const struct entry *anchors[RULES_SOCKET_MAX] = {NULL}, *anchor = NULL; /* NULL: the end */
 
 	for (size_t i = old->count; i-- > 0;) {
 		const struct entry *kept =
@@ -308,7 +309,7 @@ static struct entry *entry_adopt(struct guards *guards, const struct guard_rule 
 static bool adopt_all(struct guards *guards, const struct guard_policy *policy)
 {
 	guards->generation = policy->generation;
-	for (unsigned int i = 0; i < policy->count && i < RULES_MAX; i++) {
+	for (unsigned int i = 0; i < policy->count && i < RULES_SOCKET_MAX; i++) {
 		struct entry *entry = entry_adopt(guards, &policy->rules[i]);
 
 		if (!entry)
@@ -420,7 +421,7 @@ static void entry_write(const struct guards *guards, struct json_write *out, con
 	json_write_object_begin(out, NULL);
 	json_write_number(out, "id", entry->compiled.id);
 	json_write_string(out, "text", entry->text);
-	json_write_string(out, "verdict", rule_verdicts[!!entry->compiled.allow]);
+	json_write_string(out, "verdict", rule_verbs[!!entry->compiled.allow]);
 	json_write_string(out, "hook", rule_calls[entry->compiled.call]);
 	json_write_string(out, "source", entry->live ? "api" : "file");
 	json_write_number(out, "hits", hits.hits);

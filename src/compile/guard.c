@@ -99,20 +99,21 @@ static void prefix_compile(const struct prefix *prefix, struct guard_rule *rule)
 struct guard_rule guard_compile(const struct rule *rule)
 {
 	struct guard_rule result = {
-		.allow = rule->verdict == RULE_ALLOW,
-		.call = (uint8_t)rule->call,
-		.family = rule->family,
-		.type = rule->type,
-		.protocol = (int16_t)rule->protocol,
+		.allow = rule->verb == RULE_ALLOW,
+		.call = (uint8_t)rule->socket.call,
+		.family = rule->match.family,
+		.type = rule->socket.type,
+		.protocol = (int16_t)rule->match.protocol,
 		.owner_not = rule->owner_not,
-		.port_count = rule->to.port_count,
+		.port_count = rule->match.to.port_count,
 	};
 
-	owner_compile(&rule->owner, &result);
-	if (rule->to.has_prefix)
-		prefix_compile(&rule->to.prefix, &result);
-	for (unsigned int i = 0; i < rule->to.port_count; i++)
-		result.ports[i] = (struct guard_ports){rule->to.ports[i].low, rule->to.ports[i].high};
+	owner_compile(&rule->match.owner, &result);
+	if (rule->match.to.has_prefix)
+		prefix_compile(&rule->match.to.prefix, &result);
+	for (unsigned int i = 0; i < rule->match.to.port_count; i++)
+		result.ports[i] =
+			(struct guard_ports){rule->match.to.ports[i].low, rule->match.to.ports[i].high};
 	return result;
 }
 

@@ -613,7 +613,7 @@ static int read_rules(struct reader *r, const struct field *field, struct fy_nod
 		}
 		if (rule_parse(text, &rule, &problem) < 0)
 			return fail_rule(r, text, &problem, node_at(r, item, key_at));
-		if (rule.owner.kind == OWNER_PID) {
+		if (rule.match.owner.kind == OWNER_PID) {
 			fail(r, node_at(r, item, key_at), "rules: a process' id is another one's tomorrow");
 			error_want(r->error,
 				"exe, unit, cgroup or user; or 'weir deny' for a process that runs");

@@ -14,7 +14,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-const char *const rule_verdicts[] = {[RULE_DENY] = "deny", [RULE_ALLOW] = "allow", NULL};
+const char *const rule_verbs[] = {[RULE_DENY] = "deny", [RULE_ALLOW] = "allow", NULL};
 const char *const rule_calls[] = {[RULE_CREATE] = "create",
 	[RULE_BIND] = "bind",
 	[RULE_CONNECT] = "connect",
@@ -87,10 +87,10 @@ static int call_read(struct reader *r)
 
 	if (word && strcmp(word, "listen") == 0) {
 		sentence_fail(&r->s, word, "the kernel does not ask before a socket listens");
-		return want(r, "%s bind: what listens has to be bound", rule_verdicts[r->rule.verdict]);
+		return want(r, "%s bind: what listens has to be bound", rule_verbs[r->rule.verb]);
 	}
 	result = choice_read(r, rule_calls, "a call", "create, bind, connect or send", &call);
-	r->rule.call = (enum rule_call)call;
+	r->rule.socket.call = (enum rule_call)call;
 	return result;
 }
 
@@ -115,30 +115,31 @@ static int protocol_read(struct reader *r)
 	if (!word || protocol_parse(word, &protocol) < 0)
 		return sentence_expected(
 			&r->s, word, "a protocol", "a number from 0 to 255, or a name such as tcp");
-	r->rule.protocol = protocol;
+	r->rule.match.protocol = protocol;
 	/* as the protocol's own word, so that it is the same rule */
-	for (size_t i = 0; i < COUNT(kinds) && !r->rule.type; i++)
+	for (size_t i = 0; i < COUNT(kinds) && !r->rule.socket.type; i++)
 		if (kinds[i].protocol == protocol)
-			r->rule.type = kinds[i].type;
+			r->rule.socket.type = kinds[i].type;
 	return 0;
 }
 
 /* Is the kernel's question one that can be about this socket? */
 static int asked_check(struct reader *r)
 {
-	const struct asked *call = &asked[r->rule.call];
-	bool found = r->rule.protocol < 0;
+	const struct asked *call = &asked[r->rule.socket.call];
+	bool found = r->rule.match.protocol < 0;
 
 	for (const int *protocol = call->protocols; *protocol >= 0 && !found; protocol++)
-		found = *protocol == r->rule.protocol;
-	if (r->rule.call == RULE_CREATE)
+		found = *protocol == r->rule.match.protocol;
+	if (r->rule.socket.call == RULE_CREATE)
 		return 0;
-	if (found && (r->rule.type != SOCK_RAW || call->raw) &&
-		(r->rule.type != SOCK_STREAM || call->stream) && (r->rule.type != SOCK_DGRAM || call->dgram))
+	if (found && (r->rule.socket.type != SOCK_RAW || call->raw) &&
+		(r->rule.socket.type != SOCK_STREAM || call->stream) &&
+		(r->rule.socket.type != SOCK_DGRAM || call->dgram))
 		return 0;
 	sentence_fail(&r->s, r->socket_word, "the kernel does not ask before a '%s' socket's %s",
-		r->socket_word, rule_calls[r->rule.call]);
-	return want(r, "%s, or %s create", call->sockets, rule_verdicts[r->rule.verdict]);
+		r->socket_word, rule_calls[r->rule.socket.call]);
+	return want(r, "%s, or %s create", call->sockets, rule_verbs[r->rule.verb]);
 }
 
 /* [SOCKET] */
@@ -158,8 +159,8 @@ static int socket_read(struct reader *r)
 	r->socket_word = word;
 	sentence_skip(&r->s, word);
 	if (kind) {
-		r->rule.type = kind->type;
-		r->rule.protocol = kind->protocol;
+		r->rule.socket.type = kind->type;
+		r->rule.match.protocol = kind->protocol;
 		next = sentence_peek(&r->s);
 		if (kind->type == SOCK_RAW && next && strcmp(next, "proto") == 0) {
 			sentence_skip(&r->s, next);
@@ -168,10 +169,10 @@ static int socket_read(struct reader *r)
 	} else {
 		result = protocol_read(r);
 	}
-	r->s.protocol = r->rule.protocol;
-	if (result == 0 && r->rule.protocol == IPPROTO_ICMP)
+	r->s.protocol = r->rule.match.protocol;
+	if (result == 0 && r->rule.match.protocol == IPPROTO_ICMP)
 		result = sentence_family(&r->s, word, 4);
-	if (result == 0 && r->rule.protocol == IPPROTO_ICMPV6)
+	if (result == 0 && r->rule.match.protocol == IPPROTO_ICMPV6)
 		result = sentence_family(&r->s, word, 6);
 	return result < 0 ? result : asked_check(r);
 }
@@ -183,8 +184,8 @@ static int family_read(struct reader *r)
 	if (!word || (strcmp(word, "ip") != 0 && strcmp(word, "ip6") != 0))
 		return 0;
 	sentence_skip(&r->s, word);
-	r->rule.family = word[2] ? 6 : 4;
-	return sentence_family(&r->s, word, r->rule.family);
+	r->rule.match.family = word[2] ? 6 : 4;
+	return sentence_family(&r->s, word, r->rule.match.family);
 }
 
 /*
@@ -204,9 +205,9 @@ static int by_read(struct reader *r, const char *word)
 	if (r->owner_word)
 		return twice(r, word, "one owner; another rule for another one");
 	r->owner_word = word;
-	result = sentence_owner(&r->s, &r->rule.owner);
-	if (result < 0 || r->rule.owner.kind != OWNER_CONTAINER ||
-		strlen(r->rule.owner.text) == CONTAINER_DIGITS)
+	result = sentence_owner(&r->s, &r->rule.match.owner);
+	if (result < 0 || r->rule.match.owner.kind != OWNER_CONTAINER ||
+		strlen(r->rule.match.owner.text) == CONTAINER_DIGITS)
 		return result;
 	/* the kernel compares a hash of it */
 	sentence_fail(&r->s, word, "a rule cannot go by the beginning of a container's id");
@@ -229,11 +230,11 @@ static int to_read(struct reader *r, const char *word)
 	if (r->to_word)
 		return twice(r, word, "one address or prefix; another rule for another one");
 	r->to_word = word;
-	if (r->rule.call == RULE_CREATE) {
+	if (r->rule.socket.call == RULE_CREATE) {
 		sentence_fail(&r->s, word, "a socket that is created has no address yet");
 		return want(r, "connect, send or bind, or no 'to'");
 	}
-	return sentence_endpoint(&r->s, &r->rule.to);
+	return sentence_endpoint(&r->s, &r->rule.match.to);
 }
 
 static const struct term {
@@ -332,7 +333,7 @@ static int term_read(struct reader *r)
 /* What each word allows, but no call can be. */
 static int contradictions_check(struct reader *r)
 {
-	int protocol = r->rule.protocol;
+	int protocol = r->rule.match.protocol;
 
 	if (!r->s.ports_word || (protocol != IPPROTO_ICMP && protocol != IPPROTO_ICMPV6))
 		return 0;
@@ -342,8 +343,8 @@ static int contradictions_check(struct reader *r)
 
 int rule_parse(const char *text, struct rule *ret_rule, struct error *error)
 {
-	struct reader reader = {.rule = {.protocol = -1}};
-	unsigned int verdict = 0;
+	struct reader reader = {.rule = {.match = {.protocol = -1, .icmp_type = -1, .vlan = -1}}};
+	unsigned int verb = 0;
 	int r = sentence_begin(&reader.s, text, error);
 
 	if (r == 0 && reader.s.length >= RULE_TEXT_MAX) {
@@ -352,8 +353,8 @@ int rule_parse(const char *text, struct rule *ret_rule, struct error *error)
 		return -EINVAL;
 	}
 	if (r == 0)
-		r = choice_read(&reader, rule_verdicts, "a rule", "deny or allow", &verdict);
-	reader.rule.verdict = (enum rule_verdict)verdict;
+		r = choice_read(&reader, rule_verbs, "a rule", "deny or allow", &verb);
+	reader.rule.verb = (enum rule_verb)verb;
 	if (r == 0)
 		r = call_read(&reader);
 	if (r == 0)
@@ -379,17 +380,17 @@ static void socket_put(struct printer *p, const struct rule *rule)
 	const char *name;
 
 	for (size_t i = 0; i < COUNT(kinds); i++)
-		if (kinds[i].type == rule->type && kinds[i].protocol == rule->protocol) {
+		if (kinds[i].type == rule->socket.type && kinds[i].protocol == rule->match.protocol) {
 			printer_put(p, " %s", kinds[i].name);
 			return;
 		}
-	if (rule->type == SOCK_RAW)
+	if (rule->socket.type == SOCK_RAW)
 		printer_put(p, " raw");
-	name = rule->protocol >= 0 ? protocol_name((uint8_t)rule->protocol) : NULL;
+	name = rule->match.protocol >= 0 ? protocol_name((uint8_t)rule->match.protocol) : NULL;
 	if (name)
 		printer_put(p, " proto %s", name);
-	else if (rule->protocol >= 0)
-		printer_put(p, " proto %d", rule->protocol);
+	else if (rule->match.protocol >= 0)
+		printer_put(p, " proto %d", rule->match.protocol);
 }
 
 int rule_print(const struct rule *rule, char *buffer, size_t size)
@@ -399,12 +400,12 @@ int rule_print(const struct rule *rule, char *buffer, size_t size)
 	if (!size)
 		return -ENOSPC;
 	buffer[0] = '\0';
-	printer_put(&p, "%s %s", rule_verdicts[rule->verdict], rule_calls[rule->call]);
-	if (rule->family)
-		printer_put(&p, " %s", rule->family == 6 ? "ip6" : "ip");
+	printer_put(&p, "%s %s", rule_verbs[rule->verb], rule_calls[rule->socket.call]);
+	if (rule->match.family)
+		printer_put(&p, " %s", rule->match.family == 6 ? "ip6" : "ip");
 	socket_put(&p, rule);
-	printer_owner(&p, rule->owner_not ? "not by" : "by", &rule->owner);
-	printer_endpoint(&p, "to", &rule->to);
+	printer_owner(&p, rule->owner_not ? "not by" : "by", &rule->match.owner);
+	printer_endpoint(&p, "to", &rule->match.to);
 	if (rule->comment[0])
 		printer_put(&p, " \"%s\"", rule->comment);
 	return p.full ? -ENOSPC : 0;
@@ -416,7 +417,7 @@ int rule_print(const struct rule *rule, char *buffer, size_t size)
 
 static uint8_t family_of(const struct rule *rule)
 {
-	return rule->to.has_prefix ? rule->to.prefix.address.family : rule->family;
+	return rule->match.to.has_prefix ? rule->match.to.prefix.address.family : rule->match.family;
 }
 
 static bool ports_cover(const struct endpoint *wide, const struct endpoint *narrow)
@@ -444,7 +445,7 @@ static bool prefix_covers(const struct endpoint *wide, const struct endpoint *na
 /* Is it the same owner, or a cgroup above the other one? */
 static bool owner_covers(const struct rule *wide, const struct rule *narrow)
 {
-	const struct owner_match *w = &wide->owner, *n = &narrow->owner;
+	const struct owner_match *w = &wide->match.owner, *n = &narrow->match.owner;
 	size_t length = strlen(w->text);
 
 	if (w->kind == OWNER_ANY)
@@ -461,8 +462,10 @@ static bool owner_covers(const struct rule *wide, const struct rule *narrow)
 
 bool rule_covers(const struct rule *wide, const struct rule *narrow)
 {
-	return wide->call == narrow->call && (!family_of(wide) || family_of(wide) == family_of(narrow)) &&
-	       (!wide->type || wide->type == narrow->type) &&
-	       (wide->protocol < 0 || wide->protocol == narrow->protocol) && owner_covers(wide, narrow) &&
-	       prefix_covers(&wide->to, &narrow->to) && ports_cover(&wide->to, &narrow->to);
+	return wide->socket.call == narrow->socket.call &&
+	       (!family_of(wide) || family_of(wide) == family_of(narrow)) &&
+	       (!wide->socket.type || wide->socket.type == narrow->socket.type) &&
+	       (wide->match.protocol < 0 || wide->match.protocol == narrow->match.protocol) &&
+	       owner_covers(wide, narrow) && prefix_covers(&wide->match.to, &narrow->match.to) &&
+	       ports_cover(&wide->match.to, &narrow->match.to);
 }

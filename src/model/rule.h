@@ -1,45 +1,133 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Rules, as plain data: who may use sockets for what.
+ * Rules, as plain data: what happens to packets, and who may use sockets for what.
+ *
+ * On packets:
+ *
+ *     rule    = VERB [in|out] ["on" interface] [ip|ip6] [protocol] {match} {option} ["comment"]
+ *     VERB    = accept | drop | reject | limit | count | log | mark N[/MASK] | redirect to IF | mirror to IF
+ *             | rewrite dscp D | rewrite source mac MAC | rewrite destination mac MAC
+ *     match   = those of match.h, and:
+ *               from|to (@SET | ...) [port (PORTS | @SET)]
+ *             | flags LIST[/LIST]          these set, and of the second list no others
+ *             | icmp TYPE[/CODE] | icmp6 TYPE[/CODE]
+ *             | state new,established,related,invalid
+ *             | dscp D | vlan N | untagged | fragment [first|later] | mark N[/MASK]
+ *             | [not] by OWNER | [not] matching "PCAP EXPRESSION"
+ *     option  = log | with reset|port-unreachable|host-unreachable|prohibited        (reject)
+ *             | to RATE | burst SIZE | per source[/BITS[,BITS6]] | per destination[...]       (limit)
+ *               RATE = 100/s, 5/m, 2/h packets | 10mbit, 2gbit | N connections
+ *             | for DURATION                the rule ends by itself
+ *
+ * The first rule that decides (accept, drop, reject, redirect; limit for what is over) ends the story; after
+ * the others the next one that fits has its say.  Without direction a rule is for both.
+ *
+ * On sockets:
  *
  *     rule   = (deny | allow) CALL [ip|ip6] [SOCKET] {[not] by OWNER | to ENDPOINT} ["comment"]
  *     CALL   = create | bind | connect | send
  *     SOCKET = tcp | udp | stream | dgram | icmp | icmp6 | sctp | proto N|NAME | raw [proto N|NAME]
  *
- * OWNER and ENDPOINT are those of matches (match.h).  `to` is the address that is bound to, connected to or
- * sent to; a socket that is created has none.  The first rule that fits a call decides about it; a call that
- * none fits is allowed. A rule that rule_print() wrote parses to the same rule.
+ * OWNER and ENDPOINT are those of matches (match.h), without sets.  `to` is the address that is bound to,
+ * connected to or sent to; a socket that is created has none.  The first rule that fits a call decides about
+ * it; a call that none fits is allowed.  What the kernel asks about: `create` IPv4 and IPv6 sockets of every
+ * kind; `bind` TCP and UDP; `connect` TCP, UDP and ping sockets; `send` datagrams that have an address of
+ * their own, and the connect() of a UDP socket, since nobody is asked again when a connected one sends.
  *
- * What the kernel asks about: `create` IPv4 and IPv6 sockets of every kind; `bind` TCP and UDP; `connect`
- * TCP, UDP and ping sockets; `send` datagrams that have an address of their own, and the connect() of a UDP
- * socket, since nobody is asked again when a connected one sends.
+ * A rule that rule_print() wrote parses to the same rule.
  */
 #ifndef WEIR_MODEL_RULE_H
 #define WEIR_MODEL_RULE_H
 
 #include "model/match.h"
+#include "shared/bucket.h"
+#include "shared/policy.h"
+#include "shared/set.h"
 
-#define RULES_MAX        1024 /* of one agent */
-#define RULE_TEXT_MAX    1024 /* longest rule, with the NUL */
-#define RULE_COMMENT_MAX 128
+#define RULES_MAX           POLICY_RULES_MAX /* of one list */
+#define RULES_SOCKET_MAX    1024             /* of them on sockets */
+#define RULE_TEXT_MAX       1024             /* longest rule, with the NUL */
+#define RULE_COMMENT_MAX    128
+#define RULE_EXPRESSION_MAX 512
 
-enum rule_verdict { RULE_DENY, RULE_ALLOW };
+/* In the order of rule_verbs[]; those on sockets first. */
+enum rule_verb {
+	RULE_DENY,
+	RULE_ALLOW,
+	RULE_ACCEPT,
+	RULE_DROP,
+	RULE_REJECT,
+	RULE_LIMIT,
+	RULE_COUNT,
+	RULE_LOG,
+	RULE_MARK,
+	RULE_REDIRECT,
+	RULE_MIRROR,
+	RULE_REWRITE,
+	RULE_VERBS,
+};
+
 enum rule_call { RULE_CREATE, RULE_BIND, RULE_CONNECT, RULE_SEND };
 
-struct rule {
-	enum rule_verdict verdict;
+/* What a rule on sockets asks for besides `owner` and match.to. */
+struct rule_socket {
 	enum rule_call call;
-	uint8_t family; /* 4, 6; 0: either */
-	uint8_t type;   /* SOCK_STREAM, ...; 0: any */
-	int protocol;   /* IP protocol number; -1: any */
+	uint8_t type; /* SOCK_STREAM, ...; 0: any */
+};
+
+enum rule_fragment {
+	RULE_FRAGMENT_ANY,
+	RULE_FRAGMENT_FIRST_OR_LATER,
+	RULE_FRAGMENT_FIRST,
+	RULE_FRAGMENT_LATER
+};
+
+/* What a rule on packets asks for besides what `match` has. */
+struct rule_packet {
+	char from_set[SET_NAME_MAX], to_set[SET_NAME_MAX];           /* addresses; empty: none */
+	char from_port_set[SET_NAME_MAX], to_port_set[SET_NAME_MAX]; /* ports; empty: none */
+	uint8_t flags, flags_mask; /* (tcp flags & mask) == flags; mask 0: not asked */
+	int icmp_code;             /* -1: not asked */
+	int dscp;                  /* 0..63; -1: not asked */
+	bool untagged;
+	enum rule_fragment fragment;
+	uint8_t states;           /* bits 1 << enum policy_state; 0: not asked */
+	uint32_t mark, mark_mask; /* mask 0: not asked */
+	bool expression_not;
+	char expression[RULE_EXPRESSION_MAX]; /* empty: none */
+
+	/* what is done */
+	bool log;
+	enum policy_reject reject;
+	uint32_t set_mark, set_mark_mask;
+	char interface[MATCH_INTERFACE_MAX]; /* redirect, mirror */
+	int set_dscp;                        /* -1: not rewritten */
+	bool set_mac_src, set_mac_dst;
+	uint8_t mac[6];
+	struct token_rate rate; /* limit; packets or bytes */
+	enum policy_limit_unit unit;
+	enum policy_limit_per per;
+	uint8_t per_bits4, per_bits6;
+	uint64_t rate_period_ns; /* as it was said (100/m), for printing: the second, the minute, the hour,
+	                            the day */
+};
+
+struct rule {
+	enum rule_verb verb;
+	/* direction, interface, family, protocol, from, to, either, icmp_type, vlan, owner.  Of a rule on
+	 * sockets: family, protocol, to, owner. */
+	struct match match;
 	bool owner_not; /* everybody else */
-	struct owner_match owner;
-	struct endpoint to;
+	struct rule_socket socket;
+	struct rule_packet packet;
+	uint64_t for_ns;                /* ends so long after it was made; 0: never */
 	char comment[RULE_COMMENT_MAX]; /* without the quotes; empty: none */
 };
 
-/* "deny", "allow"; "create", "bind", "connect", "send"; NULL-terminated, in the order of the enums. */
-extern const char *const rule_verdicts[];
+bool rule_is_on_sockets(const struct rule *rule);
+
+/* "deny", "allow", "accept", …; "create", "bind", …; NULL-terminated, in the order of the enums. */
+extern const char *const rule_verbs[];
 extern const char *const rule_calls[];
 
 /* Reads all of `text`.  0 or -EINVAL with `error` saying what was expected and where; ret_rule untouched on
@@ -47,7 +135,8 @@ extern const char *const rule_calls[];
 int rule_parse(const char *text, struct rule *ret_rule, struct error *error);
 /* 0 or -ENOSPC. */
 int rule_print(const struct rule *rule, char *buffer, size_t size);
-/* Does every call that fits `narrow` fit `wide` too?  False where that takes more than a look at the words.
+/* Does every call, every packet that fits `narrow` fit `wide` too?  False where that takes more than a look
+ * at the words.
  */
 bool rule_covers(const struct rule *wide, const struct rule *narrow);
 

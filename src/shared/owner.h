@@ -57,6 +57,29 @@ struct owner {
 	char cgroup[OWNER_PATH_MAX]; /* path from the root of cgroup v2, beginning with "/" */
 };
 
+/* What a rule asks about a process (as "by user guest" does); `struct owner` can answer it. */
+enum owner_condition_kind {
+	OWNER_CONDITION_ANY,
+	OWNER_CONDITION_PID,       /* number; hash[0]: the start of the process in ticks of 10 ms, 0: any */
+	OWNER_CONDITION_USER,      /* number: effective user id */
+	OWNER_CONDITION_GROUP,     /* number: effective group id */
+	OWNER_CONDITION_EXE,       /* hash[0]: of the path */
+	OWNER_CONDITION_CGROUP,    /* hash[0]: of the path, which has `number` components */
+	OWNER_CONDITION_NAME,      /* hash: one of these is a component of the cgroup's path */
+	OWNER_CONDITION_CONTAINER, /* hash[0] */
+};
+
+#define OWNER_CONDITION_NAMES 4
+
+struct owner_condition {
+	__u32 kind;
+	__u32 number;
+	__u64 hash[OWNER_CONDITION_NAMES]; /* 0: unused */
+	__u64 reserved[3];
+};
+
+_Static_assert(sizeof(struct owner_condition) == 64, "one unit of a policy");
+
 /* Who has a socket, and the cheap signs that it still is the same one. */
 struct owner_claim {
 	__u32 id;

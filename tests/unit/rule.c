@@ -134,14 +134,14 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 	FOR_EACH_CASE(c, cases)
 	{
 		struct error error = {0};
-		struct rule rule = {.call = RULE_SEND};
+		struct rule rule = {.verb = RULE_ALLOW, .socket = {.call = RULE_SEND}};
 
 		EXPECT(rule_parse(c->text, &rule, &error) == -EINVAL, "%s", c->text);
 		EXPECT_TEXT(error.what, c->what, "%s", c->text);
 		EXPECT_TEXT(error.want, c->want, "%s", c->text);
 		EXPECT(error.column == c->column, "%s: column %u, wanted %u", c->text, error.column,
 			c->column);
-		EXPECT(rule.call == RULE_SEND, "%s: changed", c->text);
+		EXPECT(rule.socket.call == RULE_SEND, "%s: changed", c->text);
 		EXPECT(rule_parse(c->text, &rule, NULL) == -EINVAL, "%s: without an error to fill", c->text);
 	}
 }

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * From rules on packets to a policy (shared/policy.h), and a plain second opinion about it.
+ *
+ * Pure functions on memory: no kernel, no files.
+ */
+#ifndef WEIR_COMPILE_POLICY_H
+#define WEIR_COMPILE_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "basic/error.h"
+#include "model/rule.h"
+#include "shared/owner.h"
+#include "shared/policy.h"
+
+/* A rule on packets and what the agent keeps for it. */
+struct policy_source {
+	const struct rule *rule;
+	uint32_t id, generation;
+	uint32_t counter;
+	uint32_t limit;     /* of a limit: its place in rule_limits */
+	uint64_t pid_start; /* by pid: its start in ticks of 10 ms; 0: any */
+};
+
+/* What names in rules mean at the moment. */
+struct policy_world {
+	void *context;
+	/* Index of an interface; 0: there is none of this name (the rule fits nothing, until one comes). */
+	uint32_t (*interface)(void *context, const char *name);
+	/* Number of a set of addresses, 0..SET_MAX-1, or -1. */
+	int (*set)(void *context, const char *name);
+	/* Ports of a set: ranges in ascending order; NULL: there is none. */
+	const struct port_range *(*port_set)(void *context, const char *name, size_t *ret_count);
+	/* Combinations of sets, as masks; [0] is 0. */
+	const uint64_t *combinations;
+	size_t combination_count;
+};
+
+struct policy_order {
+	const struct policy_source *sources;
+	size_t count;
+	struct policy_default defaults[2]; /* in, out */
+	uint32_t generation;
+	const struct policy_world *world;
+	/* For XDP: rules for packets that come in, as far as XDP can decide them: `drop` and `limit` without
+	 * state, owner, expression, mark, log.  Others become DEFER; what stands behind the last that XDP
+	 * decides is left out. */
+	bool xdp;
+};
+
+/* A policy in memory, to be copied into a map. */
+struct policy_image {
+	struct policy_unit *units;
+	size_t count; /* of units, with room for `spare` more rows for each field of sets */
+	uint32_t spare;
+	const char *expressions[POLICY_EXPRESSIONS_MAX]; /* in the order of their bits; texts of the rules */
+	size_t expression_count;
+};
+
+/* 0; -E2BIG: more rules, classes or memory than a policy may have, said in `error`; -ENOENT: a set that is
+ * not there; -ENOMEM. */
+int policy_compile(const struct policy_order *order, struct policy_image *ret_image, struct error *error);
+void policy_image_clear(struct policy_image *image);
+
+/* The row of one more combination of sets: writes header.row_units units for POLICY_BY_SRC_SETS or _DST_SETS.
+ */
+void policy_combination_row(const struct policy_order *order, enum policy_field_name field, uint64_t mask,
+	struct policy_unit *ret_row);
+
+/* Would XDP decide this rule if nothing before it overlapped? */
+bool policy_xdp_decides(const struct rule *rule);
+
+/* The plain second opinion: the first rule from `start` on that fits, judged one after the other by what the
+ * rule says; count: none. */
+size_t policy_judge(const struct policy_order *order, const struct policy_facts *facts, size_t start);
+
+/*
+ * Facts at every edge that the rules have: for each rule, packets that just fit and that just do not, in each
+ * field.  `changed` (may be NULL: all): only edges of these rules.  The function returns non-zero to end it.
+ */
+typedef int policy_edge_function(void *context, const struct policy_facts *facts);
+int policy_edges(
+	const struct policy_order *order, const bool *changed, policy_edge_function *function, void *context);
+
+#endif

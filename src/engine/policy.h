@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Policies in the kernel (shared/policy.h): brought there beside those in force, verified, switched over at
+ * one point, and read back by the next agent.
+ *
+ * The programs of decision are part of the datapath (bpf/watch.bpf.c); this part has the maps, and the
+ * programs that ask the datapath's own code: policy_check (does this policy decide these packets as
+ * expected?) and explain.
+ */
+#ifndef WEIR_ENGINE_POLICY_H
+#define WEIR_ENGINE_POLICY_H
+
+#include "compile/policy.h"
+#include "engine/engine.h"
+#include "shared/connection.h"
+#include "shared/policy.h"
+#include "shared/set.h"
+
+extern const struct engine_part policy_part;
+
+/*
+ * Brings an image to the place of policy `number` that is not in force (for tc and, where it is not NULL, for
+ * XDP). The policy in force is not touched.  Translated expressions go with it.
+ */
+int engine_policy_bring(struct engine *engine, unsigned int number, const struct policy_image *image,
+	const struct policy_image *xdp, struct error *error);
+
+/* Judges facts by what was brought: *ret_rules[i] is the number of the first rule that fits (or the policy's
+ * count).  Run by the real code, many facts at a time. */
+int engine_policy_check(struct engine *engine, unsigned int number, bool xdp,
+	const struct policy_facts *facts, uint32_t *ret_rules, size_t count, struct error *error);
+
+/* Switches policies over to what was brought: `changed` has a bit for each, `present` those that have rules
+ * or defaults afterwards. With a deadline (CLOCK_MONOTONIC, 0: none) the datapath itself goes back when it
+ * has passed. */
+int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t present, bool cut, bool tracking,
+	uint64_t deadline_ns, struct error *error);
+int engine_policy_confirm(struct engine *engine, struct error *error);
+int engine_policy_rollback(struct engine *engine, struct error *error); /* now */
+/* What is in force: says whether a deadline is running, or has passed (then what was before is in force
+ * again). */
+int engine_policy_now(struct engine *engine, struct policy_now *ret_now);
+/* Decisions that were kept with flows hold no more (a set has changed). */
+int engine_policy_forget(struct engine *engine, bool cut);
+
+int engine_policy_count(
+	struct engine *engine, uint32_t counter, struct rule_count *ret_count); /* sum of all CPUs */
+int engine_policy_count_clear(struct engine *engine, uint32_t counter);
+int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit);
+void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats);
+
+/* Asks the real program about a packet: which rule (by id; 0: default), action, policy, hook. */
+struct policy_explanation {
+	uint32_t rule;
+	uint8_t action, hook, policy, state;
+	struct policy_facts facts;
+	uint32_t passed[8]; /* ids of rules that fitted and went on (count, log, …) */
+	uint32_t passed_count;
+};
+int engine_policy_explain(struct engine *engine, const void *packet, size_t size, uint32_t ifindex, bool out,
+	uint32_t owner, struct policy_explanation *ret_explanation, struct error *error);
+
+/* The log.  Readable when there are records. */
+int engine_policy_log_fd(struct engine *engine);
+typedef void engine_policy_log_function(void *context, const struct policy_log *record);
+void engine_policy_log_read(struct engine *engine, engine_policy_log_function *function, void *context);
+int engine_policy_log_rate(struct engine *engine, uint32_t records_per_second);
+
+#endif

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Sets in the kernel (shared/set.h): the memory that the tries stand in.
+ */
+#ifndef WEIR_ENGINE_SET_H
+#define WEIR_ENGINE_SET_H
+
+#include "engine/engine.h"
+#include "shared/policy.h"
+#include "shared/set.h"
+
+extern const struct engine_part set_part;
+
+struct engine_set_memory {
+	struct policy_unit *units; /* mapped, zeroed */
+	size_t count;
+	int map;
+};
+
+/* New memory for a family's trie: not read by anybody yet. */
+int engine_set_memory_open(
+	struct engine *engine, size_t units, struct engine_set_memory *ret_memory, struct error *error);
+/* Puts it into force in place of the one before, and waits until nobody reads that any more. */
+int engine_set_memory_install(
+	struct engine *engine, uint8_t family, const struct engine_set_memory *memory, struct error *error);
+void engine_set_memory_close(struct engine_set_memory *memory); /* unmaps; what is in force stays */
+/* Waits until nobody reads what fell out of use before this call. */
+void engine_set_wait(struct engine *engine);
+
+#endif
