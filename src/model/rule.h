@@ -104,12 +104,10 @@ struct rule_packet {
 	int set_dscp;                        /* -1: not rewritten */
 	bool set_mac_src, set_mac_dst;
 	uint8_t mac[6];
-	struct token_rate rate; /* limit; packets or bytes */
+	struct token_rate rate; /* limit; packets or bytes; CONNECTIONS: only the burst, the rest is 0 */
 	enum policy_limit_unit unit;
 	enum policy_limit_per per;
 	uint8_t per_bits4, per_bits6;
-	uint64_t rate_period_ns; /* as it was said (100/m), for printing: the second, the minute, the hour,
-	                            the day */
 };
 
 struct rule {
