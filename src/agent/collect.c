@@ -119,7 +119,7 @@ static void account(struct collector *collector, const struct line_copy *copy,
 		.first_ns = tick_time(collector, copy->first),
 		.last_ns = tick_time(collector, copy->counts.last),
 		.tcp_flags = copy->marks.tcp_flags,
-		.origin = copy->marks.origin,
+		.origin = copy->marks.origin & (FLOW_ORIGIN_INITIATOR | FLOW_ORIGIN_RESPONDER),
 		.owner = copy->owner,
 		.line = target,
 		.accounted = after,
@@ -311,6 +311,7 @@ void collect_losses(const struct engine *engine, struct losses *ret_losses)
 		losses.lost += stats.lost;
 		losses.lost_bytes += stats.lost_bytes;
 		losses.records += stats.records;
+		losses.postponed += stats.postponed;
 		for (int i = 0; i < PARSE_REASON_MAX; i++)
 			losses.reasons[i] += stats.reasons[i];
 	}

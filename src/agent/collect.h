@@ -22,6 +22,7 @@ struct losses {
 	uint64_t seen, cached, emitted, lost;
 	uint64_t lost_bytes;
 	uint64_t records;
+	uint64_t postponed; /* looks for a flow's owner */
 	uint64_t reasons[PARSE_REASON_MAX];
 };
 

@@ -534,8 +534,10 @@ static void owners_status(struct agent *agent, void *state, struct json_write *o
 {
 	const struct owners *owners = state;
 	struct owner_stats stats;
+	struct losses losses;
 
 	engine_owner_stats(agent->engine, &stats);
+	collect_losses(agent->engine, &losses);
 	json_write_object_begin(out, "owners");
 	json_write_number(out, "identities", owners->used);
 	json_write_number(out, "limit", owners->limit);
@@ -545,6 +547,7 @@ static void owners_status(struct agent *agent, void *state, struct json_write *o
 	json_write_number(out, "evicted", owners->identities->evicted);
 	json_write_number(out, "sockets", stats.sockets);
 	json_write_number(out, "passed", stats.passed);
+	json_write_number(out, "looks_postponed", losses.postponed);
 	json_write_object_end(out);
 }
 
@@ -591,8 +594,10 @@ static void owners_metrics(struct agent *agent, void *state, struct evbuffer *ou
 {
 	struct owners *owners = state;
 	struct owner_stats stats;
+	struct losses losses;
 
 	engine_owner_stats(agent->engine, &stats);
+	collect_losses(agent->engine, &losses);
 	metrics_single(out, "weir_identities", "gauge", "Identities of processes that are remembered.",
 		owners->used);
 	metrics_single(
@@ -609,6 +614,9 @@ static void owners_metrics(struct agent *agent, void *state, struct evbuffer *ou
 		stats.sockets);
 	metrics_single(out, "weir_passed_sockets_total", "counter",
 		"Sockets that were accepted, or passed to another process.", stats.passed);
+	metrics_single(out, "weir_owner_looks_postponed_total", "counter",
+		"Looks for who receives a flow that had to wait for one of its later packets.",
+		losses.postponed);
 	write_kinds(agent, out);
 	series_write(agent, owners->series, out);
 }

@@ -13,33 +13,35 @@
 #include "bpf/lib/live.h"
 #include "bpf/lib/owner.h"
 
+/* Where sockets are watched, too, the programs of socket.bpf.c do what those do that ask for creation,
+ * release, destruction, send and receive, and these are not loaded: an event that runs one program costs half
+ * of one that runs two. */
 SEC("cgroup/sock_create") int owner_create(struct bpf_sock *sk)
 {
 	if (bpf_get_netns_cookie(sk) == netns_cookie)
-		owner_claim((__u64)sk, bpf_get_current_task_btf());
+		owner_claim(sk, bpf_get_current_task_btf());
 	return 1;
 }
 
 /* Whoever closes a socket that nobody has used since it was accepted has accepted it.  Else the last user
  * stays: it may be some child that closes last.  TCP has things to send behind this, and ends in
- * owner_destroy(); UDP ends in socket_release(), which reads what was kept. */
+ * owner_destroy(). */
 SEC("cgroup/sock_release") int owner_release(struct bpf_sock *sk)
 {
-	if (sk->protocol != IPPROTO_TCP && sk->protocol != IPPROTO_UDP)
-		owner_forget((__u64)sk);
+	if (sk->protocol != IPPROTO_TCP)
+		owner_forget(sk);
 	else if (owner_of(sk) == OWNER_UNKNOWN && bpf_get_netns_cookie(sk) == netns_cookie)
-		owner_claim((__u64)sk, bpf_get_current_task_btf());
+		owner_claim(sk, bpf_get_current_task_btf());
 	return 1;
 }
 
 SEC("tp_btf/tcp_destroy_sock") int BPF_PROG(owner_destroy, struct sock *sk)
 {
 	if (live_here())
-		owner_forget((__u64)sk);
+		owner_forget(sk);
 	return 0;
 }
 
-/* Where sockets are watched, too, those programs (socket.bpf.c) do it, and these two are not loaded. */
 SEC("tp_btf/sock_send_length") int BPF_PROG(owner_sent, struct sock *sk)
 {
 	owner_use(sk);
@@ -122,7 +124,7 @@ SEC("iter/task_file") int owner_find_open(struct bpf_iter__task_file *context)
 		return 0;
 	if (owner_of(sk) == OWNER_UNKNOWN &&
 		(sk->__sk_common.skc_family == OWNER_AF_INET || sk->__sk_common.skc_family == OWNER_AF_INET6))
-		owner_claim((__u64)sk, task);
+		owner_claim(sk, task);
 	return 0;
 }
 

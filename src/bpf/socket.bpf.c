@@ -34,6 +34,8 @@
 #define SOCKET_WAKE_EVERY 64 /* records of a CPU */
 
 const volatile __u32 socket_counts_udp = 0; /* the tracepoints of sendmsg() and recvmsg() are there */
+const volatile __u32 socket_has_owner =
+	0; /* owners are recorded, too: here, so that each event runs one program */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -127,30 +129,18 @@ static __always_inline int socket_is_ours(const struct sock *sk)
 	return sk->__sk_common.skc_net.net->net_cookie == netns_cookie;
 }
 
-/* A socket's life, begun where it has none; NULL: no room. */
-static __noinline struct socket_life *socket_life_begin(__u64 key)
-{
-	struct socket_life *life = socket_life_of((const void *)key);
-	struct socket_owner blank = {};
-
-	if (life)
-		return life;
-	bpf_map_update_elem(&socket_owners, &key, &blank, BPF_NOEXIST);
-	return socket_life_of((const void *)key);
-}
-
 /* The life of a socket that weir sees for the first time begins empty. */
 static __always_inline struct socket_life *socket_life_make(struct sock *sk)
 {
-	struct socket_life *life = socket_life_begin((__u64)sk);
+	struct socket_owner *entry = socket_find_or_make(sk);
 	struct socket_stats *stats;
 
-	if (!life) {
-		stats = socket_stats_get();
-		if (stats)
-			stats->unremembered++;
-	}
-	return life;
+	if (entry)
+		return &entry->life;
+	stats = socket_stats_get();
+	if (stats)
+		stats->unremembered++;
+	return (void *)0;
 }
 
 /* An event without figures; the socket's own state is still the one before. */
@@ -262,12 +252,12 @@ static __always_inline __u32 socket_log2(__u32 value)
 }
 
 static __always_inline void socket_connected(
-	struct sock *sk, struct socket_life *life, struct socket_stats *stats, __u32 wants)
+	struct sock *sk, struct socket_life *life, __u64 now, struct socket_stats *stats, __u32 wants)
 {
 	__u32 bucket;
 
-	life->established_ns = bpf_ktime_get_ns();
-	life->handshake_us = (life->established_ns - life->began_ns) / 1000;
+	life->established_ns = now;
+	life->handshake_us = (now - life->began_ns) / 1000;
 	bucket = socket_log2(life->handshake_us);
 	if (bucket >= SOCKET_LATENCY_BUCKETS)
 		bucket = SOCKET_LATENCY_BUCKETS - 1;
@@ -280,16 +270,27 @@ static __always_inline void socket_connected(
 	}
 }
 
-/* Not told of now: whose it is shows when somebody uses it.  Written at once, not looked for again: accepting
- * is what servers do all day. */
-static __noinline int socket_accepted(__u64 key, __u32 handshake_us)
+/* The handshake is over.  Of an accept is not told now: whose it is shows when somebody uses it. */
+static __always_inline void socket_established(
+	struct sock *sk, int before, struct socket_stats *stats, __u32 wants)
 {
-	struct socket_owner fresh = {};
+	struct socket_owner *entry = socket_find_or_make(sk);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
-	fresh.life.established_ns = fresh.life.created_ns = bpf_ktime_get_ns();
-	fresh.life.handshake_us = handshake_us;
-	fresh.life.flags = SOCKET_LIFE_ACCEPTED;
-	return bpf_map_update_elem(&socket_owners, &key, &fresh, BPF_ANY);
+	if (before == BPF_TCP_SYN_RECV && !(entry && entry->life.began_ns))
+		stats->accepted++; /* else it was opened from both sides at once */
+	if (!entry || !tp) {
+		stats->unremembered += !entry;
+		return;
+	}
+	/* of the packet that ended the handshake: TCP has just looked at the clock */
+	if (before == BPF_TCP_SYN_SENT || entry->life.began_ns) {
+		socket_connected(sk, &entry->life, tp->tcp_clock_cache, stats, wants);
+	} else if (before == BPF_TCP_SYN_RECV) {
+		entry->life.established_ns = entry->life.created_ns = tp->tcp_clock_cache;
+		entry->life.handshake_us = tp->srtt_us >> 3;
+		entry->life.flags = SOCKET_LIFE_ACCEPTED;
+	}
 }
 
 static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __u32 error)
@@ -321,8 +322,7 @@ static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __
 static __always_inline void socket_closed(struct sock *sk, int before, struct socket_stats *stats)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-	__u64 key = (__u64)sk;
-	struct socket_owner *keeper = bpf_map_lookup_elem(&socket_owners, &key);
+	struct socket_owner *keeper = socket_find(sk);
 	struct socket_record *record;
 	struct socket_life *life;
 	__u32 error = sk->sk_err;
@@ -368,7 +368,6 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 {
 	struct socket_stats *stats;
 	struct socket_life *life;
-	struct tcp_sock *tp;
 	__u32 wants = socket_wanted();
 
 	/* between ESTABLISHED and CLOSE there is a lot to skip */
@@ -392,16 +391,7 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 		life->handshake_us = life->zero_windows_in = life->zero_windows_out = life->flags = 0;
 		break;
 	case BPF_TCP_ESTABLISHED:
-		/* simultaneous open comes by SYN_RECV, too */
-		life = before == BPF_TCP_SYN_SENT ? socket_life_make(sk) : socket_life_of(sk);
-		if (life && (before == BPF_TCP_SYN_SENT || life->began_ns)) {
-			socket_connected(sk, life, stats, wants);
-		} else if (before == BPF_TCP_SYN_RECV) {
-			tp = bpf_skc_to_tcp_sock(sk);
-			stats->accepted++;
-			if (socket_accepted((__u64)sk, tp ? tp->srtt_us >> 3 : 0))
-				stats->unremembered++;
-		}
+		socket_established(sk, before, stats, wants);
 		break;
 	case BPF_TCP_LISTEN:
 		stats->listened++;
@@ -478,10 +468,16 @@ int BPF_PROG(socket_error, struct sock *sk)
 	return 0;
 }
 
+/* What is kept of a socket that the current process uses; NULL: it is not ours. */
+static __always_inline struct socket_owner *socket_use(struct sock *sk)
+{
+	return socket_has_owner ? owner_use(sk) : socket_find(sk);
+}
+
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(socket_sent, struct sock *sk, int length)
 {
-	struct socket_owner *entry = owner_use(sk);
+	struct socket_owner *entry = socket_use(sk);
 	struct socket_life *life;
 	struct socket_stats *stats;
 
@@ -507,7 +503,7 @@ int BPF_PROG(socket_sent, struct sock *sk, int length)
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(socket_received, struct sock *sk, int length, int flags)
 {
-	struct socket_owner *entry = owner_use(sk);
+	struct socket_owner *entry = socket_use(sk);
 
 	if (!entry || sk->sk_protocol != UDP || length < 0 || flags & MSG_PEEK || !live_here())
 		return 0;
@@ -558,19 +554,27 @@ SEC("cgroup/sock_create")
 int socket_create(struct bpf_sock *ctx)
 {
 	struct socket_stats *stats;
-	struct socket_life *life;
+	struct socket_owner *entry;
 
-	if (!socket_is_watched(ctx))
+	if (bpf_get_netns_cookie(ctx) != netns_cookie)
 		return 1;
-	life = socket_life_begin((__u64)ctx);
-	if (life)
-		life->created_ns = bpf_ktime_get_coarse_ns();
-	if (life && !(socket_wanted() & SOCKET_WANTS_ALL))
+	entry = socket_find_or_make(ctx);
+	if (entry) {
+		/* what another one left here whose end nobody told */
+		__builtin_memset(entry, 0, sizeof(*entry));
+		entry->life.created_ns = bpf_ktime_get_coarse_ns();
+		if (socket_has_owner)
+			owner_give(entry, bpf_get_current_task_btf());
+	} else if (socket_has_owner) {
+		owner_count(refused);
+	}
+	if (ctx->protocol != TCP && ctx->protocol != UDP)
 		return 1;
 	stats = socket_stats_get();
-	if (stats && !life)
-		stats->unremembered++;
-	if (stats && socket_wanted() & SOCKET_WANTS_ALL)
+	if (!stats)
+		return 1;
+	stats->unremembered += !entry;
+	if (socket_wanted() & SOCKET_WANTS_ALL)
 		socket_call(ctx, stats, SOCKET_CREATE);
 	return 1;
 }
@@ -601,11 +605,11 @@ int socket_bind6(struct bpf_sock *ctx)
 	return socket_bound(ctx);
 }
 
-static __always_inline void socket_closed_udp(struct bpf_sock *ctx, struct socket_stats *stats)
+static __always_inline void socket_closed_udp(
+	struct bpf_sock *ctx, const struct socket_owner *entry, struct socket_stats *stats)
 {
 	const struct sock *sk = (const void *)ctx;
 	struct socket_record *record;
-	struct socket_life *life;
 
 	stats->closed++;
 	record = socket_reserve(struct socket_record, stats);
@@ -614,31 +618,49 @@ static __always_inline void socket_closed_udp(struct bpf_sock *ctx, struct socke
 	__builtin_memset(record, 0, sizeof(*record));
 	socket_head_read(&record->head, sk);
 	record->head.cookie = bpf_get_socket_cookie(ctx);
-	record->head.owner = owner_of(ctx);
 	record->head.event = SOCKET_CLOSE;
 	record->drops = socket_drops(sk);
-	life = socket_life_of(ctx);
-	if (life) {
-		socket_figures_life(record, life);
-		socket_figures_udp(record, life);
+	if (entry) {
+		record->head.owner = entry->claim.id;
+		socket_figures_life(record, &entry->life);
+		socket_figures_udp(record, &entry->life);
 	}
 	bpf_ringbuf_submit(record, socket_wake(stats));
 }
 
-/* The end of a UDP socket, of its owner and of its life; TCP says itself when it closes. */
+/*
+ * Whoever closes a socket that nobody has used since it was accepted has accepted it.  Else the last user
+ * stays: it may be some child that closes last.  TCP has things to send behind this, tells of its close by
+ * its state, and ends in socket_destroy(); all others end here.
+ */
 SEC("cgroup/sock_release")
 int socket_release(struct bpf_sock *ctx)
 {
 	struct socket_stats *stats;
-	__u64 key = (__u64)ctx;
+	struct socket_owner *entry;
 
-	if (ctx->protocol != UDP || bpf_get_netns_cookie(ctx) != netns_cookie)
+	if (bpf_get_netns_cookie(ctx) != netns_cookie)
 		return 1;
-	stats = socket_stats_get();
-	if (stats)
-		socket_closed_udp(ctx, stats);
-	bpf_map_delete_elem(&socket_owners, &key);
+	entry = socket_find(ctx);
+	if (socket_has_owner && !(entry && entry->claim.id))
+		entry = owner_claim(ctx, bpf_get_current_task_btf());
+	if (ctx->protocol == TCP)
+		return 1;
+	if (ctx->protocol == UDP) {
+		stats = socket_stats_get();
+		if (stats)
+			socket_closed_udp(ctx, entry, stats);
+	}
+	owner_forget(ctx);
 	return 1;
+}
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(socket_destroy, struct sock *sk)
+{
+	if (live_here())
+		owner_forget(sk);
+	return 0;
 }
 
 /* -- lists -- */

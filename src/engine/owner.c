@@ -35,14 +35,19 @@ static int on_record(void *context, void *record, size_t size)
 	return 0;
 }
 
-/* Each kernel has its own way to tell that a process uses a socket. */
+/* Where sockets are watched, those programs record owners, too; and each kernel has its own way to tell that
+ * a process uses a socket. */
 static void choose_programs(struct owner_bpf *skeleton, bool sockets)
 {
 	bool known = component_has_tracepoint("sock_send_length");
+	struct bpf_program *sparable[] = {
+		skeleton->progs.owner_create, skeleton->progs.owner_release, skeleton->progs.owner_destroy};
 	struct bpf_program *functions[] = {skeleton->progs.owner_inet_sendmsg,
 		skeleton->progs.owner_inet6_sendmsg, skeleton->progs.owner_inet_recvmsg,
 		skeleton->progs.owner_inet6_recvmsg};
 
+	for (size_t i = 0; i < sizeof(sparable) / sizeof(sparable[0]); i++)
+		bpf_program__set_autoload(sparable[i], !sockets);
 	bpf_program__set_autoload(skeleton->progs.owner_sent, known && !sockets);
 	bpf_program__set_autoload(skeleton->progs.owner_received, known && !sockets);
 	for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++)
@@ -73,8 +78,6 @@ static int attach(struct engine *engine, struct owner_bpf *skeleton, struct erro
 	bpf_object__for_each_program (program, skeleton->obj) {
 		if (!bpf_program__autoload(program) || r < 0)
 			continue;
-		if (program == skeleton->progs.owner_release)
-			continue; /* owner_end_part */
 		if (bpf_program__type(program) == BPF_PROG_TYPE_CGROUP_SOCK)
 			r = component_attach_cgroup(engine, program, error);
 		else if (program != skeleton->progs.owner_find_open)
@@ -109,15 +112,8 @@ static int owner_open(struct engine *engine, void **ret_state, struct error *err
 	r = component_load(engine, state->skeleton->obj, "owner", error);
 	if (r == 0)
 		r = component_ring(state->skeleton->obj, "owner_ring", on_record, state, &state->ring, error);
-	if (!engine->watch.owners) {
-		component_detach_cgroup(engine, state->skeleton->progs.owner_create);
-		return r;
-	}
-	if (r == 0)
+	if (r == 0 && engine->watch.owners)
 		r = attach(engine, state->skeleton, error);
-	/* behind the hooks, so that no socket falls between the two */
-	if (r == 0)
-		r = find_open_sockets(state->skeleton, error);
 	return r;
 }
 
@@ -128,17 +124,18 @@ static void owner_end_close(void *state)
 	(void)state;
 }
 
-/* What forgets a socket when it is closed has to be the last to see it. */
+/* Behind all hooks, this part's and the socket monitor's: so that no socket falls between them and those that
+ * were open before, nor between the programs of an earlier agent and these. */
 static int owner_end_open(struct engine *engine, void **ret_state, struct error *error)
 {
 	struct engine_owner *state = engine_part_state(engine, &owner_part);
 
 	*ret_state = state;
-	if (!engine->watch.owners) {
+	if (!engine->watch.owners || engine->watch.sockets) {
+		component_detach_cgroup(engine, state->skeleton->progs.owner_create);
 		component_detach_cgroup(engine, state->skeleton->progs.owner_release);
-		return 0;
 	}
-	return component_attach_cgroup(engine, state->skeleton->progs.owner_release, error);
+	return engine->watch.owners ? find_open_sockets(state->skeleton, error) : 0;
 }
 
 const struct engine_part owner_end_part = {

@@ -7,7 +7,7 @@ static const struct engine_part *const parts[] = {
 	&owner_part,
 	&guard_part,
 	&drop_part,
-	&socket_part, /* behind owner: at creation a socket has its owner */
+	&socket_part,
 	&owner_end_part,
 };
 

@@ -93,6 +93,7 @@ static int socket_open(struct engine *engine, void **ret_state, struct error *er
 		return error_set(error, -errno, "cannot open the socket programs: %s", strerror(errno));
 	state->counts_udp = component_has_tracepoint("sock_send_length");
 	state->skeleton->rodata->socket_counts_udp = state->counts_udp;
+	state->skeleton->rodata->socket_has_owner = engine->watch.owners;
 	bpf_program__set_autoload(state->skeleton->progs.socket_sent, state->counts_udp);
 	bpf_program__set_autoload(state->skeleton->progs.socket_received, state->counts_udp);
 	r = component_load(engine, state->skeleton->obj, "socket", error);

@@ -41,6 +41,7 @@
 /* who began: from the SYN, so that the service's side is known */
 #define FLOW_ORIGIN_INITIATOR 0x01 /* a SYN without ACK came from src */
 #define FLOW_ORIGIN_RESPONDER 0x02 /* a SYN with ACK came from src */
+#define FLOW_OWNER_DUE        0x80 /* beside them: whose the flow is, is still to be looked for */
 
 struct flow_counts {
 	__u64 bytes;   /* wire bytes from the link header on */
@@ -50,7 +51,7 @@ struct flow_counts {
 
 struct flow_marks {
 	__u8 tcp_flags; /* all seen; FIN is bit 0 (RFC 9293) */
-	__u8 origin;    /* FLOW_ORIGIN_* */
+	__u8 origin;    /* FLOW_ORIGIN_*, FLOW_OWNER_DUE */
 	__u8 owner_tag; /* of decision.owner, which for IPv6 stands elsewhere: another tag is another owner */
 	__u8 names;     /* NAME_* (shared/name.h) */
 };
@@ -143,7 +144,9 @@ struct flow_stats {
 	__u32 serial;  /* of the line filled last */
 	__u32 reserved0;
 	__u64 reasons[PARSE_REASON_MAX]; /* packets per parse_reason but OK */
-	__u64 reserved1[9];
+	__u64 postponed;                 /* looks for an owner that had to wait for a later packet */
+	__u32 look_tick, looks;          /* this tick's looks for who receives a packet */
+	__u64 reserved1[7];
 };
 
 _Static_assert(sizeof(struct flow_stats) == 256, "CPUs do not share cache lines");

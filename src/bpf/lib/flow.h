@@ -111,6 +111,7 @@ packet_inline __u8 flow_owner_tag(__u32 owner)
  */
 #define FLOW_SEEK_SHIFT   10 /* ticks, as a power of two */
 #define FLOW_PASSED_SHIFT 4  /* of what comes in, while sockets are passed */
+#define FLOW_LOOKS_MAX    32 /* a tick and CPU, of what comes in */
 
 packet_inline int flow_seeks(const struct flow_counts *counts, const struct flow_marks *marks,
 	const struct flow_sight *sight, __u8 tcp_flags)
@@ -121,7 +122,32 @@ packet_inline int flow_seeks(const struct flow_counts *counts, const struct flow
 		return 1;
 	if (sight->kind & FLOW_KIND_OUT)
 		return !marks->owner_tag || tcp_flags & PACKET_TCP_SYN || seek_passed(sight->now);
-	return since >> FLOW_PASSED_SHIFT && seek_passed(sight->now);
+	return marks->origin & FLOW_OWNER_DUE || (since >> FLOW_PASSED_SHIFT && seek_passed(sight->now));
+}
+
+/*
+ * Looks whose the flow is.  To look for who receives a packet costs more than all the rest of a miss, so
+ * under a flood of new flows most have to wait for a later packet of theirs.  Little is lost by that: whose
+ * an answer comes from is known from what leaves, and that is whose the question was.
+ */
+packet_inline void flow_seek(
+	PACKET_CONTEXT *context, const struct packet *p, struct flow_sight *sight, struct flow_stats *stats)
+{
+	int out = sight->kind & FLOW_KIND_OUT;
+
+	if (!out && p->family && !owner_off) {
+		if (stats->look_tick != sight->now) {
+			stats->look_tick = sight->now;
+			stats->looks = 0;
+		}
+		if (stats->looks >= FLOW_LOOKS_MAX) {
+			stats->postponed++;
+			sight->origin |= FLOW_OWNER_DUE;
+			return;
+		}
+		stats->looks++;
+	}
+	sight->owner = seek_owner(context, p, out);
 }
 
 /*
@@ -131,8 +157,13 @@ packet_inline int flow_seeks(const struct flow_counts *counts, const struct flow
  */
 packet_inline int flow_owner_changes(__u32 *owner, struct flow_marks *marks, __u32 seen)
 {
-	if (seen < OWNER_FIRST || seen == *owner)
+	if (seen == *owner)
 		return 0;
+	if (seen < OWNER_FIRST) {
+		if (*owner == OWNER_UNKNOWN)
+			*owner = seen;
+		return 0;
+	}
 	if (*owner >= OWNER_FIRST && !(*owner & OWNER_INHERITED))
 		return !(seen & OWNER_INHERITED);
 	*owner = seen;
@@ -301,7 +332,8 @@ packet_inline int flow_account4(
 		if (flow_is_full(&line->counts))
 			goto push_out;
 		if (flow_seeks(&line->counts, &line->marks, sight, p->tcp_flags)) {
-			sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
+			line->marks.origin &= ~FLOW_OWNER_DUE;
+			flow_seek(context, p, sight, stats);
 			if (flow_owner_changes(&line->decision.owner, &line->marks, sight->owner))
 				goto push_out;
 		}
@@ -310,7 +342,7 @@ packet_inline int flow_account4(
 		goto counted;
 	}
 
-	sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
+	flow_seek(context, p, sight, stats);
 	way = FLOW_VICTIM(set, home, sight->now);
 	line = &set->line[way];
 	if (line->serial) {
@@ -365,9 +397,12 @@ packet_inline int flow_account6(
 		if (flow_is_full(&line->counts))
 			goto push_out;
 		if (flow_seeks(&line->counts, &line->marks, sight, p->tcp_flags)) {
-			sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
-			if (sight->owner >= OWNER_FIRST &&
-				flow_owner_tag(sight->owner) != line->marks.owner_tag) {
+			__u8 due = line->marks.origin & FLOW_OWNER_DUE;
+
+			line->marks.origin &= ~FLOW_OWNER_DUE;
+			flow_seek(context, p, sight, stats);
+			if (due || (sight->owner >= OWNER_FIRST &&
+					   flow_owner_tag(sight->owner) != line->marks.owner_tag)) {
 				rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
 				if (rest_set && flow_owner_changes(&rest_set->line[way].decision.owner,
 							&line->marks, sight->owner))
@@ -379,7 +414,7 @@ packet_inline int flow_account6(
 		goto counted;
 	}
 
-	sight->owner = seek_owner(context, p, sight->kind & FLOW_KIND_OUT);
+	flow_seek(context, p, sight, stats);
 	way = FLOW_VICTIM(set, home, sight->now);
 push_out:
 	rest_set = bpf_map_lookup_elem(&flow_rest6, &index);

@@ -114,7 +114,8 @@ struct tcp_sock {
 	__u32 segs_in, segs_out, data_segs_in, data_segs_out;
 	__u64 bytes_received, bytes_sent, bytes_retrans;
 	__u32 total_retrans, rcv_ooopack;
-	__u32 srtt_us; /* eighths of a microsecond */
+	__u64 tcp_clock_cache; /* CLOCK_MONOTONIC, ns, of the last packet or timer */
+	__u32 srtt_us;         /* eighths of a microsecond */
 	struct minmax rtt_min;
 	__u32 rate_delivered, rate_interval_us, mss_cache, snd_cwnd, snd_wnd, packets_out;
 	__u8 chrono_type : 2;

@@ -14,14 +14,33 @@
 
 /*
  * Who has a socket, by the address of its struct sock: from its creation, or first use where it was accepted,
- * to its end.  Not sk_storage: to make and free that takes several times as long (docs/adr/0006).
+ * to its end (docs/adr/0006).
+ *
+ * A table of our own in an array: to find an entry costs a few loads and no call, to make or end one takes no
+ * lock.  A socket stands in the set that its address leads to or, where that is full, in one of those behind
+ * it.
  */
+#define SOCKET_SETS  16384 /* a power of two */
+#define SOCKET_WAYS  8
+#define SOCKET_REACH 4 /* sets in which a socket may stand */
+#define SOCKET_TAKEN 1 /* no key: a way that is being filled */
+
+struct socket_set {
+	__u64 key[SOCKET_WAYS]; /* socket_key(); 0: free */
+	__u64 spilled;          /* some socket found no room here */
+	__u64 reserved[7];
+	struct socket_owner owner[SOCKET_WAYS];
+};
+
+_Static_assert(sizeof(struct socket_set) == 1024, "keys are one cache line");
+
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
-	__type(key, __u64);
-	__type(value, struct socket_owner);
-} socket_owners SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for its alignment: values begin with a page */
+	__uint(max_entries, SOCKET_SETS);
+	__type(key, __u32);
+	__type(value, struct socket_set);
+} socket_sets SEC(".maps");
 
 /* [0]: the tick at which a socket changed hands last. */
 struct {
@@ -31,13 +50,76 @@ struct {
 	__type(value, __u32);
 } owner_passed SEC(".maps");
 
-/* The owner of a socket, in any program and by any kind of pointer, NULL too; OWNER_UNKNOWN where none is
- * recorded.
- */
-static __always_inline __u32 owner_of(const void *sk)
+/* The address as a number, which the verifier lets nobody calculate with: its negative. */
+static __always_inline __u64 socket_key(const void *sk)
 {
 	__u64 key = (__u64)sk;
-	struct socket_owner *owner = bpf_map_lookup_elem(&socket_owners, &key);
+
+	asm volatile("%0 = -%0" : "+r"(key));
+	return key;
+}
+
+static __always_inline __u64 socket_hash(__u64 key)
+{
+	return (key >> 6) * 0x9e3779b97f4a7c15ULL; /* struct sock is aligned to cache lines */
+}
+
+static __always_inline struct socket_set *socket_set_at(__u64 hash, __u32 further)
+{
+	__u32 index = (hash >> 40) + further & (SOCKET_SETS - 1);
+
+	return bpf_map_lookup_elem(&socket_sets, &index);
+}
+
+static __always_inline struct socket_owner *socket_in_set(struct socket_set *set, __u64 key, __u64 hash)
+{
+	__u32 i;
+
+	_Pragma("clang loop unroll(full)") for (i = 0; i < SOCKET_WAYS; i++)
+	{
+		__u32 way = (hash >> 32) + i & (SOCKET_WAYS - 1);
+
+		if (set->key[way] == key)
+			return &set->owner[way];
+	}
+	return (void *)0;
+}
+
+/* Out of line: sets that were full once are rare. */
+static __noinline __attribute__((unused)) struct socket_owner *socket_find_further(__u64 key)
+{
+	__u64 hash = socket_hash(key);
+	struct socket_owner *owner;
+	struct socket_set *set;
+	__u32 i;
+
+	_Pragma("clang loop unroll(disable)") for (i = 1; i < SOCKET_REACH; i++)
+	{
+		set = socket_set_at(hash, i);
+		owner = set ? socket_in_set(set, key, hash) : (void *)0;
+		if (owner || !set || !set->spilled)
+			return owner;
+	}
+	return (void *)0;
+}
+
+/* What is kept of a socket, in any program and by any kind of pointer, NULL too; NULL: nothing. */
+static __always_inline struct socket_owner *socket_find(const void *sk)
+{
+	__u64 key = socket_key(sk), hash = socket_hash(key);
+	struct socket_set *set = socket_set_at(hash, 0);
+	struct socket_owner *owner;
+
+	if (!key || !set)
+		return (void *)0;
+	owner = socket_in_set(set, key, hash);
+	return owner || !set->spilled ? owner : socket_find_further(key);
+}
+
+/* The owner of a socket; OWNER_UNKNOWN where none is recorded. */
+static __always_inline __u32 owner_of(const void *sk)
+{
+	struct socket_owner *owner = socket_find(sk);
 
 	return owner ? owner->claim.id : OWNER_UNKNOWN;
 }
@@ -495,42 +577,94 @@ static __always_inline void owner_passes(void)
 		*passed = bpf_jiffies64();
 }
 
-/* A function of its own, for its stack: the verifier adds up those of all callers. */
-static __noinline __attribute__((unused)) int owner_store(__u64 sk, struct owner_claim *claim)
+/* An empty entry for a socket that has none; NULL: no room.  Two at once for the same socket may both make
+ * one; then the first stays in use, and both end with the socket. */
+static __noinline __attribute__((unused)) struct socket_owner *socket_make(__u64 key)
 {
-	struct socket_owner *before = bpf_map_lookup_elem(&socket_owners, &sk), entry = {};
+	__u64 hash = socket_hash(key);
+	struct socket_set *set;
+	__u32 i, n;
 
-	if (!claim)
-		return 0;
-	if (before) {
-		if (!before->claim.id)
-			owner_count(sockets);
-		else if (before->claim.id != claim->id)
-			owner_passes();
-		before->claim = *claim;
-		return 0;
+	_Pragma("clang loop unroll(disable)") for (i = 0; i < SOCKET_REACH; i++)
+	{
+		set = socket_set_at(hash, i);
+		if (!set)
+			return (void *)0;
+		_Pragma("clang loop unroll(disable)") for (n = 0; n < SOCKET_WAYS; n++)
+		{
+			__u32 way = (hash >> 32) + n & (SOCKET_WAYS - 1);
+
+			if (set->key[way] || __sync_val_compare_and_swap(&set->key[way], 0, SOCKET_TAKEN))
+				continue;
+			__builtin_memset(&set->owner[way], 0, sizeof(set->owner[way]));
+			__sync_lock_test_and_set(&set->key[way], key);
+			return &set->owner[way];
+		}
+		set->spilled = 1;
 	}
-	entry.claim = *claim;
-	if (bpf_map_update_elem(&socket_owners, &sk, &entry, BPF_ANY) == 0)
-		owner_count(sockets);
-	else
-		owner_count(refused);
+	return (void *)0;
+}
+
+/* What is kept of a socket, from now on where it was nothing; NULL: no room. */
+static __always_inline struct socket_owner *socket_find_or_make(const void *sk)
+{
+	struct socket_owner *owner = socket_find(sk);
+
+	return owner ? owner : socket_make(socket_key(sk));
+}
+
+/* The socket has ended. */
+static __noinline __attribute__((unused)) int socket_end(__u64 key)
+{
+	__u64 hash = socket_hash(key);
+	struct socket_set *set;
+	__u32 i, way;
+
+	_Pragma("clang loop unroll(disable)") for (i = 0; i < SOCKET_REACH; i++)
+	{
+		set = socket_set_at(hash, i);
+		if (!set)
+			return 0;
+		_Pragma("clang loop unroll(full)") for (way = 0; way < SOCKET_WAYS; way++)
+		{
+			if (set->key[way] == key)
+				set->key[way] = 0;
+		}
+		if (!set->spilled)
+			return 0;
+	}
 	return 0;
 }
 
-/* A task (as above) has this socket. */
-static __always_inline void owner_claim(__u64 sk, struct task_struct *task)
+/* A task (as above) has the socket of this entry. */
+static __always_inline void owner_give(struct socket_owner *entry, struct task_struct *task)
 {
 	struct owner_claim claim = {};
 
 	owner_identify(task, &claim);
-	owner_store(sk, &claim);
+	if (!entry->claim.id)
+		owner_count(sockets);
+	else if (entry->claim.id != claim.id)
+		owner_passes();
+	entry->claim = claim;
+}
+
+/* A task has this socket; returns what is kept of it, NULL: no room. */
+static __always_inline struct socket_owner *owner_claim(const void *sk, struct task_struct *task)
+{
+	struct socket_owner *entry = socket_find_or_make(sk);
+
+	if (entry)
+		owner_give(entry, task);
+	else
+		owner_count(refused);
+	return entry;
 }
 
 /* The socket has ended. */
-static __always_inline void owner_forget(__u64 sk)
+static __always_inline void owner_forget(const void *sk)
 {
-	bpf_map_delete_elem(&socket_owners, &sk);
+	socket_end(socket_key(sk));
 }
 
 static __always_inline int owner_is_inet(const struct sock *sk)
@@ -542,8 +676,7 @@ static __always_inline int owner_is_inet(const struct sock *sk)
  * not ours. */
 static __always_inline struct socket_owner *owner_use(struct sock *sk)
 {
-	__u64 key = (__u64)sk;
-	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key);
+	struct socket_owner *entry = socket_find(sk);
 	struct task_struct *task = bpf_get_current_task_btf();
 
 	if (entry && owner_is_current(&entry->claim, task))
@@ -551,8 +684,7 @@ static __always_inline struct socket_owner *owner_use(struct sock *sk)
 	/* sockets of other families pass here, too, and nobody tells when they end */
 	if (!netns_is_ours(sk) || !owner_is_inet(sk) || task->flags & OWNER_KERNEL_THREAD || !live_here())
 		return entry;
-	owner_claim(key, task);
-	return bpf_map_lookup_elem(&socket_owners, &key);
+	return owner_claim(sk, task);
 }
 
 #endif

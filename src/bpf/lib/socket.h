@@ -12,13 +12,9 @@
 /* The life of a socket, by any kind of pointer; NULL: it has none. */
 static __always_inline struct socket_life *socket_life_of(const void *sk)
 {
-	__u64 key = (__u64)sk;
-	struct socket_owner *entry = bpf_map_lookup_elem(&socket_owners, &key);
+	struct socket_owner *entry = socket_find(sk);
 
-	if (!entry)
-		return (void *)0;
-	asm volatile("" : "+r"(entry)); /* or the compiler adds the offset before it asks */
-	return &entry->life;
+	return entry ? &entry->life : (void *)0;
 }
 
 /* A TCP segment with a window of 0 and without RST passed tc.  `ours`: this host sent it, so this host's
