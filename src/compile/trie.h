@@ -30,6 +30,15 @@ int trie_remove(struct trie *trie, const struct prefix *prefix);
 /* The number of exactly this prefix, or -ENOENT. */
 int trie_get(const struct trie *trie, const struct prefix *prefix, uint32_t *ret_number);
 
+/* The number of the longest prefix that contains this one and is not this one, or -ENOENT. */
+int trie_cover(const struct trie *trie, const struct prefix *prefix, uint32_t *ret_number);
+/* Calls the function for each prefix that is in the trie and inside `prefix` (itself included), in order: by
+ * address, the shorter first, so that what contains another comes before it.  Numbers may be set meanwhile
+ * (trie_set() of prefixes that are there), prefixes neither added nor removed.  Ends with the first non-zero
+ * result. */
+typedef int trie_walk_function(void *context, const struct prefix *prefix, uint32_t number);
+int trie_walk(struct trie *trie, const struct prefix *prefix, trie_walk_function *function, void *context);
+
 /* Units that fell out of use are kept back until this says that nobody reads them any more. */
 void trie_reclaim(struct trie *trie);
 size_t trie_units(const struct trie *trie);   /* in use or kept back, from unit 0 on */
