@@ -20,10 +20,11 @@ struct engine_set_memory {
 /* New memory for a family's trie: not read by anybody yet. */
 int engine_set_memory_open(
 	struct engine *engine, size_t units, struct engine_set_memory *ret_memory, struct error *error);
-/* Puts it into force in place of the one before, and waits until nobody reads that any more. */
-int engine_set_memory_install(
-	struct engine *engine, uint8_t family, const struct engine_set_memory *memory, struct error *error);
-void engine_set_memory_close(struct engine_set_memory *memory); /* unmaps; what is in force stays */
+/* Puts it into one of the family's two places; without memory (NULL) the place gets empty.  Returns when
+ * nobody reads any more what was there. */
+int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int place,
+	const struct engine_set_memory *memory, struct error *error);
+void engine_set_memory_close(struct engine_set_memory *memory); /* unmaps; what is in a place stays */
 /* Waits until nobody reads what fell out of use before this call. */
 void engine_set_wait(struct engine *engine);
 
