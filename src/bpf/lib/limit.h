@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Rules that limit: how much of what they fit may pass.
+ *
+ * Every limit has a place in `rule_limits`, which the agent writes before a policy names it and which stays as
+ * it is while one does.  Sources and destinations have their buckets in one LRU map, which the agent puts into
+ * the slot of `limit_sources` with the first such limit; who was longest not seen makes room.
+ */
+#ifndef WEIR_BPF_LIMIT_H
+#define WEIR_BPF_LIMIT_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/lib/bucket.h"
+#include "shared/policy.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POLICY_LIMITS_MAX);
+	__type(key, __u32);
+	__type(value, struct policy_limit);
+} rule_limits SEC(".maps");
+
+/* Of limits for all that a rule fits. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POLICY_LIMITS_MAX);
+	__type(key, __u32);
+	__type(value, struct token_bucket);
+} limit_rules SEC(".maps");
+
+struct limit_sources_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, POLICY_LIMITED_MAX);
+	__uint(key_size, sizeof(struct policy_limited));
+	__uint(value_size, sizeof(struct token_bucket));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct limit_sources_map);
+} limit_sources SEC(".maps");
+
+enum limit_verdict {
+	LIMIT_WITHIN,
+	LIMIT_OVER,
+	LIMIT_FULL, /* no room to tell this source apart: passes, and the caller counts it */
+};
+
+/* The leading `bits` of an address. */
+static __always_inline void limit_address(const __be32 *address, __u32 bits, __be32 *ret_key)
+{
+	int i;
+
+#pragma clang loop unroll(full)
+	for (i = 0; i < 4; i++) {
+		__u32 left = bits > 32 * i ? bits - 32 * i : 0;
+
+		ret_key[i] = left >= 32 ? address[i]
+			     : left     ? address[i] & bpf_htonl(~(0xffffffffU >> left))
+					: 0;
+	}
+}
+
+static __always_inline struct token_bucket *limit_bucket(
+	__u32 place, const struct policy_limit *limit, const struct policy_facts *facts)
+{
+	struct policy_limited key = {
+		.place = place, .generation = limit->generation, .family = facts->family};
+	const struct token_bucket full = {};
+	struct token_bucket *bucket;
+	__u32 first = 0;
+	void *sources;
+
+	if (limit->per == POLICY_PER_RULE)
+		return bpf_map_lookup_elem(&limit_rules, &place);
+	sources = bpf_map_lookup_elem(&limit_sources, &first);
+	if (!sources)
+		return NULL;
+	limit_address(limit->per == POLICY_PER_SOURCE ? facts->src : facts->dst,
+		facts->family == 6 ? limit->prefix6 : limit->prefix4, key.address);
+	bucket = bpf_map_lookup_elem(sources, &key);
+	if (bucket)
+		return bucket;
+	/* another CPU may be first: then its bucket is the one */
+	bpf_map_update_elem(sources, &key, &full, BPF_NOEXIST);
+	return bpf_map_lookup_elem(sources, &key);
+}
+
+/* May these packets pass?  If so they are taken off the bucket.  Limits of connections are not judged here. */
+__attribute__((noinline)) int limit_judge(
+	__u32 place, const struct policy_facts *facts, __u32 packets, __u32 bytes)
+{
+	const struct policy_limit *limit = bpf_map_lookup_elem(&rule_limits, &place);
+	struct token_bucket *bucket;
+
+	if (!limit || !facts || limit->unit == POLICY_LIMIT_CONNECTIONS)
+		return LIMIT_WITHIN;
+	bucket = limit_bucket(place, limit, facts);
+	if (!bucket)
+		return LIMIT_FULL;
+	return token_bucket_consume(bucket, &limit->clock,
+		       limit->unit == POLICY_LIMIT_PACKETS ? packets : bytes, bpf_ktime_get_ns())
+		       ? LIMIT_WITHIN
+		       : LIMIT_OVER;
+}
+
+#endif
