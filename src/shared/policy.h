@@ -219,8 +219,17 @@ enum policy_limit_per { POLICY_PER_RULE, POLICY_PER_SOURCE, POLICY_PER_DESTINATI
 struct policy_limit {
 	struct token_rate rate; /* packets or bytes; CONNECTIONS: `burst` is how many at a time */
 	__u8 unit, per;
-	__u8 prefix4, prefix6; /* PER_SOURCE, PER_DESTINATION: leading bits that make one; 32, 128 */
-	__u32 generation;      /* buckets of other generations begin anew */
+	__u8 prefix4, prefix6;    /* PER_SOURCE, PER_DESTINATION: leading bits that make one; 32, 128 */
+	__u32 generation;         /* buckets of other generations begin anew */
+	struct token_clock clock; /* made of `rate` by engine_policy_limit() */
+};
+
+/* A source or destination: the key of the map in `limit_sources`. */
+struct policy_limited {
+	__u32 place, generation;
+	__be32 address[4]; /* its leading bits; IPv4: the first word */
+	__u8 family;
+	__u8 reserved[3];
 };
 
 /* What rules compare: everything about one packet, in host byte order unless it says otherwise. */

@@ -2,9 +2,9 @@
 /*
  * Rules that limit: how much of what they fit may pass.
  *
- * Every limit has a place in `rule_limits`, which the agent writes before a policy names it and which stays as
- * it is while one does.  Sources and destinations have their buckets in one LRU map, which the agent puts into
- * the slot of `limit_sources` with the first such limit; who was longest not seen makes room.
+ * Every limit has a place in `rule_limits`, which the agent writes before a policy names it and which stays
+ * as it is while one does.  Sources and destinations have their buckets in one LRU map, which the agent puts
+ * into the slot of `limit_sources` with the first such limit; who was longest not seen makes room.
  */
 #ifndef WEIR_BPF_LIMIT_H
 #define WEIR_BPF_LIMIT_H
@@ -55,15 +55,15 @@ enum limit_verdict {
 /* The leading `bits` of an address. */
 static __always_inline void limit_address(const __be32 *address, __u32 bits, __be32 *ret_key)
 {
-	int i;
+	__u32 i;
 
 #pragma clang loop unroll(full)
 	for (i = 0; i < 4; i++) {
 		__u32 left = bits > 32 * i ? bits - 32 * i : 0;
 
 		ret_key[i] = left >= 32 ? address[i]
-			     : left     ? address[i] & bpf_htonl(~(0xffffffffU >> left))
-					: 0;
+		             : left     ? address[i] & bpf_htonl(~(0xffffffffU >> left))
+		                        : 0;
 	}
 }
 
@@ -92,7 +92,8 @@ static __always_inline struct token_bucket *limit_bucket(
 	return bpf_map_lookup_elem(sources, &key);
 }
 
-/* May these packets pass?  If so they are taken off the bucket.  Limits of connections are not judged here. */
+/* May these packets pass?  If so they are taken off the bucket.  Limits of connections are not judged here.
+ */
 __attribute__((noinline)) int limit_judge(
 	__u32 place, const struct policy_facts *facts, __u32 packets, __u32 bytes)
 {
@@ -106,8 +107,8 @@ __attribute__((noinline)) int limit_judge(
 		return LIMIT_FULL;
 	return token_bucket_consume(bucket, &limit->clock,
 		       limit->unit == POLICY_LIMIT_PACKETS ? packets : bytes, bpf_ktime_get_ns())
-		       ? LIMIT_WITHIN
-		       : LIMIT_OVER;
+	               ? LIMIT_WITHIN
+	               : LIMIT_OVER;
 }
 
 #endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* What the test and its program (limit.bpf.c) tell each other. */
+#ifndef WEIR_TESTS_BPF_LIMIT_H
+#define WEIR_TESTS_BPF_LIMIT_H
+
+#include <linux/types.h>
+
+/* A packet. */
+struct limit_question {
+	__u32 place, packets, bytes, family;
+	__be32 src[4], dst[4];
+};
+
+/* Of one CPU. */
+struct limit_result {
+	__u64 within, over, full;
+	__u64 first_from, first_to; /* when the first question was asked: not before, not after */
+	__u64 last_from, last_to;
+};
+
+#endif
