@@ -1,0 +1,659 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Connections: which one a packet belongs to, and what it is to it (shared/connection.h says what stands
+ * where).  For tc programs.
+ *
+ *	sight = { .now = …, .length = skb->len, .followed = … };
+ *	known = connection_look(skb, p, &sight);         sight.state is what rules ask for
+ *	… the rules decide …
+ *	sight.rule = …; sight.policy = …;
+ *	connection_commit(skb, p, &sight, known);        only if the packet was accepted
+ *
+ * The look changes nothing.  Both belong into one function, since no other can return or keep `known`.  A
+ * flow whose verdict is kept must come here at least every CONNECTION_REFRESH ticks, or its connection times
+ * out; and for each packet of TCP where `followed` says so.
+ */
+#ifndef WEIR_BPF_CONNECTION_H
+#define WEIR_BPF_CONNECTION_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/lib/packet.h"
+#include "bpf/lib/window.h"
+#include "shared/connection.h"
+#include "shared/policy.h"
+
+#define CONNECTION_REFRESH      1024 /* ticks */
+#define CONNECTION_LAST_SHIFT   7    /* `last` is right to so many ticks, as a power of two */
+#define CONNECTION_STREAM_TICKS 1024 /* UDP that goes on for longer than a question and an answer */
+
+/* The agent sets the sizes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct connection_key);
+	__type(value, struct connection);
+} connections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct connection_key);
+	__type(value, struct connection);
+} embryos SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct connection_fragment_key);
+	__type(value, struct connection_fragment);
+} fragments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, CONNECTION_TIMES);
+	__type(key, __u32);
+	__type(value, __u32);
+} connection_times SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct connection_stats);
+} connection_stats SEC(".maps");
+
+#define CONNECTION_COUNT(field)                                                                              \
+	do {                                                                                                 \
+		__u32 zero_ = 0;                                                                             \
+		struct connection_stats *stats_ = bpf_map_lookup_elem(&connection_stats, &zero_);            \
+                                                                                                             \
+		if (stats_)                                                                                  \
+			stats_->field++;                                                                     \
+	} while (0)
+
+/* What a packet is to the table. */
+enum connection_sort {
+	CONNECTION_SORT_NONE,     /* not tracked: not IP, neighbour discovery, … */
+	CONNECTION_SORT_BAD,      /* cannot be read: invalid */
+	CONNECTION_SORT_PACKET,   /* of the connection `key` */
+	CONNECTION_SORT_ERROR,    /* ICMP: about the connection `key` */
+	CONNECTION_SORT_FRAGMENT, /* a later one */
+};
+
+struct connection_sight {
+	/* by the caller */
+	__u32 now;      /* tick */
+	__u32 length;   /* of the packet, from its link header on */
+	__u32 followed; /* tick since when each packet of TCP comes here; 0: not each does */
+	__u32 rule;     /* for the commit: id of the rule that accepted it; 0: the default */
+	__u64 limit_key;
+	__u32 limit;
+	__u8 policy;
+	/* by connection_look() */
+	__u8 state;   /* enum policy_state */
+	__u8 sort;    /* enum connection_sort */
+	__u8 side;    /* of the key: who sent it */
+	__u8 verdict; /* enum window_verdict */
+	__u8 reserved[3];
+	struct connection_key key;
+	struct connection_fragment_key fragment; /* of the fragment, first or later */
+	struct window_segment segment;           /* TCP */
+};
+
+/* -- whose packet it is -- */
+
+/* ICMP types as the RFCs number them (792, 4443, 4861, 3810) */
+enum {
+	CONNECTION_ICMP_ECHO_REPLY = 0,
+	CONNECTION_ICMP_UNREACHABLE = 3,
+	CONNECTION_ICMP_QUENCH = 4,
+	CONNECTION_ICMP_REDIRECT = 5,
+	CONNECTION_ICMP_ECHO = 8,
+	CONNECTION_ICMP_TIME = 11,
+	CONNECTION_ICMP_PARAMETER = 12,
+	CONNECTION_ICMP6_ERROR_FIRST = 1,
+	CONNECTION_ICMP6_ERROR_LAST = 4,
+	CONNECTION_ICMP6_ECHO = 128,
+	CONNECTION_ICMP6_ECHO_REPLY = 129,
+};
+
+packet_inline int connection_icmp_is_error(__u8 proto, __u8 type)
+{
+	if (proto == PACKET_PROTO_ICMP6)
+		return type >= CONNECTION_ICMP6_ERROR_FIRST && type <= CONNECTION_ICMP6_ERROR_LAST;
+	return (type >= CONNECTION_ICMP_UNREACHABLE && type <= CONNECTION_ICMP_REDIRECT) ||
+	       type == CONNECTION_ICMP_TIME || type == CONNECTION_ICMP_PARAMETER;
+}
+
+/* <0, 0, >0 as src comes before dst */
+packet_inline int connection_order(const struct packet *p)
+{
+	__u64 src, dst;
+
+	if (p->family == 4) {
+		src = bpf_ntohl(p->src[0]);
+		dst = bpf_ntohl(p->dst[0]);
+	} else {
+		src = bpf_be64_to_cpu(p->src64[0]);
+		dst = bpf_be64_to_cpu(p->dst64[0]);
+		if (src == dst) {
+			src = bpf_be64_to_cpu(p->src64[1]);
+			dst = bpf_be64_to_cpu(p->dst64[1]);
+		}
+	}
+	return src < dst ? -1 : src > dst;
+}
+
+/* Fills the key from a packet's ends; returns which end of the key is the packet's source. */
+packet_inline __u8 connection_key_of(const struct packet *p, struct connection_key *key)
+{
+	__be16 sport = p->sport, dport = p->dport;
+	int order = connection_order(p);
+	__u8 side;
+
+	if (p->kind & FLOW_KIND_ICMP) {
+		__u8 type = bpf_ntohs(p->dport) >> 8,
+		     ask = p->family == 4 ? CONNECTION_ICMP_ECHO : CONNECTION_ICMP6_ECHO;
+		__be16 service = bpf_htons(ask << 8);
+
+		sport = type == ask ? p->sport : service;
+		dport = type == ask ? service : p->sport;
+	} else if (!(p->kind & FLOW_KIND_PORTS)) {
+		sport = dport = 0;
+	}
+	if (!order)
+		order = bpf_ntohs(sport) < bpf_ntohs(dport) ? -1 : bpf_ntohs(sport) > bpf_ntohs(dport);
+	side = order > 0;
+	key->family = p->family;
+	key->proto = p->proto;
+	key->port[side] = sport;
+	key->port[!side] = dport;
+	__builtin_memcpy(key->address[side], p->src, sizeof(p->src));
+	__builtin_memcpy(key->address[!side], p->dst, sizeof(p->dst));
+	return side;
+}
+
+packet_inline void connection_turn(struct packet *p)
+{
+	int i;
+
+	PACKET_UNROLL
+	for (i = 0; i < 4; i++) {
+		__u32 address = p->src[i];
+
+		p->src[i] = p->dst[i];
+		p->dst[i] = address;
+	}
+}
+
+/* -- ICMP errors -- */
+
+#define CONNECTION_INNER_LOAD(context, offset, to) packet_load(context, offset, to, sizeof(*(to)))
+
+/* Reads the packet inside an ICMP error at `offset`: as much of it as names a connection. */
+packet_function int connection_read_inner(PACKET_CONTEXT *context, __u32 offset, struct packet *p)
+{
+	__be16 ports[4] = {};
+
+	if (!p)
+		return -1;
+	if (p->family == 4) {
+		struct packet_ip4 ip;
+
+		if (CONNECTION_INNER_LOAD(context, offset, &ip) || ip.version_ihl >> 4 != 4 ||
+			(ip.version_ihl & 15) < 5 || bpf_ntohs(ip.fragment) & 0x1fff)
+			return -1;
+		p->src[0] = ip.src;
+		p->dst[0] = ip.dst;
+		p->proto = ip.proto;
+		offset += (ip.version_ihl & 15) * 4;
+	} else {
+		struct packet_walk walk = {.offset = offset + sizeof(struct packet_ip6)};
+		struct packet_ip6 ip;
+
+		if (CONNECTION_INNER_LOAD(context, offset, &ip) || *(__u8 *)&ip >> 4 != 6)
+			return -1;
+		p->src64[0] = ip.src[0];
+		p->src64[1] = ip.src[1];
+		p->dst64[0] = ip.dst[0];
+		p->dst64[1] = ip.dst[1];
+		walk.proto = ip.proto;
+		if (packet_is_extension(walk.proto))
+			packet_walk_extensions(context, &walk);
+		if (walk.reason || walk.fragment == PACKET_FRAGMENT_LATER)
+			return -1;
+		p->proto = walk.proto;
+		offset = walk.offset;
+	}
+	if (packet_load(context, offset, ports, sizeof(ports))) /* RFC 792: 8 bytes are there */
+		return -1;
+	p->kind = 0;
+	if (p->proto == PACKET_PROTO_TCP || p->proto == PACKET_PROTO_UDP ||
+		p->proto == PACKET_PROTO_UDPLITE || p->proto == PACKET_PROTO_SCTP ||
+		p->proto == PACKET_PROTO_DCCP) {
+		p->kind = FLOW_KIND_PORTS;
+		p->sport = ports[0];
+		p->dport = ports[1];
+	} else if (p->proto == (p->family == 4 ? PACKET_PROTO_ICMP : PACKET_PROTO_ICMP6)) {
+		if (!packet_is_echo(p->proto, bpf_ntohs(ports[0]) >> 8))
+			return -1; /* no error is sent about an error */
+		p->kind = FLOW_KIND_ICMP;
+		p->sport = ports[2];
+		p->dport = ports[0];
+	}
+	return 0;
+}
+
+/* An error is about what its receiver has sent. */
+packet_inline int connection_is_about(const struct packet *outer, const struct packet *inner)
+{
+	return outer->dst64[0] == inner->src64[0] &&
+	       (outer->family == 4 || outer->dst64[1] == inner->src64[1]);
+}
+
+packet_function int connection_sort_icmp(
+	PACKET_CONTEXT *context, const struct packet *p, struct connection_sight *sight)
+{
+	struct packet inner = {};
+	__u8 type;
+
+	if (!p || !sight)
+		return CONNECTION_SORT_BAD;
+	type = bpf_ntohs(p->dport) >> 8;
+	if (packet_is_echo(p->proto, type)) {
+		sight->side = connection_key_of(p, &sight->key);
+		return CONNECTION_SORT_PACKET;
+	}
+	if (!connection_icmp_is_error(p->proto, type))
+		return CONNECTION_SORT_NONE;
+	inner.family = p->family;
+	if (connection_read_inner(context, p->l4_offset + 8, &inner) || !connection_is_about(p, &inner))
+		return CONNECTION_SORT_BAD;
+	sight->side = connection_key_of(&inner, &sight->key);
+	return CONNECTION_SORT_ERROR;
+}
+
+/* -- fragments -- */
+
+#define CONNECTION_TCP_BYTES 20 /* no later fragment of TCP begins before that (RFC 1858, RFC 3128) */
+
+/* Names the datagram that a fragment belongs to. */
+packet_function int connection_sort_fragment(
+	PACKET_CONTEXT *context, const struct packet *p, struct connection_sight *sight)
+{
+	__u32 offset, place, i;
+
+	if (!p || !sight)
+		return CONNECTION_SORT_BAD;
+	sight->fragment.family = p->family;
+	sight->fragment.proto = p->proto;
+	__builtin_memcpy(sight->fragment.src, p->src, sizeof(p->src));
+	__builtin_memcpy(sight->fragment.dst, p->dst, sizeof(p->dst));
+	if (p->family == 4) {
+		__be16 words[2]; /* id; flags and offset */
+
+		if (packet_load(context, p->l3_offset + 4, words, sizeof(words)))
+			return CONNECTION_SORT_BAD;
+		sight->fragment.id = words[0];
+		place = (bpf_ntohs(words[1]) & 0x1fff) * 8;
+	} else {
+		__u8 proto;
+
+		if (packet_load(context, p->l3_offset + 6, &proto, 1))
+			return CONNECTION_SORT_BAD;
+		offset = p->l3_offset + sizeof(struct packet_ip6);
+		for (i = 0; i < PACKET_EXTENSIONS_MAX && proto != PACKET_PROTO_FRAGMENT; i++) {
+			__u8 header[2];
+
+			if (!packet_is_extension(proto) || packet_load(context, offset, header, 2))
+				return CONNECTION_SORT_BAD;
+			offset += proto == PACKET_PROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
+			proto = header[0];
+		}
+		struct {
+			__u8 next, reserved;
+			__be16 place;
+			__be32 id;
+		} header;
+
+		if (proto != PACKET_PROTO_FRAGMENT || packet_load(context, offset, &header, sizeof(header)))
+			return CONNECTION_SORT_BAD;
+		sight->fragment.id = header.id;
+		place = bpf_ntohs(header.place) & ~7;
+	}
+	if (p->fragment == PACKET_FRAGMENT_FIRST)
+		return CONNECTION_SORT_PACKET;
+	if (p->proto == PACKET_PROTO_TCP && place < CONNECTION_TCP_BYTES)
+		return CONNECTION_SORT_BAD;
+	return CONNECTION_SORT_FRAGMENT;
+}
+
+/* -- TCP -- */
+
+#define CONNECTION_OPTION_SCALE 3
+#define CONNECTION_OPTION_SACK  5
+#define CONNECTION_OPTION_BYTES 40
+
+/* The usual: two NOPs and a timestamp, nothing else. */
+#define CONNECTION_OPTIONS_USUAL 0x0101080a
+
+/* Reads the options that matter from those at `offset`. */
+packet_function int connection_read_options(
+	PACKET_CONTEXT *context, __u32 offset, __u32 bytes, struct window_segment *segment)
+{
+	__u8 option[CONNECTION_OPTION_BYTES] = {};
+	__u32 i = 0, n;
+
+	if (!segment || !bytes || bytes > sizeof(option))
+		return 0;
+	if (packet_load(context, offset, option, bytes))
+		return -1;
+#ifdef __bpf__
+#pragma clang loop unroll(disable)
+#endif
+	for (n = 0; n < CONNECTION_OPTION_BYTES; n++) {
+		__u32 length;
+
+		if (i >= bytes || i > CONNECTION_OPTION_BYTES - 2 || option[i] == 0)
+			break;
+		if (option[i] == 1) {
+			i++;
+			continue;
+		}
+		length = option[i + 1];
+		if (length < 2 || i + length > bytes || i + length > CONNECTION_OPTION_BYTES)
+			break;
+		if (option[i] == CONNECTION_OPTION_SCALE && length == 3 && segment->flags & WINDOW_SYN &&
+			i + 2 < CONNECTION_OPTION_BYTES) {
+			segment->scale = option[i + 2];
+			if (segment->scale > WINDOW_SCALE_MAX)
+				segment->scale = WINDOW_SCALE_MAX;
+		}
+		if (option[i] == CONNECTION_OPTION_SACK && segment->flags & WINDOW_ACK) {
+			__u32 block;
+
+			for (block = 0; block < 4; block++) {
+				__u32 at = i + 6 + block * 8, right;
+
+				if (block * 8 + 10 > length || at + 4 > CONNECTION_OPTION_BYTES)
+					break;
+				right = (__u32)option[at] << 24 | option[at + 1] << 16 | option[at + 2] << 8 |
+				        option[at + 3];
+				if (window_after(right, segment->sack))
+					segment->sack = right;
+			}
+		}
+		i += length;
+	}
+	return 0;
+}
+
+/* Reads a TCP header into the sight. */
+packet_function int connection_read_segment(
+	PACKET_CONTEXT *context, const struct packet *p, struct connection_sight *sight)
+{
+	struct window_segment *s;
+	struct packet_tcp tcp;
+	__u32 header, total, bytes;
+	__be16 length;
+	__be32 first = 0;
+
+	if (!p || !sight)
+		return -1;
+	s = &sight->segment;
+	if (packet_load(context, p->l4_offset, &tcp, sizeof(tcp)) ||
+		packet_load(context, p->l3_offset + (p->family == 4 ? 2 : 4), &length, sizeof(length)))
+		return -1;
+	/* frames are padded, so the packet's own length counts; it is 0 where it does not fit (BIG TCP) */
+	total = bpf_ntohs(length);
+	if (total)
+		total += p->l3_offset + (p->family == 4 ? 0 : sizeof(struct packet_ip6));
+	else
+		total = sight->length;
+	header = p->header_bytes;
+	if (total < header || total > sight->length)
+		return -1;
+	s->seq = bpf_ntohl(tcp.seq);
+	s->ack = s->sack = bpf_ntohl(tcp.ack);
+	s->window = bpf_ntohs(tcp.window);
+	s->flags = tcp.flags;
+	s->scale = CONNECTION_SCALE_NONE;
+	s->end = s->seq + (total - header) + !!(tcp.flags & WINDOW_SYN) + !!(tcp.flags & WINDOW_FIN);
+	bytes = header - p->l4_offset - 20;
+	if (!bytes || bytes > CONNECTION_OPTION_BYTES)
+		return 0;
+	if (packet_load(context, p->l4_offset + 20, &first, sizeof(first)))
+		return -1;
+	if (bytes == 12 && first == bpf_htonl(CONNECTION_OPTIONS_USUAL))
+		return 0;
+	return connection_read_options(context, p->l4_offset + 20, bytes, s);
+}
+
+/* -- look -- */
+
+/* What it is to the table, and whose: fills the sight. */
+packet_function int connection_sort(
+	PACKET_CONTEXT *context, const struct packet *p, struct connection_sight *sight)
+{
+	int sort;
+
+	if (!p || !sight)
+		return 0;
+	sight->sort = CONNECTION_SORT_NONE;
+	if (!p->family)
+		return 0;
+	sight->sort = CONNECTION_SORT_BAD;
+	if (p->reason != PARSE_OK)
+		return 0;
+	if (p->fragment != PACKET_WHOLE) {
+		sort = connection_sort_fragment(context, p, sight);
+		sight->sort = sort;
+		if (sort != CONNECTION_SORT_PACKET)
+			return 0;
+	}
+	if (p->kind & FLOW_KIND_ICMP) {
+		sight->sort = connection_sort_icmp(context, p, sight);
+		return 0;
+	}
+	if (p->proto == PACKET_PROTO_TCP && connection_read_segment(context, p, sight))
+		return 0;
+	sight->side = connection_key_of(p, &sight->key);
+	sight->sort = CONNECTION_SORT_PACKET;
+	return 0;
+}
+
+packet_inline int connection_is_gone(const struct connection *c, __u8 proto, __u32 now)
+{
+	__u32 index = connection_times_of(proto, c->stage), *ticks;
+
+	ticks = bpf_map_lookup_elem(&connection_times, &index);
+	return ticks && *ticks && (__s32)(now - c->last) > (__s32)*ticks;
+}
+
+packet_inline __u8 connection_state_new(const struct packet *p, struct connection_sight *sight)
+{
+	__u8 type = bpf_ntohs(p->dport) >> 8;
+
+	sight->verdict = WINDOW_BEGINS;
+	if (p->proto == PACKET_PROTO_TCP &&
+		((sight->segment.flags & (WINDOW_SYN | WINDOW_ACK)) != WINDOW_SYN ||
+			!window_flags_are_valid(sight->segment.flags)))
+		return POLICY_STATE_INVALID;
+	if (p->kind & FLOW_KIND_ICMP &&
+		(type == CONNECTION_ICMP_ECHO_REPLY || type == CONNECTION_ICMP6_ECHO_REPLY))
+		return POLICY_STATE_INVALID;
+	return POLICY_STATE_NEW;
+}
+
+/* The state of a packet whose connection was looked for.  `c` NULL: there is none. */
+packet_function int connection_judge(
+	const struct packet *p, struct connection_sight *sight, const struct connection *c)
+{
+	if (!p || !sight)
+		return POLICY_STATE_INVALID;
+	if (sight->sort == CONNECTION_SORT_ERROR)
+		return c ? POLICY_STATE_RELATED : POLICY_STATE_INVALID;
+	if (!c)
+		return connection_state_new(p, sight);
+	sight->verdict = WINDOW_VALID;
+	if (p->proto == PACKET_PROTO_TCP)
+		sight->verdict = window_judge(c, sight->side & 1, &sight->segment, sight->followed);
+	if (sight->verdict == WINDOW_INVALID)
+		return POLICY_STATE_INVALID;
+	if (sight->verdict == WINDOW_BEGINS)
+		return POLICY_STATE_NEW;
+	return c->stage == CONNECTION_NEW && sight->side == c->first ? POLICY_STATE_NEW
+	                                                             : POLICY_STATE_ESTABLISHED;
+}
+
+packet_function int connection_look_fragment(struct connection_sight *sight)
+{
+	struct connection_fragment *fragment;
+
+	if (!sight)
+		return POLICY_STATE_NONE;
+	fragment = bpf_map_lookup_elem(&fragments, &sight->fragment);
+	if (fragment)
+		return fragment->state;
+	CONNECTION_COUNT(fragments);
+	return POLICY_STATE_NONE;
+}
+
+packet_inline struct connection *connection_look(
+	PACKET_CONTEXT *context, const struct packet *p, struct connection_sight *sight)
+{
+	struct connection *c = NULL;
+
+	connection_sort(context, p, sight);
+	if (sight->sort == CONNECTION_SORT_PACKET || sight->sort == CONNECTION_SORT_ERROR) {
+		c = bpf_map_lookup_elem(&connections, &sight->key);
+		if (!c)
+			c = bpf_map_lookup_elem(&embryos, &sight->key);
+		if (c && connection_is_gone(c, sight->key.proto, sight->now))
+			c = NULL;
+		sight->state = connection_judge(p, sight, c);
+	} else if (sight->sort == CONNECTION_SORT_FRAGMENT) {
+		sight->state = connection_look_fragment(sight);
+	} else {
+		sight->state = sight->sort == CONNECTION_SORT_BAD ? POLICY_STATE_INVALID : POLICY_STATE_NONE;
+	}
+	if (__builtin_expect(sight->state == POLICY_STATE_INVALID, 0))
+		CONNECTION_COUNT(invalid);
+	return c;
+}
+
+/* -- commit -- */
+
+/* Notes what a packet of an old or a new connection says. */
+packet_function int connection_note(struct connection *c, const struct connection_sight *sight)
+{
+	__u8 side, stage;
+
+	if (!c || !sight)
+		return 0;
+	side = sight->side & 1;
+	stage = c->stage;
+	if ((sight->now ^ c->last) >> CONNECTION_LAST_SHIFT)
+		c->last = sight->now;
+	if (sight->key.proto == PACKET_PROTO_TCP) {
+		window_note(c, side, &sight->segment, sight->verdict, sight->now, sight->followed);
+		if (c->stage != stage && c->stage == CONNECTION_RESET)
+			CONNECTION_COUNT(reset);
+		if (c->stage != stage && c->stage == CONNECTION_CLOSED)
+			CONNECTION_COUNT(closed);
+		return 0;
+	}
+	if (c->stage == CONNECTION_NEW && side != c->first)
+		c->stage = CONNECTION_ANSWERED;
+	if (c->stage == CONNECTION_ANSWERED &&
+		connection_times_of(sight->key.proto, 0) / CONNECTION_STAGES == CONNECTION_UDP &&
+		sight->now - c->created > CONNECTION_STREAM_TICKS)
+		c->stage = CONNECTION_OPEN;
+	return 0;
+}
+
+packet_function int connection_begin(struct connection_sight *sight)
+{
+	struct connection fresh = {};
+
+	if (!sight)
+		return 0;
+	fresh.created = fresh.last = sight->now;
+	fresh.followed = sight->followed ? sight->now | !sight->now : 0;
+	fresh.first = sight->side & 1;
+	fresh.rule = sight->rule;
+	fresh.policy = sight->policy;
+	fresh.limit = sight->limit;
+	fresh.limit_key = sight->limit_key;
+	sight->verdict = WINDOW_VALID;
+	connection_note(&fresh, sight);
+	if (bpf_map_update_elem(&embryos, &sight->key, &fresh, BPF_ANY))
+		return 0;
+	/* one that is over gives way */
+	bpf_map_delete_elem(&connections, &sight->key);
+	CONNECTION_COUNT(created);
+	return 0;
+}
+
+/* The answer has come: from among the embryos into the table. */
+packet_function int connection_establish(struct connection_sight *sight, struct connection *embryo)
+{
+	struct connection c;
+	long r;
+
+	if (!sight || !embryo)
+		return 0;
+	c = *embryo;
+	connection_note(&c, sight);
+	c.established = sight->now | !sight->now;
+	r = bpf_map_update_elem(&connections, &sight->key, &c, BPF_NOEXIST);
+	if (!r) {
+		bpf_map_delete_elem(&embryos, &sight->key);
+		CONNECTION_COUNT(established);
+		return 0;
+	}
+	connection_note(embryo, sight);
+	embryo->established = c.established;
+	CONNECTION_COUNT(refused);
+	return 0;
+}
+
+packet_function int connection_commit_fragment(struct connection_sight *sight)
+{
+	struct connection_fragment fragment = {};
+
+	if (!sight)
+		return 0;
+	fragment.seen = sight->now;
+	fragment.state = sight->state;
+	bpf_map_update_elem(&fragments, &sight->fragment, &fragment, BPF_ANY);
+	return 0;
+}
+
+/* What an accepted packet is to its connection; `c` from connection_look(). */
+packet_function int connection_commit(
+	const struct packet *p, struct connection_sight *sight, struct connection *c)
+{
+	if (!p || !sight)
+		return 0;
+	if (sight->state == POLICY_STATE_RELATED)
+		CONNECTION_COUNT(related);
+	if (sight->sort != CONNECTION_SORT_PACKET)
+		return 0;
+	if (p->fragment == PACKET_FRAGMENT_FIRST)
+		connection_commit_fragment(sight);
+	if (sight->state == POLICY_STATE_INVALID)
+		return 0; /* a rule wants it to pass: it does, and says nothing */
+	if (!c || sight->verdict == WINDOW_BEGINS)
+		return connection_begin(sight);
+	if (!c->established && sight->side != c->first && sight->verdict == WINDOW_VALID)
+		return connection_establish(sight, c);
+	connection_note(c, sight);
+	return 0;
+}
+
+#endif
