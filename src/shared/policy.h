@@ -199,7 +199,12 @@ struct policy_now {
 	__u32 tracking; /* connections are noted (active, and a rule that could end one) */
 	__u32 deadline; /* tick at which `places` become `places_before`, unless confirmed; 0: none */
 	__u32 tenants;  /* interfaces or cgroups are given to tenants: look up whose */
-	__u64 places;   /* bit n: which of its two places policy n is in force from */
+	/* tick since when each packet of TCP comes to the connection table, since a policy in force asks for
+	 * the state; 0: not each does.  It is connection_sight.followed; switched on, it is the tick of now
+	 * plus one. */
+	__u32 stateful;
+	__u32 reserved;
+	__u64 places; /* bit n: which of its two places policy n is in force from */
 	__u64 places_before;
 	__u64 present; /* bit n: there is a policy n */
 	__u64 present_before;
