@@ -51,7 +51,7 @@ int engine_policy_limit(struct engine *engine, uint32_t place, const struct poli
 		return 0;
 	if (limit->unit != POLICY_LIMIT_CONNECTIONS)
 		r = token_clock_start(&limit->rate, monotonic_ns(), &next.clock);
-	if (r == 0 && limit->per != POLICY_PER_RULE)
+	if (r == 0 && limit->unit != POLICY_LIMIT_CONNECTIONS && limit->per != POLICY_PER_RULE)
 		r = sources_make(component_map(object, "limit_sources"));
 	if (r < 0)
 		return r;

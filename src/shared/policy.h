@@ -32,7 +32,8 @@
 #define POLICY_EXPRESSIONS_MAX 16 /* different expressions */
 #define POLICY_COUNTERS_MAX    65536
 #define POLICY_LIMITS_MAX      4096
-#define POLICY_LIMITED_MAX     1048576 /* sources, destinations that limits tell apart */
+#define POLICY_LIMITED_MAX     262144 /* sources, destinations that limits tell apart: 27 MiB */
+#define POLICY_CONNECTED_MAX   65536  /* of them whose connections are counted */
 
 struct policy_unit {
 	__u64 word[8];
@@ -235,6 +236,12 @@ struct policy_limited {
 	__be32 address[4]; /* its leading bits; IPv4: the first word */
 	__u8 family;
 	__u8 reserved[3];
+};
+
+/* Whose connections are counted: the key of the map `limit_connections`; the value is how many (__u32). */
+struct policy_limit_key {
+	__u32 place, reserved;
+	__u64 whom; /* struct connection has it as limit_key */
 };
 
 /* What rules compare: everything about one packet, in host byte order unless it says otherwise. */

@@ -31,7 +31,13 @@ SEC("xdp") int limit_ask(struct xdp_md *context)
 		facts.dst[i] = question->dst[i];
 	}
 	before = bpf_ktime_get_ns();
-	verdict = limit_judge(question->place, &facts, question->packets, question->bytes);
+	if (question->connection == LIMIT_ENDS) {
+		limit_connection_end(question->place + 1, result->whom);
+		return 0;
+	}
+	verdict = question->connection == LIMIT_BEGINS
+	                  ? limit_connection_begin(question->place, &facts, &result->whom)
+	                  : limit_judge(question->place, &facts, question->packets, question->bytes);
 	result->last_from = before;
 	result->last_to = bpf_ktime_get_ns();
 	if (!result->first_from) {

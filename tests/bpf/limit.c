@@ -227,6 +227,42 @@ static void what_takes_no_room_is_counted(void **state)
 	assert_int_equal(sum.full, 5);
 }
 
+static void connections_are_counted(void **state)
+{
+	const struct policy_limit limit = {.rate = {.burst = 3},
+		.unit = POLICY_LIMIT_CONNECTIONS,
+		.per = POLICY_PER_SOURCE,
+		.prefix4 = 32,
+		.prefix6 = 64,
+		.generation = 6};
+	struct limit_question question = {.place = 5, .connection = LIMIT_BEGINS, .family = 6};
+	cpu_set_t set;
+
+	(void)state;
+	CPU_ZERO(&set);
+	CPU_SET(0, &set); /* it ends where it began */
+	sched_setaffinity(0, sizeof(set), &set);
+	assert_int_equal(bpf_map__update_elem(skeleton->maps.rule_limits, &question.place, sizeof(__u32),
+				 &limit, sizeof(limit), BPF_ANY),
+		0);
+	for (uint32_t net = 0; net < 50; net++) {
+		question.src[1] = htonl(net);
+		question.connection = LIMIT_BEGINS;
+		for (uint32_t host = 0; host < 5; host++) {
+			question.src[3] = htonl(host);
+			assert_int_equal(ask(&question, 1), host < 3 ? 0 : 1);
+		}
+		question.connection = LIMIT_ENDS;
+		ask(&question, 2);
+		question.connection = LIMIT_BEGINS;
+		assert_int_equal(ask(&question, 1), 0);
+		assert_int_equal(ask(&question, 1), 0);
+		assert_int_equal(ask(&question, 1), 1);
+	}
+	question.connection = LIMIT_PACKET;
+	assert_int_equal(ask(&question, 1), 0);
+}
+
 static int sources_put(void)
 {
 	__u32 key = 0;
@@ -247,6 +283,7 @@ int main(void)
 		cmocka_unit_test_setup(several_cpus_share_one_exact_limit, setup),
 		cmocka_unit_test_setup(sources_are_told_apart, setup),
 		cmocka_unit_test_setup(destinations_have_bytes, setup),
+		cmocka_unit_test_setup(connections_are_counted, setup),
 		cmocka_unit_test_setup(what_takes_no_room_is_counted, setup),
 	};
 	int r;

@@ -5,9 +5,11 @@
 
 #include <linux/types.h>
 
-/* A packet. */
+enum { LIMIT_PACKET, LIMIT_BEGINS, LIMIT_ENDS };
+
+/* A packet, or a connection. */
 struct limit_question {
-	__u32 place, packets, bytes, family;
+	__u32 place, packets, bytes, family, connection;
 	__be32 src[4], dst[4];
 };
 
@@ -15,6 +17,7 @@ struct limit_question {
 struct limit_result {
 	__u64 within, over, full;
 	__u64 first_from, first_to; /* when the first question was asked: not before, not after */
+	__u64 whom;                 /* the last connection is counted for */
 	__u64 last_from, last_to;
 };
 

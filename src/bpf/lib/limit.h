@@ -46,6 +46,15 @@ struct {
 	__array(values, struct limit_sources_map);
 } limit_sources SEC(".maps");
 
+/* Connections that are there: the agent puts it right where entries of the LRU of embryos went unseen. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, POLICY_CONNECTED_MAX);
+	__type(key, struct policy_limit_key);
+	__type(value, __u32);
+} limit_connections SEC(".maps");
+
 enum limit_verdict {
 	LIMIT_WITHIN,
 	LIMIT_OVER,
@@ -109,6 +118,64 @@ __attribute__((noinline)) int limit_judge(
 		       limit->unit == POLICY_LIMIT_PACKETS ? packets : bytes, bpf_ktime_get_ns())
 	               ? LIMIT_WITHIN
 	               : LIMIT_OVER;
+}
+
+/* -- how many connections there may be -- */
+
+/* Whom a connection counts for, in one number. */
+static __always_inline __u64 limit_connection_key(
+	const struct policy_limit *limit, const struct policy_facts *facts)
+{
+	__be32 address[4] = {};
+	__u64 key = limit->generation;
+	int i;
+
+	if (limit->per == POLICY_PER_RULE)
+		return key;
+	limit_address(limit->per == POLICY_PER_SOURCE ? facts->src : facts->dst,
+		facts->family == 6 ? limit->prefix6 : limit->prefix4, address);
+	/* each step can be undone, so addresses of IPv4 never share a number */
+	key = (key << 8 | facts->family) * 0x9e3779b97f4a7c15ULL;
+#pragma clang loop unroll(full)
+	for (i = 0; i < 4; i++) {
+		key = (key ^ address[i]) * 0xd6e8feb86659fd93ULL;
+		key ^= key >> 32;
+	}
+	return key;
+}
+
+/* One more, if there is room for it: *ret_key goes into the connection, with the place + 1. */
+__attribute__((noinline)) int limit_connection_begin(
+	__u32 place, const struct policy_facts *facts, __u64 *ret_key)
+{
+	const struct policy_limit *limit = bpf_map_lookup_elem(&rule_limits, &place);
+	struct policy_limit_key key = {.place = place};
+	__u32 none = 0, *count;
+
+	if (!limit || !facts || !ret_key)
+		return LIMIT_WITHIN;
+	*ret_key = key.whom = limit_connection_key(limit, facts);
+	count = bpf_map_lookup_elem(&limit_connections, &key);
+	if (!count) {
+		bpf_map_update_elem(&limit_connections, &key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&limit_connections, &key);
+	}
+	if (!count)
+		return LIMIT_FULL;
+	if (__sync_fetch_and_add(count, 1) < limit->rate.burst)
+		return LIMIT_WITHIN;
+	__sync_fetch_and_sub(count, 1);
+	return LIMIT_OVER;
+}
+
+/* The connection is gone, or did not come to be after all.  `limit` as it stands in the connection. */
+static __always_inline void limit_connection_end(__u32 limit, __u64 whom)
+{
+	struct policy_limit_key key = {.place = limit - 1, .whom = whom};
+	__u32 *count = limit ? bpf_map_lookup_elem(&limit_connections, &key) : (void *)0;
+
+	if (count)
+		__sync_fetch_and_sub(count, 1);
 }
 
 #endif
