@@ -3,9 +3,9 @@
  * The entry programs at tc ingress and egress: parse, account, hand on.
  *
  * Each direction has a program for interfaces with an Ethernet header and one for those without (tun, ipip):
- * which it is, the agent knows when it attaches, and the packet does not say.  Every program ends in
+ * which it is, the agent knows when it attaches, and the packet does not say.  What no rule drops ends in
  * TCX_NEXT, which for a clsact filter is TC_ACT_UNSPEC: whoever else is attached has its say as if weir were
- * not there.
+ * not there.  What is to be judged and was not before goes on in the program of decide.bpf.c.
  */
 #include <linux/bpf.h>
 
@@ -14,10 +14,12 @@
 #define PACKET_CONTEXT                          struct __sk_buff
 #define packet_load(context, offset, to, bytes) bpf_skb_load_bytes(context, offset, to, bytes)
 
+#include "bpf/lib/decide.h"
 #include "bpf/lib/flow.h"
 #include "bpf/lib/packet.h"
 
 #define WATCH_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC */
+#define WATCH_DROP 2    /* TCX_DROP and TC_ACT_SHOT */
 
 #define VLAN_TAG_BYTES 4
 
@@ -53,6 +55,8 @@ packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_
 {
 	__u32 packets = skb->gso_segs, bytes = skb->len;
 	struct packet memory, *p = &memory;
+	const struct policy_now *in_force;
+	enum flow_fate fate;
 
 	/* Opaque to the compiler, which would keep every field in a register of its own and spill them all,
 	 * again and again, at every branch of the parser: that took twice the time. */
@@ -79,10 +83,12 @@ packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_
 		bytes += packets * VLAN_TAG_BYTES;
 	}
 
-	flow_account(skb, p, skb->ifindex, direction == WATCH_OUT, packets, bytes);
+	fate = flow_account(skb, p, skb->ifindex, direction == WATCH_OUT, packets, bytes, decide_in_force());
 	if (p->zero_window)
 		seek_zero_window(skb, p, direction == WATCH_OUT);
-	return WATCH_NEXT;
+	if (fate == FLOW_ASK)
+		bpf_tail_call(skb, &decide_programs, 0);
+	return fate == FLOW_DROP ? WATCH_DROP : WATCH_NEXT;
 }
 
 SEC("tc") int watch_ethernet_in(struct __sk_buff *skb)

@@ -43,8 +43,12 @@ int engine_policy_now(struct engine *engine, struct policy_now *ret_now);
 /* Decisions that were kept with flows hold no more (a set has changed). */
 int engine_policy_forget(struct engine *engine, bool cut);
 
+struct engine_policy_count {
+	uint64_t packets, bytes;
+	uint64_t last_ns; /* CLOCK_MONOTONIC, to a tick; 0: never */
+};
 int engine_policy_count(
-	struct engine *engine, uint32_t counter, struct rule_count *ret_count); /* sum of all CPUs */
+	struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count); /* sum of all CPUs */
 int engine_policy_count_clear(struct engine *engine, uint32_t counter);
 int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit);
 void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats);

@@ -43,6 +43,14 @@
 #define FLOW_ORIGIN_RESPONDER 0x02 /* a SYN with ACK came from src */
 #define FLOW_OWNER_DUE        0x80 /* beside them: whose the flow is, is still to be looked for */
 
+/* what was decided, beside that (bpf/lib/flow.h tells how long it holds) */
+#define FLOW_VERDICT_ACCEPT  0x04
+#define FLOW_VERDICT_DROP    0x08
+#define FLOW_VERDICT_TRACKED 0x10 /* holds while the connection is established */
+#define FLOW_VERDICT_EACH    0x20 /* … which is to be looked at with each packet */
+#define FLOW_VERDICT_MASK    0x3c
+#define FLOW_DROPPED         0x40 /* the last packet that was asked about was dropped */
+
 struct flow_counts {
 	__u64 bytes;   /* wire bytes from the link header on */
 	__u32 packets; /* wire packets; the line is pushed out before this wraps */
@@ -51,18 +59,19 @@ struct flow_counts {
 
 struct flow_marks {
 	__u8 tcp_flags; /* all seen; FIN is bit 0 (RFC 9293) */
-	__u8 origin;    /* FLOW_ORIGIN_*, FLOW_OWNER_DUE */
+	__u8 origin;    /* FLOW_ORIGIN_*, FLOW_OWNER_DUE, FLOW_VERDICT_*, FLOW_DROPPED */
 	__u8 owner_tag; /* of decision.owner, which for IPv6 stands elsewhere: another tag is another owner */
 	__u8 names;     /* NAME_* (shared/name.h) */
 };
 
-/* What was found out and decided about the flow; zero until rules, shaping and balancing are built. */
+/* What was found out and decided about the flow; class and backend are zero until shaping and balancing are
+ * built. */
 struct flow_decision {
-	__u32 rule;       /* id of the rule that decided */
-	__u32 generation; /* of the policy that decided */
-	__u16 class;      /* for shaping */
-	__u16 backend;    /* for balancing */
-	__u32 owner;      /* whose socket it is: an id of shared/owner.h, maybe with OWNER_INHERITED */
+	__u32 rule; /* id of the rule that decided about the last packet that was asked about; 0: none did */
+	__u32 counter; /* of that rule, in the map `rule_counts` */
+	__u16 class;   /* for shaping */
+	__u16 backend; /* for balancing */
+	__u32 owner;   /* whose socket it is: an id of shared/owner.h, maybe with OWNER_INHERITED */
 };
 
 struct flow_line4 {

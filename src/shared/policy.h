@@ -207,7 +207,7 @@ struct policy_now {
 	__u32 reserved;
 	__u64 places; /* bit n: which of its two places policy n is in force from */
 	__u64 places_before;
-	__u64 present; /* bit n: there is a policy n */
+	__u64 present; /* bit n: there is a policy n; for the agent: the datapath finds its place empty */
 	__u64 present_before;
 };
 
@@ -215,8 +215,11 @@ struct policy_now {
 struct rule_count {
 	__u64 packets; /* wire packets */
 	__u64 bytes;   /* wire bytes */
-	__u64 last_ns; /* CLOCK_MONOTONIC, to a tick */
+	__u32 last;    /* tick */
+	__u32 reserved;
 };
+
+#define POLICY_NO_COUNTER 0xffffffff
 
 /* A limit: the value of the map `rule_limits`. */
 enum policy_limit_unit { POLICY_LIMIT_PACKETS, POLICY_LIMIT_BYTES, POLICY_LIMIT_CONNECTIONS };

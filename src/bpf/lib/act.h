@@ -21,6 +21,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/lib/decide.h"
 #include "bpf/lib/packet.h"
 #include "shared/policy.h"
 
@@ -28,10 +29,6 @@
 #define ACT_DROP 2    /* TCX_DROP, TC_ACT_SHOT */
 
 #define ACT_LOOPBACK 1 /* its index, in every network namespace */
-
-/* Answers pass the hooks of their interface again, in the other direction.  They are known by this mark,
- * which ends there.  No mark comes over a wire. */
-#define ACT_ANSWER_MARK 0x77656972
 
 #define ACT_TTL        64
 #define ACT_LINK_MAX   22  /* Ethernet with two tags */
@@ -42,15 +39,6 @@
 #define ACT_ICMP_BYTES 8
 #define ACT_TCP_SUM    16 /* where a TCP header has its checksum */
 #define ACT_PROBE      0x5a5a
-
-/* An answer of ours on its way?  Then it is not judged again. */
-packet_inline int act_is_answer(struct __sk_buff *skb)
-{
-	if (__builtin_expect(skb->mark != ACT_ANSWER_MARK, 1))
-		return 0;
-	skb->mark = 0;
-	return 1;
-}
 
 packet_inline __u16 act_fold(__u64 sum)
 {
@@ -382,7 +370,7 @@ packet_function int act_reject(
 	if (r)
 		return ACT_DROP;
 	*ret_answered = 1;
-	skb->mark = ACT_ANSWER_MARK;
+	skb->mark = DECIDE_ANSWER_MARK;
 	/* It comes in there by itself, and with the route that it has: without that, 127.0.0.1 is a martian.
 	 */
 	if (out && skb->ifindex == ACT_LOOPBACK)

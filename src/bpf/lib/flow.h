@@ -16,6 +16,8 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/lib/cache.h"
+#include "bpf/lib/decide.h"
 #include "bpf/lib/name.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/seek.h"
@@ -25,31 +27,6 @@ const volatile __u32 flow_sets4 = 1; /* sets per CPU, powers of two */
 const volatile __u32 flow_sets6 = 1;
 const volatile __u64 flow_seed[2] = {}; /* odd; random, so that nobody can aim at one set */
 const volatile __u32 flow_ring_bytes = 4096;
-
-/* The agent sets the numbers of entries: CPUs times sets, and CPUs. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow_set4);
-} flow_cache4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow_set6);
-} flow_cache6 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow_rest_set6);
-} flow_rest6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -168,6 +145,7 @@ packet_inline int flow_owner_changes(__u32 *owner, struct flow_marks *marks, __u
 		return !(seen & OWNER_INHERITED);
 	*owner = seen;
 	marks->owner_tag = flow_owner_tag(seen);
+	marks->origin &= ~FLOW_VERDICT_MASK; /* rules may ask whose it is */
 	return 0;
 }
 
@@ -190,6 +168,67 @@ packet_inline int flow_hit(
 	counts->last = sight->now;
 	*(__u32 *)marks = word;
 	return names_on && !(word & FLOW_MARKS(0, 0, NAME_DONE));
+}
+
+/* What becomes of the packet. */
+enum flow_fate { FLOW_PASS, FLOW_DROP, FLOW_ASK };
+
+#define FLOW_TRACKED_SHIFT 8 /* a tracked flow is looked at anew after so many ticks, as a power of two */
+
+/* What was decided about the flow and still holds; to be asked before the packet is counted. */
+packet_inline __u32 flow_held(const struct policy_now *in_force, const struct flow_counts *counts,
+	const struct flow_marks *marks, __u32 now)
+{
+	if (!in_force || (__s32)(counts->last - decide_since(in_force, now)) <= 0)
+		return 0;
+	return marks->origin & FLOW_VERDICT_MASK;
+}
+
+/* Is this packet decided by that alone? */
+packet_inline int flow_is_settled(__u32 held, __u32 last, __u32 now, __u8 tcp_flags)
+{
+	if (!(held & (FLOW_VERDICT_ACCEPT | FLOW_VERDICT_DROP)))
+		return 0;
+	if (!(held & FLOW_VERDICT_TRACKED))
+		return 1;
+	return !(held & FLOW_VERDICT_EACH) &&
+	       !(tcp_flags & (PACKET_TCP_FIN | PACKET_TCP_SYN | PACKET_TCP_RST)) &&
+	       !((last ^ now) >> FLOW_TRACKED_SHIFT);
+}
+
+packet_inline enum flow_fate flow_settle(
+	const struct flow_sight *sight, __u32 held, const struct flow_decision *decision)
+{
+	decide_count(decision->counter, sight->packets, sight->bytes, sight->now);
+	if (!(held & FLOW_VERDICT_DROP))
+		return FLOW_PASS;
+	decide_note_drop(decision->rule);
+	return FLOW_DROP;
+}
+
+/* Writes down the question; the caller then asks it (bpf/decide.bpf.c). */
+packet_inline enum flow_fate flow_ask(
+	const struct packet *p, const struct flow_sight *sight, __u32 set, __u32 way, __u32 owner, __u32 held)
+{
+	__u32 zero = 0;
+	struct decide_ask *ask = bpf_map_lookup_elem(&decide_asks, &zero);
+
+	if (!ask)
+		return FLOW_PASS;
+	ask->packet = *p;
+	ask->set = set;
+	ask->way = way;
+	ask->now = sight->now;
+	ask->owner = owner;
+	ask->ifindex = sight->ifindex;
+	ask->packets = sight->packets;
+	ask->bytes = sight->bytes;
+	ask->held = held;
+	ask->out = sight->kind & FLOW_KIND_OUT;
+	ask->phase = 0;
+	ask->explain = 0;
+	ask->expressions = 0;
+	return FLOW_ASK;
 }
 
 /* All of a line but its key and its serial; `rest` is the line itself for IPv4. */
@@ -308,20 +347,20 @@ static __attribute__((noinline)) int flow_emit6(
 	})
 
 /* An empty line matches nothing: its key is zero, and no interface has index 0. */
-packet_inline int flow_account4(
-	PACKET_CONTEXT *context, struct packet *p, struct flow_sight *sight, struct flow_stats *stats)
+packet_inline enum flow_fate flow_account4(PACKET_CONTEXT *context, struct packet *p,
+	struct flow_sight *sight, struct flow_stats *stats, const struct policy_now *in_force)
 {
 	__u64 addresses = p->src[0] | (__u64)p->dst[0] << 32;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
 	__u32 kinds = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
 	__u64 hash = flow_mix(flow_mix(0, addresses, flow_seed[0]), ports ^ (__u64)kinds << 24, flow_seed[1]);
 	__u32 set_index = hash & (flow_sets4 - 1), home = hash >> 62, way, i;
-	__u32 index = sight->cpu * flow_sets4 + set_index;
+	__u32 index = sight->cpu * flow_sets4 + set_index, held = 0, settled = 0;
 	struct flow_set4 *set = bpf_map_lookup_elem(&flow_cache4, &index);
 	struct flow_line4 *line;
 
 	if (!set)
-		return -1;
+		return FLOW_PASS;
 	PACKET_UNROLL
 	for (i = 0; i < FLOW_WAYS; i++) {
 		way = (home + i) % FLOW_WAYS;
@@ -337,6 +376,8 @@ packet_inline int flow_account4(
 			if (flow_owner_changes(&line->decision.owner, &line->marks, sight->owner))
 				goto push_out;
 		}
+		held = flow_held(in_force, &line->counts, &line->marks, sight->now);
+		settled = flow_is_settled(held, line->counts.last, sight->now, p->tcp_flags);
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;
@@ -360,17 +401,21 @@ look:
 		name_look(context, p, &line->marks, sight->kind & FLOW_KIND_OUT);
 counted:
 	stats->cached += sight->packets;
-	return 0;
+	if (!in_force)
+		return FLOW_PASS;
+	if (settled)
+		return flow_settle(sight, held, &line->decision);
+	return flow_ask(p, sight, index, way, line->decision.owner, held);
 }
 
-packet_inline int flow_account6(
-	PACKET_CONTEXT *context, struct packet *p, struct flow_sight *sight, struct flow_stats *stats)
+packet_inline enum flow_fate flow_account6(PACKET_CONTEXT *context, struct packet *p,
+	struct flow_sight *sight, struct flow_stats *stats, const struct policy_now *in_force)
 {
 	const __u64 *src = p->src64, *dst = p->dst64;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
 	__u32 kinds = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
 	__u64 hash = flow_mix(flow_mix(src[0], src[1], flow_seed[0]), dst[0], flow_seed[1]);
-	__u32 set_index, home, way, index, i;
+	__u32 set_index, home, way, index, i, held = 0, settled = 0;
 	struct flow_set6 *set;
 	struct flow_rest_set6 *rest_set;
 	struct flow_line6 *line;
@@ -382,7 +427,7 @@ packet_inline int flow_account6(
 	index = sight->cpu * flow_sets6 + set_index;
 	set = bpf_map_lookup_elem(&flow_cache6, &index);
 	if (!set)
-		return -1;
+		return FLOW_PASS;
 	PACKET_UNROLL
 	for (i = 0; i < FLOW_WAYS; i++) {
 		__u64 *line_src, *line_dst;
@@ -409,6 +454,8 @@ packet_inline int flow_account6(
 					goto push_out;
 			}
 		}
+		held = flow_held(in_force, &line->counts, &line->marks, sight->now);
+		settled = flow_is_settled(held, line->counts.last, sight->now, p->tcp_flags);
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;
@@ -419,7 +466,7 @@ packet_inline int flow_account6(
 push_out:
 	rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
 	if (!rest_set)
-		return -1;
+		return FLOW_PASS;
 	line = &set->line[way];
 	rest = &rest_set->line[way];
 	if (rest->serial) {
@@ -439,11 +486,19 @@ look:
 		name_look(context, p, &line->marks, sight->kind & FLOW_KIND_OUT);
 counted:
 	stats->cached += sight->packets;
-	return 0;
+	if (!in_force)
+		return FLOW_PASS;
+	rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
+	if (!rest_set)
+		return FLOW_PASS;
+	rest = &rest_set->line[way % FLOW_WAYS];
+	if (settled)
+		return flow_settle(sight, held, &rest->decision);
+	return flow_ask(p, sight, index, way, rest->decision.owner, held);
 }
 
-packet_inline void flow_account(
-	PACKET_CONTEXT *context, struct packet *p, __u32 ifindex, int out, __u32 packets, __u32 bytes)
+packet_inline enum flow_fate flow_account(PACKET_CONTEXT *context, struct packet *p, __u32 ifindex, int out,
+	__u32 packets, __u32 bytes, const struct policy_now *in_force)
 {
 	struct flow_sight sight = {
 		.cpu = bpf_get_smp_processor_id(),
@@ -456,7 +511,7 @@ packet_inline void flow_account(
 	struct flow_stats *stats = bpf_map_lookup_elem(&flow_stats, &sight.cpu);
 
 	if (!stats)
-		return;
+		return FLOW_PASS;
 	stats->seen += packets;
 	if (__builtin_expect(p->reason != PARSE_OK, 0)) {
 		__u32 reason = p->reason;
@@ -467,17 +522,15 @@ packet_inline void flow_account(
 	if (p->tcp_flags & 2)
 		sight.origin = p->tcp_flags & 16 ? FLOW_ORIGIN_RESPONDER : FLOW_ORIGIN_INITIATOR;
 
-	if (p->family == 6) {
-		flow_account6(context, p, &sight, stats);
-		return;
-	}
+	if (p->family == 6)
+		return flow_account6(context, p, &sight, stats, in_force);
 	if (!p->family) {
 		p->src[0] = p->dst[0] = 0;
 		p->proto = 0;
 		p->sport = p->ethertype;
 		p->dport = bpf_htons(p->reason);
 	}
-	flow_account4(context, p, &sight, stats);
+	return flow_account4(context, p, &sight, stats, in_force);
 }
 
 #endif

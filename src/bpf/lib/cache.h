@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The flow cache's memory (shared/flow.h), and how a packet is handed over to be judged. */
+#ifndef WEIR_BPF_CACHE_H
+#define WEIR_BPF_CACHE_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/lib/packet.h"
+#include "shared/flow.h"
+#include "shared/policy.h"
+
+/* The agent sets the numbers of entries: CPUs times sets, and CPUs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_set4);
+} flow_cache4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_set6);
+} flow_cache6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flow_rest_set6);
+} flow_rest6 SEC(".maps");
+
+/* A packet to be judged: what the datapath knows of it, and where its flow's line is. */
+struct decide_ask {
+	struct packet packet;
+	__u32 set, way; /* of the line, in flow_cache4 or flow_cache6 */
+	__u32 now;      /* tick */
+	__u32 owner;    /* as the flow has it, shared/owner.h */
+	__u32 ifindex;
+	__u32 packets, bytes; /* wire */
+	__u8 held; /* FLOW_VERDICT_*: what was decided before and holds while its connection does */
+	__u8 out;
+	__u8 phase;   /* expressions have been asked */
+	__u8 explain; /* nothing is done, all is told */
+	__u8 reserved[4];
+	__u64 expressions; /* bit n: expression n fits */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct decide_ask);
+} decide_asks SEC(".maps");
+
+/* [0]: the program that decides.  Empty: there never was a policy. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} decide_programs SEC(".maps");
+
+#endif

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * What is in force (shared/policy.h), for every program that judges packets: the word that says so, the
+ * policies' places, and what is counted.
+ */
+#ifndef WEIR_BPF_DECIDE_H
+#define WEIR_BPF_DECIDE_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "shared/policy.h"
+
+#define decide_inline static __attribute__((always_inline)) inline
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct policy_now);
+} policy_now SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, POLICY_COUNTERS_MAX);
+	__type(key, __u32);
+	__type(value, struct rule_count);
+} rule_counts SEC(".maps");
+
+/* Whose the packet is that this CPU drops just now: for the record of the kernel's drop (bpf/drop.bpf.c). */
+struct decide_note {
+	__u32 rule; /* id; 0: the default verdict */
+	__u32 dropped;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct decide_note);
+} decide_notes SEC(".maps");
+
+/* To be called last: what is dropped next on this CPU is this packet. */
+decide_inline void decide_note_drop(__u32 rule)
+{
+	__u32 zero = 0;
+	struct decide_note *note = bpf_map_lookup_elem(&decide_notes, &zero);
+
+	if (!note)
+		return;
+	note->rule = rule;
+	note->dropped = 1;
+}
+
+/* Answers to rejected packets (bpf/lib/act.h) pass the hooks of their interface again, in the other
+ * direction. They are known by this mark, which ends there.  No mark comes over a wire. */
+#define DECIDE_ANSWER_MARK 0x77656972
+
+/* An answer of ours on its way?  Then it is not judged again. */
+decide_inline int decide_is_answer(struct __sk_buff *skb)
+{
+	if (__builtin_expect(skb->mark != DECIDE_ANSWER_MARK, 1))
+		return 0;
+	skb->mark = 0;
+	return 1;
+}
+
+/* NULL: nobody is judged. */
+decide_inline const struct policy_now *decide_in_force(void)
+{
+	__u32 zero = 0;
+	const struct policy_now *in_force = bpf_map_lookup_elem(&policy_now, &zero);
+
+	return in_force && in_force->active ? in_force : (void *)0;
+}
+
+/* Has the change that waited for a confirmation ended without one? */
+decide_inline int decide_lapsed(const struct policy_now *in_force, __u32 now)
+{
+	__u32 deadline = in_force->deadline;
+
+	return __builtin_expect(deadline != 0, 0) && (__s32)(now - deadline) >= 0;
+}
+
+/* The tick after which flows were decided by what is in force. */
+decide_inline __u32 decide_since(const struct policy_now *in_force, __u32 now)
+{
+	__u32 since = in_force->since;
+
+	if (decide_lapsed(in_force, now) && (__s32)(in_force->deadline - since) > 0)
+		return in_force->deadline;
+	return since;
+}
+
+/* Where policy `number` is in force from: its key in `policies` and `policies_xdp`. */
+decide_inline __u32 decide_place(const struct policy_now *in_force, __u32 number, __u32 now)
+{
+	__u64 places = decide_lapsed(in_force, now) ? in_force->places_before : in_force->places;
+
+	number &= POLICY_NUMBER_MAX - 1;
+	return number * 2 + (places >> number & 1);
+}
+
+/* `packets` and `bytes` as on the wire. */
+decide_inline void decide_count(__u32 counter, __u32 packets, __u64 bytes, __u32 now)
+{
+	struct rule_count *count = bpf_map_lookup_elem(&rule_counts, &counter);
+
+	if (!count)
+		return;
+	count->packets += packets;
+	count->bytes += bytes;
+	count->last = now;
+}
+
+#endif
