@@ -17,6 +17,7 @@
 #include "bpf/lib/decide.h"
 #include "bpf/lib/flow.h"
 #include "bpf/lib/packet.h"
+#include "bpf/lib/set.h" /* its maps are there before there is a set */
 
 #define WATCH_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC */
 #define WATCH_DROP 2    /* TCX_DROP and TC_ACT_SHOT */
@@ -83,7 +84,10 @@ packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_
 		bytes += packets * VLAN_TAG_BYTES;
 	}
 
-	fate = flow_account(skb, p, skb->ifindex, direction == WATCH_OUT, packets, bytes, decide_in_force());
+	in_force = decide_in_force();
+	if (in_force && decide_is_answer(skb))
+		in_force = NULL;
+	fate = flow_account(skb, p, skb->ifindex, direction == WATCH_OUT, packets, bytes, in_force);
 	if (p->zero_window)
 		seek_zero_window(skb, p, direction == WATCH_OUT);
 	if (fate == FLOW_ASK)

@@ -2,10 +2,12 @@
 /* The engine's parts, in the order they are opened. */
 #include "engine/guard.h"
 #include "engine/internal.h"
+#include "engine/policy.h"
 
 static const struct engine_part *const parts[] = {
 	&owner_part,
 	&guard_part,
+	&policy_part,
 	&drop_part,
 	&socket_part,
 	&owner_end_part,

@@ -22,12 +22,27 @@ struct {
 	__type(value, struct policy_now);
 } policy_now SEC(".maps");
 
+struct policy_memory {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct policy_unit));
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, POLICY_COUNTERS_MAX);
 	__type(key, __u32);
 	__type(value, struct rule_count);
 } rule_counts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct policy_stats);
+} policy_stats SEC(".maps");
 
 /* Whose the packet is that this CPU drops just now: for the record of the kernel's drop (bpf/drop.bpf.c). */
 struct decide_note {
@@ -102,6 +117,16 @@ decide_inline __u32 decide_place(const struct policy_now *in_force, __u32 number
 	number &= POLICY_NUMBER_MAX - 1;
 	return number * 2 + (places >> number & 1);
 }
+
+/* One of the fields of struct policy_stats. */
+#define decide_stat(field)                                                                                   \
+	do {                                                                                                 \
+		__u32 zero_ = 0;                                                                             \
+		struct policy_stats *stats_ = bpf_map_lookup_elem(&policy_stats, &zero_);                    \
+                                                                                                             \
+		if (stats_)                                                                                  \
+			stats_->field++;                                                                     \
+	} while (0)
 
 /* `packets` and `bytes` as on the wire. */
 decide_inline void decide_count(__u32 counter, __u32 packets, __u64 bytes, __u32 now)

@@ -20,14 +20,14 @@ struct set_memory {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
+	__uint(max_entries, SET_PLACES);
 	__type(key, __u32);
 	__array(values, struct set_memory);
 } set_trie4 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
+	__uint(max_entries, SET_PLACES);
 	__type(key, __u32);
 	__array(values, struct set_memory);
 } set_trie6 SEC(".maps");

@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Policies: the program that decides, the memory that policies stand in, and the word that says which hold.
+ */
+#include "engine/policy.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "decide.skel.h"
+#include "engine/internal.h"
+#include "watch.skel.h"
+
+#define PLACES (2 * POLICY_NUMBER_MAX)
+
+/* Ticks are compared by their difference, so none may stay further behind than this. */
+#define TICK_AGE_MAX (1U << 30)
+
+enum policy_hook { HOOK_TC, HOOK_XDP, HOOKS };
+
+/* A policy's memory, mapped. */
+struct policy_memory {
+	struct policy_unit *units; /* NULL: none */
+	size_t count;
+};
+
+struct policy_engine {
+	struct engine *engine;
+	struct decide_bpf *skeleton; /* NULL: there never was a policy */
+	struct policy_now *now;      /* mapped; only the agent writes it */
+	struct policy_memory memory[HOOKS][PLACES];
+	struct ring_buffer *log;
+	engine_policy_log_function *function; /* who reads the log just now */
+	void *context;
+};
+
+#define load(field)         __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
+#define store(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
+
+static struct policy_engine *policy_of(const struct engine *engine)
+{
+	return engine_part_state(engine, &policy_part);
+}
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint32_t tick_now(const struct policy_engine *policy)
+{
+	uint32_t tick = 0;
+	uint64_t tick_ns;
+
+	engine_clock(policy->engine, &tick, &tick_ns); /* cannot fail once it has worked */
+	return tick;
+}
+
+/* -- memory -- */
+
+static void memory_close(struct policy_memory *memory)
+{
+	if (memory->units)
+		munmap(memory->units, memory->count * sizeof(struct policy_unit));
+	*memory = (struct policy_memory){};
+}
+
+static int memory_map(int map, size_t count, struct policy_memory *ret_memory)
+{
+	void *units =
+		mmap(NULL, count * sizeof(struct policy_unit), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+
+	if (units == MAP_FAILED)
+		return -errno;
+	*ret_memory = (struct policy_memory){units, count};
+	return 0;
+}
+
+static int hook_map(const struct policy_engine *policy, enum policy_hook hook)
+{
+	return bpf_map__fd(
+		hook == HOOK_XDP ? policy->skeleton->maps.policies_xdp : policy->skeleton->maps.policies);
+}
+
+/* What an earlier agent left in a place. */
+static int memory_adopt(struct policy_engine *policy, enum policy_hook hook, __u32 place)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info), id;
+	_cleanup_close_ int map = -1;
+
+	if (bpf_map_lookup_elem(hook_map(policy, hook), &place, &id) < 0)
+		return 0;
+	map = bpf_map_get_fd_by_id(id);
+	if (map < 0 || bpf_obj_get_info_by_fd(map, &info, &length) < 0)
+		return -errno;
+	return memory_map(map, info.max_entries, &policy->memory[hook][place]);
+}
+
+static int memory_bring(struct policy_engine *policy, enum policy_hook hook, __u32 place,
+	const struct policy_image *image, struct error *error)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	struct policy_memory memory = {};
+	_cleanup_close_ int map = -1;
+	int r = 0;
+
+	if (!image || !image->count) {
+		if (bpf_map_delete_elem(hook_map(policy, hook), &place) < 0 && errno != ENOENT)
+			return error_set(error, -errno, "cannot take a policy away: %s", strerror(errno));
+		memory_close(&policy->memory[hook][place]);
+		return 0;
+	}
+	map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "policy", sizeof(__u32), sizeof(struct policy_unit),
+		(__u32)image->count, &options);
+	if (map < 0)
+		r = map;
+	if (r == 0)
+		r = memory_map(map, image->count, &memory);
+	if (r == 0) {
+		memcpy(memory.units, image->units, image->count * sizeof(struct policy_unit));
+		if (bpf_map_update_elem(hook_map(policy, hook), &place, &map, BPF_ANY) < 0)
+			r = -errno;
+	}
+	if (r < 0) {
+		memory_close(&memory);
+		return error_set(error, r, "cannot bring a policy of %zu KiB into the kernel: %s",
+			image->count * sizeof(struct policy_unit) / 1024, strerror(-r));
+	}
+	memory_close(&policy->memory[hook][place]);
+	policy->memory[hook][place] = memory;
+	return 0;
+}
+
+/* -- loading -- */
+
+static int log_read(void *context, void *record, size_t size)
+{
+	struct policy_engine *policy = context;
+
+	if (policy->function && size >= sizeof(struct policy_log))
+		policy->function(policy->context, record);
+	return 0;
+}
+
+static int programs_load(struct policy_engine *policy, struct error *error)
+{
+	struct decide_bpf *skeleton = policy->skeleton;
+	struct engine *engine = policy->engine;
+	__u32 zero = 0;
+	int program, r;
+
+	skeleton->rodata->owner_off = !engine->watch.owners;
+	r = component_load(engine, skeleton->obj, "rule", error);
+	if (r == 0)
+		r = component_ring(skeleton->obj, "rule_log", log_read, policy, &policy->log, error);
+	for (int hook = 0; hook < HOOKS && r == 0; hook++)
+		for (__u32 place = 0; place < PLACES && r == 0; place++) {
+			r = memory_adopt(policy, hook, place);
+			if (r < 0)
+				error_set(error, r, "cannot adopt the policies: %s", strerror(-r));
+		}
+	if (r < 0)
+		return r;
+	program = bpf_program__fd(skeleton->progs.decide);
+	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.decide_programs), &zero, &program, BPF_ANY) < 0)
+		return error_set(
+			error, -errno, "cannot put the rules' program into its place: %s", strerror(errno));
+	return 0;
+}
+
+/* Verifying these programs takes its time; who has no rules need not wait for that. */
+static int policy_load(struct policy_engine *policy, struct error *error)
+{
+	int r;
+
+	if (policy->skeleton)
+		return 0;
+	policy->skeleton = decide_bpf__open();
+	if (!policy->skeleton)
+		return error_set(error, -errno, "cannot open the rules' programs: %s", strerror(errno));
+	r = programs_load(policy, error);
+	if (r < 0) {
+		ring_buffer__free(policy->log);
+		decide_bpf__destroy(policy->skeleton);
+		policy->log = NULL;
+		policy->skeleton = NULL;
+	}
+	return r;
+}
+
+static void policy_close(void *state)
+{
+	struct policy_engine *policy = state;
+
+	for (int hook = 0; hook < HOOKS; hook++)
+		for (int place = 0; place < PLACES; place++)
+			memory_close(&policy->memory[hook][place]);
+	if (policy->now)
+		munmap(policy->now, sizeof(*policy->now));
+	ring_buffer__free(policy->log);
+	decide_bpf__destroy(policy->skeleton);
+	free(policy);
+}
+
+static int policy_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	struct policy_engine *policy = calloc(1, sizeof(*policy));
+	char path[PATH_MAX];
+	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "policies"));
+	void *now;
+
+	if (!policy)
+		return error_set(error, -ENOMEM, "out of memory");
+	*ret_state = policy;
+	policy->engine = engine;
+	now = mmap(NULL, sizeof(*policy->now), PROT_READ | PROT_WRITE, MAP_SHARED,
+		bpf_map__fd(engine->skeleton->maps.policy_now), 0);
+	if (now == MAP_FAILED)
+		return error_set(error, -errno, "cannot map policy_now: %s", strerror(errno));
+	policy->now = now;
+	return left >= 0 ? policy_load(policy, error) : 0;
+}
+
+const struct engine_part policy_part = {"policy", policy_open, policy_close};
+
+/* -- what is in force -- */
+
+static bool tick_is_old(uint32_t tick, uint32_t now)
+{
+	return now - tick > TICK_AGE_MAX && now - tick < UINT32_MAX - TICK_AGE_MAX;
+}
+
+/* Decisions from before this call hold no more. */
+static void forget(struct policy_engine *policy, bool cut)
+{
+	uint32_t since = tick_now(policy) + 1;
+
+	if (cut)
+		store(policy->now->cut, since ? since : 1);
+	store(policy->now->since, since);
+}
+
+/* What the datapath does by itself when the deadline has passed, made to last. */
+static bool lapse(struct policy_engine *policy)
+{
+	struct policy_now *now = policy->now;
+
+	if (!now->deadline || (int32_t)(tick_now(policy) - now->deadline) < 0)
+		return false;
+	store(now->places, now->places_before);
+	store(now->present, now->present_before);
+	store(now->active, now->present != 0);
+	store(now->deadline, 0);
+	forget(policy, false);
+	return true;
+}
+
+static int check_not_waiting(struct policy_engine *policy, struct error *error)
+{
+	lapse(policy);
+	if (!policy->now->deadline)
+		return 0;
+	error_set(error, -EBUSY, "a change of the rules waits for its confirmation");
+	return error_want(error, "'weir confirm' or 'weir rollback' first");
+}
+
+static __u32 place_in_force(const struct policy_engine *policy, unsigned int number)
+{
+	return 2 * number + (policy->now->places >> number & 1);
+}
+
+int engine_policy_bring(struct engine *engine, unsigned int number, const struct policy_image *image,
+	const struct policy_image *xdp, struct error *error)
+{
+	struct policy_engine *policy = policy_of(engine);
+	__u32 place;
+	int r = policy_load(policy, error);
+
+	if (r == 0)
+		r = check_not_waiting(policy, error);
+	if (r < 0)
+		return r;
+	place = place_in_force(policy, number) ^ 1;
+	r = memory_bring(policy, HOOK_TC, place, image, error);
+	if (r == 0 && (xdp || policy->memory[HOOK_XDP][place].units))
+		r = memory_bring(policy, HOOK_XDP, place, xdp, error);
+	return r;
+}
+
+/* Takes away the memory of policies that are not there any more. */
+static void sweep(struct policy_engine *policy)
+{
+	for (unsigned int number = 0; number < POLICY_NUMBER_MAX; number++)
+		for (int hook = 0; hook < HOOKS && !(policy->now->present >> number & 1); hook++)
+			for (__u32 place = 2 * number; place < 2 * number + 2; place++)
+				if (policy->memory[hook][place].units)
+					memory_bring(policy, hook, place, NULL, NULL);
+}
+
+/* The tick of a time; never 0, which means none. */
+static uint32_t tick_of(const struct policy_engine *policy, uint64_t time_ns)
+{
+	uint64_t tick_ns = 1, now_ns = monotonic_ns(), ahead;
+	uint32_t tick = 0;
+
+	engine_clock(policy->engine, &tick, &tick_ns);
+	ahead = time_ns > now_ns ? (time_ns - now_ns + tick_ns - 1) / tick_ns : 0;
+	tick += (uint32_t)(ahead < TICK_AGE_MAX ? ahead : TICK_AGE_MAX);
+	return tick ? tick : 1;
+}
+
+int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t present, bool cut, bool tracking,
+	uint64_t deadline_ns, struct error *error)
+{
+	struct policy_engine *policy = policy_of(engine);
+	struct policy_now *now = policy->now;
+	int r = policy_load(policy, error);
+
+	if (r == 0)
+		r = check_not_waiting(policy, error);
+	/* what is to be gone is an empty place */
+	for (unsigned int number = 0; number < POLICY_NUMBER_MAX && r == 0; number++)
+		for (int hook = 0; hook < HOOKS && r == 0; hook++) {
+			__u32 place = place_in_force(policy, number) ^ 1;
+
+			if (changed >> number & 1 && !(present >> number & 1) &&
+				policy->memory[hook][place].units)
+				r = memory_bring(policy, hook, place, NULL, error);
+		}
+	if (r < 0)
+		return r;
+	store(now->places_before, now->places);
+	store(now->present_before, now->present);
+	if (deadline_ns)
+		store(now->deadline, tick_of(policy, deadline_ns));
+	store(now->tracking, tracking || (deadline_ns && now->tracking));
+	store(now->present, present);
+	if (present)
+		store(now->active, 1);
+	store(now->places, now->places ^ changed);
+	forget(policy, cut);
+	if (!deadline_ns) {
+		store(now->active, present != 0);
+		sweep(policy);
+	}
+	return 0;
+}
+
+int engine_policy_confirm(struct engine *engine, struct error *error)
+{
+	struct policy_engine *policy = policy_of(engine);
+	struct policy_now *now = policy->now;
+
+	if (lapse(policy))
+		return error_set(error, -ETIMEDOUT,
+			"the time to confirm has passed: what was in force before is again");
+	if (!now->deadline)
+		return error_set(error, -ENOENT, "no change of the rules waits for a confirmation");
+	store(now->deadline, 0);
+	store(now->active, now->present != 0);
+	forget(policy, false); /* the deadline may have passed a moment ago */
+	sweep(policy);
+	return 0;
+}
+
+int engine_policy_rollback(struct engine *engine, struct error *error)
+{
+	struct policy_engine *policy = policy_of(engine);
+	struct policy_now *now = policy->now;
+
+	if (lapse(policy))
+		return 0;
+	if (!now->deadline)
+		return error_set(error, -ENOENT, "no change of the rules waits for a confirmation");
+	store(now->present, now->present_before);
+	store(now->places, now->places_before);
+	store(now->deadline, 0);
+	store(now->active, now->present != 0);
+	forget(policy, false);
+	sweep(policy);
+	return 0;
+}
+
+int engine_policy_now(struct engine *engine, struct policy_now *ret_now)
+{
+	struct policy_engine *policy = policy_of(engine);
+	uint32_t tick = tick_now(policy);
+
+	lapse(policy);
+	if (tick_is_old(policy->now->since, tick))
+		store(policy->now->since, tick - TICK_AGE_MAX / 2);
+	if (policy->now->cut && tick_is_old(policy->now->cut, tick))
+		store(policy->now->cut, tick - TICK_AGE_MAX / 2);
+	*ret_now = *policy->now;
+	return 0;
+}
+
+int engine_policy_forget(struct engine *engine, bool cut)
+{
+	forget(policy_of(engine), cut);
+	return 0;
+}
+
+/* -- what was counted -- */
+
+int engine_policy_count(struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count)
+{
+	const struct policy_engine *policy = policy_of(engine);
+	struct engine_policy_count sum = {};
+	_cleanup_free_ struct rule_count *counts = calloc(engine->view.cpus, sizeof(*counts));
+	uint64_t tick_ns = 1, now_ns;
+	uint32_t tick = 0, age = UINT32_MAX;
+
+	if (!counts)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, counts) < 0)
+		return -errno;
+	engine_clock(policy->engine, &tick, &tick_ns);
+	now_ns = monotonic_ns();
+	for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++) {
+		sum.packets += counts[cpu].packets;
+		sum.bytes += counts[cpu].bytes;
+		if (counts[cpu].packets && tick - counts[cpu].last < age)
+			age = tick - counts[cpu].last;
+	}
+	if (age != UINT32_MAX)
+		sum.last_ns = now_ns > age * tick_ns ? now_ns - age * tick_ns : 1;
+	*ret_count = sum;
+	return 0;
+}
+
+int engine_policy_count_clear(struct engine *engine, uint32_t counter)
+{
+	_cleanup_free_ struct rule_count *none = calloc(engine->view.cpus, sizeof(*none));
+
+	if (!none)
+		return -ENOMEM;
+	return bpf_map_update_elem(bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, none, BPF_ANY) <
+	                       0
+	               ? -errno
+	               : 0;
+}
+
+int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit)
+{
+	struct policy_engine *policy = policy_of(engine);
+	int r = policy_load(policy, NULL);
+
+	if (r < 0)
+		return r;
+	return bpf_map_update_elem(
+		       component_map(policy->skeleton->obj, "rule_limits"), &place, limit, BPF_ANY) < 0
+	               ? -errno
+	               : 0;
+}
+
+void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats)
+{
+	const struct policy_engine *policy = policy_of(engine);
+	_cleanup_free_ struct policy_stats *stats = calloc(engine->view.cpus, sizeof(*stats));
+	struct policy_stats sum = {};
+	__u32 zero = 0;
+
+	*ret_stats = sum;
+	if (!stats || !policy->skeleton ||
+		bpf_map_lookup_elem(bpf_map__fd(policy->skeleton->maps.policy_stats), &zero, stats) < 0)
+		return;
+	for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++) {
+		sum.logged += stats[cpu].logged;
+		sum.unlogged += stats[cpu].unlogged;
+		sum.rejected += stats[cpu].rejected;
+		sum.unanswered += stats[cpu].unanswered;
+		sum.kept += stats[cpu].kept;
+		sum.limited_full += stats[cpu].limited_full;
+		sum.broken += stats[cpu].broken;
+	}
+	*ret_stats = sum;
+}
+
+/* -- the log -- */
+
+int engine_policy_log_fd(struct engine *engine)
+{
+	const struct policy_engine *policy = policy_of(engine);
+
+	return policy->log ? ring_buffer__epoll_fd(policy->log) : -1;
+}
+
+void engine_policy_log_read(struct engine *engine, engine_policy_log_function *function, void *context)
+{
+	struct policy_engine *policy = policy_of(engine);
+
+	policy->function = function;
+	policy->context = context;
+	if (policy->log)
+		ring_buffer__consume(policy->log);
+}
