@@ -12,6 +12,7 @@
 
 #include "bpf/lib/cache.h"
 #include "bpf/lib/decide.h"
+#include "bpf/lib/limit.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/seek.h"
 #include "bpf/lib/set.h"

@@ -92,6 +92,10 @@ void engine_names_close(struct engine *engine);
 int engine_parts_open(struct engine *engine, struct error *error);
 void engine_parts_close(struct engine *engine);
 
+/* policy.c */
+/* The object that decides, loaded. */
+int engine_policy_object(struct engine *engine, const struct bpf_object **ret_object);
+
 /* drop.c */
 /* Does the tracepoint kfree_skb tell the socket that a packet was for? */
 bool engine_drop_has_socket(void);

@@ -8,7 +8,6 @@
 #include "compile/bucket.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
-#include "watch.skel.h"
 
 static uint64_t monotonic_ns(void)
 {
@@ -35,12 +34,15 @@ static int sources_make(int slot)
 
 int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit)
 {
-	const struct bpf_object *object = engine->skeleton->obj;
-	int limits = component_map(object, "rule_limits"), rules = component_map(object, "limit_rules");
 	static const struct token_bucket full;
 	struct policy_limit present, next = *limit;
-	int r = 0;
+	const struct bpf_object *object;
+	int limits, rules, r = engine_policy_object(engine, &object);
 
+	if (r < 0)
+		return r;
+	limits = component_map(object, "rule_limits");
+	rules = component_map(object, "limit_rules");
 	if (bpf_map_lookup_elem(limits, &place, &present) < 0)
 		return -errno;
 	/* in use, perhaps: its buckets go on */

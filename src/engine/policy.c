@@ -198,6 +198,16 @@ static int policy_load(struct policy_engine *policy, struct error *error)
 	return r;
 }
 
+int engine_policy_object(struct engine *engine, const struct bpf_object **ret_object)
+{
+	struct policy_engine *policy = policy_of(engine);
+	int r = policy_load(policy, NULL);
+
+	if (r == 0)
+		*ret_object = policy->skeleton->obj;
+	return r;
+}
+
 static void policy_close(void *state)
 {
 	struct policy_engine *policy = state;
@@ -447,19 +457,6 @@ int engine_policy_count_clear(struct engine *engine, uint32_t counter)
 		return -ENOMEM;
 	return bpf_map_update_elem(bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, none, BPF_ANY) <
 	                       0
-	               ? -errno
-	               : 0;
-}
-
-int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit)
-{
-	struct policy_engine *policy = policy_of(engine);
-	int r = policy_load(policy, NULL);
-
-	if (r < 0)
-		return r;
-	return bpf_map_update_elem(
-		       component_map(policy->skeleton->obj, "rule_limits"), &place, limit, BPF_ANY) < 0
 	               ? -errno
 	               : 0;
 }
