@@ -17,16 +17,33 @@
 
 struct trie;
 
-/* An empty trie of a family in units[0..unit_count): everything is number 0.  Uses TRIE_ROOT_UNITS at once.
- * 0, -ENOMEM or -ENOSPC. */
-int trie_open(uint8_t family, struct policy_unit *units, size_t unit_count, struct trie **ret_trie);
+/* How many bits the root is best to have for so many prefixes, and units that will do for them (more are
+ * needed only where prefixes are made to need them). */
+uint32_t trie_root_bits(uint8_t family, size_t prefixes);
+size_t trie_units_for(uint8_t family, size_t prefixes);
+
+/* An empty trie of a family in units[0..unit_count), which are zeroes: everything is number 0.  The root has
+ * `bits` bits (trie_root_bits()).  0, -ENOMEM or -ENOSPC. */
+int trie_open(
+	uint8_t family, uint32_t bits, struct policy_unit *units, size_t unit_count, struct trie **ret_trie);
 void trie_close(struct trie *trie); /* the units stay as they are */
 
-/* From now on the prefix has this number, wherever no longer prefix says otherwise; the same prefix again
- * replaces it.  -ENOSPC: the units do not suffice, and nothing has changed. */
+/*
+ * Many changes at once: from trie_hold() on they are only noted, trie_write() writes them.  -ENOSPC, -ENOMEM:
+ * the units are as they were and the changes still noted, to be written elsewhere with trie_move().
+ */
+void trie_hold(struct trie *trie);
+int trie_write(struct trie *trie);
+/* Writes all that is in the trie, held changes too, to other units (zeroes) with a root of its own, and goes
+ * on there.  The old units stay as they are.  On failure the trie stays where it was. */
+int trie_move(struct trie *trie, uint32_t bits, struct policy_unit *units, size_t unit_count);
+
+/* From now on the prefix has this number (0..TRIE_NUMBER_MAX), wherever no longer prefix says otherwise; the
+ * same prefix again replaces it.  -ENOSPC: the units do not suffice, and nothing has changed. */
 int trie_set(struct trie *trie, const struct prefix *prefix, uint32_t number);
 /* -ENOENT: it is not there. */
 int trie_remove(struct trie *trie, const struct prefix *prefix);
+size_t trie_count(const struct trie *trie); /* prefixes */
 /* The number of exactly this prefix, or -ENOENT. */
 int trie_get(const struct trie *trie, const struct prefix *prefix, uint32_t *ret_number);
 
@@ -44,7 +61,9 @@ void trie_reclaim(struct trie *trie);
 size_t trie_units(const struct trie *trie);   /* in use or kept back, from unit 0 on */
 size_t trie_retired(const struct trie *trie); /* kept back */
 
+size_t trie_memory(const struct trie *trie); /* bytes of memory beside the units */
+
 /* What the datapath would find. */
-uint32_t trie_lookup(uint8_t family, const struct policy_unit *units, const struct address *address);
+uint32_t trie_lookup(const struct policy_unit *units, size_t unit_count, const struct address *address);
 
 #endif

@@ -35,10 +35,6 @@
 #define POLICY_LIMITED_MAX     262144 /* sources, destinations that limits tell apart: 27 MiB */
 #define POLICY_CONNECTED_MAX   65536  /* of them whose connections are counted */
 
-struct policy_unit {
-	__u64 word[8];
-};
-
 /* Where policies stand: two places each, one in force, the other for the next. */
 #define POLICY_HOST       0
 #define POLICY_TENANT     1  /* … and up */
@@ -183,7 +179,6 @@ struct policy_rule {
 
 _Static_assert(sizeof(struct policy_row) == sizeof(struct policy_unit), "a row begins with one unit");
 _Static_assert(sizeof(struct policy_rule) == sizeof(struct policy_unit), "a rule is one unit");
-_Static_assert(sizeof(struct policy_unit) == 64, "a unit is a cache line");
 
 /*
  * The one word that says what is in force: the only entry of the map `policy_now`.

@@ -2,11 +2,19 @@
 /*
  * Tries: from an address to a number, in a memory of 64-byte units (an array map, or a part of one).
  *
- * The root is an array of 65,536 entries for the first 16 bits of the address.  An entry is a leaf, with the
- * number that was looked for, or leads to a node: 16 entries for the next four bits (one unit), 256 entries
- * for the next eight (16 units), or a skip, which compares up to the whole rest of the address at once.
- * Numbers are pushed down to the leaves, so a lookup never goes back.  All words are in host byte order;
- * addresses are compared as numbers.
+ * First comes a unit that says how many bits the root takes, then the root: an entry for each value of the
+ * first 8, 16 or 20 bits of the address.  An entry is one 64-bit word and says where an address belongs, or
+ * where to go on:
+ *
+ *     leaf   a number
+ *     one    the number of one prefix of up to 24 more bits, and the number of all that is outside
+ *     list   a unit of up to 16 ranges of the next 16 bits
+ *     node   16 entries for the next four bits, or 256 for the next eight
+ *     skip   a unit that compares up to 127 bits at once: the entry inside, the leaf outside
+ *
+ * Numbers are pushed down to where a lookup ends, so it never goes back, and what has a prefix of its own is
+ * mostly told by the entry in the root alone: of a million random IPv4 prefixes a lookup reads 1.3 cache
+ * lines.  All words are in host byte order; addresses are compared as numbers, IPv4 in the highest 32 bits.
  *
  * A change is made by writing what is new in units that are not in use, then one entry.  A reader sees what
  * was or what will be.  Units that fall out of use may be written again only after every reader that might
@@ -17,32 +25,66 @@
 
 #include <linux/types.h>
 
-#define TRIE_ROOT_BITS  16
-#define TRIE_ROOT_UNITS (65536 / 16) /* of 64 bytes */
-
-/* An entry: its kind in the two highest bits, below them a leaf's number or the unit of a node, counted from
- * the unit that the trie's owner says (so that a trie can stand anywhere in a memory). */
-#define TRIE_LEAF                0u
-#define TRIE_NODE4               1u
-#define TRIE_NODE8               2u
-#define TRIE_SKIP                3u
-#define TRIE_KIND(e)             ((e) >> 30)
-#define TRIE_NUMBER(e)           ((e)&0x3fffffff)
-#define TRIE_ENTRY(kind, number) ((kind) << 30 | (number))
-
-/* One unit.  If the first `length` bits of the address are those of `address`, the way goes on with `inside`,
- * else `outside` (a leaf). The bits that led here may be counted among `length`. */
-struct trie_skip {
-	__u32 address[4]; /* host byte order, most significant first; IPv4: [0] */
-	__u32 length;     /* 17..128 */
-	__u32 inside;     /* entry; the depth there is `length` */
-	__u32 outside;
-	__u32 reserved[9];
+/* What policies and tries are made of: a cache line. */
+struct policy_unit {
+	__u64 word[8];
 };
 
-_Static_assert(sizeof(struct trie_skip) == 64, "a skip is one unit");
+/* Unit 0. */
+struct trie_head {
+	__u32 bits; /* of the root: 8, 16 or 20 */
+	__u32 family;
+	__u32 reserved[14];
+};
 
-#define TRIE_STEPS4 5  /* entries behind the root that a lookup of an IPv4 address reads at most */
-#define TRIE_STEPS6 32 /* IPv6 */
+/* The root begins at unit 1 and takes so many. */
+#define TRIE_ROOT             1u
+#define TRIE_ROOT_SMALL       8
+#define TRIE_ROOT_MIDDLE      16
+#define TRIE_ROOT_LARGE       20 /* IPv4 only */
+#define TRIE_ROOT_UNITS(bits) (1u << ((bits)-3))
+
+#define TRIE_NUMBER_MAX 65535
+
+/*
+ * An entry: its kind in the three highest bits.  Zeroes are the leaf of number 0.
+ *
+ *     leaf               0 : 3 |                                      number : 16
+ *     one                1 : 3 | length : 5 | rest : 24 | outside : 16 | inside : 16
+ *     list, nodes, skip  kind : 3 |                                   unit : 32, from unit 0 of the trie on
+ *
+ * `rest` are the next 24 bits of the prefix, `length` (0..24) of them count.
+ */
+#define TRIE_LEAF    0ull
+#define TRIE_ONE     1ull
+#define TRIE_LIST    2ull
+#define TRIE_NODE4   3ull /* two units */
+#define TRIE_NODE8   4ull /* 32 units */
+#define TRIE_SKIP    5ull
+#define TRIE_KIND(e) ((e) >> 61)
+
+/* Of range i: its first value (of the next 16 bits of the address; start[0] is 0), and its number.  Behind
+ * the last one the starts are 65535 and the number is repeated. */
+struct trie_list {
+	__u16 start[16], number[16];
+};
+
+/* If (address ^ value) & mask, of the bits that are still to be looked at, is 0, the way goes on inside, with
+ * `length` bits less to look at. */
+struct trie_skip {
+	__u64 value[2], mask[2];
+	__u64 inside, outside; /* entries */
+	__u64 length;          /* 1..127 */
+	__u64 reserved;
+};
+
+_Static_assert(sizeof(struct policy_unit) == 64, "a unit is a cache line");
+_Static_assert(
+	sizeof(struct trie_head) == 64 && sizeof(struct trie_list) == 64 && sizeof(struct trie_skip) == 64,
+	"heads, lists and skips are one unit");
+
+/* Entries behind the root that a lookup reads at most. */
+#define TRIE_STEPS4 8
+#define TRIE_STEPS6 32
 
 #endif

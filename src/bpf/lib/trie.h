@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Looks an address up in a trie (shared/trie.h).  Compiles for BPF, where the memory is an array map of
+ * units, and for the host, where it is plain memory.
+ */
+#ifndef WEIR_BPF_TRIE_H
+#define WEIR_BPF_TRIE_H
+
+#include "shared/trie.h"
+
+#ifdef __bpf__
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#define trie_inline static __attribute__((always_inline)) inline
+
+trie_inline const struct policy_unit *trie_unit(void *memory, __u32 index)
+{
+	return bpf_map_lookup_elem(memory, &index);
+}
+#else
+#define trie_inline static inline
+
+struct trie_memory {
+	const struct policy_unit *units;
+	__u64 count;
+};
+
+trie_inline const struct policy_unit *trie_unit(const void *memory, __u32 index)
+{
+	const struct trie_memory *plain = memory;
+
+	return index < plain->count ? plain->units + index : (void *)0;
+}
+#endif
+
+/* Branches on data that nobody can foresee cost more than the arithmetic that avoids them. */
+
+/* 1 if a <= b, for numbers below 2^63. */
+#define TRIE_UP_TO(a, b) ((__u32)(((__u64)(a) - (__u64)(b)-1) >> 63))
+
+trie_inline __u32 trie_in_one(__u64 entry, __u64 high)
+{
+	__u32 rest = (entry >> 32) & 0xffffff, length = (entry >> 56) & 31;
+	__u32 other = (((__u32)(high >> 40)) ^ rest) >> (24 - length);
+
+	/* 16 more bits to the right for whatever differs */
+	return (entry >> (((other + 0xffffff) >> 24) << 4)) & 0xffff;
+}
+
+trie_inline __u32 trie_in_list(const struct policy_unit *unit, __u64 high)
+{
+	const struct trie_list *list = (const void *)unit;
+	__u32 value = high >> 48, i;
+
+	i = (TRIE_UP_TO(list->start[4], value) + TRIE_UP_TO(list->start[8], value) +
+		    TRIE_UP_TO(list->start[12], value))
+	    << 2;
+	i += TRIE_UP_TO(list->start[(i + 1) & 15], value) + TRIE_UP_TO(list->start[(i + 2) & 15], value) +
+	     TRIE_UP_TO(list->start[(i + 3) & 15], value);
+	return list->number[i & 15];
+}
+
+/* From the entry of the root on.  `high`, `low`: what is left of the address, from the highest bit on. */
+trie_inline __u32 trie_descend(void *memory, __u32 base, __u64 entry, __u64 high, __u64 low, __u32 steps)
+{
+	__u32 i;
+
+	for (i = 0; i < steps; i++) {
+		__u64 kind = TRIE_KIND(entry);
+		const struct policy_unit *unit;
+
+		if (kind == TRIE_LEAF)
+			return entry & 0xffff;
+		if (kind == TRIE_ONE)
+			return trie_in_one(entry, high);
+		if (kind == TRIE_NODE4 || kind == TRIE_NODE8) {
+			__u32 bits = kind == TRIE_NODE4 ? 4 : 8;
+			__u32 index = high >> (64 - bits);
+
+			unit = trie_unit(memory, base + (__u32)entry + (index >> 3));
+			if (!unit)
+				return 0;
+			entry = unit->word[index & 7];
+			high = high << bits | low >> (64 - bits);
+			low <<= bits;
+			continue;
+		}
+		unit = trie_unit(memory, base + (__u32)entry);
+		if (!unit)
+			return 0;
+		if (kind == TRIE_LIST)
+			return trie_in_list(unit, high);
+		{
+			const struct trie_skip *skip = (const void *)unit;
+			__u32 length = skip->length & 127;
+
+			if (((high ^ skip->value[0]) & skip->mask[0]) |
+				((low ^ skip->value[1]) & skip->mask[1]))
+				return skip->outside & 0xffff;
+			entry = skip->inside;
+			if (length & 64) {
+				high = low;
+				low = 0;
+			}
+			length &= 63;
+			/* not by 64 bits, which shifts nothing */
+			high = high << length | low >> 1 >> (63 - length);
+			low <<= length;
+		}
+	}
+	return 0;
+}
+
+/* `base` is where in the memory unit 0 of the trie stands, `bits` what its head says. */
+trie_inline __u32 trie_find4(void *memory, __u32 base, __u32 bits, __u32 address)
+{
+	__u32 index = address >> ((32 - bits) & 31);
+	const struct policy_unit *unit = trie_unit(memory, base + TRIE_ROOT + (index >> 3));
+
+	if (!unit)
+		return 0;
+	return trie_descend(
+		memory, base, unit->word[index & 7], (__u64)address << 32 << (bits & 31), 0, TRIE_STEPS4);
+}
+
+/* The address as two numbers: its first and its last 64 bits. */
+trie_inline __u32 trie_find6(void *memory, __u32 base, __u32 bits, __u64 high, __u64 low)
+{
+	__u32 index = high >> ((64 - bits) & 63);
+	const struct policy_unit *unit = trie_unit(memory, base + TRIE_ROOT + (index >> 3));
+
+	if (!unit)
+		return 0;
+	bits &= 31;
+	return trie_descend(memory, base, unit->word[index & 7], high << bits | low >> 1 >> (63 - bits),
+		low << bits, TRIE_STEPS6);
+}
+
+/* Of a trie that has the whole memory. */
+trie_inline __u32 trie_bits(void *memory)
+{
+	const struct policy_unit *unit = trie_unit(memory, 0);
+
+	/* a memory that nobody has written yet: the root's entries are leaves of number 0 */
+	return unit && unit->word[0] ? ((const struct trie_head *)unit)->bits : TRIE_ROOT_SMALL;
+}
+
+#endif
