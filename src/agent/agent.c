@@ -17,8 +17,8 @@
 #include <unistd.h>
 
 #include "agent/audit.h"
-#include "agent/guards.h"
 #include "agent/internal.h"
+#include "agent/rules.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
@@ -275,7 +275,7 @@ int agent_reload(struct agent *agent, struct error *error)
 	if (r == 0)
 		r = api_listen_metrics(agent, error);
 	if (r == 0)
-		r = guards_configure(agent, error);
+		r = rules_configure(agent, error);
 	if (r < 0) {
 		/* nothing of a configuration that cannot be had as a whole */
 		agent->config = before;

@@ -7,6 +7,7 @@
 #include "agent/internal.h"
 #include "agent/names.h"
 #include "agent/owners.h"
+#include "agent/rules.h"
 #include "agent/sockets.h"
 #include "agent/traces.h"
 
@@ -16,6 +17,7 @@ const struct module *const modules[] = {
 	&audit_module, /* before those that write to it */
 	&sockets_module,
 	&guard_module,
+	&rules_module, /* behind guards */
 	&name_module,
 	&trace_module,
 	&capture_module,

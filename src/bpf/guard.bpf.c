@@ -38,26 +38,10 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 2 * GUARD_RULES_MAX);
+	__uint(max_entries, GUARD_HITS_MAX);
 	__type(key, __u32);
 	__type(value, struct guard_hits);
 } guard_hits SEC(".maps");
-
-/* Not for the programs: what the next agent has to know, the sentences and where ids go on. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 2 * GUARD_RULES_MAX);
-	__type(key, __u32);
-	__type(value, struct guard_text);
-} guard_texts SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct guard_place);
-} guard_place SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

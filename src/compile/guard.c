@@ -5,7 +5,6 @@
 #include <string.h>
 
 _Static_assert(MATCH_PORT_RANGES_MAX <= GUARD_PORTS_MAX, "room for every list of ports");
-_Static_assert(RULE_TEXT_MAX <= GUARD_TEXT_MAX, "room for every sentence");
 
 _Static_assert((int)RULE_CREATE == (int)GUARD_CREATE && (int)RULE_BIND == (int)GUARD_BIND &&
 		       (int)RULE_CONNECT == (int)GUARD_CONNECT && (int)RULE_SEND == (int)GUARD_SEND,

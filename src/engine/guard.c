@@ -79,7 +79,7 @@ static int guard_open(struct engine *engine, void **ret_state, struct error *err
 {
 	struct guard *guard = calloc(1, sizeof(*guard));
 	char path[PATH_MAX];
-	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "guard_place"));
+	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "guard_policies"));
 
 	if (!guard)
 		return error_set(error, -ENOMEM, "out of memory");
@@ -109,65 +109,64 @@ static int policy_map(const struct guard_policy *policy, int *ret_map)
 	return 0;
 }
 
-/* What belongs to a rule has to be there before calls are judged by it. */
-static int belongings_make(
-	const struct guard_bpf *skeleton, const struct guard_policy *policy, const struct guard_text *texts)
+/* Counters have to be there before calls are judged. */
+static int hits_make(const struct guard_bpf *skeleton, const struct guard_policy *policy)
 {
 	static const struct guard_hits none;
 
-	for (unsigned int i = 0; i < policy->count; i++) {
-		const __u32 *id = &policy->rules[i].id;
-
-		if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_hits), id, &none, BPF_NOEXIST) < 0 &&
+	for (unsigned int i = 0; i < policy->count; i++)
+		if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_hits), &policy->rules[i].id, &none,
+			    BPF_NOEXIST) < 0 &&
 			errno != EEXIST)
 			return -errno;
-		if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_texts), id, &texts[i], BPF_ANY) < 0)
-			return -errno;
-	}
 	return 0;
 }
 
-static bool policy_has(const struct guard_policy *policy, uint32_t id)
+static int compare_ids(const void *a, const void *b)
 {
-	for (unsigned int i = 0; i < policy->count; i++)
-		if (policy->rules[i].id == id)
-			return true;
-	return false;
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
 }
 
-/* Takes away what belongs to no rule. */
-static void belongings_sweep(int map, const struct guard_policy *policy)
+void engine_guard_sweep(struct engine *engine, const uint32_t *ids, size_t count)
 {
-	__u32 ids[2 * GUARD_RULES_MAX], id, *previous = NULL;
-	size_t count = 0;
+	const struct guard *guard = guard_of(engine);
+	__u32 found[GUARD_HITS_MAX], id, *previous = NULL;
+	size_t found_count = 0;
+	int map;
 
-	while (count < sizeof(ids) / sizeof(ids[0]) && bpf_map_get_next_key(map, previous, &id) == 0) {
-		ids[count] = id;
-		previous = &ids[count++];
+	if (!guard->skeleton)
+		return;
+	map = bpf_map__fd(guard->skeleton->maps.guard_hits);
+	while (found_count < GUARD_HITS_MAX && bpf_map_get_next_key(map, previous, &id) == 0) {
+		found[found_count] = id;
+		previous = &found[found_count++];
 	}
-	for (size_t i = 0; i < count; i++)
-		if (!policy_has(policy, ids[i]))
-			bpf_map_delete_elem(map, &ids[i]);
+	for (size_t i = 0; i < found_count; i++)
+		if (!count || !bsearch(&found[i], ids, count, sizeof(*ids), compare_ids))
+			bpf_map_delete_elem(map, &found[i]);
 }
 
-int engine_guard_install(struct engine *engine, const struct guard_policy *policy,
-	const struct guard_text *texts, uint32_t next_id, struct error *error)
+bool engine_guard_used(const struct engine *engine)
+{
+	return guard_of(engine)->skeleton;
+}
+
+int engine_guard_install(struct engine *engine, const struct guard_policy *policy, struct error *error)
 {
 	struct guard *guard = guard_of(engine);
-	struct guard_bpf *skeleton;
-	const struct guard_place place = {.next_id = next_id};
 	_cleanup_close_ int map = -1;
 	__u32 key = 0;
-	int slot, r = guard_load(engine, guard, error);
+	int slot, r;
 
+	if (!guard->skeleton && !policy->count)
+		return 0;
+	r = guard_load(engine, guard, error);
 	if (r < 0)
 		return r;
-	skeleton = guard->skeleton;
-	slot = bpf_map__fd(skeleton->maps.guard_policies);
-	r = bpf_map_update_elem(bpf_map__fd(skeleton->maps.guard_place), &key, &place, BPF_ANY) < 0 ? -errno
-	                                                                                            : 0;
-	if (r == 0)
-		r = belongings_make(skeleton, policy, texts);
+	slot = bpf_map__fd(guard->skeleton->maps.guard_policies);
+	r = hits_make(guard->skeleton, policy);
 	if (r == 0 && policy->count)
 		r = policy_map(policy, &map);
 	if (r == 0 && policy->count)
@@ -176,47 +175,12 @@ int engine_guard_install(struct engine *engine, const struct guard_policy *polic
 		r = bpf_map_delete_elem(slot, &key) < 0 && errno != ENOENT ? -errno : 0;
 	if (r < 0)
 		return error_set(error, r, "cannot put the socket rules into the kernel: %s", strerror(-r));
-	belongings_sweep(bpf_map__fd(skeleton->maps.guard_hits), policy);
-	belongings_sweep(bpf_map__fd(skeleton->maps.guard_texts), policy);
-	return 0;
-}
-
-int engine_guard_read(struct engine *engine, struct guard_policy *ret_policy, uint32_t *ret_next_id)
-{
-	struct guard_bpf *skeleton = guard_of(engine)->skeleton;
-	struct guard_place place = {};
-	_cleanup_close_ int map = -1;
-	__u32 key = 0, number;
-
-	memset(ret_policy, 0, sizeof(*ret_policy));
-	*ret_next_id = 1;
-	if (!skeleton)
-		return 0;
-	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_place), &key, &place) < 0)
-		return -errno;
-	if (bpf_map_lookup_elem(bpf_map__fd(skeleton->maps.guard_policies), &key, &number) == 0) {
-		map = bpf_map_get_fd_by_id(number);
-		if (map < 0 || bpf_map_lookup_elem(map, &key, ret_policy) < 0)
-			return -errno;
-	}
-	/* an agent that was killed while it changed the rules may have left some */
-	belongings_sweep(bpf_map__fd(skeleton->maps.guard_hits), ret_policy);
-	belongings_sweep(bpf_map__fd(skeleton->maps.guard_texts), ret_policy);
-	if (place.next_id)
-		*ret_next_id = place.next_id;
 	return 0;
 }
 
 static int by_id(const struct bpf_map *map, uint32_t id, void *ret_value)
 {
 	return bpf_map_lookup_elem(bpf_map__fd(map), &id, ret_value) < 0 ? -errno : 0;
-}
-
-int engine_guard_text(struct engine *engine, uint32_t id, struct guard_text *ret_text)
-{
-	const struct guard_bpf *skeleton = guard_of(engine)->skeleton;
-
-	return skeleton ? by_id(skeleton->maps.guard_texts, id, ret_text) : -ENOENT;
 }
 
 int engine_guard_hits(struct engine *engine, uint32_t id, struct guard_hits *ret_hits)

@@ -11,21 +11,18 @@
 extern const struct engine_part guard_part;
 
 /*
- * Puts a policy in place of the one before, between two calls: each is judged by one of them.  `texts` are
- * those of policy->rules, one each.  Rules that were there before keep their counters; what belongs to those
- * that are gone goes. `next_id` is remembered for the next agent.  On failure the old policy stays whole.  0
- * or a negative errno.
+ * Puts a policy in place of the one before, between two calls: each is judged by one of them.  Rules that
+ * were there before keep their counters.  On failure the old policy stays whole.  0 or a negative errno.
  */
-int engine_guard_install(struct engine *engine, const struct guard_policy *policy,
-	const struct guard_text *texts, uint32_t next_id, struct error *error);
+int engine_guard_install(struct engine *engine, const struct guard_policy *policy, struct error *error);
 
-/* The policy that is in the kernel, and with it the id that the next rule will have (1 when there never was
- * one).  An empty policy where there are no rules.  Needs the privileges of the start.  0 or a negative
- * errno. */
-int engine_guard_read(struct engine *engine, struct guard_policy *ret_policy, uint32_t *ret_next_id);
+/* Was there ever a rule, in this agent's time or before? */
+bool engine_guard_used(const struct engine *engine);
+
+/* Takes away the counters of all rules but these: ids in ascending order. */
+void engine_guard_sweep(struct engine *engine, const uint32_t *ids, size_t count);
 
 /* 0 or -ENOENT. */
-int engine_guard_text(struct engine *engine, uint32_t id, struct guard_text *ret_text);
 int engine_guard_hits(struct engine *engine, uint32_t id, struct guard_hits *ret_hits);
 
 void engine_guard_stats(struct engine *engine, struct guard_stats *ret_stats);

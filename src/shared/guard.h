@@ -15,7 +15,7 @@
 #define GUARD_RULES_MAX   1024 /* a power of two, so that the verifier believes a masked index */
 #define GUARD_PORTS_MAX   16   /* ranges of one rule */
 #define GUARD_NAMES_MAX   4    /* hashes of which one has to fit */
-#define GUARD_TEXT_MAX    1024 /* of a sentence, with the NUL */
+#define GUARD_HITS_MAX    4096 /* rules that were, too, as long as there is a way back to them */
 #define GUARD_REPORTS_MAX 16   /* denied calls reported for one rule in a second; all of them are counted */
 
 /* The calls that are asked about, as lists of the rules that judge them. */
@@ -75,17 +75,6 @@ struct guard_policy {
 	__u32 count;
 	struct guard_list lists[GUARD_CALLS];
 	struct guard_rule rules[GUARD_RULES_MAX];
-};
-
-/* What the map `guard_texts` keeps by id, for the next agent. */
-struct guard_text {
-	__u32 live; /* came through the API, not from the configuration file */
-	char text[GUARD_TEXT_MAX];
-};
-
-/* ... and `guard_place`. */
-struct guard_place {
-	__u32 next_id; /* of the next rule; 0: there never was one */
 };
 
 /* What the map `guard_hits` keeps by id: calls that the rule decided. */

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Rulebooks: all rules that hold at one time, of the host and of each tenant, in their order.
+ *
+ * A change makes a copy, changes that, and puts it in the place of the one before when the kernel has taken
+ * it.  Entries are shared between the books that have them: an entry is never changed once it is in force, so
+ * a rule that stays is the same entry, with the same id and the same counters.
+ */
+#ifndef WEIR_AGENT_RULEBOOK_H
+#define WEIR_AGENT_RULEBOOK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "basic/error.h"
+#include "model/policy.h"
+#include "model/rule.h"
+#include "shared/guard.h"
+
+#define RULEBOOK_DEFAULT_COUNTERS (2 * POLICY_NUMBER_MAX) /* the first places: two for each policy */
+#define RULE_NO_PLACE             UINT32_MAX
+
+/* Which places of the kernel's counters and limits are taken. */
+struct rule_places {
+	uint64_t counters[POLICY_COUNTERS_MAX / 64];
+	uint64_t limits[POLICY_LIMITS_MAX / 64];
+	uint32_t next_counter, next_limit; /* where to look first */
+};
+
+struct rule_entry {
+	unsigned int users; /* slots that have it */
+	struct rule_places *places;
+	uint32_t id;         /* 0: not given yet */
+	uint32_t generation; /* of its list, when it came; 0: not in force yet */
+	uint32_t counter, limit;
+	uint64_t ends_ns;         /* CLOCK_MONOTONIC; 0: stays */
+	uint64_t pid_start;       /* of `by pid`: when the process began, in ticks of 10 ms */
+	struct guard_rule *guard; /* of a rule on sockets: as the kernel has it */
+	struct rule rule;
+	/* of denied calls */
+	uint64_t logged_ns;
+	uint64_t unlogged; /* that were reported since, and not logged */
+	char text[];       /* as rule_print() writes it */
+};
+
+/* A rule's place in a list. */
+struct rule_slot {
+	struct rule_entry *entry;
+	bool live; /* came through the API, not with a file */
+};
+
+struct rule_list {
+	struct rule_slot *slots;
+	size_t count, size;
+};
+
+/* What is judged by one list: the host (number 0, no name), a tenant. */
+struct rule_policy {
+	char name[POLICY_TENANT_MAX];
+	unsigned int number;
+	uint32_t generation;
+	enum policy_action defaults[2]; /* in, out */
+	bool log;
+	char **interfaces, **cgroups; /* a tenant's; NULL-terminated; NULL: none */
+	struct rule_list list;
+};
+
+struct rulebook {
+	struct rule_policy *policies; /* [0]: the host */
+	size_t count;
+	bool applied; /* by POST /v1/policy, and not in any file of ours yet */
+};
+
+/* -- entries -- */
+
+/* A rule from a sentence, with one user: the caller.  NULL with `error` set. */
+struct rule_entry *rule_entry_new(struct rule_places *places, const char *text, struct error *error);
+/* One without a user less is gone, and its places are free. */
+void rule_entry_release(struct rule_entry *entry);
+/* Takes places for what the rule counts and limits.  0, or -ENOSPC with `error`. */
+int rule_entry_place(struct rule_entry *entry, struct error *error);
+/* The places of an entry that comes from an earlier agent are taken. */
+void rule_entry_keep_places(struct rule_entry *entry);
+bool rule_entry_is_on_sockets(const struct rule_entry *entry);
+
+/* -- books -- */
+
+/* A book with a host that has no rules and accepts everything.  0 or -ENOMEM; rulebook_clear() undoes, also
+ * one that is all zero. */
+int rulebook_init(struct rulebook *ret_book);
+void rulebook_clear(struct rulebook *book);
+int rulebook_copy(const struct rulebook *book, struct rulebook *ret_book);
+struct rule_policy *rulebook_policy(const struct rulebook *book, const char *name); /* NULL: there is none */
+struct rule_policy *rulebook_numbered(const struct rulebook *book, unsigned int number);
+/* One more policy: a tenant with the lowest number that is free in this book and in `other`. */
+int rulebook_tenant_add(struct rulebook *book, const struct rulebook *other, const char *name,
+	struct rule_policy **ret_policy, struct error *error);
+/* Gives a tenant its interfaces and cgroups, copies of these.  0 or -ENOMEM. */
+int rule_policy_give(struct rule_policy *policy, char *const *interfaces, char *const *cgroups);
+/* The policy and the place in its list of a rule; false: there is none. */
+bool rulebook_find(
+	const struct rulebook *book, uint32_t id, struct rule_policy **ret_policy, size_t *ret_place);
+size_t rulebook_rules(const struct rulebook *book);
+
+/* -- lists -- */
+
+/* Takes over the caller's use of the entry.  `place` beyond the end: the end.  0 or -ENOMEM (then the use is
+ * released). */
+int rule_list_insert(struct rule_list *list, size_t place, struct rule_entry *entry, bool live);
+void rule_list_remove(struct rule_list *list, size_t place);
+void rule_list_clear(struct rule_list *list);
+
+/*
+ * A new list for these sentences, out of entries of `old` where the sentence stays (each used once), and of
+ * new ones.  `any`: rules that came through the API count as well; else only those of files.
+ */
+int rule_list_make(struct rule_places *places, char *const *texts, const struct rule_list *old, bool any,
+	struct rule_list *ret_list, struct error *error);
+/* Puts the live rules of `old` among those of `list`, where they were: in front of the same rule, or of the
+ * next one behind that if it is gone. */
+int rule_list_merge(struct rule_list *list, const struct rule_list *old);
+
+/* Are the rules of a kind the same ones, in the same order? */
+bool rule_list_same(const struct rule_list *a, const struct rule_list *b, bool on_sockets);
+bool rule_list_identical(const struct rule_list *a, const struct rule_list *b);
+size_t rule_list_count(const struct rule_list *list, bool on_sockets);
+
+#endif
