@@ -68,8 +68,8 @@ static void *put(struct writer *writer, const void *data, size_t size)
 	uint8_t *to;
 
 	if (writer->error == 0 && writer->used + padded > writer->region->size)
-		writer->error = engine_region_grow(
-			writer->store->engine, writer->region, writer->used + padded);
+		writer->error =
+			engine_region_grow(writer->store->engine, writer->region, writer->used + padded);
 	if (writer->error < 0)
 		return NULL;
 	to = (uint8_t *)writer->region->base + writer->used;
@@ -117,8 +117,7 @@ static void entry_set_add(struct entry_set *set, const struct rulebook *book)
 			set->entries[set->count++] = book->policies[p].list.slots[i].entry;
 }
 
-static int entry_set_make(
-	struct entry_set *set, const struct rulebook *const books[STORE_BOOKS])
+static int entry_set_make(struct entry_set *set, const struct rulebook *const books[STORE_BOOKS])
 {
 	size_t count = 0, kept = 0;
 
@@ -139,8 +138,8 @@ static int entry_set_make(
 
 static uint32_t entry_set_place(const struct entry_set *set, const struct rule_entry *entry)
 {
-	const struct rule_entry **found = bsearch(
-		&entry, set->entries, set->count, sizeof(*set->entries), compare_pointers);
+	const struct rule_entry **found =
+		bsearch(&entry, set->entries, set->count, sizeof(*set->entries), compare_pointers);
 
 	return found ? (uint32_t)(found - set->entries) : STORE_UNKNOWN;
 }
@@ -161,8 +160,7 @@ static void put_entry(struct writer *writer, const struct rule_entry *entry)
 	put(writer, entry->text, head.length);
 }
 
-static void put_policy(
-	struct writer *writer, const struct rule_policy *policy, const struct entry_set *set)
+static void put_policy(struct writer *writer, const struct rule_policy *policy, const struct entry_set *set)
 {
 	struct store_policy head = {
 		.number = policy->number,
@@ -451,7 +449,8 @@ int rule_store_read(struct rule_store *store, struct rule_places *places, struct
 	int r;
 
 	for (unsigned int copy = 0; copy < 2; copy++) {
-		if (!copy_is_whole(&store->copies[copy]) || (head && head_of(store, copy)->serial < head->serial))
+		if (!copy_is_whole(&store->copies[copy]) ||
+			(head && head_of(store, copy)->serial < head->serial))
 			continue;
 		head = head_of(store, copy);
 		store->newer = copy;
@@ -467,7 +466,8 @@ int rule_store_read(struct rule_store *store, struct rule_places *places, struct
 		rulebook_clear(&record.now);
 		rulebook_clear(&record.before);
 		rulebook_clear(&record.back);
-		return error_set(error, r, "cannot read the rules that the last agent kept: %s", strerror(-r));
+		return error_set(
+			error, r, "cannot read the rules that the last agent kept: %s", strerror(-r));
 	}
 	*ret_record = record;
 	return 0;

@@ -48,8 +48,8 @@ int rule_entry_place(struct rule_entry *entry, struct error *error)
 	if (rule_entry_is_on_sockets(entry))
 		return 0;
 	places->counters[0] = places->counters[1] = UINT64_MAX; /* the default verdicts' */
-	if (entry->counter == RULE_NO_PLACE && place_take(places->counters, POLICY_COUNTERS_MAX,
-						       &places->next_counter, &entry->counter) < 0)
+	if (entry->counter == RULE_NO_PLACE &&
+		place_take(places->counters, POLICY_COUNTERS_MAX, &places->next_counter, &entry->counter) < 0)
 		return error_set(error, -ENOSPC, "too many rules: there are counters for %d in all lists",
 			POLICY_COUNTERS_MAX - RULEBOOK_DEFAULT_COUNTERS);
 	if (entry->rule.verb == RULE_LIMIT && entry->limit == RULE_NO_PLACE &&
@@ -92,7 +92,7 @@ static int process_start(uint32_t pid, uint64_t *ret_ticks)
 
 bool rule_entry_is_on_sockets(const struct rule_entry *entry)
 {
-	return rule_is_on_sockets(&entry->rule);
+	return entry->rule.verb <= RULE_ALLOW;
 }
 
 static uint64_t now_ns(void)
@@ -396,7 +396,8 @@ int rule_list_make(struct rule_places *places, char *const *texts, const struct 
 /* The place behind which each entry's id is searched: ids in ascending order. */
 static int compare_ids(const void *a, const void *b)
 {
-	const struct rule_slot *x = *(const struct rule_slot *const *)a, *y = *(const struct rule_slot *const *)b;
+	const struct rule_slot *x = *(const struct rule_slot *const *)a,
+			       *y = *(const struct rule_slot *const *)b;
 
 	return x->entry->id < y->entry->id ? -1 : x->entry->id > y->entry->id;
 }

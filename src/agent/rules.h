@@ -41,6 +41,9 @@ int rules_rollback(struct agent *agent, struct error *error);
 /* When the change that waits is given up; false: none waits. */
 bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns);
 
+/* The parameters "cut", "check" and "confirm" of a request. */
+int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error);
+
 /* Puts the rules of the agent's configuration in place of those of the one before.  0 or a negative errno,
  * and then nothing has changed. */
 int rules_configure(struct agent *agent, struct error *error);

@@ -79,9 +79,10 @@ DOCUMENTS = {
     "/v1/processes": dict(NO_PROCESS, processes=[PROCESS]),
     "/v1/owners": dict(NO_PROCESS, by=str, owners=[dict(MOVED, name=str, processes=is_count)]),
     "/v1/interfaces": {"interfaces": [INTERFACE], "losses": LOSSES},
-    "/v1/rules": {"rules": [{"id": is_count, "text": str, "verdict": str, "hook": str, "source": str, "hits": is_count,
-                             "last_hit?": is_time, "generation": is_count}],
-                  "generation": is_count, "denied": is_count, "unreported": is_count, "unidentified": is_count},
+    "/v1/rules": {"rules": [{"id": is_count, "text": str, "verdict": str, "hook": one_of("socket", "tc", "xdp"), "call?": str,
+                             "source": str, "hits?": is_count, "packets?": is_count, "bytes?": is_count,
+                             "last_hit?": is_time, "ends?": is_time, "generation": is_count}],
+                  "generation": is_count, "applied": bool, "denied": is_count, "unreported": is_count, "unidentified": is_count},
     "/v1/status": {
         "version": str, "pid": is_count, "run_dir": str, "pins": str, "config?": str, "started": is_time,
         "uptime": is_seconds, "datapath_since": is_time, "kernel": str,

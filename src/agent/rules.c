@@ -1,0 +1,956 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "agent/rules.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/audit.h"
+#include "agent/guards.h"
+#include "agent/internal.h"
+#include "agent/rule_store.h"
+#include "basic/cleanup.h"
+#include "basic/log.h"
+#include "basic/units.h"
+#include "engine/guard.h"
+
+#define WARNINGS_MAX   8 /* of one answer */
+#define CONFIRM_MIN_NS 1000000000ULL
+#define CONFIRM_MAX_NS (3600 * 1000000000ULL)
+
+struct rules {
+	struct agent *agent;
+	struct rule_store store;
+	struct rule_places places;
+	struct rule_record record;
+	uint32_t generation; /* of the newest change */
+	struct event *timer; /* for the next rule that ends, or the deadline */
+};
+
+static struct rules *rules_of(const struct agent *agent)
+{
+	return module_state(agent, &rules_module);
+}
+
+const struct rulebook *rules_book(const struct agent *agent)
+{
+	return &rules_of(agent)->record.now;
+}
+
+struct rule_places *rules_places(struct agent *agent)
+{
+	return &rules_of(agent)->places;
+}
+
+bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns)
+{
+	const struct rule_record *record = &rules_of(agent)->record;
+
+	if (record->state != RULES_PENDING)
+		return false;
+	if (ret_deadline_ns)
+		*ret_deadline_ns = record->deadline_ns;
+	return true;
+}
+
+struct rule_entry *rules_entry(const struct agent *agent, uint32_t id)
+{
+	struct rule_policy *policy;
+	size_t place;
+
+	return rulebook_find(rules_book(agent), id, &policy, &place) ? policy->list.slots[place].entry : NULL;
+}
+
+void rules_write_name(const struct agent *agent, struct json_write *out, const char *key, uint32_t id)
+{
+	const struct rule_entry *entry = rules_entry(agent, id);
+
+	json_write_object_begin(out, key);
+	json_write_number(out, "id", id);
+	if (entry)
+		json_write_string(out, "text", entry->text);
+	json_write_object_end(out);
+}
+
+/* -- when something happens by itself -- */
+
+/* The earliest end of a rule; 0: none ends. */
+static uint64_t end_next(const struct rulebook *book)
+{
+	uint64_t next = 0;
+
+	for (size_t p = 0; p < book->count; p++) {
+		const struct rule_list *list = &book->policies[p].list;
+
+		for (size_t i = 0; i < list->count; i++) {
+			uint64_t ends = list->slots[i].entry->ends_ns;
+
+			if (ends && (!next || ends < next))
+				next = ends;
+		}
+	}
+	return next;
+}
+
+static void timer_set(struct rules *rules)
+{
+	const struct rule_record *record = &rules->record;
+	uint64_t next = record->state == RULES_PENDING ? record->deadline_ns : end_next(&record->now);
+	uint64_t now = agent_now_ns(), wait_ns = next > now ? next - now : 0;
+	/* the datapath counts in ticks: it is to be first */
+	struct timeval wait = {
+		(time_t)(wait_ns / 1000000000), (suseconds_t)(wait_ns % 1000000000 / 1000 + 20000)};
+
+	if (!next) {
+		event_del(rules->timer);
+		return;
+	}
+	wait.tv_sec += wait.tv_usec / 1000000;
+	wait.tv_usec %= 1000000;
+	event_add(rules->timer, &wait);
+}
+
+/* -- changes -- */
+
+/* The counters of calls of rules that are in no book any more go. */
+static void ids_collect(const struct rulebook *book, uint32_t *ids, size_t *count)
+{
+	for (size_t i = 0; book->count && i < book->policies[0].list.count; i++)
+		if (book->policies[0].list.slots[i].entry->guard)
+			ids[(*count)++] = book->policies[0].list.slots[i].entry->id;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void hits_sweep(struct rules *rules)
+{
+	const struct rule_record *record = &rules->record;
+	size_t count = 0;
+	_cleanup_free_ uint32_t *ids = calloc(rulebook_rules(&record->now) + rulebook_rules(&record->before) +
+						      rulebook_rules(&record->back) + 1,
+		sizeof(*ids));
+
+	if (!ids || !engine_guard_used(rules->agent->engine))
+		return;
+	ids_collect(&record->now, ids, &count);
+	ids_collect(&record->before, ids, &count);
+	ids_collect(&record->back, ids, &count);
+	qsort(ids, count, sizeof(*ids), compare_ids);
+	engine_guard_sweep(rules->agent->engine, ids, count);
+}
+
+/* What is new in a book gets its number, its generation and its places. */
+static int list_number(
+	struct rule_policy *policy, uint32_t generation, uint32_t *next_id, struct error *error)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < policy->list.count && r == 0; i++) {
+		struct rule_entry *entry = policy->list.slots[i].entry;
+
+		if (!entry->id)
+			entry->id = (*next_id)++;
+		if (!entry->generation)
+			entry->generation = generation;
+		r = rule_entry_place(entry, error);
+	}
+	return r;
+}
+
+static bool policy_same(const struct rule_policy *a, const struct rule_policy *b)
+{
+	return a->defaults[0] == b->defaults[0] && a->defaults[1] == b->defaults[1] && a->log == b->log;
+}
+
+/* The policies that are not as they were get the new generation. */
+static int book_number(struct rules *rules, struct rulebook *next, uint32_t *next_id, struct error *error)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < next->count && r == 0; i++) {
+		struct rule_policy *policy = &next->policies[i];
+		const struct rule_policy *before = rulebook_numbered(&rules->record.now, policy->number);
+
+		if (policy->list.count > RULES_MAX) {
+			error_set(error, -ENOSPC, "too many rules: %zu", policy->list.count);
+			return error_want(error, "at most %d in a list", RULES_MAX);
+		}
+		if (before && policy_same(before, policy) &&
+			rule_list_identical(&before->list, &policy->list))
+			continue;
+		policy->generation = rules->generation + 1;
+		r = list_number(policy, policy->generation, next_id, error);
+	}
+	return r;
+}
+
+static int sockets_install(
+	struct rules *rules, const struct rulebook *from, const struct rulebook *to, struct error *error)
+{
+	const struct rule_policy *host = &to->policies[0];
+
+	if (rule_list_same(&from->policies[0].list, &host->list, true))
+		return 0;
+	return guards_install(rules->agent, &host->list, host->generation, error);
+}
+
+/* From record->now to `next`; on failure all is as it was. */
+static int book_switch(
+	struct rules *rules, struct rulebook *next, struct rules_change *change, struct error *error)
+{
+	struct rule_record *record = &rules->record;
+	int r;
+
+	record->before = record->now;
+	record->now = *next;
+	record->state = RULES_SWITCHING;
+	r = rule_store_write(&rules->store, record, error);
+	if (r == 0)
+		r = sockets_install(rules, &record->before, &record->now, error);
+	if (r < 0) {
+		*next = record->now;
+		record->now = record->before;
+		record->before = (struct rulebook){};
+		record->state = RULES_SETTLED;
+		rule_store_write(&rules->store, record, NULL);
+		return r;
+	}
+	*next = (struct rulebook){};
+	(void)change;
+	return 0;
+}
+
+/* The change is made for good: what was before is where a rollback goes to, or is forgotten. */
+static void book_settle(struct rules *rules, bool whole)
+{
+	struct rule_record *record = &rules->record;
+	struct error problem = {};
+
+	if (whole) {
+		rulebook_clear(&record->back);
+		record->back = record->before;
+	} else {
+		rulebook_clear(&record->before);
+	}
+	record->before = (struct rulebook){};
+	record->state = RULES_SETTLED;
+	if (rule_store_write(&rules->store, record, &problem) < 0)
+		log_warning("%s", problem.what);
+	hits_sweep(rules);
+	timer_set(rules);
+}
+
+static int commit(
+	struct rules *rules, struct rulebook *next, struct rules_change *change, struct error *error)
+{
+	uint32_t first_id = rules->record.next_id;
+	int r;
+
+	if (rules->record.state == RULES_PENDING) {
+		error_set(error, -EBUSY, "a change waits for its confirmation");
+		return error_want(error, "'weir confirm' or 'weir rollback' first");
+	}
+	r = book_number(rules, next, &rules->record.next_id, error);
+	if (r == 0 && !change->check)
+		r = book_switch(rules, next, change, error);
+	if (r < 0 || change->check) {
+		rules->record.next_id = first_id;
+		return r;
+	}
+	rules->generation++;
+	book_settle(rules, change->whole);
+	return 0;
+}
+
+int rules_commit(struct agent *agent, struct rulebook *next, struct rules_change *change, struct error *error)
+{
+	int r = commit(rules_of(agent), next, change, error);
+
+	rulebook_clear(next);
+	return r;
+}
+
+/* -- the configuration -- */
+
+static int configure(struct rules *rules, struct error *error)
+{
+	struct agent *agent = rules->agent;
+	struct rule_policy *host;
+	struct rulebook next;
+	struct rules_change change = {};
+	struct rule_list list;
+	int r;
+
+	if (rulebook_copy(&rules->record.now, &next) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	host = &next.policies[0];
+	r = rule_list_make(&rules->places, agent->config.rules, &host->list, false, &list, error);
+	if (r == 0) {
+		r = rule_list_merge(&list, &host->list);
+		rule_list_clear(&host->list);
+		host->list = list;
+		next.applied = false;
+		if (r < 0)
+			error_set(error, r, "out of memory");
+	}
+	if (r < 0 || (!rules->record.now.applied &&
+			     rule_list_identical(&host->list, &rules->record.now.policies[0].list))) {
+		rulebook_clear(&next);
+		return r;
+	}
+	r = commit(rules, &next, &change, error);
+	rulebook_clear(&next);
+	return r;
+}
+
+int rules_configure(struct agent *agent, struct error *error)
+{
+	return configure(rules_of(agent), error);
+}
+
+/* -- rules that end -- */
+
+static bool list_expire(struct rule_list *list, uint64_t now)
+{
+	size_t kept = 0;
+	bool some = false;
+
+	for (size_t i = 0; i < list->count; i++) {
+		struct rule_slot slot = list->slots[i];
+
+		if (slot.entry->ends_ns && slot.entry->ends_ns <= now) {
+			some = true;
+			log_info("rule %u has ended: %s", slot.entry->id, slot.entry->text);
+			rule_entry_release(slot.entry);
+		} else {
+			list->slots[kept++] = slot;
+		}
+	}
+	list->count = kept;
+	return some;
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *context)
+{
+	struct rules *rules = context;
+	struct rules_change change = {};
+	struct error problem = {};
+	struct rulebook next;
+	uint64_t now = agent_now_ns();
+	bool some = false;
+
+	(void)fd;
+	(void)what;
+	if (rulebook_copy(&rules->record.now, &next) < 0)
+		return;
+	for (size_t i = 0; i < next.count; i++)
+		some |= list_expire(&next.policies[i].list, now);
+	if (some && commit(rules, &next, &change, &problem) < 0)
+		log_warning("rules that have ended cannot be taken away: %s", problem.what);
+	rulebook_clear(&next);
+	if (!some)
+		timer_set(rules);
+}
+
+/* -- what the requests ask for -- */
+
+static int refuse_missing(struct error *error, const char *name, const char *example)
+{
+	error_set(error, -EINVAL, "parameter '%s' is missing", name);
+	return error_want(error, "%s", example);
+}
+
+static int flag_read(const char *query, const char *name, bool *ret_flag, struct error *error)
+{
+	_cleanup_free_ char *text = query_value(query, name);
+
+	if (!text)
+		return 0;
+	if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0) {
+		error_set(error, -EINVAL, "parameter '%s': expected 0 or 1, got '%s'", name, text);
+		return -EINVAL;
+	}
+	*ret_flag = *text == '1';
+	return 0;
+}
+
+int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error)
+{
+	_cleanup_free_ char *confirm = query_value(query, "confirm");
+	int r = flag_read(query, "cut", &ret_change->cut, error);
+
+	if (r == 0)
+		r = flag_read(query, "check", &ret_change->check, error);
+	if (r < 0 || !confirm)
+		return r;
+	r = duration_parse(confirm, &ret_change->confirm_ns);
+	if (r == 0 && ret_change->confirm_ns >= CONFIRM_MIN_NS && ret_change->confirm_ns <= CONFIRM_MAX_NS)
+		return 0;
+	error_set(error, -EINVAL, "'%s' is no time to wait for a confirmation", confirm);
+	return error_want(error, "1s to 1h, such as 60s");
+}
+
+static const struct rule_slot *nearest_find(const struct rulebook *book, uint64_t id)
+{
+	const struct rule_slot *near = NULL;
+	uint64_t least = UINT64_MAX;
+
+	for (size_t p = 0; p < book->count; p++) {
+		const struct rule_list *list = &book->policies[p].list;
+
+		for (size_t i = 0; i < list->count; i++) {
+			uint64_t other = list->slots[i].entry->id,
+				 away = other > id ? other - id : id - other;
+
+			if (away < least) {
+				least = away;
+				near = &list->slots[i];
+			}
+		}
+	}
+	return near;
+}
+
+/* The rule that a parameter names. */
+static int place_named(const struct rulebook *book, const char *text, struct rule_policy **ret_policy,
+	size_t *ret_place, struct error *error)
+{
+	const struct rule_slot *near;
+	char *end = NULL;
+	unsigned long id = text ? strtoul(text, &end, 10) : 0;
+
+	if (!text || *text < '0' || *text > '9' || *end) {
+		error_set(error, -EINVAL, "expected the id of a rule, got '%s'", text ? text : "nothing");
+		return error_want(error, "a number, as 'weir rules' lists them");
+	}
+	if (id <= UINT32_MAX && rulebook_find(book, (uint32_t)id, ret_policy, ret_place))
+		return 0;
+	near = nearest_find(book, id);
+	error_set(error, -ENOENT, "there is no rule %s", text);
+	if (near)
+		return error_want(error, "the nearest is %u: %.200s", near->entry->id, near->entry->text);
+	return error_want(error, "there are no rules");
+}
+
+/* The policy that ?tenant= names; the host without. */
+static int policy_named(
+	const struct rulebook *book, const char *query, struct rule_policy **ret_policy, struct error *error)
+{
+	_cleanup_free_ char *name = query_value(query, "tenant");
+	char known[160] = "";
+	size_t length = 0;
+
+	*ret_policy = rulebook_policy(book, name ? name : "");
+	if (*ret_policy)
+		return 0;
+	error_set(error, -ENOENT, "there is no tenant '%s'", name);
+	for (size_t i = 1; i < book->count && length < sizeof(known); i++)
+		length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s", i > 1 ? ", " : "",
+			book->policies[i].name);
+	return error_want(error, "%s%s", length ? "one of " : "there are no tenants", known);
+}
+
+static void reply_refusal(struct evhttp_request *request, const struct error *error)
+{
+	static const struct {
+		int code, status;
+		const char *reason;
+	} kinds[] = {
+		{-ENOENT, HTTP_NOTFOUND, "Not Found"},
+		{-EBUSY, 409, "Conflict"},
+		{-ENOMEM, HTTP_INTERNAL, "Internal Server Error"},
+	};
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (kinds[i].code == error->code) {
+			reply_error(request, kinds[i].status, kinds[i].reason, error);
+			return;
+		}
+	}
+	reply_bad_request(request, error);
+}
+
+/* -- the list -- */
+
+static void entry_write(const struct rules *rules, struct json_write *out, const struct rule_slot *slot)
+{
+	const struct rule_entry *entry = slot->entry;
+
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "id", entry->id);
+	json_write_string(out, "text", entry->text);
+	json_write_string(out, "verdict", rule_verbs[entry->rule.verb]);
+	json_write_string(out, "hook", "socket");
+	json_write_string(out, "source", slot->live ? "api" : "file");
+	guards_write_entry(rules->agent, out, entry);
+	if (entry->ends_ns)
+		answer_time(out, "ends", entry->ends_ns);
+	json_write_number(out, "generation", entry->generation);
+	json_write_object_end(out);
+}
+
+static void pending_write(const struct rules *rules, struct json_write *out)
+{
+	uint64_t now = agent_now_ns(), deadline;
+
+	if (!rules_pending(rules->agent, &deadline))
+		return;
+	json_write_object_begin(out, "pending");
+	answer_time(out, "deadline", deadline);
+	json_write_real(out, "seconds", deadline > now ? (double)(deadline - now) / 1e9 : 0, 3);
+	json_write_object_end(out);
+}
+
+static void reply_rules(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"tenant", NULL};
+	const struct rules *rules = rules_of(agent);
+	const char *query = query_of(request);
+	struct rule_policy *policy;
+	struct json_write json = {};
+	struct error error = {};
+
+	if (query_check(query, names, &error) < 0 ||
+		policy_named(&rules->record.now, query, &policy, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	json_write_object_begin(&json, NULL);
+	json_write_array_begin(&json, "rules");
+	for (size_t i = 0; i < policy->list.count; i++)
+		entry_write(rules, &json, &policy->list.slots[i]);
+	json_write_array_end(&json);
+	json_write_number(&json, "generation", policy->generation);
+	json_write_boolean(&json, "applied", rules->record.now.applied);
+	pending_write(rules, &json);
+	guards_write_stats(agent, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* -- warnings -- */
+
+static void warn(struct json_write *out, const char *what, const struct rule_entry *entry)
+{
+	char text[RULE_TEXT_MAX + 64];
+
+	snprintf(text, sizeof(text), "%s rule %u: %s", what, entry->id, entry->text);
+	json_write_string(out, NULL, text);
+}
+
+/* Is nothing asked behind a rule of this verb? */
+static bool verb_decides(enum rule_verb verb)
+{
+	switch (verb) {
+	case RULE_DENY:
+	case RULE_ALLOW:
+	case RULE_ACCEPT:
+	case RULE_DROP:
+	case RULE_REJECT:
+	case RULE_REDIRECT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool hides(const struct rule_entry *wide, const struct rule_entry *narrow)
+{
+	return rule_entry_is_on_sockets(wide) == rule_entry_is_on_sockets(narrow) &&
+	       verb_decides(wide->rule.verb) && rule_covers(&wide->rule, &narrow->rule);
+}
+
+/* What in this list the rule never sees, and what does not see anything any more because of it. */
+static void warnings_write(
+	struct json_write *out, const struct rule_list *list, const struct rule_entry *entry)
+{
+	unsigned int count = 0;
+	bool before = true;
+
+	for (size_t i = 0; i < list->count && count < WARNINGS_MAX; i++) {
+		const struct rule_entry *other = list->slots[i].entry;
+		bool hidden = other != entry && (before ? hides(other, entry) : hides(entry, other));
+
+		if (other == entry)
+			before = false;
+		else if (hidden && before && strcmp(other->text, entry->text) == 0)
+			warn(out, "it is the same as", other);
+		else if (hidden)
+			warn(out, before ? "nothing gets past" : "nothing gets past it any more to", other);
+		count += hidden;
+	}
+}
+
+static void reply_rule(struct rules *rules, struct evhttp_request *request, uint32_t id)
+{
+	struct json_write json = {};
+	struct rule_policy *policy;
+	size_t place;
+
+	if (!rulebook_find(&rules->record.now, id, &policy, &place))
+		return;
+	json_write_object_begin(&json, NULL);
+	json_write_array_begin(&json, "rules");
+	entry_write(rules, &json, &policy->list.slots[place]);
+	json_write_array_end(&json);
+	json_write_array_begin(&json, "warnings");
+	warnings_write(&json, &policy->list, policy->list.slots[place].entry);
+	json_write_array_end(&json);
+	pending_write(rules, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* -- single changes -- */
+
+/* A change that a request asks for: made in a copy of the book. */
+struct edit {
+	struct rules *rules;
+	const char *query;
+	struct rulebook next;
+	struct rule_policy *policy; /* whose list is changed */
+	struct rule_entry *entry;   /* which is meant; its use is the edit's */
+	bool was_live;
+	size_t count; /* rules that went */
+	struct rules_change change;
+};
+
+static void edit_clear(struct edit *edit)
+{
+	rulebook_clear(&edit->next);
+	rule_entry_release(edit->entry);
+}
+
+typedef int edit_function(struct edit *edit, struct error *error);
+
+/* Makes the change.  0, or a negative errno and nothing has changed. */
+static int edit_make(
+	struct edit *edit, const char *const *parameters, edit_function *function, struct error *error)
+{
+	int r = query_check(edit->query, parameters, error);
+
+	if (r == 0)
+		r = rules_change_read(edit->query, &edit->change, error);
+	if (r == 0 && rulebook_copy(&edit->rules->record.now, &edit->next) < 0)
+		r = error_set(error, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = function(edit, error);
+	return r < 0 ? r : commit(edit->rules, &edit->next, &edit->change, error);
+}
+
+static int edit_add(struct edit *edit, struct error *error)
+{
+	_cleanup_free_ char *text = query_value(edit->query, "text"),
+			    *before = query_value(edit->query, "before");
+	struct rule_policy *policy;
+	size_t place = SIZE_MAX;
+	int r = policy_named(&edit->next, edit->query, &policy, error);
+
+	if (r < 0)
+		return r;
+	if (!text)
+		return refuse_missing(error, "text", "a rule, such as drop in tcp to port 80");
+	if (before) {
+		struct rule_policy *owner;
+
+		r = place_named(&edit->next, before, &owner, &place, error);
+		if (r < 0)
+			return r;
+		if (owner != policy) {
+			error_set(error, -EINVAL, "rule %s is in another list", before);
+			return error_want(error, "a rule of the same tenant");
+		}
+	}
+	edit->entry = rule_entry_new(&edit->rules->places, text, error);
+	if (!edit->entry)
+		return error->code;
+	if (policy->number != POLICY_HOST && rule_entry_is_on_sockets(edit->entry)) {
+		error_set(error, -EINVAL, "rules on sockets are the host's");
+		return error_want(error, "a rule on packets for a tenant");
+	}
+	edit->entry->users++;
+	if (rule_list_insert(&policy->list, place, edit->entry, true) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static void reply_add(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"text", "before", "tenant", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.rules = rules_of(agent), .query = query_of(request)};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_add, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("rule %u: %s", edit.entry->id, edit.entry->text);
+	audit_change(agent, request, "%s (rule %u)", edit.entry->text, edit.entry->id);
+	reply_rule(edit.rules, request, edit.entry->id);
+}
+
+/* The rule that ?id= names, in edit->policy; the edit uses it. */
+static int edit_find(struct edit *edit, size_t *ret_place, struct error *error)
+{
+	_cleanup_free_ char *text = query_value(edit->query, "id");
+	int r = place_named(&edit->next, text, &edit->policy, ret_place, error);
+
+	if (r < 0)
+		return r;
+	edit->entry = edit->policy->list.slots[*ret_place].entry;
+	edit->was_live = edit->policy->list.slots[*ret_place].live;
+	edit->entry->users++;
+	return 0;
+}
+
+static int edit_delete(struct edit *edit, struct error *error)
+{
+	size_t place;
+	int r = edit_find(edit, &place, error);
+
+	if (r == 0)
+		rule_list_remove(&edit->policy->list, place);
+	return r;
+}
+
+static void warn_of_file(const struct edit *edit, struct json_write *out, const char *what)
+{
+	if (!edit->was_live && !edit->rules->record.now.applied)
+		json_write_string(out, NULL, what);
+}
+
+static void deleted_write(const struct edit *edit, struct json_write *out)
+{
+	json_write_object_begin(out, NULL);
+	json_write_array_begin(out, "deleted");
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "id", edit->entry->id);
+	json_write_string(out, "text", edit->entry->text);
+	json_write_object_end(out);
+	json_write_array_end(out);
+	json_write_array_begin(out, "warnings");
+	warn_of_file(edit, out, "the configuration file has it: it will be back when the file is read again");
+	json_write_array_end(out);
+	pending_write(edit->rules, out);
+	json_write_object_end(out);
+}
+
+static void reply_delete(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"id", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.rules = rules_of(agent), .query = query_of(request)};
+	struct json_write json = {};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_delete, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("rule %u deleted: %s", edit.entry->id, edit.entry->text);
+	audit_change(agent, request, "deleted rule %u: %s", edit.entry->id, edit.entry->text);
+	deleted_write(&edit, &json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* Where a rule that moves goes to, in the list that it has left. */
+static int move_place(const struct edit *edit, size_t *ret_place, struct error *error)
+{
+	_cleanup_free_ char *before = query_value(edit->query, "before"),
+			    *after = query_value(edit->query, "after");
+	struct rule_policy *policy;
+	int r;
+
+	*ret_place = SIZE_MAX;
+	if (!before && !after)
+		return 0;
+	if (before && after) {
+		error_set(error, -EINVAL, "both 'before' and 'after'");
+		return error_want(error, "one of the two");
+	}
+	r = place_named(&edit->next, before ? before : after, &policy, ret_place, error);
+	if (r < 0)
+		return r;
+	if (policy != edit->policy) {
+		error_set(error, -EINVAL, "rule %s is in another list", before ? before : after);
+		return error_want(error, "a rule of the same tenant");
+	}
+	*ret_place += after != NULL;
+	return 0;
+}
+
+static int edit_move(struct edit *edit, struct error *error)
+{
+	size_t from, to;
+	int r = edit_find(edit, &from, error);
+
+	if (r == 0)
+		r = move_place(edit, &to, error);
+	if (r < 0 || to == from)
+		return r;
+	rule_list_remove(&edit->policy->list, from);
+	edit->entry->users++;
+	if (rule_list_insert(&edit->policy->list, to == SIZE_MAX ? to : to - (to > from), edit->entry,
+		    edit->was_live) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static void reply_move(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"id", "before", "after", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.rules = rules_of(agent), .query = query_of(request)};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_move, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("rule %u moved: %s", edit.entry->id, edit.entry->text);
+	audit_change(agent, request, "moved rule %u: %s", edit.entry->id, edit.entry->text);
+	reply_rule(edit.rules, request, edit.entry->id);
+}
+
+static int edit_flush(struct edit *edit, struct error *error)
+{
+	int r = policy_named(&edit->next, edit->query, &edit->policy, error);
+
+	if (r < 0)
+		return r;
+	edit->count = edit->policy->list.count;
+	edit->was_live = true;
+	for (size_t i = 0; i < edit->count; i++)
+		edit->was_live &= edit->policy->list.slots[i].live;
+	rule_list_clear(&edit->policy->list);
+	return 0;
+}
+
+static void reply_flush(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"tenant", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.rules = rules_of(agent), .query = query_of(request)};
+	struct json_write json = {};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_flush, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("all rules deleted (%zu)", edit.count);
+	audit_change(agent, request, "deleted all rules (%zu)", edit.count);
+	json_write_object_begin(&json, NULL);
+	json_write_number(&json, "deleted", edit.count);
+	json_write_array_begin(&json, "warnings");
+	warn_of_file(&edit, &json,
+		"the configuration file has some of them: they will be back when the file is read again");
+	json_write_array_end(&json);
+	pending_write(edit.rules, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* -- the module -- */
+
+/* What an earlier agent left is what is in force. */
+static int adopt(struct rules *rules, struct error *error)
+{
+	bool found = false;
+	int r = rule_store_read(&rules->store, &rules->places, &rules->record, &found, error);
+
+	if (r < 0)
+		return r;
+	if (!found)
+		return rulebook_init(&rules->record.now) < 0 ? error_set(error, -ENOMEM, "out of memory") : 0;
+	for (size_t i = 0; i < rules->record.now.count; i++)
+		if (rules->record.now.policies[i].generation > rules->generation)
+			rules->generation = rules->record.now.policies[i].generation;
+	rulebook_clear(&rules->record.before);
+	rules->record.state = RULES_SETTLED;
+	if (!engine_guard_used(rules->agent->engine))
+		return 0;
+	return guards_install(rules->agent, &rules->record.now.policies[0].list,
+		rules->record.now.policies[0].generation, error);
+}
+
+static void rules_close(void *state)
+{
+	struct rules *rules = state;
+
+	if (rules->timer)
+		event_free(rules->timer);
+	rulebook_clear(&rules->record.now);
+	rulebook_clear(&rules->record.before);
+	rulebook_clear(&rules->record.back);
+	rule_store_close(&rules->store);
+	free(rules);
+}
+
+static int rules_open(struct agent *agent, void **ret_state, struct error *error)
+{
+	struct rules *rules = calloc(1, sizeof(*rules));
+	int r;
+
+	if (!rules)
+		return error_set(error, -ENOMEM, "out of memory");
+	rules->agent = agent;
+	rules->record.next_id = 1;
+	*ret_state = rules;
+	rules->timer = evtimer_new(agent->base, on_timer, rules);
+	if (!rules->timer)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = rule_store_open(agent->engine, &rules->store, error);
+	if (r == 0)
+		r = adopt(rules, error);
+	if (r < 0)
+		return r;
+	hits_sweep(rules);
+	timer_set(rules);
+	return rules->record.now.applied ? 0 : configure(rules, error);
+}
+
+static void rules_status(struct agent *agent, void *state, struct json_write *out)
+{
+	const struct rules *rules = state;
+
+	json_write_object_begin(out, "rules");
+	json_write_number(out, "count", rulebook_rules(&rules->record.now));
+	json_write_number(out, "generation", rules->generation);
+	pending_write(rules, out);
+	guards_write_stats(agent, out);
+	json_write_object_end(out);
+}
+
+static void rules_metrics(struct agent *agent, void *state, struct evbuffer *out)
+{
+	const struct rules *rules = state;
+
+	(void)agent;
+	metrics_single(out, "weir_rules", "gauge", "Rules of all lists.", rulebook_rules(&rules->record.now));
+}
+
+static const struct route routes[] = {
+	{"/v1/rules", EVHTTP_REQ_GET, reply_rules},
+	{"/v1/rules/add", EVHTTP_REQ_POST, reply_add},
+	{"/v1/rules/delete", EVHTTP_REQ_POST, reply_delete},
+	{"/v1/rules/move", EVHTTP_REQ_POST, reply_move},
+	{"/v1/rules/flush", EVHTTP_REQ_POST, reply_flush},
+	{NULL},
+};
+
+const struct module rules_module = {
+	.name = "rules",
+	.open = rules_open,
+	.close = rules_close,
+	.status = rules_status,
+	.metrics = rules_metrics,
+	.routes = routes,
+};
