@@ -18,8 +18,15 @@
 #ifndef WEIR_BPF_WINDOW_H
 #define WEIR_BPF_WINDOW_H
 
-#include "bpf/lib/packet.h"
+#include <linux/types.h>
+
 #include "shared/connection.h"
+
+#ifdef __bpf__
+#define window_inline static __attribute__((always_inline)) inline
+#else
+#define window_inline static inline
+#endif
 
 #define WINDOW_FIN 0x01
 #define WINDOW_SYN 0x02
@@ -48,12 +55,12 @@ enum window_verdict {
 	WINDOW_INVALID,
 };
 
-packet_inline int window_before(__u32 a, __u32 b)
+window_inline int window_before(__u32 a, __u32 b)
 {
 	return (__s32)(a - b) < 0;
 }
 
-packet_inline int window_after(__u32 a, __u32 b)
+window_inline int window_after(__u32 a, __u32 b)
 {
 	return (__s32)(b - a) < 0;
 }
@@ -68,7 +75,7 @@ packet_inline int window_after(__u32 a, __u32 b)
 		WINDOW_FLAGS_BIT(WINDOW_FIN | WINDOW_ACK | WINDOW_URG) | WINDOW_FLAGS_BIT(WINDOW_ACK) |      \
 		WINDOW_FLAGS_BIT(WINDOW_ACK | WINDOW_URG))
 
-packet_inline int window_flags_are_valid(__u8 flags)
+window_inline int window_flags_are_valid(__u8 flags)
 {
 	return WINDOW_FLAGS_VALID >> WINDOW_FLAGS_INDEX(flags) & 1;
 }
@@ -77,7 +84,7 @@ packet_inline int window_flags_are_valid(__u8 flags)
  * each time, and a later packet will do the rest. */
 #define WINDOW_TRIES 4
 
-packet_inline void window_raise(__u32 *word, __u32 value)
+window_inline void window_raise(__u32 *word, __u32 value)
 {
 	__u32 old = *(volatile __u32 *)word, found;
 	int i;
@@ -93,13 +100,13 @@ packet_inline void window_raise(__u32 *word, __u32 value)
 }
 
 /* May this sight's windows be judged strictly? */
-packet_inline int window_is_followed(const struct connection *c, __u32 followed)
+window_inline int window_is_followed(const struct connection *c, __u32 followed)
 {
 	return followed && c->followed && window_after(c->followed, followed);
 }
 
 /* The four boundaries. */
-packet_inline int window_fits(const struct connection_side *sender, const struct connection_side *receiver,
+window_inline int window_fits(const struct connection_side *sender, const struct connection_side *receiver,
 	const struct window_segment *s)
 {
 	__u32 old = sender->max_window > WINDOW_ACK_OLD ? sender->max_window : WINDOW_ACK_OLD;
@@ -118,7 +125,7 @@ packet_inline int window_fits(const struct connection_side *sender, const struct
 }
 
 /* Does it answer the other end's SYN? */
-packet_inline int window_answers(const struct connection_side *sender, const struct connection_side *receiver,
+window_inline int window_answers(const struct connection_side *sender, const struct connection_side *receiver,
 	const struct window_segment *s)
 {
 	/* until it acknowledges anything, `acked` of an end is the other's initial number */
@@ -126,7 +133,7 @@ packet_inline int window_answers(const struct connection_side *sender, const str
 	       !window_after(s->ack, receiver->end);
 }
 
-packet_inline enum window_verdict window_judge_syn(const struct connection *c, __u32 side)
+window_inline enum window_verdict window_judge_syn(const struct connection *c, __u32 side)
 {
 	switch (c->stage) {
 	case CONNECTION_NEW: /* again, or both ends at once */
@@ -140,7 +147,7 @@ packet_inline enum window_verdict window_judge_syn(const struct connection *c, _
 	}
 }
 
-packet_inline enum window_verdict window_judge_syn_ack(
+window_inline enum window_verdict window_judge_syn_ack(
 	const struct connection *c, __u32 side, const struct window_segment *s, int strict)
 {
 	const struct connection_side *sender = &c->sides[side & 1], *receiver = &c->sides[!side];
@@ -158,7 +165,7 @@ packet_inline enum window_verdict window_judge_syn_ack(
 	return !strict || window_fits(sender, receiver, s) ? WINDOW_UNCHANGED : WINDOW_INVALID;
 }
 
-packet_inline enum window_verdict window_judge_reset(
+window_inline enum window_verdict window_judge_reset(
 	const struct connection *c, __u32 side, const struct window_segment *s, int followed)
 {
 	const struct connection_side *sender = &c->sides[side & 1], *receiver = &c->sides[!side];
@@ -184,7 +191,7 @@ packet_inline enum window_verdict window_judge_reset(
 
 /* What is this segment of the end `side` to this connection?  Changes nothing.  `followed`: a tick, since
  * when each packet was shown; 0: they are not. */
-packet_inline enum window_verdict window_judge(
+window_inline enum window_verdict window_judge(
 	const struct connection *c, __u32 side, const struct window_segment *s, __u32 followed)
 {
 	const struct connection_side *sender = &c->sides[side & 1], *receiver = &c->sides[!side];
@@ -211,7 +218,7 @@ packet_inline enum window_verdict window_judge(
 }
 
 /* A connection that begins with this segment. */
-packet_inline void window_begin_side(struct connection *c, __u32 side, const struct window_segment *s)
+window_inline void window_begin_side(struct connection *c, __u32 side, const struct window_segment *s)
 {
 	struct connection_side *sender = &c->sides[side & 1], *receiver = &c->sides[!side];
 
@@ -221,10 +228,12 @@ packet_inline void window_begin_side(struct connection *c, __u32 side, const str
 	sender->flags = CONNECTION_SIDE_SYN | CONNECTION_SIDE_SEEN;
 	if (!(receiver->flags & CONNECTION_SIDE_SYN))
 		receiver->acked = s->seq;
+	else
+		sender->max_end += receiver->max_window; /* its SYN has allowed that much */
 }
 
 /* Learns about both ends from a segment that was judged valid. */
-packet_inline void window_learn(struct connection *c, __u32 side, const struct window_segment *s)
+window_inline void window_learn(struct connection *c, __u32 side, const struct window_segment *s)
 {
 	struct connection_side *sender = &c->sides[side & 1], *receiver = &c->sides[!side];
 	__u32 window = s->window, largest;
@@ -265,13 +274,13 @@ packet_inline void window_learn(struct connection *c, __u32 side, const struct w
 }
 
 /* Stages go on, never back. */
-packet_inline void window_advance(struct connection *c, __u8 stage)
+window_inline void window_advance(struct connection *c, __u8 stage)
 {
 	if (c->stage < stage)
 		c->stage = stage;
 }
 
-packet_inline int window_is_closed(const struct connection *c)
+window_inline int window_is_closed(const struct connection *c)
 {
 	return c->sides[0].flags & c->sides[1].flags & CONNECTION_SIDE_FIN &&
 	       !window_before(c->sides[0].acked, c->sides[1].end) &&
@@ -279,7 +288,7 @@ packet_inline int window_is_closed(const struct connection *c)
 }
 
 /* Windows were not looked at for a while: what they were says nothing any more. */
-packet_inline void window_forget(struct connection *c)
+window_inline void window_forget(struct connection *c)
 {
 	c->flags |= CONNECTION_LIBERAL;
 	c->sides[0].flags &= ~(CONNECTION_SIDE_SEEN | CONNECTION_SIDE_ACKED);
@@ -287,7 +296,7 @@ packet_inline void window_forget(struct connection *c)
 }
 
 /* Notes a segment with the connection, after it was judged (and accepted). */
-packet_inline void window_note(struct connection *c, __u32 side, const struct window_segment *s,
+window_inline void window_note(struct connection *c, __u32 side, const struct window_segment *s,
 	enum window_verdict verdict, __u32 now, __u32 followed)
 {
 	struct connection_side *sender = &c->sides[side & 1];
