@@ -4,12 +4,15 @@
  * one CPU.
  *
  *     bench-load connections COUNT     connect, accept, close both ends: CPU ns a connection
- *     bench-load packets COUNT         one UDP datagram of 64 bytes there, then received: CPU ns a datagram
+ *     bench-load datagrams COUNT       one UDP datagram of 64 bytes there, then received: CPU ns a datagram
+ *     bench-load stream COUNT          16 KiB there, then received, over TCP: CPU ns a packet, ACKs included
+ *     bench-load requests COUNT        100 bytes there, 1000 back, on one TCP connection: CPU ns a request
  *
  * One process on one CPU: no scheduler, no idle times, so that what is added in between is what is seen.
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdint.h>
@@ -76,40 +79,136 @@ static void connections(uint64_t count)
 	close(listener);
 }
 
-static void packets(uint64_t count)
+/* Both ends of a TCP connection. */
+static void connected(int *ret_there, int *ret_here)
+{
+	struct sockaddr_in address;
+	const int yes = 1;
+	int listener = bound(SOCK_STREAM, &address), there = socket(AF_INET, SOCK_STREAM, 0), here;
+
+	if (listen(listener, 16) < 0)
+		die("listen");
+	if (there < 0 || connect(there, (struct sockaddr *)&address, sizeof(address)) < 0)
+		die("connect");
+	here = accept(listener, NULL, NULL);
+	if (here < 0)
+		die("accept");
+	close(listener);
+	setsockopt(there, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+	setsockopt(here, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+	*ret_there = there;
+	*ret_here = here;
+}
+
+static void move(int from, int to, size_t size)
+{
+	static char payload[16384];
+	size_t left = size;
+	ssize_t part;
+
+	if (send(from, payload, size, 0) != (ssize_t)size)
+		die("send");
+	while (left > 0) {
+		part = recv(to, payload, left, 0);
+		if (part <= 0)
+			die("recv");
+		left -= (size_t)part;
+	}
+}
+
+/* Packets that both ends have sent. */
+static uint64_t sent(int there, int here)
+{
+	struct tcp_info one, other;
+	socklen_t length = sizeof(one);
+
+	if (getsockopt(there, IPPROTO_TCP, TCP_INFO, &one, &length) < 0 ||
+		getsockopt(here, IPPROTO_TCP, TCP_INFO, &other, &length) < 0)
+		die("TCP_INFO");
+	return (uint64_t)one.tcpi_segs_out + other.tcpi_segs_out;
+}
+
+static double connections_cost(uint64_t count)
+{
+	uint64_t began = cpu_ns();
+
+	connections(count);
+	return (double)(cpu_ns() - began) / (double)count;
+}
+
+static double datagrams_cost(uint64_t count)
 {
 	struct sockaddr_in to, from;
 	int here = bound(SOCK_DGRAM, &to), there = bound(SOCK_DGRAM, &from);
-	char payload[64] = {};
+	uint64_t began, took;
 
 	if (connect(there, (struct sockaddr *)&to, sizeof(to)) < 0)
 		die("connect");
+	began = cpu_ns();
 	for (uint64_t i = 0; i < count; i++)
-		if (send(there, payload, sizeof(payload), 0) != (ssize_t)sizeof(payload) ||
-			recv(here, payload, sizeof(payload), 0) != (ssize_t)sizeof(payload))
-			die("send");
+		move(there, here, 64);
+	took = cpu_ns() - began;
 	close(here);
 	close(there);
+	return (double)took / (double)count;
+}
+
+static double stream_cost(uint64_t count)
+{
+	uint64_t began, took, before, packets;
+	int there, here;
+
+	connected(&there, &here);
+	before = sent(there, here);
+	began = cpu_ns();
+	do {
+		for (int i = 0; i < 64; i++)
+			move(there, here, 16384);
+		packets = sent(there, here) - before;
+	} while (packets < count);
+	took = cpu_ns() - began;
+	close(there);
+	close(here);
+	return (double)took / (double)packets;
+}
+
+static double requests_cost(uint64_t count)
+{
+	uint64_t began, took;
+	int there, here;
+
+	connected(&there, &here);
+	began = cpu_ns();
+	for (uint64_t i = 0; i < count; i++) {
+		move(there, here, 100);
+		move(here, there, 1000);
+	}
+	took = cpu_ns() - began;
+	close(there);
+	close(here);
+	return (double)took / (double)count;
 }
 
 int main(int argc, char **argv)
 {
-	void (*load)(uint64_t count) = argc == 3 && strcmp(argv[1], "connections") == 0 ? connections
-	                               : argc == 3 && strcmp(argv[1], "packets") == 0   ? packets
-	                                                                                : NULL;
-	uint64_t count = argc == 3 ? strtoull(argv[2], NULL, 10) : 0, began;
+	static const struct {
+		const char *name;
+		double (*cost)(uint64_t count);
+	} loads[] = {{"connections", connections_cost}, {"datagrams", datagrams_cost},
+		{"stream", stream_cost}, {"requests", requests_cost}};
+	uint64_t count = argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
 	cpu_set_t cpus;
 
-	if (!load || !count) {
-		fputs("usage: bench-load connections|packets COUNT\n", stderr);
-		return 2;
-	}
 	CPU_ZERO(&cpus);
 	CPU_SET(0, &cpus);
 	sched_setaffinity(0, sizeof(cpus), &cpus);
-	load(count / 10 + 1); /* warm */
-	began = cpu_ns();
-	load(count);
-	printf("%.1f\n", (double)(cpu_ns() - began) / (double)count);
-	return 0;
+	for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]) && count; i++) {
+		if (strcmp(argv[1], loads[i].name) != 0)
+			continue;
+		loads[i].cost(count / 10 + 1); /* warm */
+		printf("%.1f\n", loads[i].cost(count));
+		return 0;
+	}
+	fputs("usage: bench-load connections|datagrams|stream|requests COUNT\n", stderr);
+	return 2;
 }

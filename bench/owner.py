@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """What knowing owners, sockets, drops and names costs: bench/owner.py BUILD_DIR [ROUNDS]
 
-In one namespace, over loopback, rounds take turns (ROUNDS, 7): weir with all of that switched off (it counts flows, as
-it always does), weir with all of it on, and no weir at all.  In each round one process on one CPU opens and closes
-20,000 connections, then sends and receives 500,000 datagrams (bench/load.c), and then wrk asks nginx for a small file
-for three seconds.  Printed: medians, and the difference between on and off.  A connection here is both its ends; a datagram passes both hooks (out and in), a
-send and a receive, so half of the difference is what one end pays for a packet.
+In one namespace, over loopback, rounds take turns (ROUNDS, 11): no weir at all; weir with all of that switched off (it
+counts flows, as it always does); the same with programs that do nothing at the tracepoints that weir uses (the kernel
+takes its time to call a program, whatever that does); weir with all of it on.  In each, one process on one CPU
+(bench/load.c) has both ends of connections that come and go, of datagrams with a call each, of a TCP stream whose every
+packet passes the hooks (MTU 1500, no offloads), and of requests and answers on one connection.  Then, with weir off and
+on, wrk asks nginx for a small file.
+
+Printed: medians; and of the differences of each round, on against off, the median and the quartiles.
 """
 
 import os
@@ -22,7 +25,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
-CONNECTIONS, PACKETS, WRK_SECONDS = 20_000, 500_000, 3
+LOADS = {"connections": 20_000, "datagrams": 200_000, "stream": 200_000, "requests": 60_000}
+WRK_SECONDS = 5
 OFF = """interfaces: [lo]
 owners: {enabled: off}
 sockets: {enabled: off}
@@ -30,21 +34,28 @@ drops: {enabled: off}
 names: off
 """
 ON = "interfaces: [lo]\n"
-NGINX = """daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log;
+CONFIGS = {"no weir": None, "off": OFF, "tracepoints": OFF, "on": ON}
+NGINX = """daemon off; worker_processes 1; worker_cpu_affinity 01; pid {dir}/nginx.pid; error_log {dir}/error.log;
 events {{ worker_connections 512; }}
-http {{ access_log off; keepalive_requests 1000000; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
   uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
   server {{ listen 127.0.0.1:8080; location / {{ return 200 "{text}"; }} }} }}
 """
+# title, load, parts that the figure is divided by
+ROWS = (("connection, both ends", "connections", 1), ("connection, one end", "connections", 2),
+        ("datagram, sent and received", "datagrams", 1), ("datagram, one end", "datagrams", 2),
+        ("packet of a TCP stream", "stream", 1), ("request and answer", "requests", 1))
 
 
-def figure(host, build, what, count):
-    return float(subprocess.check_output(host.command(f"{build}/bench/bench-load", what, count), text=True))
+def figures(host, build):
+    return {load: float(subprocess.check_output(host.command(f"{build}/bench/bench-load", load, count), text=True))
+            for load, count in LOADS.items()}
 
 
 def requests(host):
     said = subprocess.check_output(
-        host.command("wrk", "-t1", "-c32", f"-d{WRK_SECONDS}s", "http://127.0.0.1:8080/"), text=True)
+        host.command("taskset", "-c", "1", "wrk", "-t1", "-c32", f"-d{WRK_SECONDS}s", "http://127.0.0.1:8080/"),
+        text=True)
     return float(re.search(r"Requests/sec:\s+([0-9.]+)", said).group(1))
 
 
@@ -59,45 +70,80 @@ def serve(lab, host):
              .returncode == 0, 10, "nginx answers")
 
 
+def measure(lab, host, config, with_http):
+    """The figures of one round with this configuration."""
+    agent = lab.agent(host, CONFIGS[config]) if CONFIGS[config] else None
+    empty = None
+    if agent:
+        agent.wait_watched("lo")
+    if config == "tracepoints":
+        # pylint: disable-next=consider-using-with
+        empty = subprocess.Popen([f"{lab.build}/bench/bench-tracepoint"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if empty.stdout.readline() != b"attached\n":
+            raise SystemExit("bench/owner: bench-tracepoint cannot attach")
+    found = figures(host, lab.build)
+    if empty:
+        empty.stdin.close()
+        empty.wait()
+    if with_http and config in ("off", "on"):
+        found["wrk"] = requests(host)
+    if agent:
+        agent.stop()
+    time.sleep(0.2)
+    return found
+
+
+def differences(rounds, load, left, right, parts=1.0):
+    """Median and quartiles of right - left, round by round."""
+    found = [(r[right][load] - r[left][load]) / parts for r in rounds]
+    low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
+    return middle, low, high
+
+
+def show(rounds, with_http):
+    print(f"medians of {len(rounds)} rounds, ns of CPU; loopback, one process on one CPU has both ends\n")
+    print(f"{'':<28}{'no weir':>9}{'off':>9}{'empty':>9}{'on':>9}   {'on - off (quartiles)':<25}{'tracepoints':>12}"
+          f"{'weir alone':>11}")
+    for title, load, parts in ROWS:
+        medians = [statistics.median(r[config][load] for r in rounds) / parts for config in CONFIGS]
+        cost, low, high = differences(rounds, load, "off", "on", parts)
+        floor = differences(rounds, load, "off", "tracepoints", parts)[0]
+        print(f"{title:<28}" + "".join(f"{m:>9.0f}" for m in medians)
+              + f"   {cost:>7.1f} ({low:.1f} to {high:.1f})".ljust(28) + f"{floor:>12.1f}{cost - floor:>11.1f}")
+    print("\nempty, tracepoints: off, and programs that do nothing at the tracepoints of sockets; weir alone: the rest")
+    if with_http:
+        shares = [100 * (r["on"]["wrk"] / r["off"]["wrk"] - 1) for r in rounds]
+        low, middle, high = statistics.quantiles(shares, n=4, method="inclusive")
+        medians = [statistics.median(r[config]["wrk"] for r in rounds) for config in ("off", "on")]
+        print(f"\nnginx and wrk, {WRK_SECONDS} s a round, requests/s: off {medians[0]:.0f}, on {medians[1]:.0f}: "
+              f"{middle:+.2f} % (quartiles {low:+.2f} to {high:+.2f}; standard error "
+              f"{statistics.stdev(shares) / len(shares) ** 0.5:.2f})")
+    else:
+        print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [ROUNDS]")
-    build, rounds = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 7
+    build, count = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 11
+    if count < 2:
+        sys.exit("bench/owner: at least 2 rounds")
     with_http = shutil.which("nginx") and shutil.which("wrk")
-    configs = {"off": OFF, "on": ON, "no weir": None}
-    names = ["connections", "packets"] + (["requests"] if with_http else [])
-    figures = {name: {config: [] for config in configs} for name in names}
+    rounds = []
     lab = Lab(build)
     try:
         host = lab.namespace("bench")
+        host.ip("link", "set", "lo", "mtu", "1500")
+        host.offload("lo", False)
         if with_http:
             serve(lab, host)
-        for turn in range(rounds):
-            for config in list(configs)[turn % 3:] + list(configs)[:turn % 3]:
-                agent = lab.agent(host, configs[config]) if configs[config] else None
-                if agent:
-                    agent.wait_watched("lo")
-                figures["connections"][config].append(figure(host, build, "connections", CONNECTIONS))
-                figures["packets"][config].append(figure(host, build, "packets", PACKETS))
-                if with_http:
-                    figures["requests"][config].append(requests(host))
-                if agent:
-                    agent.stop()
-                time.sleep(0.2)
+        for turn in range(count):
+            order = list(CONFIGS)[turn % len(CONFIGS):] + list(CONFIGS)[:turn % len(CONFIGS)]
+            found = {config: measure(lab, host, config, with_http) for config in order}
+            rounds.append(found)
     finally:
         lab.close()
-    print(f"medians of {rounds} rounds; loopback, 1 CPU for client and server, {CONNECTIONS:,} connections, {PACKETS:,} datagrams\n")
-    print(f"{'':<26} {'no weir':>10} {'off':>10} {'on':>10} {'on - off':>10}")
-    medians = {name: {config: statistics.median(values) for config, values in figures[name].items()} for name in names}
-    for name, title in (("connections", "connection, both ends, ns"), ("packets", "datagram, both ends, ns")):
-        m = medians[name]
-        print(f"{title:<26} {m['no weir']:>10.0f} {m['off']:>10.0f} {m['on']:>10.0f} {m['on'] - m['off']:>10.1f}")
-    print(f"{'packet, one end, ns':<26} {'':>10} {'':>10} {'':>10} {(medians['packets']['on'] - medians['packets']['off']) / 2:>10.1f}")
-    if with_http:
-        m = medians["requests"]
-        print(f"{'nginx and wrk, requests/s':<26} {m['no weir']:>10.0f} {m['off']:>10.0f} {m['on']:>10.0f} {100 * (m['on'] / m['off'] - 1):>9.2f}%")
-    else:
-        print("nginx and wrk are not installed: the HTTP part was not run")
+    show(rounds, with_http)
 
 
 if __name__ == "__main__":
