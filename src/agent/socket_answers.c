@@ -423,6 +423,7 @@ static void losses_write(struct sockets *sockets, struct json_write *out)
 	json_write_object_begin(out, "losses");
 	json_write_number(out, "records", stats.records);
 	json_write_number(out, "lost", stats.lost);
+	json_write_number(out, "missed", stats.missed);
 	json_write_number(out, "unremembered", stats.unremembered);
 	json_write_number(out, "unlisted", sockets->unlisted);
 	json_write_object_end(out);

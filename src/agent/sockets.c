@@ -409,6 +409,7 @@ static void sockets_status(struct agent *agent, void *state, struct json_write *
 	json_write_object_begin(out, "sockets");
 	json_write_number(out, "records", stats.records);
 	json_write_number(out, "lost", stats.lost);
+	json_write_number(out, "missed", stats.missed);
 	json_write_number(out, "unremembered", stats.unremembered);
 	json_write_number(out, "remembered", sockets->count < sockets->room ? sockets->count : sockets->room);
 	json_write_number(out, "limit", sockets->room);
@@ -471,6 +472,8 @@ static void sockets_metrics(struct agent *agent, void *state, struct evbuffer *o
 		out, "weir_socket_records_total", "counter", "Records handed to the agent.", stats.records);
 	metrics_single(
 		out, "weir_socket_records_lost_total", "counter", "Records that found no room.", stats.lost);
+	metrics_single(out, "weir_socket_events_missed_total", "counter",
+		"Events that the kernel did not tell, because they interrupted another one.", stats.missed);
 }
 
 const struct module sockets_module = {

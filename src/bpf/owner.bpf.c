@@ -37,7 +37,7 @@ SEC("cgroup/sock_release") int owner_release(struct bpf_sock *sk)
 
 SEC("tp_btf/tcp_destroy_sock") int BPF_PROG(owner_destroy, struct sock *sk)
 {
-	if (live_here())
+	if (live_here() && netns_is_ours(sk))
 		owner_forget(sk);
 	return 0;
 }

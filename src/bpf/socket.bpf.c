@@ -291,6 +291,7 @@ static __always_inline void socket_established(
 		entry->life.handshake_us = tp->srtt_us >> 3;
 		entry->life.flags = SOCKET_LIFE_ACCEPTED;
 	}
+	entry->life.open = 1;
 }
 
 static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __u32 error)
@@ -335,6 +336,8 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 	else if (before != BPF_TCP_LISTEN && error)
 		stats->broken++;
 	stats->closed++;
+	if (keeper)
+		keeper->life.open = 0;
 	if (!tp)
 		return;
 	record = socket_reserve(struct socket_record, stats);
@@ -389,12 +392,16 @@ int BPF_PROG(socket_state, struct sock *sk, int before, int state)
 		life->began_ns = bpf_ktime_get_ns();
 		life->established_ns = 0;
 		life->handshake_us = life->zero_windows_in = life->zero_windows_out = life->flags = 0;
+		life->open = 1;
 		break;
 	case BPF_TCP_ESTABLISHED:
 		socket_established(sk, before, stats, wants);
 		break;
 	case BPF_TCP_LISTEN:
 		stats->listened++;
+		life = socket_life_of(sk);
+		if (life)
+			life->open = 1;
 		socket_tell(sk, stats, SOCKET_LISTEN, state, 0, 0);
 		break;
 	case BPF_TCP_CLOSE:
@@ -658,8 +665,23 @@ int socket_release(struct bpf_sock *ctx)
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(socket_destroy, struct sock *sk)
 {
-	if (live_here())
-		owner_forget(sk);
+	struct socket_stats *stats;
+	struct socket_life *life;
+
+	if (!live_here() || !socket_is_ours(sk))
+		return 0;
+	life = socket_life_of(sk);
+	/* its change of state interrupted another one, which the kernel does not tell the same program of */
+	if (life && life->open) {
+		stats = socket_stats_get();
+		if (stats)
+			socket_closed(sk,
+				life->established_ns ? BPF_TCP_ESTABLISHED
+				: life->began_ns     ? BPF_TCP_SYN_SENT
+						     : BPF_TCP_LISTEN,
+				stats);
+	}
+	owner_forget(sk);
 	return 0;
 }
 

@@ -170,6 +170,23 @@ void engine_socket_want(struct engine *engine, bool all, bool states)
 	wants_set(state_of(engine), (all ? SOCKET_WANTS_ALL : 0) | (states ? SOCKET_WANTS_STATES : 0));
 }
 
+/* Of this agent's programs, since it has loaded them. */
+static uint64_t missed_events(const struct engine_socket *state)
+{
+	struct bpf_program *program;
+	uint64_t missed = 0;
+
+	bpf_object__for_each_program (program, state->skeleton->obj) {
+		struct bpf_prog_info info = {};
+		__u32 size = sizeof(info);
+
+		if (bpf_program__autoload(program) &&
+			bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &size) == 0)
+			missed += info.recursion_misses;
+	}
+	return missed;
+}
+
 void engine_socket_stats(struct engine *engine, struct socket_stats *ret_stats)
 {
 	struct engine_socket *state = state_of(engine);
@@ -183,6 +200,7 @@ void engine_socket_stats(struct engine *engine, struct socket_stats *ret_stats)
 	for (unsigned int cpu = 0; cpu < state->cpus; cpu++)
 		for (size_t i = 0; i < sizeof(*parts) / sizeof(uint64_t); i++)
 			sums[i] += ((uint64_t *)&parts[cpu])[i];
+	ret_stats->missed = missed_events(state);
 }
 
 bool engine_socket_counts_udp(struct engine *engine)

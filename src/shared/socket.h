@@ -28,7 +28,7 @@ struct socket_life {
 	__u32 zero_windows_out; /* TCP: times that this end did */
 	__u32 errors;           /* UDP: reported by ICMP */
 	__u32 flags;            /* SOCKET_LIFE_* */
-	__u32 reserved;
+	__u32 open;             /* TCP: its close is still to be told */
 };
 
 #define SOCKET_LIFE_ACCEPTED 1 /* TCP: the other end connected */
@@ -101,14 +101,16 @@ struct socket_stats {
 	__u64 connected, accepted, listened, bound, closed;
 	__u64 udp_peers; /* UDP sockets that sent to the peer they are connected with */
 	__u64 refused, timed_out, reset, unreachable, abandoned, failed; /* connects that came to nothing */
-	__u64 broken;                          /* connections that ended with an error */
-	__u64 resets_in, resets_out;           /* RST segments that belong to a socket */
-	__u64 retransmits;                     /* packets sent again; a GSO packet counts once */
-	__u64 buffer_drops;                    /* UDP datagrams that found no room in a socket's buffer */
-	__u64 errors;                          /* UDP: reported by ICMP */
-	__u64 records, lost;                   /* handed to the agent; that found no room */
-	__u64 unremembered;                    /* sockets without memory for a struct socket_life */
-	__u64 latency_us;                      /* sum over connects */
+	__u64 broken;                /* connections that ended with an error */
+	__u64 resets_in, resets_out; /* RST segments that belong to a socket */
+	__u64 retransmits;           /* packets sent again; a GSO packet counts once */
+	__u64 buffer_drops;          /* UDP datagrams that found no room in a socket's buffer */
+	__u64 errors;                /* UDP: reported by ICMP */
+	__u64 records, lost;         /* handed to the agent; that found no room */
+	__u64 missed;                /* events in an interrupt of the program they are for: the kernel
+	                                leaves them out, and the engine reads how many */
+	__u64 unremembered;          /* sockets without memory for a struct socket_life */
+	__u64 latency_us;            /* sum over connects */
 	__u64 latency[SOCKET_LATENCY_BUCKETS]; /* of connects */
 };
 
