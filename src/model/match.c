@@ -7,9 +7,11 @@
 #include <string.h>
 
 #include "basic/text.h"
-#include "model/sentence.h"
+#include "model/match_read.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+#define WORDS_MORE_MAX 32 /* of a sentence that has more than a match */
 
 /* Protocols whose names are words of the grammar and of the API: read and printed. */
 static const struct name protocols[] = {
@@ -86,45 +88,19 @@ static const struct {
 	const char *name;
 	const char *what;
 	const char *want;
+	bool in_rules; /* rules know the word */
 } foreign_words[] = {
-	{"state", "connection states are not recorded by this version", NULL},
-	{"dscp", "DSCP is not recorded by this version", NULL},
-	{"matching", "tcpdump expressions are not understood by this version", NULL},
-	{"not", "'not' is not understood by this version", NULL},
-	{"or", "'or' is not understood by this version", "several ports go into one list: port 80,443"},
-	{"and", "no 'and' is needed", "the words one after the other: all of them have to fit"},
-	{"src", "unknown word 'src'", "from ADDRESS, from port PORT"},
-	{"dst", "unknown word 'dst'", "to ADDRESS, to port PORT"},
-	{"net", "unknown word 'net'", "host PREFIX, from PREFIX or to PREFIX"},
-	{"portrange", "unknown word 'portrange'", "port LOW-HIGH"},
-};
-
-/* The words of the grammar stand in this order; those behind the protocol in any. */
-enum stage { STAGE_DIRECTION, STAGE_INTERFACE, STAGE_FAMILY, STAGE_PROTOCOL, STAGE_TERMS };
-
-/* What a sentence says at most once. */
-enum element {
-	ELEMENT_DIRECTION,
-	ELEMENT_INTERFACE,
-	ELEMENT_FAMILY,
-	ELEMENT_PROTOCOL,
-	ELEMENT_FROM,
-	ELEMENT_TO,
-	ELEMENT_HOST,
-	ELEMENT_PORT,
-	ELEMENT_FLAGS,
-	ELEMENT_ICMP_TYPE,
-	ELEMENT_VLAN,
-	ELEMENT_FRAGMENT,
-	ELEMENT_OWNER,
-	ELEMENT_COUNT,
-};
-
-struct reader {
-	struct sentence s;
-	struct match match;
-	enum stage stage;
-	const char *said[ELEMENT_COUNT]; /* the word that said it first */
+	{"state", "connection states are not recorded by this version", NULL, true},
+	{"dscp", "DSCP is not recorded by this version", NULL, true},
+	{"matching", "tcpdump expressions are not understood by this version", NULL, true},
+	{"not", "'not' is not understood by this version", NULL, true},
+	{"or", "'or' is not understood by this version", "several ports go into one list: port 80,443",
+		false},
+	{"and", "no 'and' is needed", "the words one after the other: all of them have to fit", false},
+	{"src", "unknown word 'src'", "from ADDRESS, from port PORT", false},
+	{"dst", "unknown word 'dst'", "to ADDRESS, to port PORT", false},
+	{"net", "unknown word 'net'", "host PREFIX, from PREFIX or to PREFIX", false},
+	{"portrange", "unknown word 'portrange'", "port LOW-HIGH", false},
 };
 
 const char *protocol_name(uint8_t protocol)
@@ -155,7 +131,7 @@ static const struct name *icmp_types(int protocol, size_t *ret_count)
 }
 
 /* Notes that `word` says `element`; fails if something did before. */
-static int element_say(struct reader *r, enum element element, const char *word)
+int match_element_say(struct match_reader *r, enum match_element element, const char *word)
 {
 	const char *before = r->said[element];
 
@@ -169,43 +145,66 @@ static int element_say(struct reader *r, enum element element, const char *word)
 		return -EINVAL;
 	}
 	sentence_fail(&r->s, word, "a second '%.64s'", word);
-	if (element == ELEMENT_PORT)
+	if (element == MATCH_ELEMENT_PORT)
 		error_want(r->s.error, "one list: port 80,443");
 	else
 		error_want(r->s.error, "'%.64s' once", word);
 	return -EINVAL;
 }
 
-/* The type behind `icmp` or `icmp6`.  -ENOENT, and nothing read: the next word is no type. */
-static int icmp_type_read(struct reader *r)
+static int fail_icmp_range(struct match_reader *r, const char *word, const char *what)
 {
+	sentence_fail(&r->s, word, "ICMP %s %.64s is out of range", what, word);
+	error_want(r->s.error, "0 to 255%s", *what == 't' ? ", or a name such as echo-request" : "");
+	return -EINVAL;
+}
+
+/* TYPE, or TYPE/CODE.  -ENOENT: it is no type. */
+static int icmp_parse(struct match_reader *r, const char *word, unsigned int *ret_type, int *ret_code)
+{
+	const char *slash = r->codes ? strchr(word, '/') : NULL;
+	char text[32];
 	const struct name *types, *type;
-	const char *word = sentence_peek(&r->s);
-	unsigned int number;
+	unsigned int code = 0;
 	size_t count;
 	int result;
 
-	if (!word)
+	if (slash && (size_t)(slash - word) >= sizeof(text))
 		return -ENOENT;
+	snprintf(text, sizeof(text), "%.*s", slash ? (int)(slash - word) : (int)sizeof(text), word);
 	types = icmp_types(r->match.protocol, &count);
-	type = name_find(types, count, word);
+	type = name_find(types, count, text);
 	if (type) {
-		number = (unsigned int)type->value;
+		*ret_type = (unsigned int)type->value;
 	} else {
-		result = number_parse(word, UINT8_MAX, &number);
-		if (result == -EINVAL)
-			return -ENOENT;
-		if (result < 0) {
-			sentence_fail(&r->s, word, "ICMP type %.64s is out of range", word);
-			error_want(r->s.error, "0 to 255, or a name such as echo-request");
-			return -EINVAL;
-		}
+		result = number_parse(text, UINT8_MAX, ret_type);
+		if (result < 0)
+			return result == -EINVAL ? -ENOENT : fail_icmp_range(r, word, "type");
 	}
-	result = element_say(r, ELEMENT_ICMP_TYPE, word);
+	if (!slash)
+		return 0;
+	result = number_parse(slash + 1, UINT8_MAX, &code);
+	if (result == -ERANGE)
+		return fail_icmp_range(r, slash + 1, "code");
+	if (result < 0)
+		return sentence_expected(&r->s, slash + 1, "an ICMP code", "0 to 255");
+	*ret_code = (int)code;
+	return 0;
+}
+
+/* The type behind `icmp` or `icmp6`.  -ENOENT, and nothing read: the next word is no type. */
+static int icmp_type_read(struct match_reader *r)
+{
+	const char *word = sentence_peek(&r->s);
+	unsigned int type = 0;
+	int result = word ? icmp_parse(r, word, &type, &r->icmp_code) : -ENOENT;
+
+	if (result == 0)
+		result = match_element_say(r, MATCH_ELEMENT_ICMP_TYPE, word);
 	if (result < 0)
 		return result;
 	sentence_skip(&r->s, word);
-	r->match.icmp_type = (int)number;
+	r->match.icmp_type = (int)type;
 	return 0;
 }
 
@@ -213,13 +212,13 @@ static int icmp_type_read(struct reader *r)
  * One reader for each word of the grammar; the word itself is taken.
  */
 
-static int read_direction(struct reader *r, const char *word)
+static int read_direction(struct match_reader *r, const char *word)
 {
 	r->match.direction = strcmp(word, "in") == 0 ? MATCH_IN : MATCH_OUT;
 	return 0;
 }
 
-static int read_interface(struct reader *r, const char *word)
+static int read_interface(struct match_reader *r, const char *word)
 {
 	const char *name = sentence_take(&r->s);
 
@@ -235,13 +234,13 @@ static int read_interface(struct reader *r, const char *word)
 	return 0;
 }
 
-static int read_family(struct reader *r, const char *word)
+static int read_family(struct match_reader *r, const char *word)
 {
 	r->match.family = strcmp(word, "ip6") == 0 ? 6 : 4;
 	return sentence_family(&r->s, word, r->match.family);
 }
 
-static int read_protocol(struct reader *r, const char *word)
+static int read_protocol(struct match_reader *r, const char *word)
 {
 	uint8_t protocol = 0;
 
@@ -255,7 +254,7 @@ static int read_protocol(struct reader *r, const char *word)
 	}
 
 	r->match.protocol = r->s.protocol = protocol;
-	r->said[ELEMENT_PROTOCOL] = word;
+	r->said[MATCH_ELEMENT_PROTOCOL] = word;
 	if (protocol == IPPROTO_ICMP)
 		return sentence_family(&r->s, word, 4);
 	if (protocol == IPPROTO_ICMPV6)
@@ -265,7 +264,7 @@ static int read_protocol(struct reader *r, const char *word)
 
 /* `icmp` is the protocol, and the word in front of a type: "icmp", "icmp echo-request" and, where the
  * protocol is said already, "icmp from 192.0.2.1 icmp echo-request". */
-static int read_icmp(struct reader *r, const char *word)
+static int read_icmp(struct match_reader *r, const char *word)
 {
 	bool is_new = r->match.protocol < 0;
 	uint8_t protocol = 0;
@@ -280,7 +279,7 @@ static int read_icmp(struct reader *r, const char *word)
 		if (result < 0)
 			return result;
 	} else if (r->match.protocol != protocol) {
-		return element_say(r, ELEMENT_PROTOCOL, word);
+		return match_element_say(r, MATCH_ELEMENT_PROTOCOL, word);
 	}
 
 	result = icmp_type_read(r);
@@ -290,7 +289,7 @@ static int read_icmp(struct reader *r, const char *word)
 	next = sentence_peek(&r->s);
 	types = icmp_types(protocol, &count);
 	nearest = next ? name_nearest(next, types, count) : NULL;
-	if (is_new && r->stage <= STAGE_PROTOCOL && !nearest)
+	if (is_new && r->stage <= MATCH_STAGE_PROTOCOL && !nearest)
 		return 0;
 
 	sentence_expected(&r->s, next, "an ICMP type", "0 to 255, or a name such as echo-request");
@@ -299,38 +298,35 @@ static int read_icmp(struct reader *r, const char *word)
 	return -EINVAL;
 }
 
-static int read_from(struct reader *r, const char *word)
+static int read_from(struct match_reader *r, const char *word)
 {
 	(void)word;
 	return sentence_endpoint(&r->s, &r->match.from);
 }
 
-static int read_to(struct reader *r, const char *word)
+static int read_to(struct match_reader *r, const char *word)
 {
 	(void)word;
 	return sentence_endpoint(&r->s, &r->match.to);
 }
 
-static int read_host(struct reader *r, const char *word)
+static int read_host(struct match_reader *r, const char *word)
 {
 	(void)word;
 	return sentence_prefix(&r->s, &r->match.either, "an address or a prefix",
 		"such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32");
 }
 
-static int read_port(struct reader *r, const char *word)
+static int read_port(struct match_reader *r, const char *word)
 {
 	(void)word;
 	return sentence_ports(&r->s, &r->match.either);
 }
 
-static int read_flags(struct reader *r, const char *word)
+int match_flags_read(struct match_reader *r, char *list, uint8_t *ret_flags)
 {
-	char *list = sentence_take(&r->s);
+	uint8_t flags = 0;
 
-	(void)word;
-	if (!list)
-		return sentence_expected(&r->s, NULL, "TCP flags", "such as syn,ack");
 	while (list) {
 		const char *element = list_take(&list);
 		const struct name *flag = name_find(tcp_flags, COUNT(tcp_flags), element);
@@ -338,12 +334,23 @@ static int read_flags(struct reader *r, const char *word)
 		if (!flag)
 			return sentence_expected(
 				&r->s, element, "a TCP flag", "fin, syn, rst, psh, ack, urg, ece or cwr");
-		r->match.tcp_flags |= (uint8_t)flag->value;
+		flags |= (uint8_t)flag->value;
 	}
+	*ret_flags = flags;
 	return 0;
 }
 
-static int read_vlan(struct reader *r, const char *word)
+static int read_flags(struct match_reader *r, const char *word)
+{
+	char *list = sentence_take(&r->s);
+
+	(void)word;
+	if (!list)
+		return sentence_expected(&r->s, NULL, "TCP flags", "such as syn,ack");
+	return match_flags_read(r, list, &r->match.tcp_flags);
+}
+
+static int read_vlan(struct match_reader *r, const char *word)
 {
 	const char *text = sentence_take(&r->s);
 	unsigned int vlan;
@@ -355,14 +362,14 @@ static int read_vlan(struct reader *r, const char *word)
 	return 0;
 }
 
-static int read_fragment(struct reader *r, const char *word)
+static int read_fragment(struct match_reader *r, const char *word)
 {
 	(void)word;
 	r->match.fragment = true;
 	return 0;
 }
 
-static int read_owner(struct reader *r, const char *word)
+static int read_owner(struct match_reader *r, const char *word)
 {
 	(void)word;
 	return sentence_owner(&r->s, &r->match.owner);
@@ -370,44 +377,45 @@ static int read_owner(struct reader *r, const char *word)
 
 static const struct word {
 	const char *name;
-	enum stage stage;
-	enum element element;
-	int (*read)(struct reader *r, const char *word);
+	enum match_stage stage;
+	enum match_element element;
+	int (*read)(struct match_reader *r, const char *word);
 } words[] = {
-	{"in", STAGE_DIRECTION, ELEMENT_DIRECTION, read_direction},
-	{"out", STAGE_DIRECTION, ELEMENT_DIRECTION, read_direction},
-	{"on", STAGE_INTERFACE, ELEMENT_INTERFACE, read_interface},
-	{"ip", STAGE_FAMILY, ELEMENT_FAMILY, read_family},
-	{"ip6", STAGE_FAMILY, ELEMENT_FAMILY, read_family},
-	{"tcp", STAGE_PROTOCOL, ELEMENT_PROTOCOL, read_protocol},
-	{"udp", STAGE_PROTOCOL, ELEMENT_PROTOCOL, read_protocol},
-	{"sctp", STAGE_PROTOCOL, ELEMENT_PROTOCOL, read_protocol},
-	{"gre", STAGE_PROTOCOL, ELEMENT_PROTOCOL, read_protocol},
-	{"esp", STAGE_PROTOCOL, ELEMENT_PROTOCOL, read_protocol},
-	{"ah", STAGE_PROTOCOL, ELEMENT_PROTOCOL, read_protocol},
-	{"proto", STAGE_PROTOCOL, ELEMENT_PROTOCOL, read_protocol},
-	{"icmp", STAGE_TERMS, ELEMENT_COUNT, read_icmp}, /* these two watch over themselves */
-	{"icmp6", STAGE_TERMS, ELEMENT_COUNT, read_icmp},
-	{"from", STAGE_TERMS, ELEMENT_FROM, read_from},
-	{"to", STAGE_TERMS, ELEMENT_TO, read_to},
-	{"host", STAGE_TERMS, ELEMENT_HOST, read_host},
-	{"port", STAGE_TERMS, ELEMENT_PORT, read_port},
-	{"flags", STAGE_TERMS, ELEMENT_FLAGS, read_flags},
-	{"vlan", STAGE_TERMS, ELEMENT_VLAN, read_vlan},
-	{"fragment", STAGE_TERMS, ELEMENT_FRAGMENT, read_fragment},
-	{"by", STAGE_TERMS, ELEMENT_OWNER, read_owner},
+	{"in", MATCH_STAGE_DIRECTION, MATCH_ELEMENT_DIRECTION, read_direction},
+	{"out", MATCH_STAGE_DIRECTION, MATCH_ELEMENT_DIRECTION, read_direction},
+	{"on", MATCH_STAGE_INTERFACE, MATCH_ELEMENT_INTERFACE, read_interface},
+	{"ip", MATCH_STAGE_FAMILY, MATCH_ELEMENT_FAMILY, read_family},
+	{"ip6", MATCH_STAGE_FAMILY, MATCH_ELEMENT_FAMILY, read_family},
+	{"tcp", MATCH_STAGE_PROTOCOL, MATCH_ELEMENT_PROTOCOL, read_protocol},
+	{"udp", MATCH_STAGE_PROTOCOL, MATCH_ELEMENT_PROTOCOL, read_protocol},
+	{"sctp", MATCH_STAGE_PROTOCOL, MATCH_ELEMENT_PROTOCOL, read_protocol},
+	{"gre", MATCH_STAGE_PROTOCOL, MATCH_ELEMENT_PROTOCOL, read_protocol},
+	{"esp", MATCH_STAGE_PROTOCOL, MATCH_ELEMENT_PROTOCOL, read_protocol},
+	{"ah", MATCH_STAGE_PROTOCOL, MATCH_ELEMENT_PROTOCOL, read_protocol},
+	{"proto", MATCH_STAGE_PROTOCOL, MATCH_ELEMENT_PROTOCOL, read_protocol},
+	{"icmp", MATCH_STAGE_TERMS, MATCH_ELEMENT_COUNT, read_icmp}, /* these two watch over themselves */
+	{"icmp6", MATCH_STAGE_TERMS, MATCH_ELEMENT_COUNT, read_icmp},
+	{"from", MATCH_STAGE_TERMS, MATCH_ELEMENT_FROM, read_from},
+	{"to", MATCH_STAGE_TERMS, MATCH_ELEMENT_TO, read_to},
+	{"host", MATCH_STAGE_TERMS, MATCH_ELEMENT_HOST, read_host},
+	{"port", MATCH_STAGE_TERMS, MATCH_ELEMENT_PORT, read_port},
+	{"flags", MATCH_STAGE_TERMS, MATCH_ELEMENT_FLAGS, read_flags},
+	{"vlan", MATCH_STAGE_TERMS, MATCH_ELEMENT_VLAN, read_vlan},
+	{"fragment", MATCH_STAGE_TERMS, MATCH_ELEMENT_FRAGMENT, read_fragment},
+	{"by", MATCH_STAGE_TERMS, MATCH_ELEMENT_OWNER, read_owner},
 };
 
 /* A word that the grammar does not have: what was meant? */
-static int fail_unknown(struct reader *r, const char *word)
+static int fail_unknown(struct match_reader *r, const struct match_words *more, const char *word)
 {
-	const char *known[COUNT(words) + 1] = {NULL}, *nearest;
+	const char *known[COUNT(words) + WORDS_MORE_MAX + 1] = {NULL}, *nearest;
+	size_t count = 0;
 	struct prefix prefix;
 	unsigned int number;
 	int result;
 
 	for (size_t i = 0; i < COUNT(foreign_words); i++) {
-		if (strcmp(foreign_words[i].name, word) != 0)
+		if ((more && foreign_words[i].in_rules) || strcmp(foreign_words[i].name, word) != 0)
 			continue;
 		sentence_fail(&r->s, word, "%s", foreign_words[i].what);
 		if (foreign_words[i].want)
@@ -416,7 +424,9 @@ static int fail_unknown(struct reader *r, const char *word)
 	}
 
 	for (size_t i = 0; i < COUNT(words); i++)
-		known[i] = words[i].name;
+		known[count++] = words[i].name;
+	for (size_t i = 0; more && more->names[i] && count < COUNT(known) - 1; i++)
+		known[count++] = more->names[i];
 	nearest = text_nearest(word, known);
 	result = prefix_parse(word, &prefix);
 
@@ -431,13 +441,14 @@ static int fail_unknown(struct reader *r, const char *word)
 	else if (result == 0 || result == -EDOM)
 		error_want(r->s.error, "did you mean 'host %.64s'?", word);
 	else
-		error_want(r->s.error,
-			"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, "
-			"flags, icmp, vlan, fragment, by");
+		error_want(r->s.error, "%s",
+			more ? more->all
+			     : "in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, "
+			       "flags, icmp, vlan, fragment, by");
 	return -EINVAL;
 }
 
-static int word_read(struct reader *r)
+int match_word_read(struct match_reader *r, const struct match_words *more)
 {
 	const char *text = sentence_take(&r->s);
 	const struct word *word = NULL;
@@ -448,10 +459,10 @@ static int word_read(struct reader *r)
 			word = &words[i];
 	}
 	if (!word)
-		return fail_unknown(r, text);
+		return fail_unknown(r, more, text);
 
-	if (word->element != ELEMENT_COUNT) {
-		result = element_say(r, word->element, text);
+	if (word->element != MATCH_ELEMENT_COUNT) {
+		result = match_element_say(r, word->element, text);
 		if (result < 0)
 			return result;
 	}
@@ -468,12 +479,11 @@ static int word_read(struct reader *r)
 	return 0;
 }
 
-/* What each word allows, but no packet can be. */
-static int contradictions_check(struct reader *r)
+int match_contradictions_check(struct match_reader *r)
 {
 	const struct match *match = &r->match;
 	int protocol = match->protocol;
-	const char *name = r->said[ELEMENT_PROTOCOL];
+	const char *name = r->said[MATCH_ELEMENT_PROTOCOL];
 
 	if (r->s.ports_word && protocol >= 0 && protocol != IPPROTO_TCP && protocol != IPPROTO_UDP &&
 		protocol != IPPROTO_SCTP) {
@@ -482,12 +492,12 @@ static int contradictions_check(struct reader *r)
 		return -EINVAL;
 	}
 	if (match->tcp_flags && protocol >= 0 && protocol != IPPROTO_TCP) {
-		sentence_fail(&r->s, r->said[ELEMENT_FLAGS], "'%.64s' has no TCP flags", name);
+		sentence_fail(&r->s, r->said[MATCH_ELEMENT_FLAGS], "'%.64s' has no TCP flags", name);
 		error_want(r->s.error, "tcp, or no protocol");
 		return -EINVAL;
 	}
 	if (match->fragment && (r->s.ports_word || match->tcp_flags || match->icmp_type >= 0)) {
-		sentence_fail(&r->s, r->said[ELEMENT_FRAGMENT],
+		sentence_fail(&r->s, r->said[MATCH_ELEMENT_FRAGMENT],
 			"a later fragment has no ports, no flags and no ICMP type");
 		error_want(r->s.error, "'fragment' without them");
 		return -EINVAL;
@@ -502,14 +512,14 @@ void match_init(struct match *match)
 
 int match_parse(const char *text, struct match *ret_match, struct error *error)
 {
-	struct reader reader = {};
+	struct match_reader reader = {.icmp_code = -1};
 	int r = sentence_begin(&reader.s, text, error);
 
 	match_init(&reader.match);
 	while (r == 0 && sentence_peek(&reader.s))
-		r = word_read(&reader);
+		r = match_word_read(&reader, NULL);
 	if (r == 0)
-		r = contradictions_check(&reader);
+		r = match_contradictions_check(&reader);
 	if (r < 0)
 		return r;
 	*ret_match = reader.match;
@@ -520,7 +530,7 @@ int match_parse(const char *text, struct match *ret_match, struct error *error)
  * Printing
  */
 
-static void protocol_put(struct printer *p, const struct match *match)
+void printer_protocol(struct printer *p, const struct match *match, int icmp_code)
 {
 	const char *name;
 	size_t count;
@@ -540,21 +550,20 @@ static void protocol_put(struct printer *p, const struct match *match)
 			printer_put(p, " %s", name);
 		else
 			printer_put(p, " %d", match->icmp_type);
+		if (icmp_code >= 0)
+			printer_put(p, "/%d", icmp_code);
 	}
 }
 
-static void flags_put(struct printer *p, uint8_t flags)
+void printer_flags(struct printer *p, uint8_t flags)
 {
-	bool first = true;
+	const char *separator = "";
 
 	for (size_t i = 0; i < COUNT(tcp_flags); i++) {
 		if (!(flags & tcp_flags[i].value))
 			continue;
-		if (first)
-			printer_put(p, " flags %s", tcp_flags[i].name);
-		else
-			printer_put(p, ",%s", tcp_flags[i].name);
-		first = false;
+		printer_put(p, "%s%s", separator, tcp_flags[i].name);
+		separator = ",";
 	}
 }
 
@@ -573,7 +582,7 @@ int match_print(const struct match *match, char *buffer, size_t size)
 		printer_put(&p, " on %s", match->interface);
 	if (match->family)
 		printer_put(&p, " %s", match->family == 6 ? "ip6" : "ip");
-	protocol_put(&p, match);
+	printer_protocol(&p, match, -1);
 
 	/* `host` and `port` first: behind `from` or `to`, the port would be theirs. */
 	if (match->either.has_prefix)
@@ -582,7 +591,10 @@ int match_print(const struct match *match, char *buffer, size_t size)
 	printer_endpoint(&p, "from", &match->from);
 	printer_endpoint(&p, "to", &match->to);
 
-	flags_put(&p, match->tcp_flags);
+	if (match->tcp_flags) {
+		printer_put(&p, " flags ");
+		printer_flags(&p, match->tcp_flags);
+	}
 	if (match->vlan >= 0)
 		printer_put(&p, " vlan %d", match->vlan);
 	if (match->fragment)

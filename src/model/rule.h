@@ -9,14 +9,17 @@
  *             | rewrite dscp D | rewrite source mac MAC | rewrite destination mac MAC
  *     match   = those of match.h, and:
  *               from|to (@SET | ...) [port (PORTS | @SET)]
- *             | flags LIST[/LIST]          these set, and of the second list no others
+ *             | flags LIST[/LIST]          these set, and of the second list no others; LIST: none, too
  *             | icmp TYPE[/CODE] | icmp6 TYPE[/CODE]
  *             | state new,established,related,invalid
  *             | dscp D | vlan N | untagged | fragment [first|later] | mark N[/MASK]
  *             | [not] by OWNER | [not] matching "PCAP EXPRESSION"
+ *               D = 0..63 | cs0..cs7 | af11..af43 | ef | va | le
  *     option  = log | with reset|port-unreachable|host-unreachable|prohibited        (reject)
  *             | to RATE | burst SIZE | per source[/BITS[,BITS6]] | per destination[...]       (limit)
- *               RATE = 100/s, 5/m, 2/h packets | 10mbit, 2gbit | N connections
+ *               RATE = 100/s, 5/m, 2/h, 1/d packets | 10mbit, 2gbit | N connections
+ *               SIZE = packets | bytes (64kb); without: the packets of one s, m, …; a tenth of a second, but
+ *                      at least 128kib
  *             | for DURATION                the rule ends by itself
  *
  * The first rule that decides (accept, drop, reject, redirect; limit for what is over) ends the story; after
@@ -107,7 +110,7 @@ struct rule_packet {
 	struct token_rate rate; /* limit; packets or bytes; CONNECTIONS: only the burst, the rest is 0 */
 	enum policy_limit_unit unit;
 	enum policy_limit_per per;
-	uint8_t per_bits4, per_bits6;
+	uint8_t per_bits4, per_bits6; /* of an address that make one; 0 with PER_RULE */
 };
 
 struct rule {
@@ -123,6 +126,8 @@ struct rule {
 };
 
 bool rule_is_on_sockets(const struct rule *rule);
+/* Does it end the story for all that fits? */
+bool rule_decides(const struct rule *rule);
 
 /* "deny", "allow", "accept", …; "create", "bind", …; NULL-terminated, in the order of the enums. */
 extern const char *const rule_verbs[];

@@ -295,8 +295,8 @@ int sentence_ports(struct sentence *s, struct endpoint *endpoint)
 	if (!list)
 		return sentence_expected(s, NULL, "a port", "a number, a name such as https, or low-high");
 	if (list[0] == '@') {
-		sentence_fail(s, list, "unknown set '%.64s'", list);
-		error_want(s->error, "ports: this version has no sets");
+		sentence_fail(s, list, "'%.64s' is a set, which cannot stand here", list);
+		error_want(s->error, "ports; a set behind 'from port' or 'to port' of a rule on packets");
 		return -EINVAL;
 	}
 	sentence_skip(s, list);
@@ -335,8 +335,9 @@ static int fail_prefix(struct sentence *s, const char *word, const char *expecte
 	if (!word)
 		return sentence_expected(s, NULL, expected, want);
 	if (word[0] == '@') {
-		sentence_fail(s, word, "unknown set '%.64s'", word);
-		error_want(s->error, "an address or prefix: this version has no sets");
+		sentence_fail(s, word, "'%.64s' is a set, which cannot stand here", word);
+		error_want(
+			s->error, "an address or prefix; a set behind 'from' or 'to' of a rule on packets");
 		return -EINVAL;
 	}
 

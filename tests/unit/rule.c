@@ -80,7 +80,10 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 		const char *text, *what, *want;
 		unsigned int column;
 	} cases[] = {
-		{"", "expected a rule, got the end of the sentence", "deny or allow", 1},
+		{"", "expected a rule, got the end of the sentence",
+			"accept, drop, reject, limit, count, log, mark, redirect, mirror or rewrite; deny or "
+	                "allow for sockets",
+			1},
 		{"dany connect", "expected a rule, got 'dany'", "did you mean 'deny'?", 1},
 		{"deny", "expected a call, got the end of the sentence", "create, bind, connect or send", 5},
 		{"deny conect", "expected a call, got 'conect'", "did you mean 'connect'?", 6},
@@ -123,11 +126,11 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 			"one family: a match with both never fits", 23},
 		{"deny connect to 10.0.0.1/8", "'10.0.0.1/8' has bits set behind its length",
 			"10.0.0.0/8, or the address without a length", 17},
-		{"deny connect \"\"", "the comment is empty", "text between the quotes, or no comment", 14},
+		{"deny connect \"\"", "the comment is empty", "text between the quotes", 14},
 		{"deny connect \"a\" by user 0", "something stands behind the comment",
 			"the comment at the end", 18},
-		{"deny connect \"a\tb\"", "a comment is text in UTF-8, on one line", "", 16},
-		{"deny connect \"\xff\"", "a comment is text in UTF-8, on one line", "", 15},
+		{"deny connect \"a\tb\"", "the comment is text in UTF-8, on one line", "", 16},
+		{"deny connect \"\xff\"", "the comment is text in UTF-8, on one line", "", 15},
 	};
 
 	(void)state;
