@@ -14,10 +14,11 @@
 
 #define SECOND 1000000000ULL
 
-#define LIMIT_PACKETS_MAX 1000000000U    /* a period */
-#define LIMIT_BITS_MAX    1000000000000U /* a second */
-#define LIMIT_BURST_MIN   1514U          /* bytes: a full packet of Ethernet */
-#define LIMIT_BURST_MAX   1000000000000U /* packets, bytes */
+#define LIMIT_PACKETS_MAX     1000000000U    /* a period */
+#define LIMIT_BITS_MAX        1000000000000U /* a second */
+#define LIMIT_CONNECTIONS_MAX 1000000U
+#define LIMIT_BURST_MIN       1514U          /* bytes: a full packet of Ethernet */
+#define LIMIT_BURST_MAX       1000000000000U /* packets, bytes */
 #define LIMIT_BURST_USUAL_MIN                                                                                \
 	131072U /* without `burst`: packets are as large as 64 KiB before they are cut */
 
@@ -720,8 +721,8 @@ uint64_t rule_burst_usual(const struct rule_packet *packet)
 static int fail_rate(struct reader *r, const char *word, const char *what)
 {
 	fail(r, word, "%.64s is %s", word, what);
-	return want(
-		r, "1/d to 1000000000/s packets, 8bit to 1000gbit, 1 to %u connections", POLICY_LIMITED_MAX);
+	return want(r, "1/d to 1000000000/s packets, 8bit to 1000gbit, 1 to %u connections",
+		LIMIT_CONNECTIONS_MAX);
 }
 
 /* N/s, N/m, N/h, N/d */
@@ -770,7 +771,7 @@ static int bit_rate_parse(struct reader *r, const char *text)
 static int connections_parse(struct reader *r, const char *text)
 {
 	unsigned int number = 0;
-	int result = number_parse(text, POLICY_LIMITED_MAX, &number);
+	int result = number_parse(text, LIMIT_CONNECTIONS_MAX, &number);
 
 	if (result == -EINVAL)
 		return expected(r, text, "a number of connections", "such as 10 connections");
