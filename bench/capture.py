@@ -94,6 +94,8 @@ class Bench:
         self.host.ip("link", "add", "i0", "numtxqueues", os.cpu_count(), "type", "ifb")
         self.host.ip("link", "set", "i0", "up")
         self.host.tc("qdisc", "replace", "dev", "i0", "root", "noqueue")
+        for cpu in range(os.cpu_count()):  # a queue per CPU, as on a network card: else each packet is hashed for one
+            self.host.run("sh", "-c", f"echo {1 << cpu:x} > /sys/class/net/i0/queues/tx-{cpu}/xps_cpus")
         # weir itself watches another interface: what is measured is capturing
         self.agent = self.lab.agent(self.host, "interfaces: [lo]\n")
         self.index = int(self.host.run("cat", "/sys/class/net/i0/ifindex").stdout)

@@ -23,7 +23,7 @@
 
 #define CAPTURES_MAX   8
 #define RINGS_BYTES    (64U << 20) /* of one capture, all CPUs together */
-#define RING_BYTES_MAX (16U << 20) /* per CPU */
+#define RING_BYTES_MAX (32U << 20) /* per CPU */
 #define RING_BYTES_MIN (1U << 20)
 #define BACKLOG_MAX    (8U << 20) /* bytes that wait for a client before packets stay in the rings */
 #define SOCKET_BUFFER  (2 << 20)
