@@ -28,7 +28,7 @@
 #define BACKLOG_MAX    (8U << 20) /* bytes that wait for a client before packets stay in the rings */
 #define SOCKET_BUFFER  (2 << 20)
 #define CHUNK_BYTES    (512U << 10) /* handed to the client at once */
-#define POLL_MS        10
+#define POLL_MS        20
 #define SETTLE_NS      1000000       /* a packet this old is in its ring, whichever CPU it was on */
 #define LOOK_NS        1000000000ULL /* interfaces and the clock are looked at so often */
 #define STATISTICS_NS  5000000000ULL
@@ -174,6 +174,7 @@ static void blocks_add(struct capture *capture, const void *blocks, size_t bytes
 	}
 	if (capture->chunk_used)
 		chunk_flush(capture);
+	capture->captures->bytes += bytes;
 	share_run(capture->share, blocks, bytes, packets, capture->out);
 }
 
@@ -1242,6 +1243,7 @@ static void captures_status(struct agent *agent, void *state, struct json_write 
 		json_write_string(out, "expression", capture->text);
 		json_write_number(out, "packets", capture->taken);
 		json_write_number(out, "lost", lost_of(capture));
+		json_write_boolean(out, "shared", capture->share);
 		json_write_object_end(out);
 	}
 	json_write_array_end(out);
