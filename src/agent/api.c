@@ -21,9 +21,9 @@
 #include "basic/text.h"
 
 #define HEADERS_MAX      8192
-#define BODY_MAX         65536
-#define CLIENT_TIMEOUT_S 30  /* a client that neither reads nor writes for so long is gone */
-#define FLOWS_AT_ONCE    256 /* of a long answer: the loop has other things to do in between */
+#define BODY_MAX         (64 << 20) /* a list of some million addresses */
+#define CLIENT_TIMEOUT_S 30         /* a client that neither reads nor writes for so long is gone */
+#define FLOWS_AT_ONCE    256        /* of a long answer: the loop has other things to do in between */
 
 /* -- replies -- */
 

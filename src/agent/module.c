@@ -8,6 +8,7 @@
 #include "agent/names.h"
 #include "agent/owners.h"
 #include "agent/rules.h"
+#include "agent/sets.h"
 #include "agent/sockets.h"
 #include "agent/traces.h"
 
@@ -17,6 +18,7 @@ const struct module *const modules[] = {
 	&audit_module, /* before those that write to it */
 	&sockets_module,
 	&guard_module,
+	&set_module,   /* before the rules that name sets */
 	&rules_module, /* behind guards */
 	&name_module,
 	&trace_module,

@@ -54,6 +54,35 @@ bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns)
 	return true;
 }
 
+int rules_refresh(struct agent *agent, struct error *error)
+{
+	(void)agent; /* rules on packets are not compiled yet */
+	(void)error;
+	return 0;
+}
+
+static bool book_names_set(const struct rulebook *book, const char *name)
+{
+	for (size_t p = 0; p < book->count; p++) {
+		const struct rule_list *list = &book->policies[p].list;
+
+		for (size_t i = 0; i < list->count; i++) {
+			const struct rule_packet *packet = &list->slots[i].entry->rule.packet;
+
+			if (strcmp(packet->from_set, name) == 0 || strcmp(packet->to_set, name) == 0 ||
+				strcmp(packet->from_port_set, name) == 0 ||
+				strcmp(packet->to_port_set, name) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+bool rules_name_set(const struct agent *agent, const char *name)
+{
+	return book_names_set(rules_book(agent), name);
+}
+
 struct rule_entry *rules_entry(const struct agent *agent, uint32_t id)
 {
 	struct rule_policy *policy;

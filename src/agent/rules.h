@@ -41,6 +41,12 @@ int rules_rollback(struct agent *agent, struct error *error);
 /* When the change that waits is given up; false: none waits. */
 bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns);
 
+/* Compiles the policies again, as names of interfaces and sets mean something else now, and switches to them.
+ * 0 or a negative errno, and then nothing has changed. */
+int rules_refresh(struct agent *agent, struct error *error);
+/* Does a rule in force, or one that a rollback brings back, name this set? */
+bool rules_name_set(const struct agent *agent, const char *name);
+
 /* The parameters "cut", "check" and "confirm" of a request. */
 int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error);
 

@@ -3,10 +3,12 @@
 #include "engine/guard.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
+#include "engine/set.h"
 
 static const struct engine_part *const parts[] = {
 	&owner_part,
 	&guard_part,
+	&set_part, /* before the policies, whose programs use its maps */
 	&policy_part,
 	&drop_part,
 	&socket_part,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* The memory of sets.  The maps of maps are the datapath's (bpf/watch.bpf.c), which has pinned them. */
+/* The memory of sets.  The maps of maps are made here, and found by the programs' objects by their names. */
 #include "engine/set.h"
 
 #include <errno.h>
@@ -32,20 +32,44 @@ static void set_close(void *state)
 	free(maps);
 }
 
+/* A map of maps that the programs find pinned. */
+static int tries_make(struct engine *engine, const char *name)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, inner_options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	char path[PATH_MAX];
+	_cleanup_close_ int inner = -1, outer = bpf_obj_get(pins_path(&engine->pins, path, name));
+	LIBBPF_OPTS(bpf_map_create_opts, options);
+
+	if (outer >= 0)
+		return TAKE_FD(outer);
+	inner = bpf_map_create(
+		BPF_MAP_TYPE_ARRAY, "set_trie", sizeof(__u32), sizeof(struct policy_unit), 1, &inner_options);
+	if (inner < 0)
+		return inner;
+	options.inner_map_fd = (__u32)inner;
+	outer = bpf_map_create(
+		BPF_MAP_TYPE_ARRAY_OF_MAPS, name, sizeof(__u32), sizeof(__u32), SET_PLACES, &options);
+	if (outer < 0)
+		return outer;
+	if (bpf_obj_pin(outer, path) < 0)
+		return -errno;
+	return TAKE_FD(outer);
+}
+
 static int set_open(struct engine *engine, void **ret_state, struct error *error)
 {
 	static const char *const names[2] = {"set_trie4", "set_trie6"};
 	struct set_maps *maps = malloc(sizeof(*maps));
-	char path[PATH_MAX];
 
 	if (!maps)
 		return error_set(error, -ENOMEM, "out of memory");
 	*maps = (struct set_maps){{-1, -1}};
 	*ret_state = maps;
 	for (int i = 0; i < 2; i++) {
-		maps->tries[i] = bpf_obj_get(pins_path(&engine->pins, path, names[i]));
+		maps->tries[i] = tries_make(engine, names[i]);
 		if (maps->tries[i] < 0)
-			return error_set(error, -errno, "cannot open %s: %s", path, strerror(errno));
+			return error_set(error, maps->tries[i], "cannot make the map %s: %s", names[i],
+				strerror(-maps->tries[i]));
 	}
 	return 0;
 }
