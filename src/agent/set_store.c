@@ -172,11 +172,12 @@ static void heap_compact(struct set_store *store)
 static int heap_add(struct set_store *store, uint64_t ns, uint32_t entry)
 {
 	size_t place;
+	bool full = store->heap_count == store->heap_size;
 
-	if (store->heap_count == store->heap_size)
+	if (full)
 		heap_compact(store);
 	place = store->heap_count;
-	if (place * 2 >= store->heap_size) {
+	if (full && place * 2 >= store->heap_size) {
 		size_t size = store->heap_size ? store->heap_size * 2 : 1024;
 		struct expiry *heap = realloc(store->heap, size * sizeof(*heap));
 
