@@ -12,6 +12,7 @@
 #include "agent/internal.h"
 #include "agent/owners.h"
 #include "agent/pcapng.h"
+#include "agent/share.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/text.h"
@@ -22,12 +23,12 @@
 
 #define CAPTURES_MAX   8
 #define RINGS_BYTES    (64U << 20) /* of one capture, all CPUs together */
-#define RING_BYTES_MAX (16U << 20) /* per CPU */
+#define RING_BYTES_MAX (32U << 20) /* per CPU */
 #define RING_BYTES_MIN (1U << 20)
 #define BACKLOG_MAX    (8U << 20) /* bytes that wait for a client before packets stay in the rings */
 #define SOCKET_BUFFER  (2 << 20)
 #define CHUNK_BYTES    (512U << 10) /* handed to the client at once */
-#define POLL_MS        10
+#define POLL_MS        20
 #define SETTLE_NS      1000000       /* a packet this old is in its ring, whichever CPU it was on */
 #define LOOK_NS        1000000000ULL /* interfaces and the clock are looked at so often */
 #define STATISTICS_NS  5000000000ULL
@@ -70,6 +71,7 @@ struct capture {
 	uint64_t before_ns; /* but for those kept of so long before; 0: none, or done */
 	char *text;         /* the expression */
 	char *id;
+	char *share_with;           /* name of the client's socket; NULL: it wants the packets sent */
 	char only[ENGINE_NAME_MAX]; /* the one interface; empty: all that are watched */
 	struct owner_match owner;   /* kind OWNER_ANY: whoever it is */
 	struct capture_process
@@ -84,6 +86,7 @@ struct capture {
 	uint64_t begin_ns, looked_ns, told_ns; /* CLOCK_REALTIME; the others CLOCK_MONOTONIC */
 	bool done;
 	/* what goes out with the next piece */
+	struct share *share; /* NULL: the client gets the packets themselves */
 	struct evbuffer *out;
 	uint8_t *chunk;
 	size_t chunk_used;
@@ -130,6 +133,8 @@ static void chunk_free(const void *data, size_t length, void *context)
 
 static void chunk_flush(struct capture *capture)
 {
+	if (capture->share)
+		share_flush(capture->share, capture->out);
 	if (!capture->chunk_used)
 		return;
 	if (evbuffer_add_reference(capture->out, capture->chunk, capture->chunk_used, chunk_free, NULL) < 0)
@@ -141,6 +146,8 @@ static void chunk_flush(struct capture *capture)
 /* Room for so many bytes at once (a block, or a run of them); NULL without memory. */
 static uint8_t *chunk_room(struct capture *capture, size_t bytes)
 {
+	if (capture->share)
+		share_flush(capture->share, capture->out);
 	if (capture->chunk && capture->chunk_used + bytes > CHUNK_BYTES)
 		chunk_flush(capture);
 	if (!capture->chunk)
@@ -156,6 +163,19 @@ static void chunk_add(struct capture *capture, const void *data, size_t bytes)
 		return;
 	memcpy(room, data, bytes);
 	capture->chunk_used += bytes;
+}
+
+/* Blocks that go out as they stand in their segment. */
+static void blocks_add(struct capture *capture, const void *blocks, size_t bytes, uint32_t packets)
+{
+	if (!capture->share) {
+		chunk_add(capture, blocks, bytes);
+		return;
+	}
+	if (capture->chunk_used)
+		chunk_flush(capture);
+	capture->captures->bytes += bytes;
+	share_run(capture->share, blocks, bytes, packets, capture->out);
 }
 
 static size_t backlog_of(const struct capture *capture)
@@ -201,9 +221,12 @@ static void cursor_look(struct capture *capture, unsigned int cpu)
 		}
 		if (head == cursor->segment)
 			return;
+		if (capture->share)
+			share_leave(capture->share, cpu, cursor->segment);
 		cursor->segment++;
 		cursor->offset = 0;
-		__atomic_store_n(&state->tail, cursor->segment, __ATOMIC_RELEASE);
+		if (!capture->share)
+			__atomic_store_n(&state->tail, cursor->segment, __ATOMIC_RELEASE);
 	}
 }
 
@@ -432,6 +455,7 @@ static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_n
 	struct capture_segment *segment = capture_segment_at(capture->view, cpu, cursor->segment);
 	uint32_t used = __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE);
 	uint32_t offset = cursor->offset, begin = offset; /* [begin, offset) goes out as it stands there */
+	uint32_t packets = 0;                             /* in it */
 
 	while (offset < used && !capture->done) {
 		struct capture_block *block = (struct capture_block *)(segment->data + offset);
@@ -442,18 +466,24 @@ static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_n
 			break;
 		/* the process may have to be told before its packet, but behind those before */
 		if (block_tail(block).process) {
-			chunk_add(capture, segment->data + begin, offset - begin);
+			blocks_add(capture, segment->data + begin, offset - begin, packets);
 			begin = offset;
+			packets = 0;
 		}
 		if (capture->place == CAPTURE_DROP)
 			take_dropped(capture, block);
 		else
 			taken = take_apart(capture, block);
-		if (taken)
+		packets += !taken;
+		/* what stands before one that does not go out as it is goes out now */
+		if (taken) {
+			blocks_add(capture, segment->data + begin, offset - begin, packets);
 			begin = next;
+			packets = 0;
+		}
 		offset = next;
 	}
-	chunk_add(capture, segment->data + begin, offset - begin);
+	blocks_add(capture, segment->data + begin, offset - begin, packets);
 	cursor->offset = offset;
 	cursor_look(capture, cpu);
 }
@@ -796,11 +826,13 @@ static void capture_free(struct capture *capture)
 	}
 	if (!captures->first)
 		event_del(captures->timer);
+	share_free(capture->share);
 	engine_capture_close(capture->engine);
 	expression_clear(&capture->ethernet);
 	expression_clear(&capture->raw);
 	free(capture->text);
 	free(capture->id);
+	free(capture->share_with);
 	free(capture->targets);
 	free(capture->scratch);
 	free(capture->cursors);
@@ -853,6 +885,8 @@ static void capture_go_on(struct capture *capture)
 	if (capture->before_ns)
 		past_tell(capture);
 	capture->before_ns = 0;
+	if (capture->share)
+		share_give_back(capture->share);
 	if (backlog_of(capture) < BACKLOG_MAX)
 		take(capture, (uint64_t)clock_ns(CLOCK_REALTIME) - SETTLE_NS);
 	if (capture->done) {
@@ -995,7 +1029,7 @@ static int read_expression(struct capture *capture, char *text, struct error *er
 static int read_query(struct capture *capture, const char *query, struct error *error)
 {
 	static const char *const names[] = {
-		"expression", "snaplen", "count", "at", "interface", "owner", "before", "id", NULL};
+		"expression", "snaplen", "count", "at", "interface", "owner", "before", "id", "share", NULL};
 	_cleanup_free_ char *snaplen_text = query_value(query, "snaplen");
 	_cleanup_free_ char *count = query_value(query, "count");
 	_cleanup_free_ char *at = query_value(query, "at");
@@ -1022,6 +1056,7 @@ static int read_query(struct capture *capture, const char *query, struct error *
 	if (r == 0)
 		r = read_expression(capture, query_value(query, "expression"), error);
 	capture->id = query_value(query, "id");
+	capture->share_with = query_value(query, "share");
 	return r;
 }
 
@@ -1067,6 +1102,13 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 	capture->begin_ns = (uint64_t)clock_ns(CLOCK_REALTIME);
 	capture->looked_ns = capture->told_ns = agent_now_ns();
 	set_clock(capture->view);
+	/* of dropped packets each block is written anew; and who could write to the memory is to be trusted
+	 */
+	if (capture->share_with && capture->place != CAPTURE_DROP && request_uid(capture->request) == 0) {
+		r = share_open(capture->engine, capture->share_with, &capture->share);
+		if (r < 0)
+			log_debug("sharing a capture with its client: %s", strerror(-r));
+	}
 	pcapng_section(capture->out);
 	if (capture->place == CAPTURE_DROP && !*capture->only) {
 		r = target_add(capture, &(struct engine_interface){.name = "none"}, error);
@@ -1201,6 +1243,7 @@ static void captures_status(struct agent *agent, void *state, struct json_write 
 		json_write_string(out, "expression", capture->text);
 		json_write_number(out, "packets", capture->taken);
 		json_write_number(out, "lost", lost_of(capture));
+		json_write_boolean(out, "shared", capture->share);
 		json_write_object_end(out);
 	}
 	json_write_array_end(out);

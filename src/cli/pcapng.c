@@ -39,16 +39,11 @@ static uint32_t block_bytes(const uint8_t *block)
 	return bytes < BLOCK_MIN || bytes % 4 || bytes > PCAPNG_BLOCK_MAX ? 0 : bytes;
 }
 
-static int block_give(struct pcapng_reader *reader, const uint8_t *block, uint32_t bytes,
-	pcapng_function *function, void *user)
+static int block_give(const uint8_t *block, uint32_t bytes, pcapng_function *function, void *user)
 {
-	int r;
-
 	if (get32(block + bytes - 4) != bytes)
 		return -EPROTO;
-	r = function(user, get32(block), block, bytes);
-	reader->complete += bytes;
-	return r;
+	return function(user, get32(block), block, bytes);
 }
 
 /* Moves bytes behind those that are held, until there are so many. */
@@ -84,7 +79,7 @@ int pcapng_read(
 		if (reader->length < bytes)
 			return 0;
 		reader->length = 0;
-		r = block_give(reader, reader->held, bytes, function, user);
+		r = block_give(reader->held, bytes, function, user);
 		if (r)
 			return r;
 	}
@@ -94,7 +89,7 @@ int pcapng_read(
 			return -EPROTO;
 		if (bytes > length)
 			break;
-		r = block_give(reader, data, bytes, function, user);
+		r = block_give(data, bytes, function, user);
 		if (r)
 			return r;
 		data += bytes;

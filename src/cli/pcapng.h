@@ -23,7 +23,6 @@ enum {
 struct pcapng_reader {
 	uint8_t *held; /* the beginning of a block whose end has not come yet */
 	size_t length;
-	uint64_t complete; /* bytes of the whole blocks that have been read */
 };
 
 /* Gets one whole block, its head included.  Non-zero ends the reading. */

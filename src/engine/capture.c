@@ -346,6 +346,11 @@ const struct engine_capture_view *engine_capture_view(const struct engine_captur
 	return &capture->view;
 }
 
+int engine_capture_memory(const struct engine_capture *capture)
+{
+	return bpf_map__fd(capture->skeleton->maps.capture_segments);
+}
+
 /* -- loading -- */
 
 static void set_sizes(struct engine_capture *capture)

@@ -57,6 +57,10 @@ struct engine_capture_view {
 };
 const struct engine_capture_view *engine_capture_view(const struct engine_capture *capture);
 
+/* The descriptor of the segments' memory, to map.  Whoever has it can write there, too: the kernel maps no
+ * map for reading alone once its descriptor cannot write. */
+int engine_capture_memory(const struct engine_capture *capture);
+
 static inline struct capture_segment *capture_segment_at(
 	const struct engine_capture_view *view, unsigned int cpu, uint64_t number)
 {

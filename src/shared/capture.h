@@ -87,6 +87,30 @@ struct capture_cooked {
 #define CAPTURE_FLAG_IN  1 /* of CAPTURE_OPTION_FLAGS */
 #define CAPTURE_FLAG_OUT 2
 
+/*
+ * Whoever writes a file on this host need not be sent the packets: the agent shares the segments with it, and
+ * its answer has a block of this kind where packets belong that lie there (docs/api.md).
+ */
+#define CAPTURE_BLOCK_SHARED 0x80007765U /* of a local use */
+#define CAPTURE_RUNS_MAX     1024        /* of one block; no more than IOV_MAX */
+
+struct capture_run {
+	__u32 offset, bytes; /* whole blocks, in the memory of the segments */
+};
+
+struct capture_shared_block {
+	__u32 type, bytes;
+	__u32 packets;
+	__u32 count; /* of runs; behind the last the block's length again */
+	struct capture_run runs[];
+};
+
+/* With the descriptors of the segments and of a page whose first eight bytes count, from 0, the blocks of
+ * this kind that have been written out: what they name may be written over then. */
+struct capture_shared_message {
+	__u64 memory_bytes;
+};
+
 /* A block besides its packet: head, padding, options, end of options, length. */
 #define CAPTURE_BLOCK_EXTRA 96
 

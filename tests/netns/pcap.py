@@ -44,8 +44,9 @@ def flag_bits(text):
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read(path):
-    """Yields (bytes captured, length on the wire) and first of all the link type."""
+def read(path, times=False):
+    """Yields (bytes captured, length on the wire), with `times` also the seconds since 1970, and first of all the link
+    type."""
     with open(path, "rb") as file:
         head = file.read(24)
         order = "<" if head[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
@@ -54,8 +55,9 @@ def read(path):
             head = file.read(16)
             if len(head) < 16:
                 return
-            _, _, captured, length = struct.unpack(order + "IIII", head)
-            yield file.read(captured), length
+            seconds, micro, captured, length = struct.unpack(order + "IIII", head)
+            key = file.read(captured), length
+            yield (*key, seconds + micro / 1e6) if times else key
 
 
 def write(path, frames, link=ETHERNET):

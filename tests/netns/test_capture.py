@@ -29,6 +29,7 @@ class Captured:
         wait_for(lambda: (os.path.exists(self.path) and os.path.getsize(self.path))
                  or self.process.poll() is not None, 10, "the capture to begin")
         expect(self.process.poll() is None or self.process.returncode == 0, f"weir capture: {self.messages()}")
+        self.begun, self.ended = time.time(), None
 
     def messages(self):
         with open(self.err, encoding="utf-8") as file:
@@ -41,28 +42,36 @@ class Captured:
     def stop(self):
         """Ends the capture as a person does."""
         time.sleep(0.05)  # what has been sent is through the interface
-        self.process.send_signal(signal.SIGINT)
+        self.interrupt()
         return self.wait()
 
+    def interrupt(self):
+        self.ended = time.time()
+        self.process.send_signal(signal.SIGINT)
 
-def tcpdump_keys(path):
-    packets = pcap.read(path)
-    next(packets)
-    return list(packets)
+    def is_compared(self, data, seconds):
+        """Whoever compares has begun before us and ends behind us; the kernel sends some packets at times of its own."""
+        return not data.startswith(UNASKED) or self.begun <= seconds <= self.ended
+
+    def keys(self, file):
+        return [packet.key() for packet in file.packets if self.is_compared(packet.data, packet.time)]
+
+    def tcpdump_keys(self, path):
+        packets = pcap.read(path, times=True)
+        next(packets)
+        return [(data, length) for data, length, seconds in packets if self.is_compared(data, seconds)]
 
 
 def short(keys):
     return [f"{data[:64].hex()}… ({len(data)} of {length})" for data, length in keys[:2]]
 
 
-# To whom the kernel reports memberships and calls for routers, at times of its own: one of the two who compare may
-# have begun before such a packet and the other behind it.
+# To whom the kernel reports memberships and calls for routers.
 UNASKED = (bytes.fromhex("333300000016"), bytes.fromhex("333300000002"))
 
 
 def expect_same(got, wanted, what):
     """The same packets; packets of different CPUs may stand in another order."""
-    got, wanted = ([key for key in keys if not key[0].startswith(UNASKED)] for keys in (got, wanted))
     expect(wanted, f"{what}: tcpdump captured nothing, nothing was compared")
     missing, more = sorted(set(wanted) - set(got)), sorted(set(got) - set(wanted))
     expect(not missing and not more,
@@ -92,7 +101,7 @@ def capture_equals_tcpdump(lab, expression):
     captured = Captured(lab, agent, *([expression] if expression else []))
     traffic(host, peer)
     file = captured.stop()
-    expect_same(file.keys(), tcpdump_keys(reference.stop()), f"'{expression}'")
+    expect_same(captured.keys(file), captured.tcpdump_keys(reference.stop()), f"'{expression}'")
     expect_equal(file.interfaces[0]["filter"], expression, "filter of the interface")
     own = bytes.fromhex(host.address_of("w0").replace(":", ""))
     for packet in file.packets:
@@ -116,11 +125,11 @@ def capture_at_other_places(lab, place):
     traffic(host, peer)
     file = captured.stop()
     expect(file.interfaces[0]["description"].startswith(place), f"described as {file.interfaces[0]['description']}")
-    wanted = tcpdump_keys(reference.stop())
+    wanted = captured.tcpdump_keys(reference.stop())
     if place == "xdp":
         own = bytes.fromhex(host.address_of("w0").replace(":", ""))
         wanted = [key for key in wanted if key[0][:6] == own]
-    expect_same(file.keys(), wanted, place)
+    expect_same(captured.keys(file), wanted, place)
 
 
 @test()
@@ -136,7 +145,7 @@ def capture_of_vlan_tags(lab):
         send_frames(peer, "p0", [frame, frame[:12] + frame[16:], frame[:15] + b"\x06" + frame[16:]])
         send_frames(host, "w0", [frame])
         file = captured.stop()
-        expect_same(file.keys(), tcpdump_keys(reference.stop()), expression)
+        expect_same(captured.keys(file), captured.tcpdump_keys(reference.stop()), expression)
         if "vlan 5" in expression:
             expect_equal(file.keys(), [(frame, len(frame))] * 2, "packets")
 
@@ -328,6 +337,30 @@ def capture_with_a_killed_client(lab):
     udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 3, 10)
 
 
+@test()
+def capture_into_shared_memory(lab):
+    """Root's command writes packets from the agent's memory, one of another namespace is sent them: the same packets"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    near = Captured(lab, agent, "udp port 53", name="near.pcapng")
+    far_path = lab.path("far.pcapng")
+    far = peer.start(lab.weir, "capture", "udp port 53", "-w", far_path, "--run-dir", agent.run_dir,
+                     stderr=subprocess.DEVNULL)
+    wait_for(lambda: os.path.exists(far_path) and os.path.getsize(far_path), 10, "the other capture to begin")
+    expect_equal(sorted(c["shared"] for c in agent.get("/v1/status")["captures"]), [False, True], "who shares")
+    near.process.send_signal(signal.SIGSTOP)
+    udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 3000, 1300)
+    udp_send(peer, host, "fd00:1::2", "fd00:1::1", 53, 300, 100)
+    wait_for(lambda: all(c["packets"] == 3300 for c in agent.get("/v1/status")["captures"]), 10, "the packets")
+    near.process.send_signal(signal.SIGCONT)
+    file = near.stop()
+    far.send_signal(signal.SIGINT)
+    expect_equal(far.wait(10), 0, "exit status of the other")
+    expect_equal(len(file.packets), 3300, "packets")
+    expect_equal(file.keys(), pcapng.read(far_path).keys(), "packets of both")
+    expect_equal(file.statistics["w0"]["lost"], 0, "lost packets")
+
+
 def programs_named(prefix):
     listed = json.loads(run("bpftool", "-j", "prog", "show").stdout)
     return len([p for p in listed if p.get("name", "").startswith(prefix)])
@@ -417,7 +450,7 @@ def capture_of_the_past(lab):
     captured = Captured(lab, agent, "udp port 53", "--before", "30s", "-s", 70)
     udp_send(peer, host, "fd00:1::2", "fd00:1::1", 53, 20, 100)
     file = captured.stop()
-    wanted = tcpdump_keys(reference.stop())
+    wanted = captured.tcpdump_keys(reference.stop())
     expect_equal(len(wanted), 50, "packets that tcpdump has")
     expect_same(file.keys(), [(data[:70], length) for data, length in wanted], "past and present")
     ns = [packet.ns for packet in file.packets]
@@ -518,11 +551,11 @@ def capture_of_a_hundred_expressions(lab):
         send_frames(peer, "p0", frames)
         time.sleep(0.3)  # tcpdump has written what it has
         for expression, reference, captured in zip(some, references, captures):
-            captured.process.send_signal(signal.SIGINT)
-            file, wanted = captured.wait(), tcpdump_keys(reference.end())
+            captured.interrupt()
+            file, wanted = captured.wait(), captured.tcpdump_keys(reference.end())
             if wanted:
-                expect_same(file.keys(), wanted, f"'{expression}'")
-            expect_equal(len(file.packets), len(wanted), f"packets of '{expression}'")
+                expect_same(captured.keys(file), wanted, f"'{expression}'")
+            expect_equal(len(captured.keys(file)), len(wanted), f"packets of '{expression}'")
             expect_equal(file.statistics.get("w0", {}).get("lost", 0), 0, "lost packets")
             told_apart.add(tuple(sorted(wanted)))
     expect(len(told_apart) > 60, f"the frames tell only {len(told_apart)} expressions apart")

@@ -21,6 +21,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bpf/lib/packet.h"
+#include "bpf/lib/segment.h"
 #include "bpf/lib/window.h"
 #include "shared/connection.h"
 #include "shared/policy.h"
@@ -177,76 +178,7 @@ packet_inline __u8 connection_key_of(const struct packet *p, struct connection_k
 	return side;
 }
 
-packet_inline void connection_turn(struct packet *p)
-{
-	int i;
-
-	PACKET_UNROLL
-	for (i = 0; i < 4; i++) {
-		__u32 address = p->src[i];
-
-		p->src[i] = p->dst[i];
-		p->dst[i] = address;
-	}
-}
-
-/* -- ICMP errors -- */
-
-#define CONNECTION_INNER_LOAD(context, offset, to) packet_load(context, offset, to, sizeof(*(to)))
-
-/* Reads the packet inside an ICMP error at `offset`: as much of it as names a connection. */
-packet_function int connection_read_inner(PACKET_CONTEXT *context, __u32 offset, struct packet *p)
-{
-	__be16 ports[4] = {};
-
-	if (!p)
-		return -1;
-	if (p->family == 4) {
-		struct packet_ip4 ip;
-
-		if (CONNECTION_INNER_LOAD(context, offset, &ip) || ip.version_ihl >> 4 != 4 ||
-			(ip.version_ihl & 15) < 5 || bpf_ntohs(ip.fragment) & 0x1fff)
-			return -1;
-		p->src[0] = ip.src;
-		p->dst[0] = ip.dst;
-		p->proto = ip.proto;
-		offset += (ip.version_ihl & 15) * 4;
-	} else {
-		struct packet_walk walk = {.offset = offset + sizeof(struct packet_ip6)};
-		struct packet_ip6 ip;
-
-		if (CONNECTION_INNER_LOAD(context, offset, &ip) || *(__u8 *)&ip >> 4 != 6)
-			return -1;
-		p->src64[0] = ip.src[0];
-		p->src64[1] = ip.src[1];
-		p->dst64[0] = ip.dst[0];
-		p->dst64[1] = ip.dst[1];
-		walk.proto = ip.proto;
-		if (packet_is_extension(walk.proto))
-			packet_walk_extensions(context, &walk);
-		if (walk.reason || walk.fragment == PACKET_FRAGMENT_LATER)
-			return -1;
-		p->proto = walk.proto;
-		offset = walk.offset;
-	}
-	if (packet_load(context, offset, ports, sizeof(ports))) /* RFC 792: 8 bytes are there */
-		return -1;
-	p->kind = 0;
-	if (p->proto == PACKET_PROTO_TCP || p->proto == PACKET_PROTO_UDP ||
-		p->proto == PACKET_PROTO_UDPLITE || p->proto == PACKET_PROTO_SCTP ||
-		p->proto == PACKET_PROTO_DCCP) {
-		p->kind = FLOW_KIND_PORTS;
-		p->sport = ports[0];
-		p->dport = ports[1];
-	} else if (p->proto == (p->family == 4 ? PACKET_PROTO_ICMP : PACKET_PROTO_ICMP6)) {
-		if (!packet_is_echo(p->proto, bpf_ntohs(ports[0]) >> 8))
-			return -1; /* no error is sent about an error */
-		p->kind = FLOW_KIND_ICMP;
-		p->sport = ports[2];
-		p->dport = ports[0];
-	}
-	return 0;
-}
+/* -- ICMP -- */
 
 /* An error is about what its receiver has sent. */
 packet_inline int connection_is_about(const struct packet *outer, const struct packet *inner)
@@ -271,169 +203,27 @@ packet_function int connection_sort_icmp(
 	if (!connection_icmp_is_error(p->proto, type))
 		return CONNECTION_SORT_NONE;
 	inner.family = p->family;
-	if (connection_read_inner(context, p->l4_offset + 8, &inner) || !connection_is_about(p, &inner))
+	if (segment_read_inner(context, p->l4_offset + 8, &inner) || !connection_is_about(p, &inner))
 		return CONNECTION_SORT_BAD;
 	sight->side = connection_key_of(&inner, &sight->key);
 	return CONNECTION_SORT_ERROR;
 }
 
-/* -- fragments -- */
+/* -- look -- */
 
-#define CONNECTION_TCP_BYTES 20 /* no later fragment of TCP begins before that (RFC 1858, RFC 3128) */
-
-/* Names the datagram that a fragment belongs to. */
+/* A fragment of TCP that would write over a header is nobody's (RFC 1858, RFC 3128). */
 packet_function int connection_sort_fragment(
 	PACKET_CONTEXT *context, const struct packet *p, struct connection_sight *sight)
 {
-	__u32 offset, place, i;
+	__u32 place = 0;
 
-	if (!p || !sight)
+	if (!p || !sight || segment_read_fragment(context, p, &sight->fragment, &place))
 		return CONNECTION_SORT_BAD;
-	sight->fragment.family = p->family;
-	sight->fragment.proto = p->proto;
-	__builtin_memcpy(sight->fragment.src, p->src, sizeof(p->src));
-	__builtin_memcpy(sight->fragment.dst, p->dst, sizeof(p->dst));
-	if (p->family == 4) {
-		__be16 words[2]; /* id; flags and offset */
-
-		if (packet_load(context, p->l3_offset + 4, words, sizeof(words)))
-			return CONNECTION_SORT_BAD;
-		sight->fragment.id = words[0];
-		place = (bpf_ntohs(words[1]) & 0x1fff) * 8;
-	} else {
-		__u8 proto;
-
-		if (packet_load(context, p->l3_offset + 6, &proto, 1))
-			return CONNECTION_SORT_BAD;
-		offset = p->l3_offset + sizeof(struct packet_ip6);
-		for (i = 0; i < PACKET_EXTENSIONS_MAX && proto != PACKET_PROTO_FRAGMENT; i++) {
-			__u8 header[2];
-
-			if (!packet_is_extension(proto) || packet_load(context, offset, header, 2))
-				return CONNECTION_SORT_BAD;
-			offset += proto == PACKET_PROTO_AH ? (header[1] + 2) * 4 : (header[1] + 1) * 8;
-			proto = header[0];
-		}
-		struct {
-			__u8 next, reserved;
-			__be16 place;
-			__be32 id;
-		} header;
-
-		if (proto != PACKET_PROTO_FRAGMENT || packet_load(context, offset, &header, sizeof(header)))
-			return CONNECTION_SORT_BAD;
-		sight->fragment.id = header.id;
-		place = bpf_ntohs(header.place) & ~7;
-	}
 	if (p->fragment == PACKET_FRAGMENT_FIRST)
 		return CONNECTION_SORT_PACKET;
-	if (p->proto == PACKET_PROTO_TCP && place < CONNECTION_TCP_BYTES)
-		return CONNECTION_SORT_BAD;
-	return CONNECTION_SORT_FRAGMENT;
+	return p->proto == PACKET_PROTO_TCP && place < SEGMENT_TCP_BYTES ? CONNECTION_SORT_BAD
+	                                                                 : CONNECTION_SORT_FRAGMENT;
 }
-
-/* -- TCP -- */
-
-#define CONNECTION_OPTION_SCALE 3
-#define CONNECTION_OPTION_SACK  5
-#define CONNECTION_OPTION_BYTES 40
-
-/* The usual: two NOPs and a timestamp, nothing else. */
-#define CONNECTION_OPTIONS_USUAL 0x0101080a
-
-/* Reads the options that matter from those at `offset`. */
-packet_function int connection_read_options(
-	PACKET_CONTEXT *context, __u32 offset, __u32 bytes, struct window_segment *segment)
-{
-	__u8 option[CONNECTION_OPTION_BYTES] = {};
-	__u32 i = 0, n;
-
-	if (!segment || !bytes || bytes > sizeof(option))
-		return 0;
-	if (packet_load(context, offset, option, bytes))
-		return -1;
-#ifdef __bpf__
-#pragma clang loop unroll(disable)
-#endif
-	for (n = 0; n < CONNECTION_OPTION_BYTES; n++) {
-		__u32 length;
-
-		if (i >= bytes || i > CONNECTION_OPTION_BYTES - 2 || option[i] == 0)
-			break;
-		if (option[i] == 1) {
-			i++;
-			continue;
-		}
-		length = option[i + 1];
-		if (length < 2 || i + length > bytes || i + length > CONNECTION_OPTION_BYTES)
-			break;
-		if (option[i] == CONNECTION_OPTION_SCALE && length == 3 && segment->flags & WINDOW_SYN &&
-			i + 2 < CONNECTION_OPTION_BYTES) {
-			segment->scale = option[i + 2];
-			if (segment->scale > WINDOW_SCALE_MAX)
-				segment->scale = WINDOW_SCALE_MAX;
-		}
-		if (option[i] == CONNECTION_OPTION_SACK && segment->flags & WINDOW_ACK) {
-			__u32 block;
-
-			for (block = 0; block < 4; block++) {
-				__u32 at = i + 6 + block * 8, right;
-
-				if (block * 8 + 10 > length || at + 4 > CONNECTION_OPTION_BYTES)
-					break;
-				right = (__u32)option[at] << 24 | option[at + 1] << 16 | option[at + 2] << 8 |
-				        option[at + 3];
-				if (window_after(right, segment->sack))
-					segment->sack = right;
-			}
-		}
-		i += length;
-	}
-	return 0;
-}
-
-/* Reads a TCP header into the sight. */
-packet_function int connection_read_segment(
-	PACKET_CONTEXT *context, const struct packet *p, struct connection_sight *sight)
-{
-	struct window_segment *s;
-	struct packet_tcp tcp;
-	__u32 header, total, bytes;
-	__be16 length;
-	__be32 first = 0;
-
-	if (!p || !sight)
-		return -1;
-	s = &sight->segment;
-	if (packet_load(context, p->l4_offset, &tcp, sizeof(tcp)) ||
-		packet_load(context, p->l3_offset + (p->family == 4 ? 2 : 4), &length, sizeof(length)))
-		return -1;
-	/* frames are padded, so the packet's own length counts; it is 0 where it does not fit (BIG TCP) */
-	total = bpf_ntohs(length);
-	if (total)
-		total += p->l3_offset + (p->family == 4 ? 0 : sizeof(struct packet_ip6));
-	else
-		total = sight->length;
-	header = p->header_bytes;
-	if (total < header || total > sight->length)
-		return -1;
-	s->seq = bpf_ntohl(tcp.seq);
-	s->ack = s->sack = bpf_ntohl(tcp.ack);
-	s->window = bpf_ntohs(tcp.window);
-	s->flags = tcp.flags;
-	s->scale = CONNECTION_SCALE_NONE;
-	s->end = s->seq + (total - header) + !!(tcp.flags & WINDOW_SYN) + !!(tcp.flags & WINDOW_FIN);
-	bytes = header - p->l4_offset - 20;
-	if (!bytes || bytes > CONNECTION_OPTION_BYTES)
-		return 0;
-	if (packet_load(context, p->l4_offset + 20, &first, sizeof(first)))
-		return -1;
-	if (bytes == 12 && first == bpf_htonl(CONNECTION_OPTIONS_USUAL))
-		return 0;
-	return connection_read_options(context, p->l4_offset + 20, bytes, s);
-}
-
-/* -- look -- */
 
 /* What it is to the table, and whose: fills the sight. */
 packet_function int connection_sort(
@@ -459,7 +249,7 @@ packet_function int connection_sort(
 		sight->sort = connection_sort_icmp(context, p, sight);
 		return 0;
 	}
-	if (p->proto == PACKET_PROTO_TCP && connection_read_segment(context, p, sight))
+	if (p->proto == PACKET_PROTO_TCP && segment_read(context, p, sight->length, &sight->segment))
 		return 0;
 	sight->side = connection_key_of(p, &sight->key);
 	sight->sort = CONNECTION_SORT_PACKET;

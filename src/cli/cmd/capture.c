@@ -2,8 +2,8 @@
 /*
  * weir capture: packets to a file, to a pipe, or as lines.
  *
- * What the agent sends is pcapng already; a file gets it as it comes.  Blocks are only looked at to count,
- * and to know where to cut when the disk is full.
+ * What the agent sends is pcapng already; a file gets its blocks as they come.  Where agent and command share
+ * memory, most of them are only named, and go from that memory to the file.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,9 +22,11 @@
 #include "cli/cli.h"
 #include "cli/follow.h"
 #include "cli/pcapng.h"
+#include "cli/shared.h"
 #include "cli/view/packet.h"
 
 #define STOP        1 /* ends the stream */
+#define PIECES_MAX  CAPTURE_RUNS_MAX
 #define PROGRESS_NS 1000000000ULL
 
 /* A capture as it comes in. */
@@ -35,7 +38,10 @@ struct capture {
 	bool made, cut;   /* the file is new; it can be cut */
 	bool begun, full; /* the first bytes have come; no more fit */
 	int failure;      /* why writing failed: errno */
-	uint64_t kept;    /* bytes in the file when it was full */
+	uint64_t kept;    /* bytes of whole blocks in the file */
+	struct shared shared;
+	struct iovec pieces[PIECES_MAX]; /* whole blocks that are to be written */
+	size_t piece_count;
 	/* as lines */
 	struct json_write json;
 	/* both */
@@ -46,6 +52,7 @@ struct capture {
 	struct pcapng_process *processes;
 	size_t process_count;
 	uint64_t packets;
+	uint32_t packets_waiting; /* in the pieces */
 	uint64_t shown_ns;
 	bool ending;
 };
@@ -171,7 +178,8 @@ static void query_add_number(FILE *query, const char *name, uint64_t value)
 		fprintf(query, "%s%s=%" PRIu64, ftell(query) ? "&" : "", name, value);
 }
 
-static char *query_make(const struct cli *cli, const struct sentence *sentence, const char *id)
+static char *query_make(
+	const struct cli *cli, const struct sentence *sentence, const char *id, const char *shared)
 {
 	char *text = NULL;
 	size_t size;
@@ -187,6 +195,7 @@ static char *query_make(const struct cli *cli, const struct sentence *sentence, 
 	query_add_number(query, "count", cli->packets);
 	query_add(query, "before", cli->before);
 	query_add(query, "id", id);
+	query_add(query, "share", shared);
 	return fclose(query) == 0 ? text : NULL;
 }
 
@@ -259,8 +268,7 @@ static void on_statistics(struct capture *capture, const uint8_t *block, uint32_
 		capture->lost[statistics.interface] = statistics.lost;
 	}
 	/* of a file that is cut, the end that was meant for it, where there is room */
-	if (capture->full && capture->cut &&
-		pwrite(capture->file, block, bytes, (off_t)capture->kept) == (ssize_t)bytes)
+	if (capture->full && pwrite(capture->file, block, bytes, (off_t)capture->kept) == (ssize_t)bytes)
 		capture->kept += bytes;
 }
 
@@ -288,13 +296,10 @@ static int packet_show(struct capture *capture, const uint8_t *block, uint32_t b
 	return 0;
 }
 
-static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t bytes)
+static int look_at_block(struct capture *capture, uint32_t type, const uint8_t *block, uint32_t bytes)
 {
-	struct capture *capture = user;
-
 	switch (type) {
 	case PCAPNG_PACKET:
-		capture->packets += !capture->full;
 		return capture->file < 0 ? packet_show(capture, block, bytes) : 0;
 	case PCAPNG_STATISTICS:
 		on_statistics(capture, block, bytes);
@@ -325,6 +330,133 @@ static void ask_end(struct capture *capture)
 		ask_text(client, "POST", "/v1/capture/end", query, &body, NULL, &error);
 }
 
+/* -- to a file -- */
+
+/* Of pieces of which only so many bytes could be written: counts the packets that are whole. */
+static void count_whole(struct capture *capture, size_t written)
+{
+	for (size_t i = 0; i < capture->piece_count; i++) {
+		const uint8_t *block = capture->pieces[i].iov_base, *end = block + capture->pieces[i].iov_len;
+		uint32_t head[2]; /* type and length */
+
+		for (; block < end; block += head[1]) {
+			memcpy(head, block, sizeof(head));
+			if (head[1] > written)
+				return;
+			written -= head[1];
+			capture->kept += head[1];
+			capture->packets += head[0] == PCAPNG_PACKET;
+		}
+	}
+}
+
+/* No more fits: what is behind the last whole block is cut off, and the agent is asked for the end. */
+static int file_full(struct capture *capture)
+{
+	capture->full = true;
+	if (!capture->cut || ftruncate(capture->file, (off_t)capture->kept) < 0)
+		return STOP;
+	ask_end(capture);
+	return 0;
+}
+
+/* Writes the pieces, in which there are so many packets. */
+static int pieces_write(struct capture *capture, uint32_t packets)
+{
+	struct iovec rest[PIECES_MAX], *next = rest;
+	size_t count = capture->piece_count, written = 0, left = 0;
+
+	if (!count)
+		return 0;
+	memcpy(rest, capture->pieces, count * sizeof(rest[0]));
+	for (size_t i = 0; i < count; i++)
+		left += rest[i].iov_len;
+	while (left && !capture->failure) {
+		ssize_t n = writev(capture->file, next, (int)count);
+		size_t gone = n > 0 ? (size_t)n : 0;
+
+		if (n < 0 && errno != EINTR)
+			capture->failure = errno;
+		written += gone;
+		left -= gone;
+		while (count && gone >= next->iov_len) {
+			gone -= next->iov_len;
+			next++;
+			count--;
+		}
+		if (count) {
+			next->iov_base = (uint8_t *)next->iov_base + gone;
+			next->iov_len -= gone;
+		}
+	}
+	if (left) {
+		count_whole(capture, written);
+	} else {
+		capture->kept += written;
+		capture->packets += packets;
+	}
+	capture->piece_count = 0;
+	return left ? file_full(capture) : 0;
+}
+
+/* Writes the blocks of this part that are still to be written. */
+static int blocks_flush(struct capture *capture)
+{
+	uint32_t packets = capture->packets_waiting;
+
+	capture->packets_waiting = 0;
+	return pieces_write(capture, packets);
+}
+
+static int block_keep(struct capture *capture, uint32_t type, const uint8_t *block, uint32_t bytes)
+{
+	struct iovec *last = capture->pieces + capture->piece_count - 1;
+	int r;
+
+	if (capture->piece_count && (uint8_t *)last->iov_base + last->iov_len == block) {
+		last->iov_len += bytes;
+	} else {
+		r = capture->piece_count == PIECES_MAX ? blocks_flush(capture) : 0;
+		if (r || capture->full)
+			return r;
+		capture->pieces[capture->piece_count++] = (struct iovec){(void *)block, bytes};
+	}
+	capture->packets_waiting += type == PCAPNG_PACKET;
+	/* what the reader holds does not stay there */
+	return block == capture->reader.held ? blocks_flush(capture) : 0;
+}
+
+static int shared_keep(struct capture *capture, const uint8_t *block, uint32_t bytes)
+{
+	uint32_t packets = 0;
+	int r = blocks_flush(capture);
+
+	if (r)
+		return r;
+	r = shared_read(&capture->shared, block, bytes, capture->pieces, &capture->piece_count, &packets);
+	if (r < 0)
+		return r;
+	if (capture->full)
+		capture->piece_count = 0;
+	r = pieces_write(capture, packets);
+	shared_written(&capture->shared);
+	return r;
+}
+
+static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t bytes)
+{
+	struct capture *capture = user;
+	int r = 0;
+
+	if (type == CAPTURE_BLOCK_SHARED)
+		return shared_keep(capture, block, bytes);
+	if (capture->file < 0)
+		capture->packets += type == PCAPNG_PACKET;
+	else if (!capture->full)
+		r = block_keep(capture, type, block, bytes);
+	return r ? r : look_at_block(capture, type, block, bytes);
+}
+
 static void show_progress(struct capture *capture)
 {
 	char count[32];
@@ -342,49 +474,24 @@ static void show_progress(struct capture *capture)
 		count_format(count, sizeof(count), capture->packets, UNITS_EXACT), lost_of(capture));
 }
 
-/* Writes a part to the file; what is behind the last whole block when no more fits is cut off. */
-static int part_keep(struct capture *capture, const char *data, size_t length)
+static int on_part(void *user, const char *data, size_t length)
 {
-	size_t written = 0;
-	int r;
+	struct capture *capture = user;
+	int r = 0, s;
 
-	if (!capture->begun) {
+	if (follow_interrupted())
+		ask_end(capture);
+	if (data && !capture->begun) {
 		capture->begun = true;
 		if (capture->cut && ftruncate(capture->file, 0) < 0)
 			capture->cut = false;
 	}
-	while (written < length && !capture->full) {
-		ssize_t n = write(capture->file, data + written, length - written);
-
-		if (n > 0) {
-			written += (size_t)n;
-		} else if (n < 0 && errno != EINTR) {
-			capture->failure = errno;
-			break;
-		}
-	}
-	r = pcapng_read(&capture->reader, data, written, on_block, capture);
-	if (r || !capture->failure || capture->full)
-		return r;
-	capture->kept = capture->reader.complete;
-	capture->full = true;
-	if (!capture->cut || ftruncate(capture->file, (off_t)capture->kept) < 0)
-		return STOP;
-	ask_end(capture);
-	return pcapng_read(&capture->reader, data + written, length - written, on_block, capture);
-}
-
-static int on_part(void *user, const char *data, size_t length)
-{
-	struct capture *capture = user;
-	int r = 0;
-
-	if (follow_interrupted())
-		ask_end(capture);
-	if (data && capture->file >= 0 && !capture->full)
-		r = part_keep(capture, data, length);
-	else if (data)
+	if (data) {
 		r = pcapng_read(&capture->reader, data, length, on_block, capture);
+		s = blocks_flush(capture);
+		if (!r)
+			r = s;
+	}
 	if (r)
 		return r;
 	show_progress(capture);
@@ -440,6 +547,7 @@ static int file_end(struct capture *capture, const char *name, struct error *err
 static void capture_free(struct capture *capture)
 {
 	pcapng_reader_free(&capture->reader);
+	shared_close(&capture->shared);
 	json_write_free(&capture->json);
 	free(capture->interfaces);
 	free(capture->accepted);
@@ -467,7 +575,10 @@ static int capture_run(
 	int r, end;
 
 	capture->id = id_make();
-	query = capture->id ? query_make(cli, sentence, capture->id) : NULL;
+	/* without, the agent sends the packets themselves */
+	if (cli->file && shared_open(&capture->shared) < 0)
+		capture->shared = (struct shared){.socket = -1};
+	query = capture->id ? query_make(cli, sentence, capture->id, capture->shared.name) : NULL;
 	if (!query)
 		return error_set(error, -ENOMEM, "no memory");
 	r = client_open(cli, &client, error);
@@ -489,7 +600,7 @@ static int capture_run(
 
 int cmd_capture(const struct cli *cli)
 {
-	struct capture capture = {.cli = cli, .file = -1};
+	struct capture capture = {.cli = cli, .file = -1, .shared = {.socket = -1}};
 	struct sentence sentence = {};
 	struct error error = {};
 	int r;
