@@ -789,9 +789,7 @@ static void on_job_done(evutil_socket_t fd, short what, void *context)
 	sets->job = NULL;
 	r = job_finish(sets, job);
 	if (r < 0) {
-		json_write_object_begin(&json, NULL);
 		answer_error(&job->error, &json);
-		json_write_object_end(&json);
 		log_warning("set %s: %s", slot->name, job->error.what);
 		if (!set_store_count(sets->store, job->set) && sets->made >> job->set & 1)
 			set_store_destroy(sets->store, job->set);
