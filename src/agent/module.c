@@ -2,6 +2,7 @@
 /* The agent's modules, and what is done with all of them. */
 #include "agent/audit.h"
 #include "agent/captures.h"
+#include "agent/connections.h"
 #include "agent/drops.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
@@ -19,6 +20,7 @@ const struct module *const modules[] = {
 	&sockets_module,
 	&guard_module,
 	&set_module,   /* before the rules that name sets */
+	&connections_module, /* before the rules that need it */
 	&rules_module, /* behind guards */
 	&name_module,
 	&trace_module,

@@ -8,6 +8,7 @@
 #include <netlink/netlink.h>
 
 #include "engine/component.h"
+#include "engine/connection.h"
 #include "engine/engine.h"
 #include "engine/pins.h"
 
@@ -65,6 +66,7 @@ struct engine {
 	uint64_t live_number;  /* of this load */
 	uint64_t netns_cookie; /* of the network namespace we are in */
 	int live_map, cgroup_root;
+	struct engine_connection_settings connections;
 	void *parts[PARTS_MAX];
 };
 
@@ -95,6 +97,13 @@ void engine_parts_close(struct engine *engine);
 /* policy.c */
 /* The object that decides, loaded. */
 int engine_policy_object(struct engine *engine, const struct bpf_object **ret_object);
+/* The same if it is loaded, else NULL. */
+const struct bpf_object *engine_policy_loaded(const struct engine *engine);
+
+/* connection.c */
+/* Sizes, before the object with the table is loaded; times, afterwards.  0 or a negative errno. */
+int engine_connections_prepare(struct engine *engine, struct bpf_object *object);
+int engine_connections_start(struct engine *engine);
 
 /* drop.c */
 /* Does the tracepoint kfree_skb tell the socket that a packet was for? */

@@ -160,7 +160,12 @@ static int programs_load(struct policy_engine *policy, struct error *error)
 	int program, r;
 
 	skeleton->rodata->owner_off = !engine->watch.owners;
+	r = engine_connections_prepare(engine, skeleton->obj);
+	if (r < 0)
+		return error_set(error, r, "cannot size the connection table: %s", strerror(-r));
 	r = component_load(engine, skeleton->obj, "rule", error);
+	if (r == 0 && engine_connections_start(engine) < 0)
+		r = error_set(error, -EIO, "cannot set the times of connections");
 	if (r == 0)
 		r = component_ring(skeleton->obj, "rule_log", log_read, policy, &policy->log, error);
 	for (int hook = 0; hook < HOOKS && r == 0; hook++)
@@ -206,6 +211,13 @@ int engine_policy_object(struct engine *engine, const struct bpf_object **ret_ob
 	if (r == 0)
 		*ret_object = policy->skeleton->obj;
 	return r;
+}
+
+const struct bpf_object *engine_policy_loaded(const struct engine *engine)
+{
+	const struct policy_engine *policy = policy_of(engine);
+
+	return policy && policy->skeleton ? policy->skeleton->obj : NULL;
 }
 
 static void policy_close(void *state)
