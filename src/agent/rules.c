@@ -319,7 +319,7 @@ static int configure(struct rules *rules, struct error *error)
 	if (rulebook_copy(&rules->record.now, &next) < 0)
 		return error_set(error, -ENOMEM, "out of memory");
 	host = &next.policies[0];
-	r = rule_list_make(&rules->places, agent->config.rules, &host->list, false, &list, error);
+	r = rule_list_make(&rules->places, agent->config.policy.host.rules, &host->list, false, &list, error);
 	if (r == 0) {
 		r = rule_list_merge(&list, &host->list);
 		rule_list_clear(&host->list);

@@ -32,7 +32,17 @@
  *     drops:
  *       enabled: on                    # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
- *     rules: []                        # on sockets (rule.h): [deny connect by user guest to 10.0.0.0/8]
+ *     default: {in: accept, out: accept} # these four: a policy (policy.h), in force as long as there is no
+ *     sets: {}                         #   file `policy`
+ *     rules: []
+ *     tenants: {}
+ *     policy: /etc/weir/policy.yaml    # where `weir save` puts the policy in force; default: policy.yaml
+ * beside #   the configuration file connections:                     # with the next start table: 262144 #
+ * that both ends have spoken on, 1024..16777216 embryonic: 65536               # that only one end has,
+ * 1024..16777216 timeouts:                      # without packets, each 1s..30d tcp: {new: 2m, answered: 1m,
+ * open: 5d, closing: 2m, closed: 2m, reset: 10s} udp: {new: 30s, answered: 30s, open: 2m} icmp: 30s other:
+ * 10m xdp: auto                        # auto, native, generic, off; or {mode: auto, interfaces: {eth0: off}}
+ *     log_packets: 100                 # records of the packets' log a second, 0..100000; 0: none
  *     names: on                        # off, or {enabled: on, table: 16384}: 64..1048576 addresses, flows
  *     capture:
  *       before: off                    # or memory for the last packets (capture --before), 1mb..1gb
@@ -50,6 +60,16 @@
 #include "basic/address.h"
 #include "basic/error.h"
 #include "basic/log.h"
+#include "model/match.h"
+#include "model/policy.h"
+#include "shared/connection.h"
+
+enum config_xdp { CONFIG_XDP_AUTO, CONFIG_XDP_NATIVE, CONFIG_XDP_GENERIC, CONFIG_XDP_OFF };
+
+struct config_xdp_interface {
+	char name[MATCH_INTERFACE_MAX];
+	enum config_xdp mode;
+};
 
 struct config {
 	bool interfaces_auto;
@@ -89,7 +109,17 @@ struct config {
 	uint32_t capture_before; /* bytes of memory; 0: off */
 	uint32_t capture_snaplen;
 
-	char **rules; /* sentences that rule_parse() reads; NULL-terminated; NULL: none */
+	struct policy_text policy; /* default, sets, rules, tenants */
+	char *policy_file;         /* NULL: policy.yaml beside the configuration file */
+
+	uint32_t connections_table, connections_embryonic; /* at start */
+	uint64_t connections_ns[CONNECTION_FAMILIES][CONNECTION_STAGES];
+
+	enum config_xdp xdp; /* where nothing else is said: */
+	struct config_xdp_interface *xdp_interfaces;
+	size_t xdp_interface_count;
+
+	uint32_t log_packets; /* records a second */
 
 	enum log_level log_level;
 };

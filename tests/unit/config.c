@@ -148,9 +148,9 @@ static void values_arrive_where_they_belong(void **state)
 	assert_int_equal(config.closed_ns, 2 * S);
 	assert_int_equal(config.active_ns, 3600 * S);
 	assert_int_equal(config.api_mode, 0600);
-	assert_string_equal(config.rules[0], "deny connect by user 7 to 10.0.0.0/8 \"no lan\"");
-	assert_string_equal(config.rules[1], "allow  bind");
-	assert_null(config.rules[2]);
+	assert_string_equal(config.policy.host.rules[0], "deny connect by user 7 to 10.0.0.0/8 \"no lan\"");
+	assert_string_equal(config.policy.host.rules[1], "allow  bind");
+	assert_null(config.policy.host.rules[2]);
 	assert_string_equal(config.api_group, "netops");
 	assert_true(config.api_group_change);
 	assert_true(config.metrics_on);

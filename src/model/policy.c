@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "model/policy.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "basic/cleanup.h"
+#include "model/set.h"
+
+#define ENTRIES_IN_LINE 8 /* a set of more is printed one entry a line */
+
+static void list_free(char **list)
+{
+	for (char **item = list; item && *item; item++)
+		free(*item);
+	free(list);
+}
+
+void policy_text_init(struct policy_text *ret_policy)
+{
+	*ret_policy = (struct policy_text){};
+}
+
+void policy_text_clear(struct policy_text *policy)
+{
+	list_free(policy->host.rules);
+	for (size_t i = 0; i < policy->set_count; i++) {
+		free(policy->sets[i].file);
+		free(policy->sets[i].entries);
+	}
+	for (size_t i = 0; i < policy->tenant_count; i++) {
+		list_free(policy->tenants[i].interfaces);
+		list_free(policy->tenants[i].cgroups);
+		list_free(policy->tenants[i].list.rules);
+	}
+	free(policy->sets);
+	free(policy->tenants);
+	policy_text_init(policy);
+}
+
+/*
+ * As YAML
+ */
+
+/* A value that YAML takes as it stands, in lists too. */
+static bool scalar_is_plain(const char *text)
+{
+	if (!((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z')))
+		return false;
+	for (const char *p = text; *p; p++) {
+		if ((unsigned char)*p < ' ' || (unsigned char)*p > '~' || strchr("[]{}#", *p) ||
+			(*p == ',' && !p[1]) || (*p == ':' && (!p[1] || p[1] == ' ')))
+			return false;
+	}
+	return true;
+}
+
+/* In double quotes, where everything can be said. */
+static void scalar_print(FILE *out, const char *text)
+{
+	if (scalar_is_plain(text)) {
+		fputs(text, out);
+		return;
+	}
+	fputc('"', out);
+	for (const char *p = text; *p; p++) {
+		if (*p == '"' || *p == '\\')
+			fprintf(out, "\\%c", *p);
+		else if (strncmp(p, "\xe2\x80\xa8", 3) == 0 || strncmp(p, "\xe2\x80\xa9", 3) == 0)
+			fprintf(out, "\\%c", p[2] == '\xa8' ? 'L' : 'P'), p += 2;
+		else if (strncmp(p, "\xc2\x85", 2) == 0)
+			fputs("\\N", out), p++;
+		else
+			fputc(*p, out);
+	}
+	fputc('"', out);
+}
+
+static void default_print(FILE *out, const char *indent, const struct policy_list *list)
+{
+	if (list->defaults[0] == POLICY_ACCEPT && list->defaults[1] == POLICY_ACCEPT && !list->log)
+		return;
+	fprintf(out, "%sdefault: {in: %s, out: %s%s}\n", indent, policy_verdicts[list->defaults[0]],
+		policy_verdicts[list->defaults[1]], list->log ? ", log: on" : "");
+}
+
+static void rules_print(FILE *out, const char *indent, const struct policy_list *list)
+{
+	if (!list->rule_count)
+		return;
+	fprintf(out, "%srules:\n", indent);
+	for (size_t i = 0; i < list->rule_count; i++) {
+		fprintf(out, "%s  - ", indent);
+		scalar_print(out, list->rules[i]);
+		fputc('\n', out);
+	}
+}
+
+struct set_printer {
+	FILE *out;
+	const char *before; /* each entry */
+	const char *after, *quote;
+	size_t count;
+};
+
+static int entry_print(void *context, const struct set_entry *entry)
+{
+	struct set_printer *p = context;
+	char text[ADDRESS_TEXT_MAX];
+
+	set_entry_print(entry, text, sizeof(text));
+	fprintf(p->out, "%s%s%s%s%s", p->count++ && !*p->after ? ", " : "", p->before, p->quote, text,
+		p->quote);
+	fputs(p->after, p->out);
+	return 0;
+}
+
+static int entry_count(void *context, const struct set_entry *entry)
+{
+	(void)entry;
+	++*(size_t *)context;
+	return 0;
+}
+
+static void set_print(FILE *out, const struct policy_set *set)
+{
+	struct set_printer line = {out, "", "", "\"", 0}, lines = {out, "    ", "\n", "", 0};
+	size_t count = 0;
+
+	fprintf(out, "  %s: ", set->name);
+	if (set->file) {
+		fputs("{file: ", out);
+		scalar_print(out, set->file);
+		fputs("}\n", out);
+		return;
+	}
+	set_list_parse(set->entries, set->length, NULL, true, entry_count, &count, NULL, NULL);
+	fputs(count <= ENTRIES_IN_LINE ? "[" : "|\n", out);
+	set_list_parse(set->entries, set->length, NULL, true, entry_print,
+		count <= ENTRIES_IN_LINE ? &line : &lines, NULL, NULL);
+	fputs(count <= ENTRIES_IN_LINE ? "]\n" : "", out);
+}
+
+static void places_print(FILE *out, const char *key, char **places)
+{
+	if (!places || !*places)
+		return;
+	fprintf(out, "    %s: [", key);
+	for (char **place = places; *place; place++) {
+		fputs(place == places ? "" : ", ", out);
+		scalar_print(out, *place);
+	}
+	fputs("]\n", out);
+}
+
+int policy_text_print(const struct policy_text *policy, FILE *out)
+{
+	default_print(out, "", &policy->host);
+	if (policy->set_count)
+		fputs("sets:\n", out);
+	for (size_t i = 0; i < policy->set_count; i++)
+		set_print(out, &policy->sets[i]);
+	rules_print(out, "", &policy->host);
+	if (policy->tenant_count)
+		fputs("tenants:\n", out);
+	for (size_t i = 0; i < policy->tenant_count; i++) {
+		const struct policy_tenant *tenant = &policy->tenants[i];
+
+		fprintf(out, "  %s:\n", tenant->name);
+		places_print(out, "interfaces", tenant->interfaces);
+		places_print(out, "cgroups", tenant->cgroups);
+		default_print(out, "    ", &tenant->list);
+		rules_print(out, "    ", &tenant->list);
+	}
+	return ferror(out) ? -EIO : 0;
+}
+
+/*
+ * What makes one policy of the other
+ */
+
+/* All that a host or a tenant has, as lines. */
+struct lines {
+	char **text;
+	size_t count, room;
+	bool failed;
+};
+
+static void lines_free(struct lines *lines)
+{
+	for (size_t i = 0; i < lines->count; i++)
+		free(lines->text[i]);
+	free(lines->text);
+}
+
+static void lines_add(struct lines *lines, const char *before, const char *text)
+{
+	char *line = NULL;
+
+	if (lines->count == lines->room) {
+		size_t room = lines->room ? lines->room * 2 : 64;
+		char **more = realloc(lines->text, room * sizeof(*more));
+
+		lines->failed |= !more;
+		if (!more)
+			return;
+		lines->text = more;
+		lines->room = room;
+	}
+	if (asprintf(&line, "%s%s", before, text) < 0) {
+		lines->failed = true;
+		return;
+	}
+	lines->text[lines->count++] = line;
+}
+
+static void lines_fill(
+	struct lines *lines, const struct policy_list *list, const struct policy_tenant *tenant)
+{
+	for (char **name = tenant ? tenant->interfaces : NULL; name && *name; name++)
+		lines_add(lines, "interface ", *name);
+	for (char **path = tenant ? tenant->cgroups : NULL; path && *path; path++)
+		lines_add(lines, "cgroup ", *path);
+	if (list && list->defaults[0] != POLICY_ACCEPT)
+		lines_add(lines, "default in ", policy_verdicts[list->defaults[0]]);
+	if (list && list->defaults[1] != POLICY_ACCEPT)
+		lines_add(lines, "default out ", policy_verdicts[list->defaults[1]]);
+	if (list && list->log)
+		lines_add(lines, "default log ", "on");
+	for (size_t i = 0; list && i < list->rule_count; i++)
+		lines_add(lines, "", list->rules[i]);
+}
+
+/* A line and where it stands. */
+struct place {
+	const char *text;
+	size_t index;
+};
+
+static int place_compare(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+	int r = strcmp(x->text, y->text);
+
+	return r ? r : (x->index > y->index) - (x->index < y->index);
+}
+
+static struct place *places_sort(const struct lines *lines)
+{
+	struct place *places = calloc(lines->count + 1, sizeof(*places));
+
+	for (size_t i = 0; places && i < lines->count; i++)
+		places[i] = (struct place){lines->text[i], i};
+	if (places)
+		qsort(places, lines->count, sizeof(*places), place_compare);
+	return places;
+}
+
+/* partner[i] of each line of `to`: the line of `from` that is the same; SIZE_MAX: none.  The first of several
+ * with the first, and so on. */
+static int partners_find(const struct lines *from, const struct lines *to, size_t *partner)
+{
+	_cleanup_free_ struct place *a = places_sort(from), *b = places_sort(to);
+	size_t i = 0, j = 0;
+
+	if (!a || !b)
+		return -ENOMEM;
+	for (j = 0; j < to->count; j++)
+		partner[j] = SIZE_MAX;
+	for (j = 0; i < from->count && j < to->count;) {
+		int order = strcmp(a[i].text, b[j].text);
+
+		if (order == 0)
+			partner[b[j++].index] = a[i++].index;
+		else if (order < 0)
+			i++;
+		else
+			j++;
+	}
+	return 0;
+}
+
+/* Of the partners those that stand in the same order, as many as can be: the others become SIZE_MAX.  (The
+ * longest ascending subsequence; Fredman 1975.) */
+static int partners_order(size_t *partner, size_t count)
+{
+	_cleanup_free_ size_t *tail = calloc(count + 1, sizeof(*tail)),
+			      *before = calloc(count + 1, sizeof(*before));
+	size_t length = 0, at;
+
+	if (!tail || !before)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		size_t low = 0, high = length;
+
+		if (partner[i] == SIZE_MAX)
+			continue;
+		while (low < high) {
+			size_t middle = (low + high) / 2;
+
+			if (partner[tail[middle]] < partner[i])
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		before[i] = low ? tail[low - 1] : SIZE_MAX;
+		tail[low] = i;
+		length += low == length;
+	}
+	at = length ? tail[length - 1] : SIZE_MAX;
+	for (size_t i = count; i-- > 0;) {
+		if (i == at)
+			at = before[i];
+		else
+			partner[i] = SIZE_MAX;
+	}
+	return 0;
+}
+
+static int lines_compare(const struct lines *from, const struct lines *to, const char *tenant,
+	policy_diff_function *function, void *context)
+{
+	_cleanup_free_ size_t *partner = calloc(to->count + 1, sizeof(*partner));
+	size_t i = 0;
+	int r = partner && !from->failed && !to->failed ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = partners_find(from, to, partner);
+	if (r == 0)
+		r = partners_order(partner, to->count);
+	for (size_t j = 0; r == 0 && j < to->count; j++) {
+		if (partner[j] == SIZE_MAX) {
+			r = function(context, '+', tenant, to->text[j]);
+			continue;
+		}
+		while (r == 0 && i < partner[j])
+			r = function(context, '-', tenant, from->text[i++]);
+		i = partner[j] + 1;
+	}
+	while (r == 0 && i < from->count)
+		r = function(context, '-', tenant, from->text[i++]);
+	return r;
+}
+
+static int list_compare(const struct policy_list *from, const struct policy_tenant *from_tenant,
+	const struct policy_list *to, const struct policy_tenant *to_tenant, const char *tenant,
+	policy_diff_function *function, void *context)
+{
+	struct lines a = {}, b = {};
+	int r;
+
+	lines_fill(&a, from, from_tenant);
+	lines_fill(&b, to, to_tenant);
+	r = lines_compare(&a, &b, tenant, function, context);
+	lines_free(&a);
+	lines_free(&b);
+	return r;
+}
+
+/*
+ * Sets
+ */
+
+struct entries {
+	struct set_entry *entries;
+	size_t count, room;
+};
+
+static int entry_add(void *context, const struct set_entry *entry)
+{
+	struct entries *list = context;
+
+	if (list->count == list->room) {
+		size_t room = list->room ? list->room * 2 : 64;
+		struct set_entry *more = realloc(list->entries, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		list->entries = more;
+		list->room = room;
+	}
+	list->entries[list->count++] = *entry;
+	return 0;
+}
+
+static int entry_compare(const void *a, const void *b)
+{
+	const struct set_entry *x = a, *y = b;
+	int r = (int)x->kind - (int)y->kind;
+
+	if (r == 0)
+		r = address_compare(&x->prefix.address, &y->prefix.address);
+	if (r == 0)
+		r = (int)x->prefix.length - (int)y->prefix.length;
+	if (r == 0)
+		r = (int)x->ports.low - (int)y->ports.low;
+	return r ? r : (int)x->ports.high - (int)y->ports.high;
+}
+
+/* In order, each once. */
+static int entries_read(const struct policy_set *set, struct entries *list)
+{
+	size_t kept = 0;
+	int r = set_list_parse(set->entries, set->length, NULL, true, entry_add, list, NULL, NULL);
+
+	if (r < 0 || !list->count)
+		return r;
+	qsort(list->entries, list->count, sizeof(*list->entries), entry_compare);
+	for (size_t i = 0; i < list->count; i++)
+		if (!i || entry_compare(&list->entries[i], &list->entries[kept - 1]) != 0)
+			list->entries[kept++] = list->entries[i];
+	list->count = kept;
+	return 0;
+}
+
+static int set_count(
+	const struct policy_set *from, const struct policy_set *to, size_t *ret_come, size_t *ret_go)
+{
+	struct entries a = {}, b = {};
+	size_t i = 0, j = 0, come = 0, go = 0;
+	int r = from ? entries_read(from, &a) : 0;
+
+	if (r == 0)
+		r = entries_read(to, &b);
+	while (r == 0 && (i < a.count || j < b.count)) {
+		int order = i == a.count   ? 1
+		            : j == b.count ? -1
+		                           : entry_compare(&a.entries[i], &b.entries[j]);
+
+		go += order < 0;
+		come += order > 0;
+		i += order <= 0;
+		j += order >= 0;
+	}
+	free(a.entries);
+	free(b.entries);
+	*ret_come = come;
+	*ret_go = go;
+	return r;
+}
+
+static int set_compare(const struct policy_set *from, const struct policy_set *to,
+	policy_diff_function *function, void *context)
+{
+	char text[SET_NAME_MAX + 4096];
+	size_t come = 0, go = 0;
+	int r;
+
+	if (to->file) {
+		if (from && from->file && strcmp(from->file, to->file) == 0)
+			return 0;
+		snprintf(text, sizeof(text), "set %s from %s", to->name, to->file);
+		return function(context, from ? '~' : '+', "", text);
+	}
+	r = set_count(from && !from->file ? from : NULL, to, &come, &go);
+	if (r < 0 || (from && !from->file && !come && !go))
+		return r;
+	if (from && !from->file)
+		snprintf(text, sizeof(text), "set %s: %zu entr%s, %zu go%s", to->name, come,
+			come == 1 ? "y comes" : "ies come", go, go == 1 ? "es" : "");
+	else
+		snprintf(text, sizeof(text), "set %s: %zu entr%s", to->name, come, come == 1 ? "y" : "ies");
+	return function(context, from ? '~' : '+', "", text);
+}
+
+static int sets_compare(const struct policy_text *from, const struct policy_text *to,
+	policy_diff_function *function, void *context)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < to->set_count; i++) {
+		const struct policy_set *before = NULL;
+
+		for (size_t j = 0; j < from->set_count && !before; j++)
+			if (strcmp(from->sets[j].name, to->sets[i].name) == 0)
+				before = &from->sets[j];
+		r = set_compare(before, &to->sets[i], function, context);
+	}
+	return r;
+}
+
+static const struct policy_tenant *tenant_find(const struct policy_text *policy, const char *name)
+{
+	for (size_t i = 0; i < policy->tenant_count; i++)
+		if (strcmp(policy->tenants[i].name, name) == 0)
+			return &policy->tenants[i];
+	return NULL;
+}
+
+int policy_text_diff(const struct policy_text *from, const struct policy_text *to,
+	policy_diff_function *function, void *context)
+{
+	int r = sets_compare(from, to, function, context);
+
+	if (r == 0)
+		r = list_compare(&from->host, NULL, &to->host, NULL, "", function, context);
+	for (size_t i = 0; r == 0 && i < from->tenant_count; i++) {
+		const struct policy_tenant *old = &from->tenants[i], *new = tenant_find(to, old->name);
+
+		r = list_compare(&old->list, old, new ? &new->list : NULL, new, old->name, function, context);
+	}
+	for (size_t i = 0; r == 0 && i < to->tenant_count; i++) {
+		const struct policy_tenant *new = &to->tenants[i];
+
+		if (!tenant_find(from, new->name))
+			r = list_compare(NULL, NULL, &new->list, new, new->name, function, context);
+	}
+	return r;
+}
