@@ -32,17 +32,21 @@
  *     drops:
  *       enabled: on                    # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
- *     default: {in: accept, out: accept} # these four: a policy (policy.h), in force as long as there is no
- *     sets: {}                         #   file `policy`
+ *     default: {in: accept, out: accept} # these four are a policy (policy.h), in force as long as
+ *     sets: {}                         # there is no file `policy`
  *     rules: []
  *     tenants: {}
- *     policy: /etc/weir/policy.yaml    # where `weir save` puts the policy in force; default: policy.yaml
- * beside #   the configuration file connections:                     # with the next start table: 262144 #
- * that both ends have spoken on, 1024..16777216 embryonic: 65536               # that only one end has,
- * 1024..16777216 timeouts:                      # without packets, each 1s..30d tcp: {new: 2m, answered: 1m,
- * open: 5d, closing: 2m, closed: 2m, reset: 10s} udp: {new: 30s, answered: 30s, open: 2m} icmp: 30s other:
- * 10m xdp: auto                        # auto, native, generic, off; or {mode: auto, interfaces: {eth0: off}}
- *     log_packets: 100                 # records of the packets' log a second, 0..100000; 0: none
+ *     policy: policy.yaml              # where `weir save` puts the policy in force, beside this file
+ *     connections:                     # with the next start
+ *       table: 262144                  # that both ends have spoken on, 1024..16777216
+ *       embryonic: 65536               # that only one end has, 1024..16777216
+ *       timeouts:                      # without packets, each 1s..30d
+ *         tcp: {new: 2m, answered: 1m, open: 5d, closing: 2m, closed: 2m, reset: 10s}
+ *         udp: {new: 30s, answered: 30s, open: 2m}
+ *         icmp: 30s
+ *         other: 10m
+ *     xdp: auto                        # auto, native, generic, off; {mode: auto, interfaces: {eth0: off}}
+ *     log_packets: 100                 # records of the packets' log a second, 0..100000
  *     names: on                        # off, or {enabled: on, table: 16384}: 64..1048576 addresses, flows
  *     capture:
  *       before: off                    # or memory for the last packets (capture --before), 1mb..1gb

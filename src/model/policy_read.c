@@ -170,9 +170,7 @@ static int read_set_list(struct yaml *y, const char *path, struct fy_node *value
 /* An error in a line of a text that the file has as it reads: where is it in the file? */
 static size_t block_at(const struct yaml *y, size_t at, const struct error *problem)
 {
-	size_t line = problem->line ? problem->line - 1 : 0,
-	       column = problem->column ? problem->column - 1 : 0;
-	size_t indent = 0;
+	size_t line = problem->line ? problem->line - 1 : 0, indent = 0;
 	const char *next;
 
 	while (at && y->text[at - 1] != '\n')

@@ -347,7 +347,7 @@ static const char *path_find(const struct yaml_field *fields, const char *name)
 static int fail_unknown(struct yaml *y, const struct yaml_field *mapping, const char *key, size_t at)
 {
 	const char *known[FIELDS_MAX + 1] = {NULL}, *nearest, *elsewhere;
-	char all[128] = "";
+	char all[256] = "";
 	size_t count = 0, length = 0;
 
 	for (const struct yaml_field *field = mapping->children; field->path && count < FIELDS_MAX; field++) {
