@@ -5,7 +5,7 @@
  *
  *     bench-load connections COUNT     connect, accept, close both ends: CPU ns a connection
  *     bench-load datagrams COUNT       one UDP datagram of 64 bytes there, then received: CPU ns a datagram
- *     bench-load stream COUNT          16 KiB there, then received, over TCP: CPU ns a packet, ACKs included
+ *     bench-load stream COUNT          64 KiB there, then received, over TCP: CPU ns a packet, ACKs included
  *     bench-load requests COUNT        100 bytes there, 1000 back, on one TCP connection: CPU ns a request
  *
  * One process on one CPU: no scheduler, no idle times, so that what is added in between is what is seen.
@@ -22,6 +22,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#define STREAM_BYTES 65536
 
 static void die(const char *what)
 {
@@ -83,7 +85,7 @@ static void connections(uint64_t count)
 static void connected(int *ret_there, int *ret_here)
 {
 	struct sockaddr_in address;
-	const int yes = 1;
+	const int yes = 1, room = 4 * STREAM_BYTES; /* all of it fits before somebody reads */
 	int listener = bound(SOCK_STREAM, &address), there = socket(AF_INET, SOCK_STREAM, 0), here;
 
 	if (listen(listener, 16) < 0)
@@ -94,6 +96,8 @@ static void connected(int *ret_there, int *ret_here)
 	if (here < 0)
 		die("accept");
 	close(listener);
+	setsockopt(there, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
+	setsockopt(here, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
 	setsockopt(there, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	setsockopt(here, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	*ret_there = there;
@@ -102,7 +106,7 @@ static void connected(int *ret_there, int *ret_here)
 
 static void move(int from, int to, size_t size)
 {
-	static char payload[16384];
+	static char payload[STREAM_BYTES];
 	size_t left = size;
 	ssize_t part;
 
@@ -163,7 +167,7 @@ static double stream_cost(uint64_t count)
 	began = cpu_ns();
 	do {
 		for (int i = 0; i < 64; i++)
-			move(there, here, 16384);
+			move(there, here, STREAM_BYTES);
 		packets = sent(there, here) - before;
 	} while (packets < count);
 	took = cpu_ns() - began;

@@ -12,6 +12,7 @@ on, wrk asks nginx for a small file.
 Printed: medians; and of the differences of each round, on against off, the median and the quartiles.
 """
 
+import json
 import os
 import re
 import shutil
@@ -122,6 +123,11 @@ def show(rounds, with_http):
         print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
 
 
+def others():
+    """Tracing programs that are attached before the bench begins: what a tracepoint costs alone is paid with them."""
+    return sum(p["type"] == "tracing" for p in json.loads(subprocess.check_output(["bpftool", "-j", "prog", "list"])))
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [ROUNDS]")
@@ -129,7 +135,7 @@ def main():
     if count < 2:
         sys.exit("bench/owner: at least 2 rounds")
     with_http = shutil.which("nginx") and shutil.which("wrk")
-    rounds = []
+    rounds, there = [], others()
     lab = Lab(build)
     try:
         host = lab.namespace("bench")
@@ -144,6 +150,8 @@ def main():
     finally:
         lab.close()
     show(rounds, with_http)
+    if there:
+        print(f"\n{there} tracing programs of others were attached all the time: the cost of tracepoints is partly theirs")
 
 
 if __name__ == "__main__":
