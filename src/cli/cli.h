@@ -118,6 +118,7 @@ int cmd_down(const struct cli *cli);
 int cmd_reload(const struct cli *cli);
 int cmd_status(const struct cli *cli);
 int cmd_list(const struct cli *cli);
+int cmd_connections(const struct cli *cli);
 int cmd_drops(const struct cli *cli);
 int cmd_sockets(const struct cli *cli);
 int cmd_audit(const struct cli *cli);

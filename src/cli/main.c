@@ -268,6 +268,21 @@ const struct command commands[] = {
 		.run = cmd_delete,
 	},
 	{
+		.name = "connections",
+		.summary = "list the connections that rules know, or take some away",
+		.usage = "[delete] [state new|established] [stage STAGE] [rule ID] [MATCH]",
+		.help = "From who began them to who answered.  They are tracked while there is a rule that "
+			"could end one.\n"
+			"STAGE is new, answered, open, closing, closed or reset.  'delete' cuts them: what "
+			"comes of them\n"
+			"afterwards is no connection's (state invalid), but for what may begin a new one.\n"
+			"  weir connections state new in tcp to port 443\n"
+			"  weir connections delete from 203.0.113.9",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(LIMIT) | OPTION_BIT(WATCH),
+		.words = WORDS_FILTER,
+		.run = cmd_connections,
+	},
+	{
 		.name = "names",
 		.summary = "list addresses with the names they go by",
 		.help = "As DNS answers said, or as TLS and HTTP requests to them did.  The name learned "
