@@ -72,9 +72,9 @@ struct set_change {
 };
 
 /* Does it with one entry: in the store, and where it is an address in the tries that are in force. */
-int set_change_entry(struct set_change *change, const struct set_entry *entry, struct error *error);
+int set_change_entry(struct set_change *few, const struct set_entry *entry, struct error *error);
 /* Has what was changed decide. */
-int set_change_finish(struct set_change *change, enum set_kind kind, bool cut, struct error *error);
+int set_change_finish(struct set_change *few, enum set_kind kind, bool cut, struct error *error);
 
 /* The parameters of a change. */
 struct set_request {
@@ -85,7 +85,7 @@ struct set_request {
 };
 
 int set_request_read(struct sets *sets, struct evhttp_request *request, const char *const *parameters,
-	struct set_request *ret_request, struct error *error);
+	struct set_request *change, struct error *error);
 char *set_request_body(
 	struct evhttp_request *request, size_t *ret_length); /* with a NUL; NULL without memory */
 size_t set_request_lines(const char *text, size_t length);
@@ -118,7 +118,7 @@ struct set_listing {
 };
 
 struct set_listing *set_listing_new(const struct sets *sets, unsigned int set); /* NULL without memory */
-void set_listing_free(void *listing);
+void set_listing_free(void *context);                                           /* struct set_listing */
 void sets_write_totals(struct json_write *out, const struct sets *sets);
 void set_reply_sets(struct agent *agent, struct evhttp_request *request);
 void set_reply_show(struct agent *agent, struct evhttp_request *request);
