@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/shared.h"
 #include "fuzz/fuzz.h"
+
+static const uint8_t memory[256]; /* that an agent would share */
 
 struct seen {
 	uint64_t blocks, sum;
@@ -19,6 +22,10 @@ static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t by
 	struct pcapng_process process;
 	struct pcapng_statistics statistics;
 	struct pcapng_packet packet;
+	struct shared shared = {.socket = -1, .memory = memory, .bytes = sizeof(memory)};
+	struct iovec pieces[CAPTURE_RUNS_MAX];
+	uint32_t packets;
+	size_t count;
 
 	seen->blocks++;
 	seen->sum = seen->sum * 31 + type + bytes;
@@ -31,6 +38,10 @@ static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t by
 	if (pcapng_packet_read(block, bytes, &packet) == 0)
 		for (uint32_t i = 0; i < packet.captured; i++)
 			seen->sum += packet.data[i];
+	if (shared_read(&shared, block, bytes, pieces, &count, &packets) == 0)
+		for (size_t i = 0; i < count; i++)
+			for (size_t j = 0; j < pieces[i].iov_len; j++)
+				seen->sum += ((const uint8_t *)pieces[i].iov_base)[j];
 	return 0;
 }
 

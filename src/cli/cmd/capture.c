@@ -54,6 +54,7 @@ struct capture {
 	uint64_t packets;
 	uint32_t packets_waiting; /* in the pieces */
 	uint64_t shown_ns;
+	int trouble; /* with the agent's answer: a negative errno */
 	bool ending;
 };
 
@@ -340,8 +341,10 @@ static void count_whole(struct capture *capture, size_t written)
 		uint32_t head[2]; /* type and length */
 
 		for (; block < end; block += head[1]) {
+			if (end - block < (ptrdiff_t)sizeof(head))
+				return;
 			memcpy(head, block, sizeof(head));
-			if (head[1] > written)
+			if (!head[1] || head[1] > written)
 				return;
 			written -= head[1];
 			capture->kept += head[1];
@@ -492,6 +495,8 @@ static int on_part(void *user, const char *data, size_t length)
 		if (!r)
 			r = s;
 	}
+	if (r < 0)
+		capture->trouble = r;
 	if (r)
 		return r;
 	show_progress(capture);
@@ -588,6 +593,9 @@ static int capture_run(
 		return r;
 	follow_catch_signals();
 	r = ask_stream(client, "POST", "/v1/capture", query, on_part, capture, error);
+	if (capture->trouble)
+		r = error_set(error, capture->trouble, "what the agent sends cannot be used: %s",
+			strerror(-capture->trouble));
 	if (capture->shown_ns)
 		putc('\n', stderr);
 	end = file_end(capture, cli->file, &end_error);
