@@ -24,7 +24,7 @@ struct share {
 	 * before it is free. */
 	uint64_t *left, *due;
 	struct capture_shared_block block;
-	struct capture_run runs[CAPTURE_RUNS_MAX]; /* the end of `block` */
+	struct capture_run runs[CAPTURE_RUNS_MAX];
 };
 
 /* A page that cannot shrink under us. */

@@ -101,8 +101,7 @@ struct capture_run {
 struct capture_shared_block {
 	__u32 type, bytes;
 	__u32 packets;
-	__u32 count; /* of runs; behind the last the block's length again */
-	struct capture_run runs[];
+	__u32 count; /* of runs, which follow; behind the last the block's length again */
 };
 
 /* With the descriptors of the segments and of a page whose first eight bytes count, from 0, the blocks of
