@@ -73,29 +73,48 @@ static int descriptors_read(struct msghdr *header, int fds[2])
 	return count == 2 && sender.uid == 0 && !(header->msg_flags & MSG_CTRUNC) ? 0 : -EPROTO;
 }
 
-/* The agent has sent them before its answer began. */
-static int memory_receive(struct shared *shared)
+static void descriptors_close(int fds[2])
 {
-	struct capture_shared_message message = {};
+	for (int i = 0; i < 2; i++)
+		if (fds[i] >= 0)
+			close(TAKE_FD(fds[i]));
+}
+
+/* The next message to the socket: 1, or it is nobody's to listen to: 0, or there is none: a negative errno.
+ */
+static int message_receive(int socket, struct capture_shared_message *message, int fds[2])
+{
 	union {
 		struct cmsghdr head;
 		char space[CMSG_SPACE(2 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 	} control;
-	struct iovec data = {&message, sizeof(message)};
+	struct iovec data = {message, sizeof(*message)};
 	struct msghdr header = {
 		.msg_iov = &data,
 		.msg_iovlen = 1,
 		.msg_control = &control,
 		.msg_controllen = sizeof(control),
 	};
-	int fds[2] = {-1, -1}, r;
-	void *memory = MAP_FAILED, *written = MAP_FAILED;
+	ssize_t length = recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
 
-	if (shared->socket < 0 ||
-		recvmsg(shared->socket, &header, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(message))
-		return -EPROTO;
-	r = descriptors_read(&header, fds);
-	if (r == 0) {
+	if (length < 0)
+		return -errno;
+	if (descriptors_read(&header, fds) == 0 && length == (ssize_t)sizeof(*message))
+		return 1;
+	descriptors_close(fds);
+	return 0;
+}
+
+/* The agent has sent them before its answer began. */
+static int memory_receive(struct shared *shared)
+{
+	struct capture_shared_message message = {};
+	void *memory = MAP_FAILED, *written = MAP_FAILED;
+	int fds[2] = {-1, -1}, r = 0;
+
+	while (r == 0)
+		r = message_receive(shared->socket, &message, fds);
+	if (r > 0) {
 		memory = mmap(NULL, message.memory_bytes, PROT_READ, MAP_SHARED, fds[0], 0);
 		written = mmap(NULL, sizeof(*shared->written), PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0);
 		r = memory == MAP_FAILED || written == MAP_FAILED ? -errno : 0;
@@ -103,9 +122,7 @@ static int memory_receive(struct shared *shared)
 	shared->memory = memory == MAP_FAILED ? NULL : memory;
 	shared->bytes = message.memory_bytes;
 	shared->written = written == MAP_FAILED ? NULL : written;
-	for (int i = 0; i < 2; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	descriptors_close(fds);
 	return r;
 }
 
