@@ -121,6 +121,7 @@ class Bench:
 
     def once(self, kind, cpus, rate):
         taker = self.kinds[kind](self) if self.kinds[kind] else None
+        time.sleep(0.5)  # what was in the file is gone
         sent, seconds, path = self.send(cpus, rate)
         captured, lost, reader = taker.end() if taker else (0, 0, 0)
         if taker and captured + lost < sent:
