@@ -66,16 +66,25 @@ int policy_compile(const struct policy_order *order, struct policy_image *ret_im
 void policy_image_clear(struct policy_image *image);
 
 /* The row of one more combination of sets: writes header.row_units units for POLICY_BY_SRC_SETS or _DST_SETS.
- */
-void policy_combination_row(const struct policy_order *order, enum policy_field_name field, uint64_t mask,
-	struct policy_unit *ret_row);
+ * 0, or as policy_compile(). */
+int policy_combination_row(const struct policy_order *order, enum policy_field_name field, uint64_t mask,
+	struct policy_unit *ret_row, struct error *error);
 
 /* Would XDP decide this rule if nothing before it overlapped? */
 bool policy_xdp_decides(const struct rule *rule);
 
-/* The plain second opinion: the first rule from `start` on that fits, judged one after the other by what the
- * rule says; count: none. */
-size_t policy_judge(const struct policy_order *order, const struct policy_facts *facts, size_t start);
+/*
+ * The plain second opinion: rules held against facts one after the other by what they say, without classes,
+ * rows or tries.  (What many rules have in common, addresses and ports, is held against them first, for the
+ * time that it takes.)
+ */
+struct policy_judge;
+/* As policy_compile().  The order stays the caller's and has to stay as it is. */
+int policy_judge_open(const struct policy_order *order, struct policy_judge **ret_judge, struct error *error);
+void policy_judge_close(struct policy_judge *judge);
+/* The place in the order of the first rule from `start` on that fits; order->count: none.  For XDP: of those
+ * that the policy for XDP has. */
+size_t policy_judge(const struct policy_judge *judge, const struct policy_facts *facts, size_t start);
 
 /*
  * Facts at every edge that the rules have: for each rule, packets that just fit and that just do not, in each
@@ -83,6 +92,10 @@ size_t policy_judge(const struct policy_order *order, const struct policy_facts 
  */
 typedef int policy_edge_function(void *context, const struct policy_facts *facts);
 int policy_edges(
-	const struct policy_order *order, const bool *changed, policy_edge_function *function, void *context);
+	const struct policy_judge *judge, const bool *changed, policy_edge_function *function, void *context);
+
+/* Calls the function for each rule that can never decide, since an earlier one that decides covers it. */
+typedef void policy_shadow_function(void *context, size_t hidden, size_t hiding);
+void policy_shadows(const struct policy_judge *judge, policy_shadow_function *function, void *context);
 
 #endif

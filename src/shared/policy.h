@@ -78,9 +78,9 @@ enum policy_state {
 };
 
 struct policy_field {
-	__u32 table;   /* unit where the trie's root, or the array, begins; 0: no rule asks for this field */
-	__u32 size;    /* values of the array */
-	__u32 rows;    /* unit of class 0's row */
+	__u32 table;   /* unit where the trie, or the array, begins */
+	__u32 size;    /* values of the array; bits of the trie's root */
+	__u32 rows;    /* unit of class 0's row; 0: no rule asks for this field */
 	__u32 classes; /* rows that are there */
 };
 
@@ -115,7 +115,9 @@ struct policy_header {
 		__u16 reserved;
 		__u32 counter;
 	} defaults[2]; /* in, out */
-	__u32 reserved[4];
+	__u32 asked;  /* bit f: rules ask for field f */
+	__u32 fickle; /* bit f: and it may be another with the next packet of the same flow */
+	__u32 reserved[2];
 	struct policy_field fields[POLICY_FIELDS];
 };
 
@@ -156,6 +158,7 @@ enum policy_reject {
 #define POLICY_RULE_EXPRESSION_NOT 0x10
 #define POLICY_RULE_MAC_SRC        0x20
 #define POLICY_RULE_MAC_DST        0x40
+#define POLICY_RULE_FICKLE         0x80 /* asks for what may be another with the flow's next packet */
 
 /* One unit. */
 struct policy_rule {
@@ -174,7 +177,8 @@ struct policy_rule {
 	__u32 limit;                   /* LIMIT: in the map rule_limits */
 	__u8 mac_dst[6], mac_src[6];
 	__u32 generation; /* of the policy that the rule came with */
-	__u32 reserved1[2];
+	__u32 source;     /* its place in the order that the policy was compiled from */
+	__u32 reserved1;
 };
 
 _Static_assert(sizeof(struct policy_row) == sizeof(struct policy_unit), "a row begins with one unit");
