@@ -341,6 +341,12 @@ static int turn_compare(const void *left, const void *right)
 	return a->length < b->length ? -1 : a->length > b->length;
 }
 
+static void turns_sort(struct turns *turns)
+{
+	if (turns->count)
+		qsort(turns->turns, turns->count, sizeof(*turns->turns), turn_compare);
+}
+
 /*
  * Fields of prefixes
  */
@@ -496,7 +502,7 @@ static int field_prefixes(struct compiler *compiler, enum policy_field_name name
 		if (root)
 			scratch_turn(compiler, i, &hash);
 	}
-	qsort(compiler->turns.turns, compiler->turns.count, sizeof(*compiler->turns.turns), turn_compare);
+	turns_sort(&compiler->turns);
 	r = prefix_classes(compiler, &field->rows, hash);
 	if (r)
 		return r;
@@ -720,7 +726,7 @@ static int field_values(struct compiler *compiler, enum policy_field_name name)
 	free(lists.result.ranges);
 	if (!room)
 		return out_of_memory(compiler->error);
-	qsort(compiler->turns.turns, compiler->turns.count, sizeof(*compiler->turns.turns), turn_compare);
+	turns_sort(&compiler->turns);
 	r = rows_intern(compiler, &field->rows, hash, &class);
 	turn = compiler->turns.turns;
 	end = turn + compiler->turns.count;
@@ -967,6 +973,9 @@ int policy_compile(const struct policy_order *order, struct policy_image *ret_im
 		return r;
 	for (size_t i = 0; i < compiler.bit_count; i++)
 		asked |= compiler.bits[i].asks;
+	/* one field at least: its rows say how many rules there are */
+	if (compiler.bit_count && !asked)
+		asked = 1U << POLICY_BY_KIND;
 	for (enum policy_field_name name = 0; name < POLICY_FIELDS && !r; name++) {
 		if (!(asked & 1U << name))
 			continue;
