@@ -3,9 +3,11 @@
  */
 #include "engine/policy.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/if_ether.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "compile/bucket.h"
 #include "decide.skel.h"
 #include "engine/internal.h"
 #include "watch.skel.h"
@@ -21,6 +24,9 @@
 
 /* Ticks are compared by their difference, so none may stay further behind than this. */
 #define TICK_AGE_MAX (1U << 30)
+
+#define LOG_RATE    1000 /* records a second, until the agent says another rate */
+#define REJECT_RATE 1000 /* answers a second */
 
 enum policy_hook { HOOK_TC, HOOK_XDP, HOOKS };
 
@@ -34,7 +40,9 @@ struct policy_engine {
 	struct engine *engine;
 	struct decide_bpf *skeleton; /* NULL: there never was a policy */
 	struct policy_now *now;      /* mapped; only the agent writes it */
+	struct policy_check *check;  /* mapped */
 	struct policy_memory memory[HOOKS][PLACES];
+	uint32_t log_rate; /* records a second */
 	struct ring_buffer *log;
 	engine_policy_log_function *function; /* who reads the log just now */
 	void *context;
@@ -152,11 +160,24 @@ static int log_read(void *context, void *record, size_t size)
 	return 0;
 }
 
+static int rate_set(struct policy_engine *policy, __u32 which, uint32_t a_second)
+{
+	const struct token_rate rate = {a_second, a_second, 1000000000};
+	struct policy_rate value = {};
+	int r = token_clock_start(&rate, monotonic_ns(), &value.clock);
+
+	if (r == 0 && bpf_map_update_elem(
+			      bpf_map__fd(policy->skeleton->maps.decide_rates), &which, &value, BPF_ANY) < 0)
+		r = -errno;
+	return r;
+}
+
 static int programs_load(struct policy_engine *policy, struct error *error)
 {
 	struct decide_bpf *skeleton = policy->skeleton;
 	struct engine *engine = policy->engine;
 	__u32 zero = 0;
+	void *check;
 	int program, r;
 
 	skeleton->rodata->owner_off = !engine->watch.owners;
@@ -176,6 +197,16 @@ static int programs_load(struct policy_engine *policy, struct error *error)
 		}
 	if (r < 0)
 		return r;
+	check = mmap(NULL, sizeof(*policy->check), PROT_READ | PROT_WRITE, MAP_SHARED,
+		bpf_map__fd(skeleton->maps.decide_checks), 0);
+	if (check == MAP_FAILED)
+		return error_set(error, -errno, "cannot map decide_checks: %s", strerror(errno));
+	policy->check = check;
+	r = rate_set(policy, POLICY_RATE_LOG, policy->log_rate);
+	if (r == 0)
+		r = rate_set(policy, POLICY_RATE_REJECT, REJECT_RATE);
+	if (r < 0)
+		return error_set(error, r, "cannot set the rules' rates: %s", strerror(-r));
 	program = bpf_program__fd(skeleton->progs.decide);
 	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.decide_programs), &zero, &program, BPF_ANY) < 0)
 		return error_set(
@@ -229,6 +260,8 @@ static void policy_close(void *state)
 			memory_close(&policy->memory[hook][place]);
 	if (policy->now)
 		munmap(policy->now, sizeof(*policy->now));
+	if (policy->check)
+		munmap(policy->check, sizeof(*policy->check));
 	ring_buffer__free(policy->log);
 	decide_bpf__destroy(policy->skeleton);
 	free(policy);
@@ -245,6 +278,7 @@ static int policy_open(struct engine *engine, void **ret_state, struct error *er
 		return error_set(error, -ENOMEM, "out of memory");
 	*ret_state = policy;
 	policy->engine = engine;
+	policy->log_rate = LOG_RATE;
 	now = mmap(NULL, sizeof(*policy->now), PROT_READ | PROT_WRITE, MAP_SHARED,
 		bpf_map__fd(engine->skeleton->maps.policy_now), 0);
 	if (now == MAP_FAILED)
@@ -433,6 +467,70 @@ int engine_policy_forget(struct engine *engine, bool cut)
 	return 0;
 }
 
+/* -- asking -- */
+
+int engine_policy_check(struct engine *engine, unsigned int number, bool xdp,
+	const struct policy_facts *facts, uint32_t *ret_rules, size_t count, struct error *error)
+{
+	struct policy_engine *policy = policy_of(engine);
+	int r = policy_load(policy, error);
+
+	if (r < 0)
+		return r;
+	for (size_t done = 0, some; done < count && r == 0; done += some) {
+		LIBBPF_OPTS(bpf_test_run_opts, options);
+
+		some = count - done < POLICY_CHECKS_MAX ? count - done : POLICY_CHECKS_MAX;
+		policy->check->place = place_in_force(policy, number) ^ 1;
+		policy->check->xdp = xdp;
+		policy->check->count = (__u32)some;
+		memcpy(policy->check->facts, facts + done, some * sizeof(*facts));
+		r = bpf_prog_test_run_opts(bpf_program__fd(policy->skeleton->progs.decide_check), &options);
+		if (r == 0 && options.retval)
+			r = -ENOENT;
+		if (r == 0)
+			memcpy(ret_rules + done, policy->check->rules, some * sizeof(*ret_rules));
+	}
+	return r < 0 ? error_set(error, r, "the rules cannot be verified: %s", strerror(-r)) : 0;
+}
+
+/* What a packet without a link header is. */
+static __be16 ethertype_of(const uint8_t *packet)
+{
+	return htons(packet[0] >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP);
+}
+
+int engine_policy_explain(struct engine *engine, const void *packet, size_t size, bool ethernet,
+	uint32_t ifindex, bool out, uint32_t owner, struct policy_explanation *ret_explanation,
+	struct error *error)
+{
+	struct policy_engine *policy = policy_of(engine);
+	struct policy_question question = {.ifindex = ifindex, .owner = owner, .out = out};
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = (__u32)size, .repeat = 1);
+	struct policy_explanation none = {.action = POLICY_ACCEPT, .hook = 1};
+	const struct decide_bpf *skeleton;
+	__u32 zero = 0;
+	int r = policy_load(policy, error);
+
+	if (r < 0)
+		return r;
+	skeleton = policy->skeleton;
+	if (!ethernet)
+		question.ethertype = ethertype_of(packet);
+	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.decide_question), &zero, &question, BPF_ANY) < 0 ||
+		bpf_map_update_elem(bpf_map__fd(skeleton->maps.decide_explanation), &zero, &none, BPF_ANY) <
+			0)
+		r = -errno;
+	if (r == 0)
+		r = bpf_prog_test_run_opts(bpf_program__fd(ethernet ? skeleton->progs.decide_ask_ethernet
+								    : skeleton->progs.decide_ask_raw),
+			&options);
+	if (r == 0 && bpf_map_lookup_elem(
+			      bpf_map__fd(skeleton->maps.decide_explanation), &zero, ret_explanation) < 0)
+		r = -errno;
+	return r < 0 ? error_set(error, r, "the rules cannot be asked: %s", strerror(-r)) : 0;
+}
+
 /* -- what was counted -- */
 
 int engine_policy_count(struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count)
@@ -497,6 +595,14 @@ void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats)
 }
 
 /* -- the log -- */
+
+int engine_policy_log_rate(struct engine *engine, uint32_t records_per_second)
+{
+	struct policy_engine *policy = policy_of(engine);
+
+	policy->log_rate = records_per_second;
+	return policy->skeleton ? rate_set(policy, POLICY_RATE_LOG, records_per_second) : 0;
+}
 
 int engine_policy_log_fd(struct engine *engine)
 {

@@ -25,8 +25,8 @@ extern const struct engine_part policy_part;
 int engine_policy_bring(struct engine *engine, unsigned int number, const struct policy_image *image,
 	const struct policy_image *xdp, struct error *error);
 
-/* Judges facts by what was brought: *ret_rules[i] is the number of the first rule that fits (or the policy's
- * count).  Run by the real code, many facts at a time. */
+/* Judges facts by what was brought: ret_rules[i] is the first rule that fits, by its place in the order that
+ * the policy was compiled from, or POLICY_NO_RULE.  Run by the real code, many facts at a time. */
 int engine_policy_check(struct engine *engine, unsigned int number, bool xdp,
 	const struct policy_facts *facts, uint32_t *ret_rules, size_t count, struct error *error);
 
@@ -54,15 +54,9 @@ int engine_policy_limit(struct engine *engine, uint32_t place, const struct poli
 void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats);
 
 /* Asks the real program about a packet: which rule (by id; 0: default), action, policy, hook. */
-struct policy_explanation {
-	uint32_t rule;
-	uint8_t action, hook, policy, state;
-	struct policy_facts facts;
-	uint32_t passed[8]; /* ids of rules that fitted and went on (count, log, …) */
-	uint32_t passed_count;
-};
-int engine_policy_explain(struct engine *engine, const void *packet, size_t size, uint32_t ifindex, bool out,
-	uint32_t owner, struct policy_explanation *ret_explanation, struct error *error);
+int engine_policy_explain(struct engine *engine, const void *packet, size_t size, bool ethernet,
+	uint32_t ifindex, bool out, uint32_t owner, struct policy_explanation *ret_explanation,
+	struct error *error);
 
 /* The log.  Readable when there are records. */
 int engine_policy_log_fd(struct engine *engine);

@@ -192,13 +192,16 @@ _Static_assert(sizeof(struct policy_rule) == sizeof(struct policy_unit), "a rule
  * place first, then sets `since` to the tick of now plus one.  So packets of these two ticks are judged anew
  * each, and no kept decision is older than what it was made from.
  */
+#define POLICY_TENANT_INTERFACES 0x01
+#define POLICY_TENANT_CGROUPS    0x02
+
 struct policy_now {
 	__u32 since;
 	__u32 active; /* some policy is there; else nobody is judged */
 	__u32 cut; /* connections that were made up to this tick do not go on against the rules; 0: all do */
 	__u32 tracking; /* connections are noted (active, and a rule that could end one) */
 	__u32 deadline; /* tick at which `places` become `places_before`, unless confirmed; 0: none */
-	__u32 tenants;  /* interfaces or cgroups are given to tenants: look up whose */
+	__u32 tenants;  /* POLICY_TENANT_*: look up whose the packet is */
 	/* tick since when each packet of TCP comes to the connection table, since a policy in force asks for
 	 * the state; 0: not each does.  It is connection_sight.followed; switched on, it is the tick of now
 	 * plus one. */
@@ -288,6 +291,47 @@ struct policy_log {
 		__u8 family, proto, tcp_flags, reserved;
 	} packet;
 	__u8 bytes[POLICY_LOG_BYTES];
+};
+
+/* What was decided about a packet, and why. */
+#define POLICY_PASSED_MAX 8
+struct policy_explanation {
+	__u32 rule;  /* id; 0: the default verdict, or no policy */
+	__u8 action; /* enum policy_action */
+	__u8 hook;   /* 0 XDP, 1 tc */
+	__u8 policy; /* number */
+	__u8 state;  /* enum policy_state */
+	__u8 kept;   /* would be dropped, but belongs to a connection that was there before the rule */
+	__u8 over;   /* dropped: over its limit */
+	__u8 judged; /* there is a policy */
+	__u8 reserved;
+	__u32 passed_count;
+	__u32 passed[POLICY_PASSED_MAX]; /* ids of rules that fitted and went on (count, log, …); the first */
+	struct policy_facts facts;
+};
+
+/* What is done so many times a second at most: the values of the map `decide_rates`. */
+enum policy_rate_name { POLICY_RATE_LOG, POLICY_RATE_REJECT, POLICY_RATES };
+struct policy_rate {
+	struct token_clock clock;
+	struct token_bucket bucket;
+};
+
+/* The only value of the map `decide_question`: a packet that is only asked about, beside its bytes. */
+struct policy_question {
+	__u32 ifindex, owner;
+	__u32 out;
+	__be16 ethertype; /* of one that begins with its network header; 0: a link header comes first */
+	__u16 reserved;
+};
+
+/* The only value of the map `decide_checks`: facts to be judged by a policy that need not be in force. */
+#define POLICY_CHECKS_MAX 1024
+#define POLICY_NO_RULE    0xffffffff
+struct policy_check {
+	__u32 place, xdp, count, reserved;
+	struct policy_facts facts[POLICY_CHECKS_MAX];
+	__u32 rules[POLICY_CHECKS_MAX]; /* the first that fits, by its place in the order; POLICY_NO_RULE */
 };
 
 struct policy_stats {

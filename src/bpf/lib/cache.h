@@ -48,16 +48,33 @@ struct decide_ask {
 	__u8 out;
 	__u8 phase;   /* expressions have been asked */
 	__u8 explain; /* nothing is done, all is told */
-	__u8 reserved[4];
+	__u8 nested;  /* on the way of a copy of another packet */
+	__u8 busy;    /* copies of the packet are on their way */
+	__u8 reserved[2];
 	__u64 expressions; /* bit n: expression n fits */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2); /* [1]: nested */
 	__type(key, __u32);
 	__type(value, struct decide_ask);
 } decide_asks SEC(".maps");
+
+/* The packet that is judged on this CPU just now. */
+packet_inline struct decide_ask *decide_ask_get(void)
+{
+	__u32 place = 0;
+	struct decide_ask *ask = bpf_map_lookup_elem(&decide_asks, &place);
+
+	if (!ask || __builtin_expect(!ask->busy, 1))
+		return ask;
+	place = 1;
+	ask = bpf_map_lookup_elem(&decide_asks, &place);
+	if (ask)
+		ask->nested = 1;
+	return ask;
+}
 
 /* [0]: the program that decides.  Empty: there never was a policy. */
 struct {

@@ -210,8 +210,7 @@ packet_inline enum flow_fate flow_settle(
 packet_inline enum flow_fate flow_ask(
 	const struct packet *p, const struct flow_sight *sight, __u32 set, __u32 way, __u32 owner, __u32 held)
 {
-	__u32 zero = 0;
-	struct decide_ask *ask = bpf_map_lookup_elem(&decide_asks, &zero);
+	struct decide_ask *ask = decide_ask_get();
 
 	if (!ask)
 		return FLOW_PASS;
