@@ -250,6 +250,8 @@ static void recent_write(struct agent *agent, struct json_write *out, struct rec
 	answer_time(out, "time", record->time_ns);
 	json_write_string(out, "reason", engine_drop_reason_name(engine, record->reason, reason));
 	json_write_string(out, "place", engine_drop_place_name(engine, record->location, place));
+	if (record->marks & DROP_BY_RULE)
+		json_write_number(out, "rule", record->rule);
 	if (*recent->interface)
 		json_write_string(out, "interface", recent->interface);
 	json_write_string(out, "direction", record->marks & DROP_OUT ? "out" : "in");

@@ -17,6 +17,7 @@
 #include "bpf/lib/connection.h"
 #include "bpf/lib/decide.h"
 #include "bpf/lib/limit.h"
+#include "bpf/lib/note.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/policy.h"
 #include "bpf/lib/seek.h"
@@ -594,7 +595,7 @@ packet_inline int decide_carry_out(struct decision *d)
 	if (action == POLICY_REDIRECT)
 		return bpf_redirect(ifindex, 0);
 	if (verdict == DECIDE_DROP)
-		decide_note_drop(rule);
+		note_drop(rule);
 	return verdict;
 }
 
@@ -648,7 +649,7 @@ packet_inline int decide_held(struct decision *d)
 	}
 	decide_count(counter, ask->packets, ask->bytes, ask->now);
 	if (ask->held & FLOW_VERDICT_DROP) {
-		decide_note_drop(rule);
+		note_drop(rule);
 		return DECIDE_DROP;
 	}
 	decide_commit(d, rule);

@@ -10,6 +10,7 @@
 #include "bpf/lib/home.h"
 #include "bpf/lib/kernel.h"
 #include "bpf/lib/live.h"
+#include "bpf/lib/note.h"
 #include "bpf/lib/owner.h"
 
 #define DROP_HEADERS_MAX 256 /* bytes of the packet that are looked at */
@@ -197,8 +198,17 @@ static __always_inline __be16 drop_protocol(struct sk_buff *skb, const struct dr
 										: OWNER_KERNEL;              \
 	})
 
+/* DROP_BY_RULE if it is the drop that was noted. */
+static __always_inline __u8 drop_noted(__u32 reason, __u32 *ret_rule)
+{
+	if (reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_INGRESS) &&
+		reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_EGRESS))
+		return 0;
+	return note_take(ret_rule) ? DROP_BY_RULE : 0;
+}
+
 static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, struct sock *rx_sk,
-	const struct drop_key *key, struct drop_size size, struct drop_stats *stats)
+	const struct drop_key *key, struct drop_size size, struct drop_stats *stats, __u32 rule, __u8 mark)
 {
 	struct drop_buffer *buffer = drop_headers(skb);
 	struct packet memory = {}, *p = &memory;
@@ -249,6 +259,8 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 		record->owner = drop_owner(sk);
 	else if (skb->skb_iif && record->marks & DROP_OUT)
 		record->owner = OWNER_FORWARDED;
+	record->marks |= mark;
+	record->rule = rule;
 	bpf_ringbuf_submit(record, 0);
 }
 
@@ -262,7 +274,8 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	struct drop_count *count;
 	struct drop_size size;
 	enum home home;
-	__u32 zero = 0;
+	__u32 zero = 0, rule = 0;
+	__u8 mark;
 
 	if (!live_here())
 		return 0;
@@ -291,8 +304,9 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	count->bytes += size.bytes;
 	count->last = bpf_jiffies64();
 	stats->drops++;
+	mark = drop_noted(key.reason, &rule);
 	if (drop_allowed(settings, count))
-		drop_record(skb, sk, rx_sk, &key, size, stats);
+		drop_record(skb, sk, rx_sk, &key, size, stats, rule, mark);
 	else
 		stats->unrecorded++;
 	return 0;

@@ -54,7 +54,8 @@ struct drop_window {
 	__u64 used;
 };
 
-#define DROP_OUT 0x01 /* was on its way out; else on its way in */
+#define DROP_OUT     0x01 /* was on its way out; else on its way in */
+#define DROP_BY_RULE 0x02 /* a rule of weir's dropped it, or the default verdict */
 
 struct drop_record {
 	__u64 time_ns; /* CLOCK_MONOTONIC */
@@ -72,6 +73,7 @@ struct drop_record {
 	__u8 marks;      /* DROP_* */
 	__be16 protocol; /* EtherType; 0: the kernel had not set it */
 	__u32 owner;     /* shared/owner.h; OWNER_UNKNOWN also where there is no socket */
+	__u32 rule;      /* DROP_BY_RULE: its id; 0: the default verdict */
 };
 
 #endif

@@ -44,31 +44,6 @@ struct {
 	__type(value, struct policy_stats);
 } policy_stats SEC(".maps");
 
-/* Whose the packet is that this CPU drops just now: for the record of the kernel's drop (bpf/drop.bpf.c). */
-struct decide_note {
-	__u32 rule; /* id; 0: the default verdict */
-	__u32 dropped;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct decide_note);
-} decide_notes SEC(".maps");
-
-/* To be called last: what is dropped next on this CPU is this packet. */
-decide_inline void decide_note_drop(__u32 rule)
-{
-	__u32 zero = 0;
-	struct decide_note *note = bpf_map_lookup_elem(&decide_notes, &zero);
-
-	if (!note)
-		return;
-	note->rule = rule;
-	note->dropped = 1;
-}
-
 /* Answers to rejected packets (bpf/lib/act.h) pass the hooks of their interface again, in the other
  * direction. They are known by this mark, which ends there.  No mark comes over a wire. */
 #define DECIDE_ANSWER_MARK 0x77656972

@@ -19,6 +19,7 @@
 #include "bpf/lib/cache.h"
 #include "bpf/lib/decide.h"
 #include "bpf/lib/name.h"
+#include "bpf/lib/note.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/seek.h"
 #include "shared/flow.h"
@@ -202,7 +203,7 @@ packet_inline enum flow_fate flow_settle(
 	decide_count(decision->counter, sight->packets, sight->bytes, sight->now);
 	if (!(held & FLOW_VERDICT_DROP))
 		return FLOW_PASS;
-	decide_note_drop(decision->rule);
+	note_drop(decision->rule);
 	return FLOW_DROP;
 }
 

@@ -225,6 +225,8 @@ struct skb_shared_info {
 enum skb_drop_reason {
 	SKB_NOT_DROPPED_YET,
 	SKB_CONSUMED,
+	SKB_DROP_REASON_TC_INGRESS,
+	SKB_DROP_REASON_TC_EGRESS,
 };
 
 /* include/linux/sched.h */

@@ -28,6 +28,7 @@ struct drops {
 enum {
 	RECENT_TIME,
 	RECENT_REASON,
+	RECENT_RULE,
 	RECENT_DIRECTION,
 	RECENT_INTERFACE,
 	RECENT_PROTO,
@@ -42,6 +43,7 @@ enum {
 static const struct table_column recent_columns[RECENT_COLUMNS] = {
 	[RECENT_TIME] = {"TIME"},
 	[RECENT_REASON] = {"REASON"},
+	[RECENT_RULE] = {"RULE", ALIGN_RIGHT, .hide_empty = true},
 	[RECENT_DIRECTION] = {"DIR", .importance = 2},
 	[RECENT_INTERFACE] = {"INTERFACE", .importance = 3},
 	[RECENT_PROTO] = {"PROTO"},
@@ -56,6 +58,7 @@ static const struct table_column recent_columns[RECENT_COLUMNS] = {
 static const unsigned int recent_widths[RECENT_COLUMNS] = {
 	[RECENT_TIME] = 12,
 	[RECENT_REASON] = 20,
+	[RECENT_RULE] = 7,
 	[RECENT_DIRECTION] = 3,
 	[RECENT_INTERFACE] = 9,
 	[RECENT_PROTO] = 5,
@@ -64,6 +67,19 @@ static const unsigned int recent_widths[RECENT_COLUMNS] = {
 	[RECENT_BYTES] = 8,
 	[RECENT_OWNER] = 12,
 };
+
+/* Which rule of weir's dropped it: nothing, where it was not weir. */
+static void rule_format(const json_t *drop, char *buffer, size_t size)
+{
+	uint64_t rule = json_get_number(drop, "rule");
+
+	if (!json_object_get(drop, "rule"))
+		buffer[0] = '\0';
+	else if (rule)
+		snprintf(buffer, size, "%" PRIu64, rule);
+	else
+		snprintf(buffer, size, "default");
+}
 
 static void recent_cell(const json_t *drop, unsigned int column, const struct cell_context *context,
 	char *buffer, size_t size)
@@ -74,6 +90,9 @@ static void recent_cell(const json_t *drop, unsigned int column, const struct ce
 		break;
 	case RECENT_REASON:
 		snprintf(buffer, size, "%s", json_get_text(drop, "reason"));
+		break;
+	case RECENT_RULE:
+		rule_format(drop, buffer, size);
 		break;
 	case RECENT_DIRECTION:
 		snprintf(buffer, size, "%s", json_get_text(drop, "direction"));
