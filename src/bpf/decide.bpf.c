@@ -74,7 +74,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 4096);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct policy_grant);
 } tenant_interfaces SEC(".maps");
 
 struct {
@@ -82,8 +82,22 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 4096);
 	__type(key, __u64);
-	__type(value, __u32);
+	__type(value, struct policy_grant);
 } tenant_cgroups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, POLICY_EXPRESSION_PLACE(2 * POLICY_NUMBER_MAX, 0));
+	__type(key, __u32);
+	__type(value, __u32);
+} decide_expressions SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct policy_chain);
+} decide_chain SEC(".maps");
 
 struct decide_verdict {
 	__u32 rule, counter;
@@ -224,7 +238,7 @@ static __noinline int decide_owners_of(struct decision *d)
 /* -- whose policy -- */
 
 /* By the owner's cgroup: the deepest level that belongs to a tenant. */
-static __noinline __u32 decide_cgroup_tenant(__u32 owner)
+static __noinline __u32 decide_cgroup_tenant(__u32 owner, int lapsed)
 {
 	const struct owner *who = owner_get(owner);
 	__u32 number = POLICY_HOST, i;
@@ -233,27 +247,31 @@ static __noinline __u32 decide_cgroup_tenant(__u32 owner)
 		return number;
 	for (i = 0; i < OWNER_DEPTH_MAX; i++) {
 		__u64 hash = who->path_hash[i];
-		__u32 *tenant;
+		const struct policy_grant *tenant;
 
 		if (!hash)
 			break;
 		tenant = bpf_map_lookup_elem(&tenant_cgroups, &hash);
-		if (tenant)
-			number = *tenant;
+		if (!tenant)
+			continue;
+		number = lapsed ? tenant->before : tenant->number;
 	}
 	return number;
 }
 
 packet_inline __u32 decide_number(const struct decide_ask *ask, const struct policy_now *in_force)
 {
-	__u32 ifindex = ask->ifindex, *tenant;
+	int lapsed = decide_lapsed(in_force, ask->now);
+	const struct policy_grant *tenant;
+	__u32 ifindex = ask->ifindex;
 
 	if (!in_force->tenants)
 		return POLICY_HOST;
 	tenant = bpf_map_lookup_elem(&tenant_interfaces, &ifindex);
-	if (tenant)
-		return *tenant;
-	return in_force->tenants & POLICY_TENANT_CGROUPS ? decide_cgroup_tenant(ask->owner) : POLICY_HOST;
+	if (tenant && (lapsed ? tenant->before : tenant->number))
+		return lapsed ? tenant->before : tenant->number;
+	return in_force->tenants & POLICY_TENANT_CGROUPS ? decide_cgroup_tenant(ask->owner, lapsed)
+	                                                 : POLICY_HOST;
 }
 
 /* -- the log -- */
@@ -611,6 +629,28 @@ packet_inline void decide_begin(struct decision *d)
 	decide_gather(d->ask, d->skb, &work->facts);
 }
 
+/* Has the expressions asked, if they were not yet; they come back here (engine/policy.c). */
+packet_inline void decide_expressions_ask(struct decision *d, __u32 place)
+{
+	struct decide_ask *ask = d->ask;
+	__u32 zero = 0, kind = ask->out & POLICY_EXPRESSION_OUT;
+	struct policy_chain *chain = bpf_map_lookup_elem(&decide_chain, &zero);
+
+	if (!chain)
+		return;
+	if (ask->phase) {
+		ask->expressions = chain->bits;
+		return;
+	}
+	ask->phase = 1;
+	if (ask->packet.l3_offset)
+		kind |= POLICY_EXPRESSION_ETHERNET;
+	chain->bits = 0;
+	chain->number = 0;
+	chain->next = POLICY_EXPRESSION_PLACE(place, kind);
+	bpf_tail_call(d->skb, &decide_expressions, chain->next);
+}
+
 packet_inline void decide_look(struct decision *d)
 {
 	struct connection_sight *sight = &d->work->sight;
@@ -734,6 +774,8 @@ SEC("tc") int decide(struct __sk_buff *skb)
 		decide_stat(broken);
 		return DECIDE_NEXT;
 	}
+	if (d.header->flags & POLICY_EXPRESSIONS)
+		decide_expressions_ask(&d, place);
 	decide_begin(&d);
 	decide_look(&d);
 	if (d.ask->held && d.work->facts.state == POLICY_STATE_ESTABLISHED)

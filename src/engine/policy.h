@@ -35,6 +35,16 @@ int engine_policy_check(struct engine *engine, unsigned int number, bool xdp,
  * has passed. */
 int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t present, bool cut, bool tracking,
 	uint64_t deadline_ns, struct error *error);
+/* Whose interfaces and cgroups are: all of them.  To be called behind a switch that their policies came with;
+ * `waiting`: it has a deadline, so until it is confirmed both what was and what is are kept. */
+struct engine_policy_tenant {
+	uint32_t ifindex; /* 0: a cgroup */
+	uint64_t cgroup;  /* hash of its path, as in struct owner */
+	unsigned int number;
+};
+#define ENGINE_POLICY_TENANTS_MAX 2048
+int engine_policy_tenants(struct engine *engine, const struct engine_policy_tenant *tenants, size_t count,
+	bool waiting, struct error *error);
 int engine_policy_confirm(struct engine *engine, struct error *error);
 int engine_policy_rollback(struct engine *engine, struct error *error); /* now */
 /* What is in force: says whether a deadline is running, or has passed (then what was before is in force

@@ -310,6 +310,32 @@ struct policy_explanation {
 	struct policy_facts facts;
 };
 
+/*
+ * Expressions: small programs that run one after the other before the rules are asked, each leaving a bit.
+ * The first of a policy stands in `decide_expressions` at POLICY_EXPRESSION_PLACE(), the others behind it.
+ */
+enum policy_expression_kind {
+	POLICY_EXPRESSION_OUT = 1,
+	POLICY_EXPRESSION_ETHERNET = 2,
+	POLICY_EXPRESSION_KINDS = 4
+};
+#define POLICY_EXPRESSION_PLACE(place, kind)                                                                 \
+	(((place)*POLICY_EXPRESSION_KINDS + (kind)) * POLICY_EXPRESSIONS_MAX)
+
+/* The value of the per-CPU map `decide_chain`. */
+struct policy_chain {
+	__u64 bits;   /* of the expressions that fit */
+	__u32 number; /* of the one that is asked now */
+	__u32 next;   /* the place of the one behind it */
+};
+
+/* Whose an interface or a cgroup is: the value of the maps `tenant_interfaces` (key: its index) and
+ * `tenant_cgroups` (key: hash of its path, as in struct owner). */
+struct policy_grant {
+	__u16 number;
+	__u16 before; /* if a change that waits for its confirmation does not get it */
+};
+
 /* What is done so many times a second at most: the values of the map `decide_rates`. */
 enum policy_rate_name { POLICY_RATE_LOG, POLICY_RATE_REJECT, POLICY_RATES };
 struct policy_rate {
