@@ -52,6 +52,8 @@ struct policy_engine {
 	struct policy_now *now;      /* mapped; only the agent writes it */
 	struct policy_check *check;  /* mapped */
 	struct policy_memory memory[HOOKS][PLACES];
+	struct policy_programs programs[PROGRAMS_MAX];
+	uint64_t brought;  /* policies */
 	uint32_t log_rate; /* records a second */
 	struct ring_buffer *log;
 	engine_policy_log_function *function; /* who reads the log just now */
