@@ -186,7 +186,6 @@ packet_inline void decide_gather(
 	facts->fragment = p->fragment;
 	facts->out = ask->out;
 	facts->state = POLICY_STATE_NONE;
-	facts->src_sets = facts->dst_sets = 0;
 	facts->owners = 0;
 	facts->expressions = ask->expressions;
 }
@@ -232,6 +231,38 @@ static __noinline int decide_owners_of(struct decision *d)
 	bpf_loop(d->header->owner_count & (2 * POLICY_OWNERS_MAX - 1), decide_owner_step, &walk, 0);
 	owners = d->work->facts.owners;
 	bpf_map_update_elem(&decide_owners, &key, &owners, BPF_ANY);
+	return 0;
+}
+
+/* -- sets -- */
+
+packet_inline __u32 decide_set_of(void *memory, const __be32 *address, int family)
+{
+	__u32 bits = trie_bits(memory);
+
+	if (family == 4)
+		return trie_find4(memory, 0, bits, bpf_ntohl(address[0]));
+	return trie_find6(memory, 0, bits, policy_high(address), policy_high(address + 2));
+}
+
+/* Which combinations of sets the addresses are in. */
+static __noinline int decide_sets_of(struct decision *d)
+{
+	struct policy_facts *facts = &d->work->facts;
+	__u32 place = decide_place(d->in_force, SET_PLACE, d->ask->now) & 1;
+	void *memory;
+
+	facts->src_sets = facts->dst_sets = 0;
+	if (!facts->family)
+		return 0;
+	memory = facts->family == 4 ? bpf_map_lookup_elem(&set_trie4, &place)
+	                            : bpf_map_lookup_elem(&set_trie6, &place);
+	if (!memory)
+		return 0;
+	if (d->header->asked & 1 << POLICY_BY_SRC_SETS)
+		facts->src_sets = decide_set_of(memory, facts->src, facts->family);
+	if (d->header->asked & 1 << POLICY_BY_DST_SETS)
+		facts->dst_sets = decide_set_of(memory, facts->dst, facts->family);
 	return 0;
 }
 
@@ -721,6 +752,7 @@ static __noinline int decide_by_rules(struct decision *d)
 	struct decide_verdict *v = &d->work->verdict;
 	int kept;
 
+	decide_sets_of(d);
 	if (d->header->flags & POLICY_OWNERS)
 		decide_owners_of(d);
 	policy_begin(d->policy, &d->work->cursor, &d->work->facts);

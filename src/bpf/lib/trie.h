@@ -59,6 +59,7 @@ trie_inline __u32 trie_in_list(const struct policy_unit *unit, __u64 high)
 	    << 2;
 	i += TRIE_UP_TO(list->start[(i + 1) & 15], value) + TRIE_UP_TO(list->start[(i + 2) & 15], value) +
 	     TRIE_UP_TO(list->start[(i + 3) & 15], value);
+	asm volatile("" : "+r"(i)); /* or clang knows better than the verifier and drops the mask */
 	return list->number[i & 15];
 }
 
