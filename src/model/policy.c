@@ -47,7 +47,7 @@ void policy_text_clear(struct policy_text *policy)
 /* A value that YAML takes as it stands, in lists too. */
 static bool scalar_is_plain(const char *text)
 {
-	if (!((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z')))
+	if (!((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') || *text == '/'))
 		return false;
 	for (const char *p = text; *p; p++) {
 		if ((unsigned char)*p < ' ' || (unsigned char)*p > '~' || strchr("[]{}#", *p) ||
@@ -330,17 +330,15 @@ static int lines_compare(const struct lines *from, const struct lines *to, const
 		r = partners_find(from, to, partner);
 	if (r == 0)
 		r = partners_order(partner, to->count);
-	for (size_t j = 0; r == 0 && j < to->count; j++) {
-		if (partner[j] == SIZE_MAX) {
-			r = function(context, '+', tenant, to->text[j]);
-			continue;
-		}
-		while (r == 0 && i < partner[j])
+	for (size_t j = 0, same; r == 0 && (j < to->count || i < from->count); j = same + 1) {
+		for (same = j; same < to->count && partner[same] == SIZE_MAX;)
+			same++;
+		while (r == 0 && i < (same < to->count ? partner[same] : from->count))
 			r = function(context, '-', tenant, from->text[i++]);
-		i = partner[j] + 1;
+		for (; r == 0 && j < same; j++)
+			r = function(context, '+', tenant, to->text[j]);
+		i++;
 	}
-	while (r == 0 && i < from->count)
-		r = function(context, '-', tenant, from->text[i++]);
 	return r;
 }
 

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+#include "model/policy.h"
+
+#include <errno.h>
+
+#include "unit.h"
+
+static struct policy_text policy_of(const char *text)
+{
+	struct policy_text policy;
+	struct error error = {};
+
+	EXPECT(policy_text_read(text, strlen(text), "dir/policy.yaml", &policy, &error) == 0,
+		"%s: %u:%u: %s; %s", text, error.line, error.column, error.what, error.want);
+	return policy;
+}
+
+static char *printed(const struct policy_text *policy)
+{
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+
+	assert_non_null(out);
+	assert_int_equal(policy_text_print(policy, out), 0);
+	fclose(out);
+	return text;
+}
+
+static const char whole[] = "default: {in: drop, out: accept, log: on}\n"
+			    "sets:\n"
+			    "  bastions: [\"192.0.2.1\", \"2001:db8::/64\"]\n"
+			    "  blocklist: {file: /var/lib/list}\n"
+			    "  many: |\n"
+			    "    10.0.0.1\n    10.0.0.3\n    10.0.0.5\n    10.0.0.7\n    10.0.0.9\n"
+			    "    10.0.0.11\n    10.0.0.13\n    10.0.0.15\n    10.0.0.17\n"
+			    "  empty: []\n"
+			    "  ports: [\"22\", \"8000-8080\"]\n"
+			    "rules:\n"
+			    "  - accept in tcp from @bastions to port 22 log\n"
+			    "  - deny connect by user root to 10.0.0.0/8\n"
+			    "  - \"drop in \\\"a: # \xe2\x82\xac b\\\"\"\n"
+			    "tenants:\n"
+			    "  web:\n"
+			    "    interfaces: [veth3]\n"
+			    "    cgroups: [/system.slice/web.slice]\n"
+			    "    default: {in: reject, out: drop}\n"
+			    "    rules:\n"
+			    "      - accept in tcp to port 80\n";
+
+static void a_policy_is_printed_as_one_that_reads_the_same(void **state)
+{
+	struct policy_text policy = policy_of(whole);
+	char *text = printed(&policy);
+
+	(void)state;
+	assert_string_equal(text, whole);
+	assert_int_equal(policy.host.defaults[0], POLICY_DROP);
+	assert_int_equal(policy.host.defaults[1], POLICY_ACCEPT);
+	assert_true(policy.host.log);
+	assert_int_equal(policy.host.rule_count, 3);
+	assert_string_equal(policy.host.rules[2], "drop in \"a: # \xe2\x82\xac b\"");
+	assert_null(policy.host.rules[3]);
+	assert_int_equal(policy.set_count, 5);
+	assert_string_equal(policy.sets[1].file, "/var/lib/list");
+	assert_int_equal(policy.tenant_count, 1);
+	assert_string_equal(policy.tenants[0].interfaces[0], "veth3");
+	assert_string_equal(policy.tenants[0].cgroups[0], "/system.slice/web.slice");
+	assert_int_equal(policy.tenants[0].list.defaults[0], POLICY_REJECT);
+	assert_string_equal(policy.tenants[0].list.rules[0], "accept in tcp to port 80");
+	free(text);
+	policy_text_clear(&policy);
+	assert_int_equal(policy.set_count, 0);
+}
+
+static void rules_are_kept_as_they_are_printed(void **state)
+{
+	struct policy_text policy = policy_of("rules: [drop  in tcp to port  https, accept]\n"
+					      "sets: {list: {file: list.txt}, one: 10.0.0.1, none: }\n");
+
+	(void)state;
+	assert_string_equal(policy.host.rules[0], "drop in tcp to port 443");
+	assert_string_equal(policy.sets[0].file, "dir/list.txt");
+	assert_string_equal(policy.sets[1].entries, "10.0.0.1");
+	assert_int_equal(policy.sets[2].length, 0);
+	policy_text_clear(&policy);
+}
+
+static void nothing_is_a_policy_that_accepts(void **state)
+{
+	static const char *const cases[] = {
+		"", "rules:\n", "default: {}\nsets: {}\ntenants: {}\nrules: []\n"};
+
+	(void)state;
+	FOR_EACH_CASE(c, cases)
+	{
+		struct policy_text policy = policy_of(*c);
+		char *text = printed(&policy);
+
+		EXPECT_TEXT(text, "", "%s", *c);
+		free(text);
+		policy_text_clear(&policy);
+	}
+}
+
+static void an_error_names_its_place_and_what_would_be_right(void **state)
+{
+	static const struct {
+		const char *text;
+		unsigned int line, column;
+		const char *what, *want;
+	} cases[] = {
+		{"rule: []", 1, 1, "unknown key 'rule'", "did you mean 'rules'?"},
+		{"flows: {}", 1, 1, "unknown key 'flows'", "one of default, sets, rules, tenants"},
+		{"default: drop", 1, 10, "default: expected keys with values, got 'drop'", "such as in: ..."},
+		{"default: {in: deny}", 1, 15, "default.in: expected accept, drop or reject, got 'deny'", ""},
+		{"default: {inn: drop}", 1, 11, "unknown key 'inn' in default", "did you mean 'in'?"},
+		{"rules:\n- accept\n- drop in tpc\n", 3, 11, "rules: unknown word 'tpc'",
+			"did you mean 'tcp'?"},
+		{"rules: [drop by pid 1]", 1, 9, "rules: a process' id is another one's tomorrow",
+			"exe, unit, cgroup or user; or 'weir drop' for a process that runs"},
+		{"sets: [a]", 1, 8, "sets: expected names with what they stand for, got a list",
+			"bastions: [192.0.2.1, 2001:db8::/64]"},
+		{"sets: {1a: []}", 1, 8, "sets: '1a' can be no set's name",
+			"a letter, then letters, digits, '-' and '_'"},
+		{"sets:\n  a: [80]\n  a: [90]", 3, 3, "sets: a second 'a'", "each name once"},
+		{"sets: {a: [10.0.0.1/8]}", 1, 12, "sets.a: '10.0.0.1/8' has bits set behind its length",
+			"10.0.0.0/8, or the address without a length"},
+		{"sets: {a: [10.0.0.1, 80]}", 1, 22, "sets.a: a port in a list of addresses",
+			"one kind in a set; the first entry decides which"},
+		{"sets:\n  a: |\n    10.0.0.1\n    # x\n    10.0.0.x\n", 5, 5,
+			"sets.a: expected an entry of a set, got '10.0.0.x'",
+			"an address, a prefix such as 10.0.0.0/8, a range, or a port"},
+		{"sets: {a: {}}", 1, 8, "sets.a: no file is named", "{file: PATH}, or a list of entries"},
+		{"sets: {a: {fil: x}}", 1, 12, "unknown key 'fil' in sets.a", "did you mean 'file'?"},
+		{"tenants: {web: {rules: []}}", 1, 11, "tenants.web: nothing is given to it",
+			"interfaces: [NAME], cgroups: [PATH] or both"},
+		{"tenants: {web: {interfaces: [veth*]}}", 1, 30,
+			"tenants.web.interfaces: expected an interface's name, got 'veth*'",
+			"one such as eth0"},
+		{"tenants: {web: {cgroups: [a]}}", 1, 27,
+			"tenants.web.cgroups: 'a' is not the path of a cgroup",
+			"a path that begins with '/', such as /system.slice"},
+		{"tenants: {web: {interfaces: [a]}, db: {interfaces: [a]}}", 1, 53,
+			"tenants.db.interfaces: 'a' is given to web already",
+			"each interface and cgroup once"},
+		{"tenants: {web: {interfaces: [a], default: {in: x}}}", 1, 48,
+			"tenants.web.default.in: expected accept, drop or reject, got 'x'", ""},
+		{"tenants: {web: {interfaces: [a], rules: [deny bind]}}", 1, 42,
+			"tenants.web.rules: a rule on sockets",
+			"rules on packets; those on sockets are the host's"},
+		{"tenants: {web: {interfaces: [a], rule: []}}", 1, 34, "unknown key 'rule' in tenants.web",
+			"did you mean 'rules'?"},
+	};
+
+	(void)state;
+	FOR_EACH_CASE(c, cases)
+	{
+		struct policy_text policy = {.set_count = 99};
+		struct error error = {};
+
+		EXPECT(policy_text_read(c->text, strlen(c->text), "policy.yaml", &policy, &error) == -EINVAL,
+			"%s", c->text);
+		EXPECT_TEXT(error.what, c->what, "%s", c->text);
+		EXPECT_TEXT(error.want, c->want, "%s", c->text);
+		EXPECT(error.line == c->line && error.column == c->column, "%s: %u:%u, wanted %u:%u", c->text,
+			error.line, error.column, c->line, c->column);
+		EXPECT_TEXT(error.file, "policy.yaml", "%s", c->text);
+		EXPECT(policy.set_count == 99, "%s: changed", c->text);
+	}
+}
+
+struct difference {
+	char text[2048];
+};
+
+static int note(void *context, char sign, const char *tenant, const char *text)
+{
+	struct difference *difference = context;
+	char line[256];
+
+	snprintf(line, sizeof(line), "%c%s%s %s\n", sign, tenant[0] ? "@" : "", tenant, text);
+	strncat(difference->text, line, sizeof(difference->text) - strlen(difference->text) - 1);
+	return 0;
+}
+
+static void differences_are_lines_that_come_and_go(void **state)
+{
+	static const struct {
+		const char *from, *to, *lines;
+	} cases[] = {
+		{"rules: [accept, drop]", "rules: [accept, drop]", ""},
+		{"rules: [accept, drop]", "", "- accept\n- drop\n"},
+		{"", "default: {in: drop}\nrules: [accept]", "+ default in drop\n+ accept\n"},
+		{"default: {in: drop}", "default: {in: reject, log: on}",
+			"- default in drop\n+ default in reject\n+ default log on\n"},
+		{"rules: [count in, drop, accept]", "rules: [drop, accept, count in]",
+			"- count in\n+ count in\n"},
+		{"rules: [accept, count, count in, drop]", "rules: [accept, drop, count, count in]",
+			"+ drop\n- drop\n"},
+		{"rules: [drop in tcp to port 80, accept]", "rules: [drop in tcp to port 81, accept]",
+			"- drop in tcp to port 80\n+ drop in tcp to port 81\n"},
+		{"sets: {a: [10.0.0.1, 10.0.0.2]}", "sets: {a: [10.0.0.2, 10.0.0.3, 10.0.0.4]}",
+			"~ set a: 2 entries come, 1 goes\n"},
+		{"sets: {a: [10.0.0.1, 10.0.0.2]}", "sets: {a: [10.0.0.2, 10.0.0.1, 10.0.0.1]}", ""},
+		{"sets: {a: [10.0.0.1]}", "", ""},
+		{"", "sets: {a: [10.0.0.1]}", "+ set a: 1 entry\n"},
+		{"", "sets: {a: {file: x}}", "+ set a from policy-dir/x\n"},
+		{"sets: {a: [80]}", "sets: {a: {file: x}}", "~ set a from policy-dir/x\n"},
+		{"tenants: {web: {interfaces: [a], rules: [drop]}}", "", "-@web interface a\n-@web drop\n"},
+		{"", "tenants: {web: {cgroups: [/a], default: {out: drop}}}",
+			"+@web cgroup /a\n+@web default out drop\n"},
+		{"tenants: {web: {interfaces: [a], rules: [drop]}}",
+			"tenants: {web: {interfaces: [a], rules: [accept, drop]}}", "+@web accept\n"},
+	};
+
+	(void)state;
+	FOR_EACH_CASE(c, cases)
+	{
+		struct policy_text from, to;
+		struct difference difference = {};
+		struct error error;
+
+		assert_int_equal(
+			policy_text_read(c->from, strlen(c->from), "policy-dir/p", &from, &error), 0);
+		assert_int_equal(policy_text_read(c->to, strlen(c->to), "policy-dir/p", &to, &error), 0);
+		assert_int_equal(policy_text_diff(&from, &to, note, &difference), 0);
+		EXPECT_TEXT(difference.text, c->lines, "%s / %s", c->from, c->to);
+		policy_text_clear(&from);
+		policy_text_clear(&to);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST("a policy is printed as one that reads the same",
+			a_policy_is_printed_as_one_that_reads_the_same),
+		TEST("rules are kept as they are printed", rules_are_kept_as_they_are_printed),
+		TEST("nothing is a policy that accepts", nothing_is_a_policy_that_accepts),
+		TEST("an error names its place and what would be right",
+			an_error_names_its_place_and_what_would_be_right),
+		TEST("differences are lines that come and go", differences_are_lines_that_come_and_go),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
