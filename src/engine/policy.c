@@ -507,6 +507,30 @@ static void forget(struct policy_engine *policy, bool cut)
 	store(policy->now->since, since);
 }
 
+static bool asks_for_state(const struct policy_engine *policy, uint64_t places, uint64_t present)
+{
+	for (unsigned int number = 0; number < POLICY_NUMBER_MAX; number++) {
+		const struct policy_unit *units =
+			policy->memory[HOOK_TC][2 * number + (places >> number & 1)].units;
+
+		if (present >> number & 1 && units &&
+			((const struct policy_header *)units)->flags & POLICY_STATEFUL)
+			return true;
+	}
+	return false;
+}
+
+/* From now on each packet of TCP comes to the connection table, or no more. */
+static void follow_connections(struct policy_engine *policy, bool wanted)
+{
+	uint32_t since = tick_now(policy) + 1;
+
+	if (!wanted)
+		store(policy->now->stateful, 0);
+	else if (!policy->now->stateful)
+		store(policy->now->stateful, since ? since : 1);
+}
+
 /* What the datapath does by itself when the deadline has passed, made to last. */
 static bool lapse(struct policy_engine *policy)
 {
@@ -518,6 +542,7 @@ static bool lapse(struct policy_engine *policy)
 	store(now->present, now->present_before);
 	store(now->active, now->present != 0);
 	store(now->deadline, 0);
+	follow_connections(policy, asks_for_state(policy, now->places, now->present));
 	forget(policy, false);
 	return true;
 }
@@ -604,6 +629,9 @@ int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t prese
 	if (deadline_ns)
 		store(now->deadline, tick_of(policy, deadline_ns));
 	store(now->tracking, tracking || (deadline_ns && now->tracking));
+	follow_connections(
+		policy, asks_for_state(policy, now->places ^ changed, present) ||
+				(deadline_ns && asks_for_state(policy, now->places, now->present)));
 	store(now->present, present);
 	if (present)
 		store(now->active, 1);
@@ -628,6 +656,7 @@ int engine_policy_confirm(struct engine *engine, struct error *error)
 		return error_set(error, -ENOENT, "no change of the rules waits for a confirmation");
 	store(now->deadline, 0);
 	store(now->active, now->present != 0);
+	follow_connections(policy, asks_for_state(policy, now->places, now->present));
 	forget(policy, false); /* the deadline may have passed a moment ago */
 	sweep(policy);
 	return 0;
@@ -646,6 +675,7 @@ int engine_policy_rollback(struct engine *engine, struct error *error)
 	store(now->places, now->places_before);
 	store(now->deadline, 0);
 	store(now->active, now->present != 0);
+	follow_connections(policy, asks_for_state(policy, now->places, now->present));
 	forget(policy, false);
 	sweep(policy);
 	return 0;
@@ -659,6 +689,8 @@ int engine_policy_now(struct engine *engine, struct policy_now *ret_now)
 	lapse(policy);
 	if (tick_is_old(policy->now->since, tick))
 		store(policy->now->since, tick - TICK_AGE_MAX / 2);
+	if (policy->now->stateful && tick_is_old(policy->now->stateful, tick))
+		store(policy->now->stateful, tick - TICK_AGE_MAX / 2);
 	if (policy->now->cut && tick_is_old(policy->now->cut, tick))
 		store(policy->now->cut, tick - TICK_AGE_MAX / 2);
 	*ret_now = *policy->now;
