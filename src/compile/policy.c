@@ -329,7 +329,7 @@ static bool turn_add(struct turns *turns, struct turn turn)
 	return true;
 }
 
-/* By address, the shorter prefix first; or by value. */
+/* By address, the shorter prefix first. */
 static int turn_compare(const void *left, const void *right)
 {
 	const struct turn *a = left, *b = right;
@@ -339,12 +339,6 @@ static int turn_compare(const void *left, const void *right)
 	if (a->low != b->low)
 		return a->low < b->low ? -1 : 1;
 	return a->length < b->length ? -1 : a->length > b->length;
-}
-
-static void turns_sort(struct turns *turns)
-{
-	if (turns->count)
-		qsort(turns->turns, turns->count, sizeof(*turns->turns), turn_compare);
 }
 
 /*
@@ -502,7 +496,8 @@ static int field_prefixes(struct compiler *compiler, enum policy_field_name name
 		if (root)
 			scratch_turn(compiler, i, &hash);
 	}
-	turns_sort(&compiler->turns);
+	if (compiler->turns.count)
+		qsort(compiler->turns.turns, compiler->turns.count, sizeof(struct turn), turn_compare);
 	r = prefix_classes(compiler, &field->rows, hash);
 	if (r)
 		return r;
@@ -631,6 +626,27 @@ static bool end_ranges(struct port_lists *lists, const struct end *end, uint32_t
 	return ranges_narrow(lists, end->not_of, end->not_of_count, true, size);
 }
 
+/* By value: there are few of them. */
+static bool turns_sort_values(struct turns *turns, uint32_t size)
+{
+	_cleanup_free_ uint32_t *places = calloc(size + 1, sizeof(*places));
+	struct turn *sorted = malloc((turns->room ? turns->room : 1) * sizeof(*sorted));
+
+	if (!places || !sorted) {
+		free(sorted);
+		return false;
+	}
+	for (size_t i = 0; i < turns->count; i++)
+		places[turns->turns[i].low + 1]++;
+	for (uint32_t value = 0; value < size; value++)
+		places[value + 1] += places[value];
+	for (size_t i = 0; i < turns->count; i++)
+		sorted[places[turns->turns[i].low]++] = turns->turns[i];
+	free(turns->turns);
+	turns->turns = sorted;
+	return true;
+}
+
 /* Where a bit turns over in a field of ports, or of other values; *ret_first: what it is for value 0. */
 static bool bit_turns(struct compiler *compiler, enum policy_field_name name, uint32_t number, uint32_t size,
 	struct port_lists *lists, bool *ret_first)
@@ -660,7 +676,7 @@ static bool bit_turns(struct compiler *compiler, enum policy_field_name name, ui
 		}
 		return true;
 	}
-	if (name == POLICY_BY_ICMP || name == POLICY_BY_INTERFACE || name == POLICY_BY_VLAN) {
+	if (name != POLICY_BY_KIND && name != POLICY_BY_FLAGS && name != POLICY_BY_STATE) {
 		uint32_t first, end;
 
 		policy_rule_range(bit->view, name, &first, &end);
@@ -724,9 +740,8 @@ static int field_values(struct compiler *compiler, enum policy_field_name name)
 	free(lists.now.ranges);
 	free(lists.other.ranges);
 	free(lists.result.ranges);
-	if (!room)
+	if (!room || !turns_sort_values(&compiler->turns, field->size))
 		return out_of_memory(compiler->error);
-	turns_sort(&compiler->turns);
 	r = rows_intern(compiler, &field->rows, hash, &class);
 	turn = compiler->turns.turns;
 	end = turn + compiler->turns.count;

@@ -11,13 +11,31 @@
 
 #define BLOCK 64 /* rules that are looked at together */
 
-/* What the values of a rule are, roughly: those outside do not fit. */
-enum bound_name { BOUND_SRC, BOUND_DST, BOUND_PROTO, BOUND_SPORT, BOUND_DPORT, BOUNDS };
+/* As many numbers as every CPU compares at once. */
+#define LANES 4
+typedef int32_t lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+/*
+ * What the values of a rule are, roughly: those outside do not fit.  Of addresses the first 64 bits: a word
+ * that a prefix has in part is a range, one that it has not is all numbers.
+ */
+enum bound_name {
+	BOUND_SRC_LOW, /* first, since IPv6 rules often have their first word in common */
+	BOUND_DST_LOW,
+	BOUND_SRC,
+	BOUND_DST,
+	BOUND_PROTO,
+	BOUND_SPORT,
+	BOUND_DPORT,
+	BOUNDS
+};
 
 #define PROTO_NEVER 1024 /* no packet has it */
 
+/* By rule.  A value v is inside if v - first <= span, which CPUs compare as signed numbers only: both are
+ * moved by 2^31. */
 struct bounds {
-	uint32_t *first, *span; /* first..first + span, by rule */
+	int32_t *first, *span;
 };
 
 struct policy_judge {
@@ -27,31 +45,26 @@ struct policy_judge {
 	struct bounds bounds[2][BOUNDS]; /* for IPv4 and IPv6 packets */
 };
 
-static uint32_t address_high(const uint8_t *bytes)
-{
-	uint32_t word;
-
-	memcpy(&word, bytes, sizeof(word));
-	return ntohl(word);
-}
-
 static void bound_set(const struct bounds *bounds, size_t rule, uint32_t first, uint32_t last)
 {
-	bounds->first[rule] = first;
-	bounds->span[rule] = last - first;
+	bounds->first[rule] = (int32_t)(first ^ 0x80000000);
+	bounds->span[rule] = (int32_t)((last - first) ^ 0x80000000);
 }
 
-static void bound_prefix(
-	const struct bounds *bounds, size_t rule, const struct endpoint *endpoint, uint8_t family)
+static void bound_prefix(const struct bounds *bounds, size_t rule, const struct endpoint *endpoint,
+	uint8_t family, unsigned int word)
 {
-	unsigned int length = endpoint->prefix.length < 32 ? endpoint->prefix.length : 32;
-	uint32_t inside = length ? UINT32_MAX >> (length - 1) >> 1 : UINT32_MAX, first;
+	unsigned int length = endpoint->prefix.length;
+	uint32_t first, inside;
 
-	if (!endpoint->has_prefix || endpoint->prefix.address.family != family) {
+	if (!endpoint->has_prefix || endpoint->prefix.address.family != family || length <= word * 32) {
 		bound_set(bounds, rule, 0, UINT32_MAX);
 		return;
 	}
-	first = address_high(endpoint->prefix.address.bytes);
+	length = length - word * 32 < 32 ? length - word * 32 : 32;
+	inside = UINT32_MAX >> (length - 1) >> 1;
+	memcpy(&first, endpoint->prefix.address.bytes + word * sizeof(first), sizeof(first));
+	first = ntohl(first);
 	bound_set(bounds, rule, first, first | inside);
 }
 
@@ -65,9 +78,10 @@ static void bound_ports(const struct bounds *bounds, size_t rule, const struct e
 		if (endpoint->ports[i].high > last)
 			last = endpoint->ports[i].high;
 	}
-	if (!endpoint->port_count)
-		first = 0, last = UINT32_MAX;
-	bound_set(bounds, rule, first, last);
+	if (endpoint->port_count)
+		bound_set(bounds, rule, first, last);
+	else
+		bound_set(bounds, rule, 0, UINT32_MAX);
 }
 
 static void judge_bounds(struct policy_judge *judge, size_t rule)
@@ -79,8 +93,10 @@ static void judge_bounds(struct policy_judge *judge, size_t rule)
 		const struct bounds *bounds = judge->bounds[i];
 		uint8_t family = i ? 6 : 4;
 
-		bound_prefix(&bounds[BOUND_SRC], rule, &match->from, family);
-		bound_prefix(&bounds[BOUND_DST], rule, &match->to, family);
+		bound_prefix(&bounds[BOUND_SRC], rule, &match->from, family, 0);
+		bound_prefix(&bounds[BOUND_DST], rule, &match->to, family, 0);
+		bound_prefix(&bounds[BOUND_SRC_LOW], rule, &match->from, family, 1);
+		bound_prefix(&bounds[BOUND_DST_LOW], rule, &match->to, family, 1);
 		bound_ports(&bounds[BOUND_SPORT], rule, &match->from);
 		bound_ports(&bounds[BOUND_DPORT], rule, &match->to);
 		if (view->never || (view->family && view->family != family))
@@ -106,15 +122,15 @@ int policy_judge_open(const struct policy_order *order, struct policy_judge **re
 	for (int i = 0; i < 2 && !r; i++)
 		for (int k = 0; k < BOUNDS && !r; k++) {
 			struct bounds *bounds = &judge->bounds[i][k];
+			size_t bytes = (judge->room ? judge->room : BLOCK) * sizeof(*bounds->first);
 
-			/* behind the last rule: none fits a packet's protocol, which is 0..256 */
-			bounds->first = malloc((judge->room + 1) * sizeof(*bounds->first));
-			bounds->span = calloc(judge->room + 1, sizeof(*bounds->span));
+			bounds->first = aligned_alloc(sizeof(lanes), bytes);
+			bounds->span = aligned_alloc(sizeof(lanes), bytes);
 			if (!bounds->first || !bounds->span)
 				r = error_set(error, -ENOMEM, "no memory for the policy");
-			else
-				for (size_t n = judge->views.count; n < judge->room; n++)
-					bounds->first[n] = PROTO_NEVER;
+			/* behind the last rule no packet fits */
+			for (size_t n = judge->views.count; n < judge->room && !r; n++)
+				bound_set(bounds, n, PROTO_NEVER, PROTO_NEVER);
 		}
 	if (r) {
 		policy_judge_close(judge);
@@ -261,25 +277,29 @@ static bool rule_fits(const struct policy_judge *judge, const struct policy_rule
 }
 
 /* Rules of a block that may fit, a bit each: as many comparisons at once as the CPU can. */
-static uint64_t block_look(const struct bounds bounds[BOUNDS], size_t block, const uint32_t values[BOUNDS])
+static uint64_t block_look(
+	const struct bounds bounds[BOUNDS], size_t block, const uint32_t values[BOUNDS], bool ip6)
 {
-	uint32_t out[BLOCK] = {0}, all = UINT32_MAX;
+	lanes out[BLOCK / LANES] = {0};
 	uint64_t mask = 0;
 
 	for (int k = 0; k < BOUNDS; k++) {
-		const uint32_t *first = bounds[k].first + block, *span = bounds[k].span + block;
-		uint32_t value = values[k];
+		const lanes *first = (const lanes *)(bounds[k].first + block);
+		const lanes *span = (const lanes *)(bounds[k].span + block);
+		int32_t value = (int32_t)values[k];
+		lanes all = {-1, -1, -1, -1};
 
-		all = UINT32_MAX;
-		for (int i = 0; i < BLOCK; i++) {
-			out[i] |= value - first[i] > span[i] ? UINT32_MAX : 0;
+		if (!ip6 && (k == BOUND_SRC_LOW || k == BOUND_DST_LOW))
+			continue;
+		for (int i = 0; i < BLOCK / LANES; i++) {
+			out[i] |= (lanes)(value - first[i] > span[i]);
 			all &= out[i];
 		}
-		if (all)
+		if ((all[0] & all[1] & all[2] & all[3]) == -1)
 			return 0;
 	}
 	for (int i = 0; i < BLOCK; i++)
-		mask |= (uint64_t)!out[i] << i;
+		mask |= (uint64_t)!out[i / LANES][i % LANES] << i;
 	return mask;
 }
 
@@ -292,6 +312,8 @@ static size_t judge_search(const struct policy_judge *judge, const struct policy
 	const uint32_t values[BOUNDS] = {
 		[BOUND_SRC] = ntohl(facts->src[0]),
 		[BOUND_DST] = ntohl(facts->dst[0]),
+		[BOUND_SRC_LOW] = ntohl(facts->src[1]),
+		[BOUND_DST_LOW] = ntohl(facts->dst[1]),
 		[BOUND_PROTO] = facts->proto,
 		[BOUND_SPORT] = facts->sport,
 		[BOUND_DPORT] = facts->dport,
@@ -304,7 +326,8 @@ static size_t judge_search(const struct policy_judge *judge, const struct policy
 		return end;
 	}
 	for (size_t block = start / BLOCK * BLOCK; block < end; block += BLOCK) {
-		uint64_t mask = block_look(judge->bounds[facts->family == 6], block, values);
+		uint64_t mask =
+			block_look(judge->bounds[facts->family == 6], block, values, facts->family == 6);
 
 		if (block < start)
 			mask &= UINT64_MAX << (start - block);

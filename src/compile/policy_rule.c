@@ -247,18 +247,33 @@ void policy_rule_views_clear(struct policy_rule_views *views)
 void policy_rule_range(const struct policy_rule_view *view, enum policy_field_name field, uint32_t *ret_first,
 	uint32_t *ret_end)
 {
-	uint32_t first = view->ifindex, count = 1;
+	const struct rule_packet *packet = &view->rule->packet;
+	uint32_t first, count = 1;
 
-	if (field == POLICY_BY_ICMP) {
-		int code = view->rule->packet.icmp_code;
-
-		first = (uint32_t)view->rule->match.icmp_type << 8 | (code < 0 ? 0 : (uint32_t)code);
-		count = code < 0 ? 256 : 1;
-	} else if (field == POLICY_BY_VLAN) {
-		first = view->rule->packet.untagged ? 4096 : (uint32_t)view->rule->match.vlan;
+	switch (field) {
+	case POLICY_BY_ICMP:
+		first = (uint32_t)view->rule->match.icmp_type << 8;
+		if (packet->icmp_code < 0)
+			count = 256;
+		else
+			first |= (uint32_t)packet->icmp_code;
+		break;
+	case POLICY_BY_VLAN:
+		first = packet->untagged ? 4096 : (uint32_t)view->rule->match.vlan;
+		break;
+	case POLICY_BY_PROTO:
+		first = (uint32_t)view->protocol;
+		break;
+	case POLICY_BY_DSCP:
+		first = (uint32_t)packet->dscp;
+		break;
+	default:
+		/* an interface that is not there has no packets */
+		first = view->ifindex;
+		count = first != 0;
 	}
 	*ret_first = first;
-	*ret_end = field == POLICY_BY_INTERFACE && !first ? first : first + count;
+	*ret_end = first + count;
 }
 
 static bool kind_taken(const struct policy_rule_view *view, uint32_t kind)
@@ -279,15 +294,11 @@ bool policy_rule_takes(const struct policy_rule_view *view, enum policy_field_na
 	const struct rule_packet *packet = &view->rule->packet;
 
 	switch (field) {
-	case POLICY_BY_PROTO:
-		return (int)value == view->protocol;
 	case POLICY_BY_KIND:
 		return kind_taken(view, value);
 	case POLICY_BY_FLAGS:
 		return value < 256 && (value & view->rule->match.tcp_flags) == view->rule->match.tcp_flags &&
 		       (value & packet->flags_mask) == packet->flags;
-	case POLICY_BY_DSCP:
-		return (int)value == packet->dscp;
 	default:
 		return packet->states >> value & 1;
 	}

@@ -40,11 +40,11 @@ int policy_rule_views_make(
 	struct policy_rule_views *views, const struct policy_order *order, struct error *error);
 void policy_rule_views_clear(struct policy_rule_views *views);
 
-/* The values [*ret_first, *ret_end) that a rule takes of POLICY_BY_INTERFACE, _ICMP, _VLAN, for which it
- * asks. */
+/* The values [*ret_first, *ret_end) that a rule takes of POLICY_BY_PROTO, _INTERFACE, _ICMP, _DSCP, _VLAN, if
+ * it asks. */
 void policy_rule_range(const struct policy_rule_view *view, enum policy_field_name field, uint32_t *ret_first,
 	uint32_t *ret_end);
-/* Of POLICY_BY_PROTO, _KIND, _FLAGS, _DSCP, _STATE. */
+/* Of POLICY_BY_KIND, _FLAGS, _STATE. */
 bool policy_rule_takes(const struct policy_rule_view *view, enum policy_field_name field, uint32_t value);
 
 #endif
