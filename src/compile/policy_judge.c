@@ -14,6 +14,7 @@
 /* As many numbers as every CPU compares at once. */
 #define LANES 4
 typedef int32_t lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
+typedef uint32_t unsigned_lanes __attribute__((vector_size(LANES * sizeof(uint32_t))));
 
 /*
  * What the values of a rule are, roughly: those outside do not fit.  Of addresses the first 64 bits: a word
@@ -284,15 +285,15 @@ static uint64_t block_look(
 	uint64_t mask = 0;
 
 	for (int k = 0; k < BOUNDS; k++) {
-		const lanes *first = (const lanes *)(bounds[k].first + block);
+		const unsigned_lanes *first = (const unsigned_lanes *)(bounds[k].first + block);
 		const lanes *span = (const lanes *)(bounds[k].span + block);
-		int32_t value = (int32_t)values[k];
+		uint32_t value = values[k];
 		lanes all = {-1, -1, -1, -1};
 
 		if (!ip6 && (k == BOUND_SRC_LOW || k == BOUND_DST_LOW))
 			continue;
 		for (int i = 0; i < BLOCK / LANES; i++) {
-			out[i] |= (lanes)(value - first[i] > span[i]);
+			out[i] |= (lanes)((lanes)(value - first[i]) > span[i]);
 			all &= out[i];
 		}
 		if ((all[0] & all[1] & all[2] & all[3]) == -1)
