@@ -193,6 +193,7 @@ static void on_interfaces(evutil_socket_t fd, short what, void *context)
 	(void)what;
 	engine_interface_drain(agent->engine);
 	watch_reconcile(agent);
+	rules_interfaces_changed(agent);
 }
 
 void agent_stop(struct agent *agent, enum agent_end end)

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The agent's modules, and what is done with all of them. */
+#include "agent/apply.h"
 #include "agent/audit.h"
 #include "agent/captures.h"
 #include "agent/connections.h"
 #include "agent/drops.h"
+#include "agent/explain.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
+#include "agent/logs.h"
 #include "agent/names.h"
 #include "agent/owners.h"
 #include "agent/rules.h"
@@ -22,6 +25,9 @@ const struct module *const modules[] = {
 	&set_module,   /* before the rules that name sets */
 	&connections_module, /* before the rules that need it */
 	&rules_module, /* behind guards */
+	&log_module,
+	&apply_module,
+	&explain_module,
 	&name_module,
 	&trace_module,
 	&capture_module,

@@ -18,7 +18,7 @@ struct agent;
 struct evbuffer;
 struct route;
 
-#define MODULES_MAX 16
+#define MODULES_MAX 24
 
 /* Functions that a module has no use for are NULL. */
 struct module {

@@ -23,8 +23,8 @@ struct store_head {
 	uint32_t state; /* may change alone: not in the checksum */
 	uint32_t next_id;
 	uint32_t entries;
-	uint32_t reserved;
-	uint64_t deadline_ns, places_before, present_before;
+	uint32_t whole;
+	uint64_t deadline_ns, changed, places_before;
 };
 
 struct store_entry {
@@ -222,8 +222,9 @@ static int copy_write(struct writer *writer, const struct rule_record *record, c
 		.next_id = record->next_id,
 		.entries = (uint32_t)set->count,
 		.deadline_ns = record->deadline_ns,
+		.whole = record->whole,
+		.changed = record->changed,
 		.places_before = record->places_before,
-		.present_before = record->present_before,
 	};
 	const uint8_t *base;
 
@@ -412,8 +413,9 @@ static int record_read(struct reader *reader, const struct store_head *head, str
 	record->state = (enum rule_state)head->state;
 	record->next_id = head->next_id;
 	record->deadline_ns = head->deadline_ns;
+	record->whole = head->whole;
+	record->changed = head->changed;
 	record->places_before = head->places_before;
-	record->present_before = head->present_before;
 	reader->entries = calloc(head->entries + 1, sizeof(*reader->entries));
 	if (!reader->entries)
 		return -ENOMEM;

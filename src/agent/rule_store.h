@@ -31,8 +31,9 @@ struct rule_record {
 	struct rulebook before; /* count 0: none; while not settled, what holds if `now` does not */
 	struct rulebook back;   /* where a rollback goes to; count 0: nowhere */
 	uint64_t deadline_ns;   /* CLOCK_MONOTONIC; of RULES_PENDING */
-	/* of policy_now, when `before` was in force */
-	uint64_t places_before, present_before;
+	bool whole;             /* the change that waits is one of a whole policy */
+	uint64_t changed;       /* policies that a change under way switches over */
+	uint64_t places_before; /* of policy_now, when `before` was in force */
 };
 
 struct rule_store {

@@ -539,6 +539,23 @@ int rule_policy_give(struct rule_policy *policy, char *const *interfaces, char *
 	return 0;
 }
 
+static bool words_same(char *const *a, char *const *b)
+{
+	static char *const none[] = {NULL};
+
+	a = a ? a : none;
+	b = b ? b : none;
+	for (; *a && *b; a++, b++)
+		if (strcmp(*a, *b) != 0)
+			return false;
+	return *a == *b;
+}
+
+bool rule_policy_has_same(const struct rule_policy *a, const struct rule_policy *b)
+{
+	return words_same(a->interfaces, b->interfaces) && words_same(a->cgroups, b->cgroups);
+}
+
 static int policy_copy(const struct rule_policy *policy, struct rule_policy *ret_policy)
 {
 	struct rule_policy copy = *policy;

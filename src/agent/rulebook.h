@@ -38,6 +38,7 @@ struct rule_entry {
 	uint64_t pid_start;       /* of `by pid`: when the process began, in ticks of 10 ms */
 	struct guard_rule *guard; /* of a rule on sockets: as the kernel has it */
 	struct rule rule;
+	const struct rule_entry *previous; /* for whoever compares two lists just now */
 	/* of denied calls */
 	uint64_t logged_ns;
 	uint64_t unlogged; /* that were reported since, and not logged */
@@ -98,6 +99,7 @@ int rulebook_tenant_add(struct rulebook *book, const struct rulebook *other, con
 	struct rule_policy **ret_policy, struct error *error);
 /* Gives a tenant its interfaces and cgroups, copies of these.  0 or -ENOMEM. */
 int rule_policy_give(struct rule_policy *policy, char *const *interfaces, char *const *cgroups);
+bool rule_policy_has_same(const struct rule_policy *a, const struct rule_policy *b); /* the same ones? */
 /* The policy and the place in its list of a rule; false: there is none. */
 bool rulebook_find(
 	const struct rulebook *book, uint32_t id, struct rule_policy **ret_policy, size_t *ret_place);

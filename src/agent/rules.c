@@ -6,14 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/apply.h"
 #include "agent/audit.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
+#include "agent/logs.h"
+#include "agent/policies.h"
 #include "agent/rule_store.h"
+#include "agent/sets.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/units.h"
 #include "engine/guard.h"
+#include "engine/policy.h"
 
 #define WARNINGS_MAX   8 /* of one answer */
 #define CONFIRM_MIN_NS 1000000000ULL
@@ -25,6 +30,9 @@ struct rules {
 	struct rule_places places;
 	struct rule_record record;
 	uint32_t generation; /* of the newest change */
+	uint64_t interfaces; /* that the rules' names mean */
+	bool tenants;        /* there were some */
+	bool stale;          /* names in rules mean something else than when they were compiled */
 	struct event *timer; /* for the next rule that ends, or the deadline */
 };
 
@@ -54,33 +62,9 @@ bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns)
 	return true;
 }
 
-int rules_refresh(struct agent *agent, struct error *error)
+bool rules_waiting(const struct agent *agent)
 {
-	(void)agent; /* rules on packets are not compiled yet */
-	(void)error;
-	return 0;
-}
-
-static bool book_names_set(const struct rulebook *book, const char *name)
-{
-	for (size_t p = 0; p < book->count; p++) {
-		const struct rule_list *list = &book->policies[p].list;
-
-		for (size_t i = 0; i < list->count; i++) {
-			const struct rule_packet *packet = &list->slots[i].entry->rule.packet;
-
-			if (strcmp(packet->from_set, name) == 0 || strcmp(packet->to_set, name) == 0 ||
-				strcmp(packet->from_port_set, name) == 0 ||
-				strcmp(packet->to_port_set, name) == 0)
-				return true;
-		}
-	}
-	return false;
-}
-
-bool rules_name_set(const struct agent *agent, const char *name)
-{
-	return book_names_set(rules_book(agent), name);
+	return rules_pending(agent, NULL);
 }
 
 struct rule_entry *rules_entry(const struct agent *agent, uint32_t id)
@@ -192,11 +176,6 @@ static int list_number(
 	return r;
 }
 
-static bool policy_same(const struct rule_policy *a, const struct rule_policy *b)
-{
-	return a->defaults[0] == b->defaults[0] && a->defaults[1] == b->defaults[1] && a->log == b->log;
-}
-
 /* The policies that are not as they were get the new generation. */
 static int book_number(struct rules *rules, struct rulebook *next, uint32_t *next_id, struct error *error)
 {
@@ -210,7 +189,7 @@ static int book_number(struct rules *rules, struct rulebook *next, uint32_t *nex
 			error_set(error, -ENOSPC, "too many rules: %zu", policy->list.count);
 			return error_want(error, "at most %d in a list", RULES_MAX);
 		}
-		if (before && policy_same(before, policy) &&
+		if (before && policies_same(before, policy) &&
 			rule_list_identical(&before->list, &policy->list))
 			continue;
 		policy->generation = rules->generation + 1;
@@ -229,19 +208,112 @@ static int sockets_install(
 	return guards_install(rules->agent, &host->list, host->generation, error);
 }
 
+/* A change on its way, as the datapath sees it. */
+struct step {
+	uint64_t changed; /* policies that switch over */
+	uint64_t present; /* that are there afterwards */
+	bool cut;
+	bool tracking;
+	uint64_t deadline_ns;
+};
+
+/* Brings what is not as it was to its place beside what is in force. */
+static int step_bring(struct rules *rules, const struct rulebook *next, struct rules_change *change,
+	struct step *step, struct error *error)
+{
+	const struct rulebook *now = &rules->record.now;
+	enum policies_verify verify = change->all ? POLICIES_ALL : POLICIES_NEW;
+	bool sets = change->sets && sets_prepared(rules->agent);
+	int r = 0;
+
+	if (sets)
+		step->changed |= 1ULL << SET_PLACE;
+	for (size_t i = 0; i < next->count && r == 0; i++) {
+		const struct rule_policy *policy = &next->policies[i],
+					 *before = rulebook_numbered(now, policy->number);
+		bool present = policies_present(policy);
+
+		step->present |= (uint64_t)present << policy->number;
+		if (before && policies_same(before, policy) && !(sets && policies_name_sets(policy)))
+			continue;
+		if (present)
+			r = policies_bring(rules->agent, policy, before, verify, &change->result, error);
+		if (present || (before && policies_present(before)))
+			step->changed |= 1ULL << policy->number;
+	}
+	for (size_t i = 0; i < now->count; i++)
+		if (!rulebook_numbered(next, now->policies[i].number) && policies_present(&now->policies[i]))
+			step->changed |= 1ULL << now->policies[i].number;
+	step->tracking = policies_tracking(next);
+	step->cut = change->cut;
+	return r;
+}
+
+/* Nothing to switch: there was no policy for packets, and there is none. */
+static bool step_is_empty(const struct step *step)
+{
+	return !step->changed && !step->deadline_ns && !step->cut;
+}
+
+static int step_switch(struct rules *rules, const struct step *step, struct error *error)
+{
+	const struct rule_record *record = &rules->record;
+	int r = sockets_install(rules, &record->before, &record->now, error);
+
+	if (r < 0 || step_is_empty(step))
+		return r;
+	r = engine_policy_switch(rules->agent->engine, step->changed, step->present, step->cut,
+		step->tracking, step->deadline_ns, error);
+	if (r < 0)
+		sockets_install(rules, &record->now, &record->before, NULL);
+	return r;
+}
+
+/* Interfaces and cgroups of tenants; `waiting`: those of before, too. */
+static void tenants_assign(struct rules *rules, bool waiting)
+{
+	struct error problem = {};
+
+	if (rules->record.now.count < 2 && !rules->tenants)
+		return;
+	rules->tenants = true;
+	if (policies_assign(rules->agent, &rules->record.now, waiting, &problem) < 0)
+		log_warning("tenants: %s", problem.what);
+}
+
+static int places_read(struct rules *rules, uint64_t *ret_places)
+{
+	struct policy_now now;
+	int r = engine_policy_now(rules->agent->engine, &now);
+
+	if (r == 0)
+		*ret_places = now.places;
+	return r;
+}
+
 /* From record->now to `next`; on failure all is as it was. */
 static int book_switch(
 	struct rules *rules, struct rulebook *next, struct rules_change *change, struct error *error)
 {
 	struct rule_record *record = &rules->record;
-	int r;
+	struct step step = {};
+	int r = step_bring(rules, next, change, &step, error);
 
+	if (r < 0 || change->check)
+		return r;
+	if (change->confirm_ns)
+		step.deadline_ns = agent_now_ns() + change->confirm_ns;
 	record->before = record->now;
 	record->now = *next;
 	record->state = RULES_SWITCHING;
-	r = rule_store_write(&rules->store, record, error);
+	record->deadline_ns = step.deadline_ns;
+	record->whole = change->whole;
+	record->changed = step.changed;
+	r = places_read(rules, &record->places_before);
 	if (r == 0)
-		r = sockets_install(rules, &record->before, &record->now, error);
+		r = rule_store_write(&rules->store, record, error);
+	if (r == 0)
+		r = step_switch(rules, &step, error);
 	if (r < 0) {
 		*next = record->now;
 		record->now = record->before;
@@ -251,50 +323,166 @@ static int book_switch(
 		return r;
 	}
 	*next = (struct rulebook){};
-	(void)change;
 	return 0;
 }
 
 /* The change is made for good: what was before is where a rollback goes to, or is forgotten. */
-static void book_settle(struct rules *rules, bool whole)
+static void book_settle(struct rules *rules)
 {
 	struct rule_record *record = &rules->record;
 	struct error problem = {};
 
-	if (whole) {
+	if (record->whole) {
 		rulebook_clear(&record->back);
 		record->back = record->before;
 	} else {
 		rulebook_clear(&record->before);
 	}
 	record->before = (struct rulebook){};
+	record->whole = false;
 	record->state = RULES_SETTLED;
+	rules->interfaces = policies_interfaces(rules->agent, &record->now);
 	if (rule_store_write(&rules->store, record, &problem) < 0)
 		log_warning("%s", problem.what);
 	hits_sweep(rules);
 	timer_set(rules);
+	tenants_assign(rules, false);
+}
+
+static int check_settled(const struct rules *rules, struct error *error)
+{
+	if (rules->record.state != RULES_PENDING)
+		return 0;
+	error_set(error, -EBUSY, "a change waits for its confirmation");
+	return error_want(error, "'weir confirm' or 'weir rollback' first");
+}
+
+/* The sets that come with a change go the same way. */
+static int sets_bring(struct rules *rules, const struct rules_change *change, struct error *error)
+{
+	return change->sets ? sets_prepare(rules->agent, change->sets, error) : 0;
 }
 
 static int commit(
 	struct rules *rules, struct rulebook *next, struct rules_change *change, struct error *error)
 {
 	uint32_t first_id = rules->record.next_id;
-	int r;
+	int r = check_settled(rules, error);
 
-	if (rules->record.state == RULES_PENDING) {
-		error_set(error, -EBUSY, "a change waits for its confirmation");
-		return error_want(error, "'weir confirm' or 'weir rollback' first");
-	}
+	if (r < 0)
+		return r;
+	r = sets_bring(rules, change, error);
+	if (r < 0)
+		return r;
 	r = book_number(rules, next, &rules->record.next_id, error);
-	if (r == 0 && !change->check)
+	if (r == 0)
 		r = book_switch(rules, next, change, error);
 	if (r < 0 || change->check) {
 		rules->record.next_id = first_id;
+		if (change->sets)
+			sets_discard(rules->agent);
 		return r;
 	}
 	rules->generation++;
-	book_settle(rules, change->whole);
+	if (change->sets)
+		sets_commit(rules->agent, change->confirm_ns);
+	if (change->confirm_ns) {
+		rules->record.state = RULES_PENDING;
+		rule_store_state(&rules->store, RULES_PENDING);
+		timer_set(rules);
+		tenants_assign(rules, true);
+	} else {
+		book_settle(rules);
+	}
+	return logs_wait(rules->agent, error);
+}
+
+/* -- confirming, and going back -- */
+
+/* The change that waited is undone in the kernel: what was before is in force again. */
+static void book_return(struct rules *rules)
+{
+	struct rule_record *record = &rules->record;
+	struct error problem = {};
+	struct rulebook gone = record->now;
+
+	if (sockets_install(rules, &gone, &record->before, &problem) < 0)
+		log_warning("the socket rules of before are not in force again: %s", problem.what);
+	record->now = record->before;
+	record->before = (struct rulebook){};
+	record->whole = false;
+	rulebook_clear(&gone);
+	sets_rollback(rules->agent);
+	book_settle(rules);
+}
+
+int rules_confirm(struct agent *agent, struct error *error)
+{
+	struct rules *rules = rules_of(agent);
+	int r;
+
+	if (rules->record.state != RULES_PENDING) {
+		error_set(error, -ENOENT, "no change waits for its confirmation");
+		return error_want(error, "'weir apply FILE --confirm 60s' makes one that does");
+	}
+	rule_store_state(&rules->store, RULES_CONFIRMING);
+	r = engine_policy_confirm(agent->engine, error);
+	if (r < 0) {
+		book_return(rules); /* it was too late */
+		return r;
+	}
+	sets_confirm(rules->agent);
+	book_settle(rules);
 	return 0;
+}
+
+static int pending_undo(struct rules *rules, struct error *error)
+{
+	int r;
+
+	rule_store_state(&rules->store, RULES_RETURNING);
+	r = engine_policy_rollback(rules->agent->engine, error);
+	if (r < 0)
+		rule_store_state(&rules->store, RULES_PENDING);
+	else
+		book_return(rules);
+	return r;
+}
+
+int rules_rollback(struct agent *agent, struct error *error)
+{
+	struct rules *rules = rules_of(agent);
+	struct rules_change change = {.all = true};
+	struct rulebook next;
+	int r;
+
+	if (rules->record.state == RULES_PENDING)
+		return pending_undo(rules, error);
+	if (!rules->record.back.count) {
+		error_set(error, -ENOENT, "there is nothing to go back to");
+		return error_want(error, "after 'weir apply' there is: the policy before");
+	}
+	if (rulebook_copy(&rules->record.back, &next) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = commit(rules, &next, &change, error);
+	rulebook_clear(&next);
+	if (r < 0)
+		return r;
+	rulebook_clear(&rules->record.back);
+	book_settle(rules);
+	return 0;
+}
+
+/* The deadline has passed. */
+static void lapse(struct rules *rules)
+{
+	struct error problem = {};
+
+	log_warning("the change was not confirmed: the rules before it are in force again");
+	audit_change(rules->agent, NULL, "the change was not confirmed: back to the rules before it");
+	if (engine_policy_rollback(rules->agent->engine, &problem) < 0 && problem.code != -ENOENT)
+		log_warning("%s", problem.what);
+	book_return(rules);
 }
 
 int rules_commit(struct agent *agent, struct rulebook *next, struct rules_change *change, struct error *error)
@@ -307,40 +495,133 @@ int rules_commit(struct agent *agent, struct rulebook *next, struct rules_change
 
 /* -- the configuration -- */
 
+/* Is the book that the configuration makes the one in force? */
+static bool book_same(const struct rulebook *a, const struct rulebook *b)
+{
+	if (a->count != b->count || a->applied != b->applied)
+		return false;
+	for (size_t i = 0; i < a->count; i++) {
+		const struct rule_policy *other = rulebook_policy(b, a->policies[i].name);
+
+		if (!other || !policies_same(&a->policies[i], other) ||
+			!rule_list_identical(&a->policies[i].list, &other->list) ||
+			!rule_policy_has_same(&a->policies[i], other))
+			return false;
+	}
+	return true;
+}
+
+/* The sections of the configuration file, or what `weir save` has written instead. */
+static int configured_policy(
+	struct agent *agent, struct policy_text *ret_text, bool *ret_saved, struct error *error)
+{
+	char path[PATH_MAX];
+
+	*ret_saved = apply_save_path(agent, path, sizeof(path), NULL) == 0 && access(path, F_OK) == 0;
+	if (!*ret_saved)
+		return 0;
+	if (agent->config.policy.host.rule_count || agent->config.policy.tenant_count)
+		log_info("the rules are those of %s, not those of the configuration file", path);
+	return policy_text_read_file(path, ret_text, error);
+}
+
 static int configure(struct rules *rules, struct error *error)
 {
 	struct agent *agent = rules->agent;
-	struct rule_policy *host;
-	struct rulebook next;
+	struct policy_text text = {};
+	bool saved;
+	const struct policy_text *policy;
 	struct rules_change change = {};
-	struct rule_list list;
-	int r;
+	struct rulebook next = {};
+	int r = configured_policy(agent, &text, &saved, error);
 
-	if (rulebook_copy(&rules->record.now, &next) < 0)
-		return error_set(error, -ENOMEM, "out of memory");
-	host = &next.policies[0];
-	r = rule_list_make(&rules->places, agent->config.policy.host.rules, &host->list, false, &list, error);
-	if (r == 0) {
-		r = rule_list_merge(&list, &host->list);
-		rule_list_clear(&host->list);
-		host->list = list;
-		next.applied = false;
-		if (r < 0)
-			error_set(error, r, "out of memory");
-	}
-	if (r < 0 || (!rules->record.now.applied &&
-			     rule_list_identical(&host->list, &rules->record.now.policies[0].list))) {
-		rulebook_clear(&next);
+	if (r < 0)
 		return r;
-	}
-	r = commit(rules, &next, &change, error);
+	policy = saved ? &text : &agent->config.policy;
+	r = apply_book(agent, policy, true, &next, error);
+	change.sets = policy->set_count ? policy : NULL;
+	if (r == 0 && (change.sets || !book_same(&next, &rules->record.now)))
+		r = commit(rules, &next, &change, error);
 	rulebook_clear(&next);
+	policy_text_clear(&text);
 	return r;
 }
 
 int rules_configure(struct agent *agent, struct error *error)
 {
 	return configure(rules_of(agent), error);
+}
+
+/* -- names that mean something else now -- */
+
+bool rules_name_set(const struct agent *agent, const char *name)
+{
+	const struct rule_record *record = &rules_of(agent)->record;
+	const struct rulebook *books[] = {&record->now, &record->before, &record->back};
+
+	for (size_t b = 0; b < sizeof(books) / sizeof(books[0]); b++)
+		for (size_t p = 0; p < books[b]->count; p++)
+			for (size_t i = 0; i < books[b]->policies[p].list.count; i++)
+				if (policies_name_set(books[b]->policies[p].list.slots[i].entry, name))
+					return true;
+	return false;
+}
+
+int rules_refresh(struct agent *agent, struct error *error)
+{
+	struct rules *rules = rules_of(agent);
+	struct rule_record *record = &rules->record;
+	uint64_t changed = 0;
+	struct policies_result result = {};
+	int r = check_settled(rules, error);
+
+	rules->stale = true;
+	for (size_t i = 0; i < record->now.count && r == 0; i++) {
+		const struct rule_policy *policy = &record->now.policies[i];
+
+		if (!policies_present(policy))
+			continue;
+		r = policies_bring(agent, policy, policy, POLICIES_NAMES, &result, error);
+		changed |= 1ULL << policy->number;
+	}
+	if (r == 0 && changed)
+		r = engine_policy_switch(
+			agent->engine, changed, changed, false, policies_tracking(&record->now), 0, error);
+	rules->stale = r < 0;
+	rules->interfaces = policies_interfaces(agent, &record->now);
+	tenants_assign(rules, record->state == RULES_PENDING);
+	return r;
+}
+
+void rules_interfaces_changed(struct agent *agent)
+{
+	struct rules *rules = rules_of(agent);
+
+	if (rules && policies_interfaces(agent, &rules->record.now) != rules->interfaces)
+		rules_refresh(agent, NULL);
+}
+
+static void rules_tick(struct agent *agent, void *state, uint64_t now_ns)
+{
+	struct rules *rules = state;
+	struct error problem = {};
+
+	(void)agent;
+	(void)now_ns;
+	if (rules->stale && rules->record.state != RULES_PENDING && rules_refresh(rules->agent, &problem) < 0)
+		log_warning("the rules are as they were compiled before: %s", problem.what);
+}
+
+void rules_saved(struct agent *agent)
+{
+	struct rules *rules = rules_of(agent);
+	struct rulebook *now = &rules->record.now;
+
+	for (size_t p = 0; p < now->count; p++)
+		for (size_t i = 0; i < now->policies[p].list.count; i++)
+			now->policies[p].list.slots[i].live = now->policies[p].list.slots[i].entry->ends_ns;
+	now->applied = false;
+	book_settle(rules);
 }
 
 /* -- rules that end -- */
@@ -376,6 +657,10 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
+	if (rules->record.state == RULES_PENDING) {
+		lapse(rules);
+		return;
+	}
 	if (rulebook_copy(&rules->record.now, &next) < 0)
 		return;
 	for (size_t i = 0; i < next.count; i++)
@@ -485,7 +770,7 @@ static int policy_named(
 	return error_want(error, "%s%s", length ? "one of " : "there are no tenants", known);
 }
 
-static void reply_refusal(struct evhttp_request *request, const struct error *error)
+void reply_refusal(struct evhttp_request *request, const struct error *error)
 {
 	static const struct {
 		int code, status;
@@ -515,9 +800,12 @@ static void entry_write(const struct rules *rules, struct json_write *out, const
 	json_write_number(out, "id", entry->id);
 	json_write_string(out, "text", entry->text);
 	json_write_string(out, "verdict", rule_verbs[entry->rule.verb]);
-	json_write_string(out, "hook", "socket");
+	json_write_string(out, "hook", rule_entry_is_on_sockets(entry) ? "socket" : "tc");
 	json_write_string(out, "source", slot->live ? "api" : "file");
-	guards_write_entry(rules->agent, out, entry);
+	if (rule_entry_is_on_sockets(entry))
+		guards_write_entry(rules->agent, out, entry);
+	else
+		policies_write_entry(rules->agent, out, entry);
 	if (entry->ends_ns)
 		answer_time(out, "ends", entry->ends_ns);
 	json_write_number(out, "generation", entry->generation);
@@ -555,6 +843,7 @@ static void reply_rules(struct agent *agent, struct evhttp_request *request)
 	for (size_t i = 0; i < policy->list.count; i++)
 		entry_write(rules, &json, &policy->list.slots[i]);
 	json_write_array_end(&json);
+	policies_write_defaults(agent, &json, policy);
 	json_write_number(&json, "generation", policy->generation);
 	json_write_boolean(&json, "applied", rules->record.now.applied);
 	pending_write(rules, &json);
@@ -615,6 +904,27 @@ static void warnings_write(
 			warn(out, before ? "nothing gets past" : "nothing gets past it any more to", other);
 		count += hidden;
 	}
+}
+
+void rules_write_shadows(struct agent *agent, struct json_write *out, const struct policies_result *result)
+{
+	char text[3 * 256];
+
+	for (size_t i = 0; i < result->shadow_count && i < POLICIES_SHADOWS_MAX; i++) {
+		const struct rule_entry *hidden = rules_entry(agent, result->shadows[i].hidden),
+					*hiding = rules_entry(agent, result->shadows[i].hiding);
+
+		if (!hidden || !hiding)
+			continue;
+		snprintf(text, sizeof(text), "nothing gets past rule %u (%.256s) to rule %u: %.256s",
+			hiding->id, hiding->text, hidden->id, hidden->text);
+		json_write_string(out, NULL, text);
+	}
+	if (result->shadow_count <= POLICIES_SHADOWS_MAX)
+		return;
+	snprintf(text, sizeof(text), "%zu more rules never decide",
+		result->shadow_count - POLICIES_SHADOWS_MAX);
+	json_write_string(out, NULL, text);
 }
 
 static void reply_rule(struct rules *rules, struct evhttp_request *request, uint32_t id)
@@ -889,25 +1199,72 @@ static void reply_flush(struct agent *agent, struct evhttp_request *request)
 
 /* -- the module -- */
 
+/* Which book is in force, of an agent that was killed in the middle of a change? */
+static bool before_holds(struct rules *rules, const struct policy_now *now)
+{
+	const struct rule_record *record = &rules->record;
+
+	if (!record->before.count)
+		return false;
+	if (record->changed)
+		return ((now->places ^ record->places_before) & record->changed) == 0;
+	return record->state == RULES_PENDING && agent_now_ns() >= record->deadline_ns;
+}
+
+/* Ends what an earlier agent had begun. */
+static void change_finish(struct rules *rules)
+{
+	struct rule_record *record = &rules->record;
+	struct engine *engine = rules->agent->engine;
+	struct policy_now now = {};
+	struct rulebook gone;
+
+	if (record->state == RULES_CONFIRMING)
+		engine_policy_confirm(engine, NULL);
+	if (record->state == RULES_RETURNING)
+		engine_policy_rollback(engine, NULL);
+	engine_policy_now(engine, &now);
+	if (now.deadline) {
+		record->state = RULES_PENDING;
+		return;
+	}
+	if (record->state != RULES_SETTLED && before_holds(rules, &now)) {
+		log_info("a change was not confirmed: the rules before it are in force again");
+		gone = record->now;
+		record->now = record->before;
+		record->before = gone;
+		record->whole = false;
+	}
+	if (record->whole) {
+		rulebook_clear(&record->back);
+		record->back = record->before;
+		record->before = (struct rulebook){};
+	}
+	rulebook_clear(&record->before);
+	record->whole = false;
+	record->state = RULES_SETTLED;
+}
+
 /* What an earlier agent left is what is in force. */
 static int adopt(struct rules *rules, struct error *error)
 {
+	struct rule_record *record = &rules->record;
+	const struct rule_policy *host;
 	bool found = false;
-	int r = rule_store_read(&rules->store, &rules->places, &rules->record, &found, error);
+	int r = rule_store_read(&rules->store, &rules->places, record, &found, error);
 
 	if (r < 0)
 		return r;
 	if (!found)
-		return rulebook_init(&rules->record.now) < 0 ? error_set(error, -ENOMEM, "out of memory") : 0;
-	for (size_t i = 0; i < rules->record.now.count; i++)
-		if (rules->record.now.policies[i].generation > rules->generation)
-			rules->generation = rules->record.now.policies[i].generation;
-	rulebook_clear(&rules->record.before);
-	rules->record.state = RULES_SETTLED;
+		return rulebook_init(&record->now) < 0 ? error_set(error, -ENOMEM, "out of memory") : 0;
+	for (size_t i = 0; i < record->now.count; i++)
+		if (record->now.policies[i].generation > rules->generation)
+			rules->generation = record->now.policies[i].generation;
+	change_finish(rules);
+	host = &record->now.policies[0];
 	if (!engine_guard_used(rules->agent->engine))
 		return 0;
-	return guards_install(rules->agent, &rules->record.now.policies[0].list,
-		rules->record.now.policies[0].generation, error);
+	return guards_install(rules->agent, &host->list, host->generation, error);
 }
 
 static void rules_close(void *state)
@@ -943,7 +1300,10 @@ static int rules_open(struct agent *agent, void **ret_state, struct error *error
 		return r;
 	hits_sweep(rules);
 	timer_set(rules);
-	return rules->record.now.applied ? 0 : configure(rules, error);
+	/* a change that waits, and a policy that was applied, go before those of the file */
+	if (rules->record.state == RULES_PENDING || rules->record.now.applied)
+		return 0;
+	return configure(rules, error);
 }
 
 static void rules_status(struct agent *agent, void *state, struct json_write *out)
@@ -979,6 +1339,7 @@ const struct module rules_module = {
 	.name = "rules",
 	.open = rules_open,
 	.close = rules_close,
+	.tick = rules_tick,
 	.status = rules_status,
 	.metrics = rules_metrics,
 	.routes = routes,

@@ -9,6 +9,7 @@
 #define WEIR_AGENT_RULES_H
 
 #include "agent/module.h"
+#include "agent/policies.h"
 #include "agent/rulebook.h"
 #include "basic/error.h"
 
@@ -19,8 +20,10 @@ struct rules_change {
 	bool cut;            /* connections that were there before do not go on against the rules */
 	bool check;          /* only look whether it could be made */
 	bool whole;          /* of a whole policy: a rollback comes back to the one before */
+	bool all;            /* everything is verified, not only what has changed */
 	uint64_t confirm_ns; /* to be confirmed within; 0: need not be */
-	size_t checked;      /* set: packets on which the new policy was right */
+	const struct policy_text *sets; /* the sets that come with it; NULL: they stay as they are */
+	struct policies_result result;  /* set */
 };
 
 /* The book that is in force. */
@@ -40,15 +43,27 @@ int rules_confirm(struct agent *agent, struct error *error);
 int rules_rollback(struct agent *agent, struct error *error);
 /* When the change that waits is given up; false: none waits. */
 bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns);
+bool rules_waiting(const struct agent *agent); /* does one wait? */
 
-/* Compiles the policies again, as names of interfaces and sets mean something else now, and switches to them.
- * 0 or a negative errno, and then nothing has changed. */
-int rules_refresh(struct agent *agent, struct error *error);
-/* Does a rule in force, or one that a rollback brings back, name this set? */
-bool rules_name_set(const struct agent *agent, const char *name);
+/* The policy in force is in a file now: none of its rules but those that end counts as live any more. */
+void rules_saved(struct agent *agent);
+
+/* Elements of an array: rules that never decide. */
+void rules_write_shadows(struct agent *agent, struct json_write *out, const struct policies_result *result);
+struct evhttp_request;
+/* Answers a change that was refused: 404, 409 or 400, as the error's code says. */
+void reply_refusal(struct evhttp_request *request, const struct error *error);
 
 /* The parameters "cut", "check" and "confirm" of a request. */
 int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error);
+
+/* Compiles everything anew, since names in rules may mean something else now, and switches over to that.
+ * While a change waits for its confirmation, and where this fails, it is done later. */
+int rules_refresh(struct agent *agent, struct error *error);
+/* Interfaces may have come, gone, or changed their names. */
+void rules_interfaces_changed(struct agent *agent);
+/* Does a rule in force, or one that a rollback brings back, name this set? */
+bool rules_name_set(const struct agent *agent, const char *name);
 
 /* Puts the rules of the agent's configuration in place of those of the one before.  0 or a negative errno,
  * and then nothing has changed. */

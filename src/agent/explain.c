@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "agent/explain.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "agent/internal.h"
+#include "agent/owners.h"
+#include "agent/policies.h"
+#include "agent/rules.h"
+#include "basic/cleanup.h"
+#include "engine/policy.h"
+#include "model/packet.h"
+
+#define ETHERNET_BYTES 14
+
+/* -- what is asked -- */
+
+static int interface_find(
+	struct agent *agent, const char *name, const struct watched **ret_watched, struct error *error)
+{
+	for (size_t i = 0; i < agent->watched_count; i++) {
+		const struct watched *watched = &agent->watched[i];
+
+		if (watched->state != WATCH_WATCHED || (*name && strcmp(watched->name, name) != 0))
+			continue;
+		*ret_watched = watched;
+		return 0;
+	}
+	error_set(
+		error, -EINVAL, *name ? "weir is not at interface '%s'" : "weir is at no interface%s", name);
+	return error_want(error, "one that 'weir list interfaces' shows");
+}
+
+/* Whose the packet is: one of those who fit. */
+static int owner_search(
+	struct agent *agent, const struct owner_match *match, uint32_t *ret_owner, struct error *error)
+{
+	char text[OWNER_PATH_MAX + 32];
+
+	*ret_owner = OWNER_UNKNOWN;
+	if (match->kind == OWNER_ANY)
+		return 0;
+	for (uint32_t place = 0; place < owner_places(agent); place++) {
+		const struct owner *owner = owner_at(agent, place);
+
+		if (!owner || !owner_match_fits(match, owner))
+			continue;
+		*ret_owner = owner->id;
+		return 0;
+	}
+	owner_match_print(match, text, sizeof(text));
+	error_set(error, -EINVAL, "no process with a socket is known that is %s", text);
+	return error_want(error, "the owner of a socket, as 'weir list processes' shows them");
+}
+
+static int explain(struct agent *agent, const char *text, struct policy_explanation *ret_explanation,
+	struct packet_description *ret_packet, struct error *error)
+{
+	const struct watched *interface = NULL;
+	uint8_t frame[PACKET_BYTES_MAX];
+	uint32_t owner = OWNER_UNKNOWN;
+	size_t size, skip;
+	int r = packet_description_parse(text, ret_packet, error);
+
+	if (r == 0)
+		r = interface_find(agent, ret_packet->interface, &interface, error);
+	if (r == 0)
+		r = owner_search(agent, &ret_packet->owner, &owner, error);
+	if (r < 0)
+		return r;
+	size = packet_description_build(ret_packet, frame);
+	skip = interface->ethernet ? 0 : ETHERNET_BYTES;
+	return engine_policy_explain(agent->engine, frame + skip, size - skip, interface->ethernet,
+		interface->index, ret_packet->out, owner, ret_explanation, error);
+}
+
+/* -- why -- */
+
+/* Each function copies one thing that a rule asks for; false: it does not ask for it. */
+typedef bool ask_function(struct rule *to, const struct rule *from);
+
+#define ASK(name, condition, ...)                                                                            \
+	static bool ask_##name(struct rule *to, const struct rule *from)                                     \
+	{                                                                                                    \
+		if (!(condition))                                                                            \
+			return false;                                                                        \
+		__VA_ARGS__;                                                                                 \
+		return true;                                                                                 \
+	}
+
+static bool endpoint_asks(const struct endpoint *endpoint)
+{
+	return endpoint->has_prefix || endpoint->port_count;
+}
+
+ASK(direction, from->match.direction != MATCH_BOTH, to->match.direction = from->match.direction)
+ASK(interface, *from->match.interface,
+	memcpy(to->match.interface, from->match.interface, sizeof(to->match.interface)))
+ASK(family, from->match.family, to->match.family = from->match.family)
+ASK(protocol, from->match.protocol >= 0, to->match.protocol = from->match.protocol;
+	to->match.icmp_type = from->match.icmp_type; to->packet.icmp_code = from->packet.icmp_code)
+ASK(from, endpoint_asks(&from->match.from) || *from->packet.from_set || *from->packet.from_port_set,
+	to->match.from = from->match.from;
+	memcpy(to->packet.from_set, from->packet.from_set, sizeof(to->packet.from_set));
+	memcpy(to->packet.from_port_set, from->packet.from_port_set, sizeof(to->packet.from_port_set)))
+ASK(to, endpoint_asks(&from->match.to) || *from->packet.to_set || *from->packet.to_port_set,
+	to->match.to = from->match.to;
+	memcpy(to->packet.to_set, from->packet.to_set, sizeof(to->packet.to_set));
+	memcpy(to->packet.to_port_set, from->packet.to_port_set, sizeof(to->packet.to_port_set)))
+ASK(either, endpoint_asks(&from->match.either), to->match.either = from->match.either)
+ASK(flags, from->packet.flags_mask, to->packet.flags = from->packet.flags;
+	to->packet.flags_mask = from->packet.flags_mask)
+ASK(state, from->packet.states, to->packet.states = from->packet.states)
+ASK(dscp, from->packet.dscp >= 0, to->packet.dscp = from->packet.dscp)
+ASK(vlan, from->match.vlan >= 0 || from->packet.untagged, to->match.vlan = from->match.vlan;
+	to->packet.untagged = from->packet.untagged)
+ASK(fragment, from->packet.fragment, to->packet.fragment = from->packet.fragment)
+ASK(mark, from->packet.mark_mask, to->packet.mark = from->packet.mark;
+	to->packet.mark_mask = from->packet.mark_mask)
+ASK(owner, from->match.owner.kind != OWNER_ANY, to->match.owner = from->match.owner;
+	to->owner_not = from->owner_not)
+ASK(expression, *from->packet.expression,
+	memcpy(to->packet.expression, from->packet.expression, sizeof(to->packet.expression));
+	to->packet.expression_not = from->packet.expression_not)
+
+static ask_function *const asks[] = {
+	ask_direction,
+	ask_interface,
+	ask_family,
+	ask_protocol,
+	ask_from,
+	ask_to,
+	ask_either,
+	ask_flags,
+	ask_state,
+	ask_dscp,
+	ask_vlan,
+	ask_fragment,
+	ask_mark,
+	ask_owner,
+	ask_expression,
+};
+
+/* What the rule asked for, and the packet has: the rule's words, one condition each. */
+static void why_write(struct json_write *out, const struct rule *rule)
+{
+	static const char verb[] = "accept ";
+	char text[RULE_TEXT_MAX];
+	struct rule blank;
+
+	json_write_array_begin(out, "why");
+	for (size_t i = 0; i < sizeof(asks) / sizeof(asks[0]); i++) {
+		if (rule_parse("accept", &blank, NULL) < 0 || !asks[i](&blank, rule))
+			continue;
+		if (rule_print(&blank, text, sizeof(text)) == 0 && strlen(text) > strlen(verb))
+			json_write_string(out, NULL, text + strlen(verb));
+	}
+	json_write_array_end(out);
+}
+
+/* -- the answer -- */
+
+static void explanation_write(struct agent *agent, struct json_write *out, const char *text,
+	const struct policy_explanation *explanation)
+{
+	const struct rule_policy *policy = rulebook_numbered(rules_book(agent), explanation->policy);
+	const struct rule_entry *entry = rules_entry(agent, explanation->rule);
+
+	json_write_object_begin(out, NULL);
+	json_write_string(out, "packet", text);
+	json_write_string(out, "verdict", policies_action(explanation->action));
+	if (explanation->rule)
+		rules_write_name(agent, out, "rule", explanation->rule);
+	json_write_string(out, "hook", policies_hook(explanation->hook));
+	json_write_string(out, "policy", policy && *policy->name ? policy->name : "host");
+	if (policies_state(explanation->state))
+		json_write_string(out, "state", policies_state(explanation->state));
+	if (entry)
+		why_write(out, &entry->rule);
+	json_write_array_begin(out, "passed");
+	for (uint32_t i = 0; i < explanation->passed_count; i++)
+		rules_write_name(agent, out, NULL, explanation->passed[i]);
+	json_write_array_end(out);
+	if (policy)
+		json_write_number(out, "generation", policy->generation);
+	json_write_object_end(out);
+}
+
+static void reply_explain(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"packet", NULL};
+	_cleanup_free_ char *text = query_value(query_of(request), "packet");
+	struct policy_explanation explanation = {};
+	struct packet_description packet;
+	struct json_write json = {};
+	struct error error = {};
+	int r = query_check(query_of(request), names, &error);
+
+	if (r == 0 && !text) {
+		error_set(&error, -EINVAL, "parameter 'packet' is missing");
+		r = error_want(&error, "a packet, such as in tcp from 198.51.100.7 to 10.0.0.1 port 80");
+	}
+	if (r == 0)
+		r = explain(agent, text, &explanation, &packet, &error);
+	if (r < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	explanation_write(agent, &json, text, &explanation);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+static const struct route routes[] = {
+	{"/v1/explain", EVHTTP_REQ_GET, reply_explain},
+	{NULL},
+};
+
+const struct module explain_module = {
+	.name = "explain",
+	.routes = routes,
+};

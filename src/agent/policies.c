@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "agent/policies.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/internal.h"
+#include "agent/sets.h"
+#include "basic/cleanup.h"
+#include "compile/policy.h"
+#include "engine/policy.h"
+
+#define FACTS_AT_ONCE 4096 /* packets that the kernel judges in one go */
+
+/* What names mean at the moment.  A policy of 10,000 rules asks for an interface as often. */
+struct names {
+	struct engine_interface *interfaces;
+	size_t count;
+	struct policy_world sets;
+};
+
+static uint32_t name_index(void *context, const char *name)
+{
+	const struct names *names = context;
+
+	for (size_t i = 0; i < names->count; i++)
+		if (strcmp(names->interfaces[i].name, name) == 0)
+			return names->interfaces[i].index;
+	return 0;
+}
+
+static int name_set(void *context, const char *name)
+{
+	const struct policy_world *sets = &((const struct names *)context)->sets;
+
+	return sets->set(sets->context, name);
+}
+
+static const struct port_range *name_ports(void *context, const char *name, size_t *ret_count)
+{
+	const struct policy_world *sets = &((const struct names *)context)->sets;
+
+	return sets->port_set(sets->context, name, ret_count);
+}
+
+/* A policy on its way into the kernel. */
+struct work {
+	struct agent *agent;
+	const struct rule_policy *policy;
+	const struct rule_entry **entries; /* those on packets */
+	struct policy_source *sources;
+	bool *changed; /* to be verified */
+	size_t count;
+	struct names names;
+	struct policy_world world;
+	struct policy_order tc, xdp;
+	struct policy_image tc_image, xdp_image;
+};
+
+static void work_clear(struct work *work)
+{
+	free(work->entries);
+	free(work->sources);
+	free(work->changed);
+	free(work->names.interfaces);
+	policy_image_clear(&work->tc_image);
+	policy_image_clear(&work->xdp_image);
+}
+
+/* -- what there is -- */
+
+bool policies_present(const struct rule_policy *policy)
+{
+	return policy->defaults[0] != POLICY_ACCEPT || policy->defaults[1] != POLICY_ACCEPT ||
+	       rule_list_count(&policy->list, false);
+}
+
+bool policies_same(const struct rule_policy *a, const struct rule_policy *b)
+{
+	return a->defaults[0] == b->defaults[0] && a->defaults[1] == b->defaults[1] && a->log == b->log &&
+	       rule_list_same(&a->list, &b->list, false);
+}
+
+bool policies_name_sets(const struct rule_policy *policy)
+{
+	for (size_t i = 0; i < policy->list.count; i++) {
+		const struct rule_packet *packet = &policy->list.slots[i].entry->rule.packet;
+
+		if (*packet->from_set || *packet->to_set || *packet->from_port_set || *packet->to_port_set)
+			return true;
+	}
+	return false;
+}
+
+bool policies_name_set(const struct rule_entry *entry, const char *name)
+{
+	const struct rule_packet *packet = &entry->rule.packet;
+
+	return !rule_entry_is_on_sockets(entry) &&
+	       (strcmp(packet->from_set, name) == 0 || strcmp(packet->to_set, name) == 0 ||
+		       strcmp(packet->from_port_set, name) == 0 || strcmp(packet->to_port_set, name) == 0);
+}
+
+static bool rule_tracks(const struct rule *rule)
+{
+	switch (rule->verb) {
+	case RULE_DROP:
+	case RULE_REJECT:
+	case RULE_REDIRECT:
+	case RULE_LIMIT:
+		return true;
+	default:
+		return rule->packet.states;
+	}
+}
+
+bool policies_tracking(const struct rulebook *book)
+{
+	for (size_t p = 0; p < book->count; p++) {
+		const struct rule_policy *policy = &book->policies[p];
+
+		if (policy->defaults[0] != POLICY_ACCEPT || policy->defaults[1] != POLICY_ACCEPT)
+			return true;
+		for (size_t i = 0; i < policy->list.count; i++)
+			if (rule_tracks(&policy->list.slots[i].entry->rule))
+				return true;
+	}
+	return false;
+}
+
+static uint64_t name_mix(uint64_t hash, const struct names *names, const char *name)
+{
+	return *name ? (hash ^ name_index((void *)names, name)) * 0x100000001b3ULL : hash;
+}
+
+uint64_t policies_interfaces(struct agent *agent, const struct rulebook *book)
+{
+	struct names names = {};
+	uint64_t hash = 0xcbf29ce484222325ULL;
+
+	if (engine_interfaces(agent->engine, &names.interfaces, &names.count) < 0)
+		return 0;
+	for (size_t p = 0; p < book->count; p++) {
+		for (char *const *name = book->policies[p].interfaces; name && *name; name++)
+			hash = name_mix(hash, &names, *name);
+		for (size_t i = 0; i < book->policies[p].list.count; i++) {
+			const struct rule *rule = &book->policies[p].list.slots[i].entry->rule;
+
+			hash = name_mix(hash, &names, rule->match.interface);
+			hash = name_mix(hash, &names, rule->packet.interface);
+		}
+	}
+	free(names.interfaces);
+	return hash;
+}
+
+/* -- compiling -- */
+
+static bool rule_names(const struct rule *rule)
+{
+	return *rule->match.interface || *rule->packet.interface || *rule->packet.from_set ||
+	       *rule->packet.to_set || *rule->packet.from_port_set || *rule->packet.to_port_set;
+}
+
+/* Notes behind which rule each one stood; those that are new stood behind themselves. */
+static void previous_note(const struct rule_policy *policy, const struct rule_policy *before)
+{
+	struct rule_entry *previous = NULL;
+
+	for (size_t i = 0; i < policy->list.count; i++)
+		policy->list.slots[i].entry->previous = policy->list.slots[i].entry;
+	for (size_t i = 0; before && i < before->list.count; i++) {
+		struct rule_entry *entry = before->list.slots[i].entry;
+
+		if (rule_entry_is_on_sockets(entry))
+			continue;
+		entry->previous = previous;
+		previous = entry;
+	}
+}
+
+static bool is_verified(
+	const struct rule_entry *entry, const struct rule_entry *previous, enum policies_verify verify)
+{
+	switch (verify) {
+	case POLICIES_NEW:
+		return entry->previous != previous;
+	case POLICIES_NAMES:
+		return rule_names(&entry->rule);
+	default:
+		return true;
+	}
+}
+
+static int sources_fill(struct work *work, enum policies_verify verify)
+{
+	const struct rule_list *list = &work->policy->list;
+	const struct rule_entry *previous = NULL;
+	size_t count = rule_list_count(list, false) + 1;
+
+	work->entries = calloc(count, sizeof(*work->entries));
+	work->sources = calloc(count, sizeof(*work->sources));
+	work->changed = calloc(count, sizeof(*work->changed));
+	if (!work->entries || !work->sources || !work->changed)
+		return -ENOMEM;
+	for (size_t i = 0; i < list->count; i++) {
+		const struct rule_entry *entry = list->slots[i].entry;
+
+		if (rule_entry_is_on_sockets(entry))
+			continue;
+		work->entries[work->count] = entry;
+		work->changed[work->count] = is_verified(entry, previous, verify);
+		previous = entry;
+		work->sources[work->count++] = (struct policy_source){
+			.rule = &entry->rule,
+			.id = entry->id,
+			.generation = entry->generation,
+			.counter = entry->counter,
+			.limit = entry->limit == RULE_NO_PLACE ? 0 : entry->limit,
+			.pid_start = entry->pid_start,
+		};
+	}
+	return 0;
+}
+
+static void orders_fill(struct work *work)
+{
+	const struct rule_policy *policy = work->policy;
+
+	sets_world(work->agent, &work->names.sets);
+	work->world = (struct policy_world){
+		.context = &work->names,
+		.interface = name_index,
+		.set = name_set,
+		.port_set = name_ports,
+		.combinations = work->names.sets.combinations,
+		.combination_count = work->names.sets.combination_count,
+	};
+	work->tc = (struct policy_order){
+		.sources = work->sources,
+		.count = work->count,
+		.generation = policy->generation,
+		.world = &work->world,
+	};
+	for (unsigned int out = 0; out < 2; out++)
+		work->tc.defaults[out] = (struct policy_default){
+			.action = (uint8_t)policy->defaults[out],
+			.log = policy->log && policy->defaults[out] != POLICY_ACCEPT,
+			.counter = 2 * policy->number + out,
+		};
+	work->xdp = work->tc;
+	work->xdp.xdp = true;
+}
+
+/* Counters and limits of what is new begin at zero. */
+static int places_prepare(struct work *work)
+{
+	struct engine *engine = work->agent->engine;
+	int r = 0;
+
+	for (size_t i = 0; i < work->count && r == 0; i++) {
+		const struct rule_entry *entry = work->entries[i];
+		const struct rule_packet *packet = &entry->rule.packet;
+
+		if (entry->generation != work->policy->generation)
+			continue;
+		r = engine_policy_count_clear(engine, entry->counter);
+		if (r == 0 && entry->limit != RULE_NO_PLACE)
+			r = engine_policy_limit(engine, entry->limit,
+				&(struct policy_limit){
+					.rate = packet->rate,
+					.unit = (uint8_t)packet->unit,
+					.per = (uint8_t)packet->per,
+					.prefix4 = packet->per_bits4,
+					.prefix6 = packet->per_bits6,
+					.generation = entry->id,
+				});
+	}
+	return r;
+}
+
+/* -- verifying -- */
+
+struct verification {
+	struct work *work;
+	const struct policy_judge *judge;
+	bool xdp;
+	struct policy_facts *facts;
+	uint32_t *rules;
+	size_t count;
+	struct policies_result *result;
+	struct error *error;
+};
+
+static void rule_describe(const struct work *work, size_t number, char *buffer, size_t size)
+{
+	if (number < work->count)
+		snprintf(buffer, size, "rule %u (%.80s)", work->entries[number]->id,
+			work->entries[number]->text);
+	else
+		snprintf(buffer, size, "the default verdict");
+}
+
+static int facts_compare(const struct verification *v)
+{
+	for (size_t i = 0; i < v->count; i++) {
+		size_t wanted = policy_judge(v->judge, &v->facts[i], 0);
+		size_t got = v->rules[i] == POLICY_NO_RULE ? v->work->count : v->rules[i];
+		char got_text[112], wanted_text[112];
+
+		if (wanted == got)
+			continue;
+		rule_describe(v->work, got, got_text, sizeof(got_text));
+		rule_describe(v->work, wanted, wanted_text, sizeof(wanted_text));
+		error_set(v->error, -EUCLEAN, "the policy cannot be verified: %s decides where %s should",
+			got_text, wanted_text);
+		return error_want(v->error, "nothing has changed; please report this");
+	}
+	return 0;
+}
+
+static int facts_check(struct verification *v)
+{
+	const struct work *work = v->work;
+	int r = 0;
+
+	if (v->count)
+		r = engine_policy_check(work->agent->engine, work->policy->number, v->xdp, v->facts, v->rules,
+			v->count, v->error);
+	if (r == 0)
+		r = facts_compare(v);
+	v->result->checked += v->count;
+	v->count = 0;
+	return r;
+}
+
+static int on_edge(void *context, const struct policy_facts *facts)
+{
+	struct verification *v = context;
+
+	v->facts[v->count++] = *facts;
+	return v->count == FACTS_AT_ONCE ? facts_check(v) : 0;
+}
+
+static void on_shadow(void *context, size_t hidden, size_t hiding)
+{
+	struct verification *v = context;
+	struct policies_result *result = v->result;
+
+	if (result->shadow_count < POLICIES_SHADOWS_MAX)
+		result->shadows[result->shadow_count] =
+			(struct policies_shadow){v->work->entries[hidden]->id, v->work->entries[hiding]->id};
+	result->shadow_count++;
+}
+
+static int order_verify(struct work *work, const struct policy_order *order, enum policies_verify verify,
+	struct policies_result *result, struct error *error)
+{
+	_cleanup_free_ struct policy_facts *facts = calloc(FACTS_AT_ONCE, sizeof(*facts));
+	_cleanup_free_ uint32_t *rules = calloc(FACTS_AT_ONCE, sizeof(*rules));
+	bool all = verify == POLICIES_ALL;
+	struct policy_judge *judge;
+	struct verification v;
+	int r;
+
+	if (!facts || !rules)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = policy_judge_open(order, &judge, error);
+	if (r < 0)
+		return r;
+	v = (struct verification){work, judge, order->xdp, facts, rules, 0, result, error};
+	r = policy_edges(judge, all ? NULL : work->changed, on_edge, &v);
+	if (r == 0)
+		r = facts_check(&v);
+	if (r == 0 && all && !order->xdp)
+		policy_shadows(judge, on_shadow, &v);
+	policy_judge_close(judge);
+	return r;
+}
+
+static int work_bring(struct work *work, const struct rule_policy *before, enum policies_verify verify,
+	struct policies_result *result, struct error *error)
+{
+	struct agent *agent = work->agent;
+	int r;
+
+	previous_note(work->policy, before);
+	r = sources_fill(work, verify);
+	if (r == 0)
+		r = engine_interfaces(agent->engine, &work->names.interfaces, &work->names.count);
+	if (r < 0)
+		return error_set(error, r, "cannot compile the rules: %s", strerror(-r));
+	orders_fill(work);
+	r = policy_compile(&work->tc, &work->tc_image, error);
+	if (r == 0)
+		r = policy_compile(&work->xdp, &work->xdp_image, error);
+	if (r == 0)
+		r = engine_policy_bring(agent->engine, work->policy->number, &work->tc_image,
+			work->xdp_image.count ? &work->xdp_image : NULL, error);
+	if (r < 0)
+		return r;
+	r = places_prepare(work);
+	if (r < 0)
+		return error_set(error, r, "cannot make counters and limits: %s", strerror(-r));
+	r = order_verify(work, &work->tc, verify, result, error);
+	if (r == 0 && work->xdp_image.count)
+		r = order_verify(work, &work->xdp, verify, result, error);
+	return r;
+}
+
+int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
+	enum policies_verify verify, struct policies_result *result, struct error *error)
+{
+	_cleanup_(work_clear) struct work work = {.agent = agent, .policy = policy};
+
+	return work_bring(&work, before, verify, result, error);
+}
+
+/* -- whose policy it is -- */
+
+static size_t tenants_fill(
+	const struct rule_policy *policy, const struct names *names, struct engine_policy_tenant *tenants)
+{
+	size_t count = 0;
+
+	for (char *const *name = policy->interfaces; name && *name; name++) {
+		uint32_t index = name_index((void *)names, *name);
+
+		if (index)
+			tenants[count++] =
+				(struct engine_policy_tenant){.ifindex = index, .number = policy->number};
+	}
+	for (char *const *path = policy->cgroups; path && *path; path++)
+		tenants[count++] = (struct engine_policy_tenant){
+			.cgroup = owner_hash(*path, strlen(*path)), .number = policy->number};
+	return count;
+}
+
+int policies_assign(struct agent *agent, const struct rulebook *book, bool waiting, struct error *error)
+{
+	_cleanup_free_ struct engine_policy_tenant *tenants =
+		calloc(book->count * 2 * POLICY_PLACES_MAX, sizeof(*tenants));
+	struct names names = {};
+	size_t count = 0;
+
+	if (!tenants || engine_interfaces(agent->engine, &names.interfaces, &names.count) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	for (size_t i = 1; i < book->count; i++)
+		count += tenants_fill(&book->policies[i], &names, tenants + count);
+	free(names.interfaces);
+	return engine_policy_tenants(agent->engine, tenants, count, waiting, error);
+}
+
+/* -- what is said about them -- */
+
+static const char *word(const char *const *words, size_t count, unsigned int number, const char *other)
+{
+	return number < count && words[number] ? words[number] : other;
+}
+
+#define WORD(words, number, other) word(words, sizeof(words) / sizeof((words)[0]), number, other)
+
+const char *policies_action(unsigned int action)
+{
+	static const char *const words[POLICY_ACTIONS] = {
+		[POLICY_ACCEPT] = "accept",
+		[POLICY_DROP] = "drop",
+		[POLICY_REJECT] = "reject",
+		[POLICY_COUNT] = "count",
+		[POLICY_LOG] = "log",
+		[POLICY_LIMIT] = "limit",
+		[POLICY_MARK] = "mark",
+		[POLICY_REDIRECT] = "redirect",
+		[POLICY_MIRROR] = "mirror",
+		[POLICY_DSCP] = "rewrite",
+		[POLICY_MAC] = "rewrite",
+		[POLICY_DEFER] = "defer",
+	};
+
+	return WORD(words, action, "unknown");
+}
+
+const char *policies_hook(unsigned int hook)
+{
+	static const char *const words[] = {"xdp", "tc"};
+
+	return WORD(words, hook, "unknown");
+}
+
+const char *policies_state(unsigned int state)
+{
+	static const char *const words[POLICY_STATES] = {
+		[POLICY_STATE_NEW] = "new",
+		[POLICY_STATE_ESTABLISHED] = "established",
+		[POLICY_STATE_RELATED] = "related",
+		[POLICY_STATE_INVALID] = "invalid",
+	};
+
+	return WORD(words, state, NULL);
+}
+
+static void count_write(const struct agent *agent, struct json_write *out, uint32_t counter)
+{
+	struct engine_policy_count count = {};
+
+	engine_policy_count(agent->engine, counter, &count);
+	json_write_number(out, "packets", count.packets);
+	json_write_number(out, "bytes", count.bytes);
+	if (count.last_ns)
+		answer_time(out, "last_hit", count.last_ns);
+}
+
+void policies_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry)
+{
+	count_write(agent, out, entry->counter);
+}
+
+void policies_write_defaults(
+	const struct agent *agent, struct json_write *out, const struct rule_policy *policy)
+{
+	static const char *const directions[] = {"in", "out"};
+
+	json_write_object_begin(out, "default");
+	for (unsigned int i = 0; i < 2; i++) {
+		json_write_object_begin(out, directions[i]);
+		json_write_string(out, "verdict", policy_verdicts[policy->defaults[i]]);
+		count_write(agent, out, 2 * policy->number + i);
+		json_write_object_end(out);
+	}
+	json_write_boolean(out, "log", policy->log);
+	json_write_object_end(out);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Rules on packets: from a list to the policy in the kernel that is to take its place, verified there.
+ */
+#ifndef WEIR_AGENT_POLICIES_H
+#define WEIR_AGENT_POLICIES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/rulebook.h"
+#include "basic/error.h"
+#include "basic/json_write.h"
+
+struct agent;
+
+/* Which rules are verified. */
+enum policies_verify {
+	POLICIES_NEW,   /* that are new, or behind another one than before */
+	POLICIES_NAMES, /* that name what may mean something else now: sets, interfaces */
+	POLICIES_ALL,
+};
+
+/* Is there anything to judge packets by? */
+bool policies_present(const struct rule_policy *policy);
+/* Are both the same for packets? */
+bool policies_same(const struct rule_policy *a, const struct rule_policy *b);
+bool policies_name_sets(const struct rule_policy *policy); /* any set at all */
+/* Does the rule name this set? */
+bool policies_name_set(const struct rule_entry *entry, const char *name);
+/* Which interfaces the names in the rules mean at the moment: another number when others. */
+uint64_t policies_interfaces(struct agent *agent, const struct rulebook *book);
+/* Can rules of this book end a connection, or ask about one? */
+bool policies_tracking(const struct rulebook *book);
+
+#define POLICIES_SHADOWS_MAX 8
+
+/* What came of verifying. */
+struct policies_result {
+	size_t checked; /* packets */
+	/* ids of rules that never decide, and of those in front of them that leave nothing for them */
+	struct policies_shadow {
+		uint32_t hidden, hiding;
+	} shadows[POLICIES_SHADOWS_MAX];
+	size_t shadow_count; /* found: more than are told, maybe */
+};
+
+/*
+ * Compiles a policy, which comes after `before` (NULL: none), and brings it to its place that is not in
+ * force, for tc and XDP, and has the kernel judge packets at the edges of its rules there; adds to the
+ * result.  Rules that never decide are looked for with POLICIES_ALL.  -EUCLEAN: it does not judge a packet as
+ * a plain matcher does; the error names the rule.  What is in force has not changed then.
+ */
+int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
+	enum policies_verify verify, struct policies_result *result, struct error *error);
+
+/* Gives interfaces and cgroups to the book's tenants.  `waiting`: those of before are kept, too. */
+int policies_assign(struct agent *agent, const struct rulebook *book, bool waiting, struct error *error);
+
+/* Words for what the datapath writes as numbers; of a state NULL: it says nothing. */
+const char *policies_action(unsigned int action);
+const char *policies_hook(unsigned int hook);
+const char *policies_state(unsigned int state);
+
+/* "hook", "packets", "bytes", "last_hit" of an entry. */
+void policies_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry);
+/* The object "default". */
+void policies_write_defaults(
+	const struct agent *agent, struct json_write *out, const struct rule_policy *policy);
+
+#endif
