@@ -2,16 +2,19 @@
 #include "agent/policies.h"
 
 #include <errno.h>
+#include <event2/buffer.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/internal.h"
+#include "agent/rules.h"
 #include "agent/sets.h"
 #include "basic/cleanup.h"
 #include "compile/policy.h"
 #include "engine/policy.h"
 
 #define FACTS_AT_ONCE 4096 /* packets that the kernel judges in one go */
+#define SERIES_MAX    1000 /* rules with metrics of their own */
 
 /* What names mean at the moment.  A policy of 10,000 rules asks for an interface as often. */
 struct names {
@@ -530,4 +533,85 @@ void policies_write_defaults(
 	}
 	json_write_boolean(out, "log", policy->log);
 	json_write_object_end(out);
+}
+
+/* What a metric is of a counter. */
+typedef uint64_t count_function(const struct engine_policy_count *count);
+
+static uint64_t count_packets(const struct engine_policy_count *count)
+{
+	return count->packets;
+}
+
+static uint64_t count_bytes(const struct engine_policy_count *count)
+{
+	return count->bytes;
+}
+
+static void series_write(
+	const struct agent *agent, struct evbuffer *out, const char *name, count_function *function)
+{
+	const struct rule_policy *host = &rules_book(agent)->policies[0];
+	uint64_t other = 0;
+	size_t written = 0;
+
+	for (size_t i = 0; i < host->list.count; i++) {
+		const struct rule_entry *entry = host->list.slots[i].entry;
+		struct engine_policy_count count = {};
+
+		if (rule_entry_is_on_sockets(entry))
+			continue;
+		engine_policy_count(agent->engine, entry->counter, &count);
+		if (written++ < SERIES_MAX)
+			evbuffer_add_printf(
+				out, "%s{rule=\"%u\"} %" PRIu64 "\n", name, entry->id, function(&count));
+		else
+			other += function(&count);
+	}
+	if (written > SERIES_MAX)
+		evbuffer_add_printf(out, "%s{rule=\"other\"} %" PRIu64 "\n", name, other);
+	for (unsigned int i = 0; i < 2; i++) {
+		struct engine_policy_count count = {};
+
+		engine_policy_count(agent->engine, i, &count);
+		evbuffer_add_printf(out, "%s{rule=\"default-%s\"} %" PRIu64 "\n", name, i ? "out" : "in",
+			function(&count));
+	}
+}
+
+void policies_write_metrics(const struct agent *agent, struct evbuffer *out)
+{
+	struct policy_stats stats;
+
+	metrics_head(out, "weir_rule_packets_total", "counter",
+		"Packets that a rule on packets fitted, by its id; the host's list.");
+	series_write(agent, out, "weir_rule_packets_total", count_packets);
+	metrics_head(out, "weir_rule_bytes_total", "counter", "Their bytes.");
+	series_write(agent, out, "weir_rule_bytes_total", count_bytes);
+	engine_policy_stats(agent->engine, &stats);
+	metrics_head(
+		out, "weir_rejects_total", "counter", "Rejected packets, by whether the sender was told.");
+	metrics_labelled(out, "weir_rejects_total", "answer", "sent", stats.rejected);
+	metrics_labelled(out, "weir_rejects_total", "answer", "none", stats.unanswered);
+	metrics_single(out, "weir_kept_packets_total", "counter",
+		"Packets of connections that went on against the rules, since they were there before.",
+		stats.kept);
+	metrics_single(out, "weir_limits_full_packets_total", "counter",
+		"Packets of sources or destinations for which a limit had no room.", stats.limited_full);
+	metrics_single(out, "weir_broken_policy_packets_total", "counter",
+		"Packets that were accepted since their policy could not be read.", stats.broken);
+}
+
+void policies_write_stats(const struct agent *agent, struct json_write *out)
+{
+	struct policy_stats stats;
+
+	engine_policy_stats(agent->engine, &stats);
+	json_write_number(out, "logged", stats.logged);
+	json_write_number(out, "unlogged", stats.unlogged);
+	json_write_number(out, "rejected", stats.rejected);
+	json_write_number(out, "unanswered", stats.unanswered);
+	json_write_number(out, "kept", stats.kept);
+	json_write_number(out, "limited_full", stats.limited_full);
+	json_write_number(out, "broken", stats.broken);
 }

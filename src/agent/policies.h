@@ -14,6 +14,7 @@
 #include "basic/json_write.h"
 
 struct agent;
+struct evbuffer;
 
 /* Which rules are verified. */
 enum policies_verify {
@@ -68,5 +69,11 @@ void policies_write_entry(const struct agent *agent, struct json_write *out, con
 /* The object "default". */
 void policies_write_defaults(
 	const struct agent *agent, struct json_write *out, const struct rule_policy *policy);
+
+/* Lines of the metrics page: packets and bytes of each rule of the host's list, the first so many by number,
+ * the others in one sum; and what the datapath says of all. */
+void policies_write_metrics(const struct agent *agent, struct evbuffer *out);
+/* Fields of an object: what the datapath says of all rules. */
+void policies_write_stats(const struct agent *agent, struct json_write *out);
 
 #endif

@@ -1306,15 +1306,32 @@ static int rules_open(struct agent *agent, void **ret_state, struct error *error
 	return configure(rules, error);
 }
 
+static void tenants_write(const struct rulebook *book, struct json_write *out)
+{
+	json_write_array_begin(out, "tenants");
+	for (size_t i = 1; i < book->count; i++) {
+		json_write_object_begin(out, NULL);
+		json_write_string(out, "name", book->policies[i].name);
+		json_write_number(out, "rules", book->policies[i].list.count);
+		json_write_number(out, "generation", book->policies[i].generation);
+		json_write_object_end(out);
+	}
+	json_write_array_end(out);
+}
+
 static void rules_status(struct agent *agent, void *state, struct json_write *out)
 {
 	const struct rules *rules = state;
+	const struct rulebook *book = &rules->record.now;
 
 	json_write_object_begin(out, "rules");
-	json_write_number(out, "count", rulebook_rules(&rules->record.now));
-	json_write_number(out, "generation", rules->generation);
+	json_write_number(out, "count", rulebook_rules(book));
+	json_write_number(out, "generation", book->policies[0].generation);
+	json_write_boolean(out, "applied", book->applied);
+	tenants_write(book, out);
 	pending_write(rules, out);
 	guards_write_stats(agent, out);
+	policies_write_stats(agent, out);
 	json_write_object_end(out);
 }
 
@@ -1322,8 +1339,8 @@ static void rules_metrics(struct agent *agent, void *state, struct evbuffer *out
 {
 	const struct rules *rules = state;
 
-	(void)agent;
 	metrics_single(out, "weir_rules", "gauge", "Rules of all lists.", rulebook_rules(&rules->record.now));
+	policies_write_metrics(agent, out);
 }
 
 static const struct route routes[] = {
