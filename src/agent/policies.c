@@ -416,8 +416,12 @@ int policies_bring(struct agent *agent, const struct rule_policy *policy, const 
 	enum policies_verify verify, struct policies_result *result, struct error *error)
 {
 	_cleanup_(work_clear) struct work work = {.agent = agent, .policy = policy};
+	int r = work_bring(&work, before, verify, result, error);
 
-	return work_bring(&work, before, verify, result, error);
+	/* what a rule names is not there: the request is wrong, not its path */
+	if (r == -ENOENT && error)
+		error->code = r = -EINVAL;
+	return r;
 }
 
 /* -- whose policy it is -- */

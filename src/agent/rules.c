@@ -8,6 +8,7 @@
 
 #include "agent/apply.h"
 #include "agent/audit.h"
+#include "agent/connections.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/logs.h"
@@ -32,6 +33,7 @@ struct rules {
 	uint32_t generation; /* of the newest change */
 	uint64_t interfaces; /* that the rules' names mean */
 	bool tenants;        /* there were some */
+	bool tracking;       /* rules in force can end a connection, or ask about one */
 	bool stale;          /* names in rules mean something else than when they were compiled */
 	struct event *timer; /* for the next rule that ends, or the deadline */
 };
@@ -258,15 +260,23 @@ static bool step_is_empty(const struct step *step)
 static int step_switch(struct rules *rules, const struct step *step, struct error *error)
 {
 	const struct rule_record *record = &rules->record;
+	bool begins = step->tracking && !rules->tracking;
 	int r = sockets_install(rules, &record->before, &record->now, error);
 
 	if (r < 0 || step_is_empty(step))
 		return r;
+	if (begins)
+		connections_pick_up(rules->agent);
 	r = engine_policy_switch(rules->agent->engine, step->changed, step->present, step->cut,
 		step->tracking, step->deadline_ns, error);
-	if (r < 0)
+	if (r < 0) {
 		sockets_install(rules, &record->now, &record->before, NULL);
-	return r;
+		return r;
+	}
+	rules->tracking = step->tracking;
+	if (begins)
+		connections_pick_up(rules->agent); /* what has begun meanwhile */
+	return 0;
 }
 
 /* Interfaces and cgroups of tenants; `waiting`: those of before, too. */
@@ -412,6 +422,7 @@ static void book_return(struct rules *rules)
 	record->before = (struct rulebook){};
 	record->whole = false;
 	rulebook_clear(&gone);
+	rules->tracking = policies_tracking(&record->now);
 	sets_rollback(rules->agent);
 	book_settle(rules);
 }
@@ -1261,6 +1272,7 @@ static int adopt(struct rules *rules, struct error *error)
 		if (record->now.policies[i].generation > rules->generation)
 			rules->generation = record->now.policies[i].generation;
 	change_finish(rules);
+	rules->tracking = policies_tracking(&record->now);
 	host = &record->now.policies[0];
 	if (!engine_guard_used(rules->agent->engine))
 		return 0;

@@ -86,6 +86,17 @@ class Echo:
             return False
 
 
+class Stranger(Echo):
+    """Another client of the same server."""
+
+    def __init__(self, lab, echo, peer):  # pylint: disable=super-init-not-called # the server is there
+        self.server = echo.server
+        self.client = udp_socket(peer, "10.1.0.2")
+        self.client.connect(echo.server.getsockname())
+        self.client.settimeout(0.5)
+        lab.on_close(self.client.close)
+
+
 class Stream(threading.Thread):
     """An echo that goes on until it is told to end."""
 
@@ -215,7 +226,7 @@ def an_unconfirmed_change_goes_back(lab):
     agent.wait_watched("w0")
     echo = Echo(lab, host, peer)
     before = add(agent, "count in udp to port 7")["id"]
-    answer = apply(agent, "drop in udp to port 7", confirm="1s")
+    answer = apply(agent, "drop in udp to port 7", confirm="1s", cut=1)
     expect("deadline" in answer, f"{answer}")
     pending = done(agent, "GET", "/v1/rules")
     expect(0 < pending["pending"]["seconds"] <= 1, f"{pending}")
@@ -228,7 +239,7 @@ def an_unconfirmed_change_goes_back(lab):
     wait_for(lambda: [r["id"] for r in rules(agent)] == [before], 5, "the rules of before")
     refused(agent, 409, "no change waits", "POST", "/v1/policy/confirm")
 
-    apply(agent, "drop in udp to port 7", confirm="2s")
+    apply(agent, "drop in udp to port 7", confirm="2s", cut=1)
     agent.stop(signal.SIGKILL)
     expect(not echo.once(), "the new policy is not in force")
     wait_for(echo.once, 10, "the policy of before, without an agent")
@@ -236,7 +247,7 @@ def an_unconfirmed_change_goes_back(lab):
     expect_equal([(r["id"], r["text"]) for r in rules(agent)], [(before, "count in udp to port 7")], "rules")
     expect(echo.once(), "the new agent judges otherwise")
 
-    apply(agent, "drop in udp to port 7", confirm="30s")
+    apply(agent, "drop in udp to port 7", confirm="30s", cut=1)
     agent.stop(signal.SIGKILL)
     agent.start()
     expect("pending" in done(agent, "GET", "/v1/rules"), "the next agent does not know that a change waits")
@@ -245,6 +256,25 @@ def an_unconfirmed_change_goes_back(lab):
     agent.start()
     expect_equal(texts(agent), ["drop in udp to port 7"], "rules after the confirmation")
     expect(not echo.once(), "the confirmed policy is not in force")
+
+
+@test()
+def connections_go_on(lab):
+    """connections that were there before a rule drops them go on, also where nothing tracked them until then; with cut they
+    do not; new ones are dropped either way"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    old = Echo(lab, host, peer)
+    expect(old.once(), "no echo")
+    agent.settle()
+    number = add(agent, "drop in udp to port 7")["id"]
+    expect(old.once(), "the connection that was there does not go on")
+    expect(not Stranger(lab, old, peer).once(), "a new connection comes through")
+    expect(old.once(), "the connection that was there does not go on any more")
+    done(agent, "POST", "/v1/rules/move", id=number, cut=1)
+    add(agent, "count in icmp", cut=1)
+    expect(not old.once(), "the connection goes on in spite of the cut")
 
 
 @test()
@@ -258,7 +288,7 @@ def a_rollback_returns(lab):
     number = add(agent, "count in udp to port 7")["id"]
     add(agent, "deny connect by user 64321 to port 99")
     expect(echo.once(), "no echo")
-    apply(agent, "drop in udp to port 7", head="default: {in: drop}\n")
+    apply(agent, "drop in udp to port 7", head="default: {in: drop}\n", cut=1)
     expect(not echo.once(), "the policy is not in force")
     expect_equal(done(agent, "GET", "/v1/rules")["applied"], True, "applied")
     expect_equal(done(agent, "POST", "/v1/policy/rollback")["rules"], 2, "rules after the rollback")
