@@ -261,6 +261,10 @@ void answer_flow(struct agent *agent, struct json_write *out, uint32_t index)
 	names_write_flow(agent, out, key);
 	json_write_number(out, "rate_bps", flow->rate.bps);
 	json_write_string(out, "state", flow->tcp_flags & TABLE_CLOSING_FLAGS ? "closed" : "active");
+	if (flow->verdict) {
+		json_write_string(out, "verdict", flow->verdict == TABLE_DROPPED ? "drop" : "accept");
+		json_write_number(out, "rule", flow->rule);
+	}
 	json_write_object_end(out);
 	json_write_newline(out);
 }

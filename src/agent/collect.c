@@ -23,7 +23,8 @@ struct line_copy {
 	uint32_t serial;
 	struct flow_counts counts;
 	struct flow_marks marks;
-	uint32_t first, owner;
+	uint32_t first;
+	struct flow_decision decision;
 };
 
 struct collector {
@@ -82,7 +83,7 @@ static struct line_copy copy4(const struct flow_line4 *line)
 		.counts = line->counts,
 		.marks = line->marks,
 		.first = line->first,
-		.owner = line->decision.owner,
+		.decision = line->decision,
 	};
 }
 
@@ -98,12 +99,23 @@ static struct line_copy copy6(const struct flow_line6 *line, const struct flow_r
 		.counts = line->counts,
 		.marks = line->marks,
 		.first = rest->first,
-		.owner = rest->decision.owner,
+		.decision = rest->decision,
 	};
 
 	memcpy(copy.key.src, line->src, sizeof(copy.key.src));
 	memcpy(copy.key.dst, line->dst, sizeof(copy.key.dst));
 	return copy;
+}
+
+/* What became of the last packet that rules were asked about. */
+static enum table_verdict verdict_of(const struct line_copy *copy)
+{
+	if (copy->marks.origin & FLOW_DROPPED)
+		return TABLE_DROPPED;
+	/* none was, or no rule and no default verdict is counted for it */
+	if (!copy->decision.rule && (!copy->decision.counter || copy->decision.counter == POLICY_NO_COUNTER))
+		return TABLE_NOT_JUDGED;
+	return TABLE_ACCEPTED;
 }
 
 /* Accounts what a tenant has counted beyond `before`. */
@@ -120,7 +132,9 @@ static void account(struct collector *collector, const struct line_copy *copy,
 		.last_ns = tick_time(collector, copy->counts.last),
 		.tcp_flags = copy->marks.tcp_flags,
 		.origin = copy->marks.origin & (FLOW_ORIGIN_INITIATOR | FLOW_ORIGIN_RESPONDER),
-		.owner = copy->owner,
+		.verdict = verdict_of(copy),
+		.rule = copy->decision.rule,
+		.owner = copy->decision.owner,
 		.line = target,
 		.accounted = after,
 		.cpu = cpu,

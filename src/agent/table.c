@@ -718,8 +718,11 @@ void table_account(struct table *table, const struct table_delta *delta)
 			flow_take_owner(table, flow, delta);
 			if (delta->first_ns < flow->first_ns)
 				flow->first_ns = delta->first_ns;
-			if (delta->last_ns > flow->last_ns)
+			if (delta->last_ns >= flow->last_ns) {
 				flow->last_ns = delta->last_ns;
+				flow->rule = delta->rule;
+				flow->verdict = delta->verdict;
+			}
 			flow->tcp_flags |= delta->tcp_flags;
 			flow->origin |= delta->origin;
 			host = flow->host;

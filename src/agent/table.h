@@ -71,7 +71,11 @@ struct table_flow {
 	uint32_t reverse;     /* where the flow of the other direction is, or was; TABLE_NONE: nowhere */
 	uint32_t next_held;   /* list of those that hold something back */
 	struct table_counts held;
+	uint32_t rule;   /* that decided about its last packets; 0: a default verdict, or nobody */
+	uint8_t verdict; /* enum table_verdict */
 };
+
+enum table_verdict { TABLE_NOT_JUDGED, TABLE_ACCEPTED, TABLE_DROPPED };
 
 /* A total of both directions: of a remote address, of a service port, of an interface, of an owner. */
 struct table_total {
@@ -116,6 +120,8 @@ struct table_delta {
 	struct table_counts counts;
 	uint64_t first_ns, last_ns;
 	uint8_t tcp_flags, origin;
+	uint8_t verdict;             /* enum table_verdict */
+	uint32_t rule;               /* that decided */
 	uint32_t owner;              /* maybe with OWNER_INHERITED */
 	struct table_line *line;     /* in lines4 or lines6 */
 	struct table_line accounted; /* becomes *line */

@@ -178,8 +178,14 @@ static void info_format(const json_t *flow, char *buffer, size_t size)
 
 	if (!out)
 		return;
+	if (strcmp(json_get_text(flow, "verdict"), "drop") == 0) {
+		fputs("dropped", out);
+		if (json_get_number(flow, "rule"))
+			fprintf(out, " by %" PRIu64, json_get_number(flow, "rule"));
+		separator = " ";
+	}
 	if (*flags) {
-		fputs(flags, out);
+		fprintf(out, "%s%s", separator, flags);
 		separator = " ";
 	}
 	if (json_object_get(flow, "icmp_type")) {
