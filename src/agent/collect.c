@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "shared/policy.h"
+
 /* So many records of one CPU before somebody else has a turn. */
 #define RECORDS_AT_ONCE 65536
 
