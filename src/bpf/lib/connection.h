@@ -99,7 +99,8 @@ struct connection_sight {
 	__u8 sort;    /* enum connection_sort */
 	__u8 side;    /* of the key: who sent it */
 	__u8 verdict; /* enum window_verdict */
-	__u8 reserved[3];
+	__u8 over;    /* the entry of this key is one that has timed out */
+	__u8 reserved[2];
 	struct connection_key key;
 	struct connection_fragment_key fragment; /* of the fragment, first or later */
 	struct window_segment segment;           /* TCP */
@@ -323,7 +324,8 @@ packet_inline struct connection *connection_look(
 		c = bpf_map_lookup_elem(&connections, &sight->key);
 		if (!c)
 			c = bpf_map_lookup_elem(&embryos, &sight->key);
-		if (c && connection_is_gone(c, sight->key.proto, sight->now))
+		sight->over = c && connection_is_gone(c, sight->key.proto, sight->now);
+		if (sight->over)
 			c = NULL;
 		sight->state = connection_judge(p, sight, c);
 	} else if (sight->sort == CONNECTION_SORT_FRAGMENT) {
@@ -366,7 +368,7 @@ packet_function int connection_note(struct connection *c, const struct connectio
 	return 0;
 }
 
-packet_function int connection_begin(struct connection_sight *sight)
+packet_function int connection_begin(struct connection_sight *sight, int replaces)
 {
 	struct connection fresh = {};
 
@@ -383,8 +385,8 @@ packet_function int connection_begin(struct connection_sight *sight)
 	connection_note(&fresh, sight);
 	if (bpf_map_update_elem(&embryos, &sight->key, &fresh, BPF_ANY))
 		return 0;
-	/* one that is over gives way */
-	bpf_map_delete_elem(&connections, &sight->key);
+	if (replaces)
+		bpf_map_delete_elem(&connections, &sight->key);
 	CONNECTION_COUNT(created);
 	return 0;
 }
@@ -439,7 +441,7 @@ packet_function int connection_commit(
 	if (sight->state == POLICY_STATE_INVALID)
 		return 0; /* a rule wants it to pass: it does, and says nothing */
 	if (!c || sight->verdict == WINDOW_BEGINS)
-		return connection_begin(sight);
+		return connection_begin(sight, c || sight->over);
 	if (!c->established && sight->side != c->first && sight->verdict == WINDOW_VALID)
 		return connection_establish(sight, c);
 	connection_note(c, sight);

@@ -81,6 +81,22 @@ packet_function int segment_read_options(
 	return 0;
 }
 
+/* Headers mostly lie in the linear part, where they can be read without asking. */
+#ifdef __bpf__
+#define segment_load(context, offset, to)                                                                    \
+	({                                                                                                   \
+		__u32 offset_ = (offset)&PACKET_REACH;                                                       \
+		__typeof__(to) linear_ = (void *)(long)(context)->data + offset_;                            \
+		int short_ = (void *)(linear_ + 1) > (void *)(long)(context)->data_end;                      \
+                                                                                                             \
+		if (!short_)                                                                                 \
+			*(to) = *linear_;                                                                    \
+		short_ ? packet_load(context, offset_, to, sizeof(*(to))) : 0;                               \
+	})
+#else
+#define segment_load(context, offset, to) packet_load(context, offset, to, sizeof(*(to)))
+#endif
+
 /* Reads the TCP header of a packet, which has `length` bytes from its link header on.  0, or -1: it says more
  * than there is. */
 packet_function int segment_read(
@@ -93,8 +109,8 @@ packet_function int segment_read(
 
 	if (!p || !s)
 		return -1;
-	if (packet_load(context, p->l4_offset, &tcp, sizeof(tcp)) ||
-		packet_load(context, p->l3_offset + (p->family == 4 ? 2 : 4), &said, sizeof(said)))
+	if (segment_load(context, p->l4_offset, &tcp) ||
+		segment_load(context, p->l3_offset + (p->family == 4 ? 2 : 4), &said))
 		return -1;
 	/* frames are padded, so the packet's own length counts; it is 0 where it does not fit (BIG TCP) */
 	total = bpf_ntohs(said);
@@ -113,7 +129,7 @@ packet_function int segment_read(
 	options = p->header_bytes - p->l4_offset - SEGMENT_TCP_BYTES;
 	if (!options)
 		return 0;
-	if (packet_load(context, p->l4_offset + SEGMENT_TCP_BYTES, &first, sizeof(first)))
+	if (segment_load(context, p->l4_offset + SEGMENT_TCP_BYTES, &first))
 		return -1;
 	if (options == SEGMENT_OPTIONS_USUAL_BYTES && first == bpf_htonl(SEGMENT_OPTIONS_USUAL))
 		return 0;
