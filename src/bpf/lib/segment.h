@@ -31,20 +31,22 @@
 #define SEGMENT_OPTIONS_USUAL       0x0101080a
 #define SEGMENT_OPTIONS_USUAL_BYTES 12
 
-/* The highest right edge of the SACK option of `length` bytes at `offset`, if that is higher. */
-packet_inline __u32 segment_read_sack(PACKET_CONTEXT *context, __u32 offset, __u32 length, __u32 sack)
+/* The highest right edge of the SACK option of `length` bytes at `offset`, if that is higher than s->sack. */
+packet_inline void segment_read_sack(
+	PACKET_CONTEXT *context, __u32 offset, __u32 length, struct window_segment *s)
 {
 	__u32 block;
 
 	for (block = 0; block < SEGMENT_SACK_BLOCKS && block * 8 + 10 <= length; block++) {
 		__be32 right;
+		__u32 ahead;
 
 		if (packet_load(context, offset + 6 + block * 8, &right, sizeof(right)))
 			break;
-		if (window_after(bpf_ntohl(right), sack))
-			sack = bpf_ntohl(right);
+		ahead = bpf_ntohl(right) - s->ack;
+		if (ahead < 1U << 31 && ahead > s->sack - s->ack)
+			s->sack = s->ack + ahead;
 	}
-	return sack;
 }
 
 /* Reads the options that matter from the `bytes` of them at `offset`.  Beside the usual ones they stand in
@@ -75,7 +77,7 @@ packet_function int segment_read_options(
 			s->scale = option[2] < WINDOW_SCALE_MAX ? option[2] : WINDOW_SCALE_MAX;
 		}
 		if (option[0] == SEGMENT_OPTION_SACK && s->flags & WINDOW_ACK)
-			s->sack = segment_read_sack(context, offset, option[1], s->sack);
+			segment_read_sack(context, offset, option[1], s);
 		offset += option[1];
 	}
 	return 0;
@@ -262,7 +264,8 @@ packet_function int segment_read_fragment(
 		return -1;
 	key->id = header.id;
 	*place = bpf_ntohs(header.place) & ~7U;
-	return 0;
+	/* else there is a second header, which no sender writes */
+	return (*place != 0) == (p->fragment == PACKET_FRAGMENT_LATER) ? 0 : -1;
 }
 
 #endif
