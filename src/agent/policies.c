@@ -604,6 +604,8 @@ void policies_write_metrics(const struct agent *agent, struct evbuffer *out)
 		"Packets of sources or destinations for which a limit had no room.", stats.limited_full);
 	metrics_single(out, "weir_broken_policy_packets_total", "counter",
 		"Packets that were accepted since their policy could not be read.", stats.broken);
+	metrics_single(out, "weir_unreadable_packets_total", "counter",
+		"Packets that were dropped since what rules ask about could not be read.", stats.unreadable);
 }
 
 void policies_write_stats(const struct agent *agent, struct json_write *out)
@@ -618,4 +620,5 @@ void policies_write_stats(const struct agent *agent, struct json_write *out)
 	json_write_number(out, "kept", stats.kept);
 	json_write_number(out, "limited_full", stats.limited_full);
 	json_write_number(out, "broken", stats.broken);
+	json_write_number(out, "unreadable", stats.unreadable);
 }

@@ -746,6 +746,17 @@ static __noinline int decide_explain(struct decision *d, const struct decide_ver
 	return 0;
 }
 
+/*
+ * Is something hidden that rules ask about: behind too many extension headers or tags, in the next fragment?
+ * A receiver that finds it must not get what a rule about it would have dropped.
+ */
+packet_inline int decide_is_hidden(const struct decision *d)
+{
+	__u8 reason = d->ask->packet.reason;
+
+	return d->in_force->tracking && reason != PARSE_OK && reason != PARSE_NOT_IP;
+}
+
 /* What the rules say: into work->verdict. */
 static __noinline int decide_by_rules(struct decision *d)
 {
@@ -760,6 +771,12 @@ static __noinline int decide_by_rules(struct decision *d)
 	if (d->work->cursor.broken)
 		decide_stat(broken);
 	decide_read(d, v);
+	if (v->action != POLICY_DROP && v->action != POLICY_REJECT && decide_is_hidden(d)) {
+		*v = (struct decide_verdict){.action = POLICY_DROP, .counter = POLICY_NO_COUNTER};
+		v->log = d->header->defaults[d->ask->out & 1].log;
+		if (!d->ask->explain)
+			decide_stat(unreadable);
+	}
 	kept = decide_keeps(d, v);
 	if (d->ask->explain)
 		return decide_explain(d, v, kept);

@@ -901,6 +901,7 @@ void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats)
 		sum.kept += stats[cpu].kept;
 		sum.limited_full += stats[cpu].limited_full;
 		sum.broken += stats[cpu].broken;
+		sum.unreadable += stats[cpu].unreadable;
 	}
 	*ret_stats = sum;
 }

@@ -369,7 +369,7 @@ struct policy_stats {
 	               before */
 	__u64 limited_full; /* packets of sources for which a limit had no room */
 	__u64 broken;       /* policies that could not be read: the packet was accepted */
-	__u64 reserved;
+	__u64 unreadable;   /* packets dropped, since what rules ask about could not be read */
 };
 
 #endif

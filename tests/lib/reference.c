@@ -71,6 +71,12 @@ static int read_transport(struct cursor *c, struct reference *r)
 	}
 }
 
+/* A first fragment of `room` bytes, without what rules ask of its transport's header (RFC 1858)? */
+static bool is_tiny(const struct reference *r, bool first, long room)
+{
+	return first && room < (r->proto == 6 ? 20 : 8);
+}
+
 static int read_later_fragment(struct cursor *c, struct reference *r)
 {
 	r->header_bytes = c->at;
@@ -98,8 +104,13 @@ static int read_ipv4(struct cursor *c, struct reference *r)
 	memcpy(r->src, c->data + c->at + 12, 4);
 	memcpy(r->dst, c->data + c->at + 16, 4);
 	r->proto = byte(c, 9);
-	bool later = (word(c, 6) & 0x1fff) != 0;
+	bool later = (word(c, 6) & 0x1fff) != 0, first = !later && (word(c, 6) & 0x2000);
+	long room = (long)word(c, 2) - (long)header;
 	c->at += header;
+	if (is_tiny(r, first, room)) {
+		r->header_bytes = c->at;
+		return PARSE_L4_SHORT;
+	}
 	return later ? read_later_fragment(c, r) : read_transport(c, r);
 }
 
@@ -113,6 +124,7 @@ static bool is_extension(uint8_t proto)
 static int read_ipv6(struct cursor *c, struct reference *r)
 {
 	size_t base = c->at;
+	bool first = false;
 	int headers = 0;
 
 	if (!has(c, 40))
@@ -125,6 +137,7 @@ static int read_ipv6(struct cursor *c, struct reference *r)
 	memcpy(r->dst, c->data + base + 24, 16);
 	r->proto = byte(c, 6);
 	r->header_bytes = base;
+	long length = word(c, 4);
 	c->at += 40;
 	while (is_extension(r->proto)) {
 		size_t bytes;
@@ -137,6 +150,7 @@ static int read_ipv6(struct cursor *c, struct reference *r)
 		if (r->proto == 44) {
 			bytes = 8;
 			later = (word(c, 2) & 0xfff8) != 0;
+			first = first || (!later && (word(c, 2) & 1));
 		} else if (r->proto == 51) {
 			bytes = ((size_t)byte(c, 1) + 2) * 4;
 		} else {
@@ -149,6 +163,10 @@ static int read_ipv6(struct cursor *c, struct reference *r)
 		headers++;
 		if (later)
 			return read_later_fragment(c, r);
+	}
+	if (is_tiny(r, first, (long)base + 40 + length - (long)c->at)) {
+		r->header_bytes = c->at;
+		return PARSE_L4_SHORT;
 	}
 	return read_transport(c, r);
 }

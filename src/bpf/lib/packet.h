@@ -175,6 +175,13 @@ packet_inline int packet_is_echo(__u8 proto, __u8 type)
 	return proto == PACKET_PROTO_ICMP ? type == 0 || type == 8 : type == 128 || type == 129;
 }
 
+/* A first fragment of so many bytes without all of the transport header that rules ask about.  Its own length
+ * counts: what stands behind it in the frame is nothing that the receiver puts together (RFC 1858). */
+packet_inline int packet_is_tiny(const struct packet *p, __s32 room)
+{
+	return p->fragment == PACKET_FRAGMENT_FIRST && room < (p->proto == PACKET_PROTO_TCP ? 20 : 8);
+}
+
 /* Reads the transport header at `l4`.  On failure the packet stays a packet of its protocol without ports. */
 packet_inline enum parse_reason packet_read_l4(void *data, void *l4, void *end, struct packet *p)
 {
@@ -255,6 +262,10 @@ packet_inline enum parse_reason packet_read_ip4(void *data, void *l3, void *end,
 		p->fragment = PACKET_FRAGMENT_LATER;
 	else if (fragment & 0x2000)
 		p->fragment = PACKET_FRAGMENT_FIRST;
+	if (packet_is_tiny(p, (__s32)(total - header))) {
+		p->l4_offset = p->header_bytes = l3 + header - data;
+		return PARSE_L4_SHORT;
+	}
 	return packet_read_l4(data, l3 + header, end, p);
 }
 
@@ -338,6 +349,7 @@ packet_inline enum parse_reason packet_read_ip6(
 
 	if (packet_is_extension(p->proto)) {
 		struct packet_walk walk = {.offset = l3 + sizeof(*ip) - data, .proto = p->proto};
+		__s32 room;
 
 		packet_walk_extensions(context, &walk);
 		p->proto = walk.proto;
@@ -346,6 +358,11 @@ packet_inline enum parse_reason packet_read_ip6(
 			return walk.reason;
 		if (walk.offset > PACKET_REACH)
 			return PARSE_L4_SHORT;
+		room = p->l3_offset + sizeof(*ip) + bpf_ntohs(ip->payload_length) - walk.offset;
+		if (packet_is_tiny(p, room)) {
+			p->l4_offset = p->header_bytes = walk.offset;
+			return PARSE_L4_SHORT;
+		}
 		return packet_read_l4(data, data + walk.offset, end, p);
 	}
 	return packet_read_l4(data, l3 + sizeof(*ip), end, p);
