@@ -98,6 +98,12 @@ typedef int weir_part_function(void *user, const char *data, size_t length);
 int weir_stream(struct weir_client *client, const char *method, const char *path, const char *query,
 	weir_part_function *function, void *user, int *ret_status, char **ret_body, size_t *ret_length);
 
+/*
+ * The body of the next request that is made, if that is a POST; without this it is empty.  `data` stays the
+ * caller's, and has to be there until the request has ended.
+ */
+void weir_client_set_body(struct weir_client *client, const void *data, size_t length);
+
 /* Why the last weir_request() failed, without a full stop or a newline: "no agent answers on
  * /run/weir/weir.sock: Connection refused".  Empty after a request that was answered.  Belongs to the client,
  * until its next request. */

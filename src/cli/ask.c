@@ -30,23 +30,30 @@ int answer_read(const char *body, size_t length, json_t **ret_answer, struct err
 	return 0;
 }
 
-/* {"error":{"what":…,"want":…,"text":…,"column":…}}, see docs/api.md. */
-static int refusal_read(int status, const char *body, size_t length, struct error *error)
+bool answer_refused(const json_t *answer, struct error *error)
 {
-	_cleanup_json_ json_t *answer = NULL;
-	const json_t *refusal;
+	/* {"error":{"what":…,"want":…,"text":…,"column":…}}, see docs/api.md. */
+	const json_t *refusal = json_object_get(answer, "error");
 
-	if (answer_read(body, length, &answer, NULL) < 0 || !(refusal = json_object_get(answer, "error")))
-		return error_set(error, -EREMOTEIO, "the agent answered with HTTP status %d", status);
-
+	if (!refusal)
+		return false;
 	error_set(error, -EREMOTEIO, "%s", json_get_text(refusal, "what"));
 	error_want(error, "%s", json_get_text(refusal, "want"));
 	if (!error)
-		return -EREMOTEIO;
+		return true;
 	snprintf(error->file, sizeof(error->file), "%s", json_get_text(refusal, "file"));
 	snprintf(error->excerpt, sizeof(error->excerpt), "%s", json_get_text(refusal, "text"));
 	error->line = (unsigned int)json_get_number(refusal, "line");
 	error->column = (unsigned int)json_get_number(refusal, "column");
+	return true;
+}
+
+static int refusal_read(int status, const char *body, size_t length, struct error *error)
+{
+	_cleanup_json_ json_t *answer = NULL;
+
+	if (answer_read(body, length, &answer, NULL) < 0 || !answer_refused(answer, error))
+		return error_set(error, -EREMOTEIO, "the agent answered with HTTP status %d", status);
 	return -EREMOTEIO;
 }
 
@@ -113,6 +120,42 @@ int ask_shown(const struct cli *cli, struct weir_client *client, const char *pat
 	document_print(body, length);
 	*ret_answer = NULL;
 	return 0;
+}
+
+int ask_change(const struct cli *cli, const char *path, const char *query, const char *data,
+	size_t data_length, json_t **ret_answer, struct error *error)
+{
+	_cleanup_client_ struct weir_client *client = NULL;
+	_cleanup_free_ char *body = NULL;
+	size_t length = 0;
+	int r = client_open(cli, &client, error);
+
+	if (r < 0)
+		return r;
+	weir_client_set_body(client, data, data_length);
+	r = ask_text(client, "POST", path, query, &body, &length, error);
+	if (r < 0)
+		return r;
+	if (!cli->json)
+		return answer_read(body, length, ret_answer, error);
+	document_print(body, length);
+	*ret_answer = NULL;
+	return 0;
+}
+
+void warnings_print(const json_t *answer)
+{
+	const json_t *warning;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
+		fprintf(stderr, "weir: warning: %s\n", json_string_value(warning));
+}
+
+void confirm_print(const struct cli *cli)
+{
+	if (cli->confirm)
+		printf("goes back in %s, unless 'weir confirm' comes\n", cli->confirm);
 }
 
 bool error_is_no_agent(const struct error *error)

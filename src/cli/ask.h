@@ -41,6 +41,15 @@ int ask_json(struct weir_client *client, const char *method, const char *path, c
 int ask_shown(const struct cli *cli, struct weir_client *client, const char *path, const char *query,
 	json_t **ret_answer, struct error *error);
 
+/* What a command that changes something asks, with what is in `data` (may be NULL): as ask_shown(). */
+int ask_change(const struct cli *cli, const char *path, const char *query, const char *data,
+	size_t data_length, json_t **ret_answer, struct error *error);
+
+/* Each of an answer's `warnings`, on standard error. */
+void warnings_print(const json_t *answer);
+/* What becomes of a change that was made with --confirm. */
+void confirm_print(const struct cli *cli);
+
 /* Hands the parts of a 200 to `function` as they come (weir_stream()).  0 at the end of the answer, what the
  * function returned if it ended it, or a negative errno as above. */
 int ask_stream(struct weir_client *client, const char *method, const char *path, const char *query,
@@ -48,6 +57,9 @@ int ask_stream(struct weir_client *client, const char *method, const char *path,
 
 /* JSON text to JSON. */
 int answer_read(const char *body, size_t length, json_t **ret_answer, struct error *error);
+
+/* Is the answer, or the last line of a feed, a refusal?  Then its words are in `error`. */
+bool answer_refused(const json_t *answer, struct error *error);
 
 /* Did it fail because nothing answers? */
 bool error_is_no_agent(const struct error *error);

@@ -51,10 +51,15 @@ enum cli_option {
 	OPTION_WRITE,
 	OPTION_SNAPLEN,
 	OPTION_PACKETS,
+	OPTION_CUT,
+	OPTION_CONFIRM,
+	OPTION_CHECK,
+	OPTION_SKIP_BAD,
+	OPTION_TENANT,
 	OPTION_COUNT,
 };
 
-#define OPTION_BIT(name) (1U << OPTION_##name)
+#define OPTION_BIT(name) (1ULL << OPTION_##name)
 
 /* What every command takes, whether it can do something with it or not: scripts and aliases may set them
  * once. */
@@ -65,16 +70,19 @@ enum cli_option {
 /* What a person asked for. */
 struct cli {
 	const struct command *command;
-	uint32_t given;      /* OPTION_BITs that were on the command line */
+	uint64_t given;      /* OPTION_BITs that were on the command line */
 	const char *run_dir; /* never NULL once main() has read the command line */
 	bool json, reverse, watch, view, once, follow, histogram;
 	bool events, closed, states;
+	bool cut, check, skip_bad;
 	enum color color;
 	enum units units;
 	const char *sort;
 	const char *by; /* what to sum up by */
 	const char *config;
 	const char *before;          /* a rule's id, or a time */
+	const char *confirm;         /* a time; NULL: at once for good */
+	const char *tenant;          /* NULL: the host */
 	const char *file;            /* --write */
 	uint64_t snaplen, packets;   /* --snaplen, --count; 0: not given */
 	const struct screen *screen; /* --screen; NULL: not asked for */
@@ -92,6 +100,8 @@ enum words {
 	WORDS_RULE,    /* a rule behind its verb */
 	WORDS_ID,      /* exactly one number */
 	WORDS_FILE,    /* exactly one file */
+	WORDS_PACKET,  /* a packet in words */
+	WORDS_OWN,     /* what the command itself looks at */
 	WORDS_COMMAND, /* at most one name of a command */
 };
 
@@ -100,7 +110,7 @@ struct command {
 	const char *summary; /* one line for the overview */
 	const char *usage;   /* what stands behind "weir NAME [OPTION]..." */
 	const char *help;    /* the paragraphs of `weir NAME --help` */
-	uint32_t options;    /* OPTION_BITs besides OPTIONS_COMMON */
+	uint64_t options;    /* OPTION_BITs besides OPTIONS_COMMON */
 	enum words words;
 	int (*run)(const struct cli *cli); /* an exit status */
 };
@@ -122,8 +132,19 @@ int cmd_connections(const struct cli *cli);
 int cmd_drops(const struct cli *cli);
 int cmd_sockets(const struct cli *cli);
 int cmd_audit(const struct cli *cli);
-int cmd_deny(const struct cli *cli); /* allow, too */
+int cmd_rule(const struct cli *cli); /* each verb */
 int cmd_delete(const struct cli *cli);
+int cmd_move(const struct cli *cli);
+int cmd_flush(const struct cli *cli);
+int cmd_explain(const struct cli *cli);
+int cmd_log(const struct cli *cli);
+int cmd_policy(const struct cli *cli);
+int cmd_apply(const struct cli *cli);
+int cmd_confirm(const struct cli *cli);
+int cmd_rollback(const struct cli *cli);
+int cmd_diff(const struct cli *cli);
+int cmd_save(const struct cli *cli);
+int cmd_set(const struct cli *cli);
 int cmd_rules(const struct cli *cli);
 int cmd_capture(const struct cli *cli);
 int cmd_metrics(const struct cli *cli);

@@ -2,10 +2,14 @@
 #include "cli/filter.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "basic/cleanup.h"
 #include "model/match.h"
+#include "weir/weir.h"
 
 char *words_join(const struct cli *cli, const char *first)
 {
@@ -24,6 +28,59 @@ char *words_join(const struct cli *cli, const char *first)
 		p = stpcpy(p, cli->words[i]);
 	}
 	return text;
+}
+
+/* In quotes, where the shell took them away. */
+static bool needs_quotes(const struct cli *cli, int i)
+{
+	return i && strcmp(cli->words[i - 1], "matching") == 0 && cli->words[i][0] != '"';
+}
+
+char *rule_join(const struct cli *cli, const char *verb)
+{
+	char *text = NULL;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+
+	if (!out)
+		return NULL;
+	fputs(verb, out);
+	for (int i = 0; i < cli->word_count; i++)
+		fprintf(out, needs_quotes(cli, i) ? "%s\"%s\"" : "%s%s", i || *verb ? " " : "",
+			cli->words[i]);
+	if (fclose(out) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+char *query_make(const char *key, ...)
+{
+	char *text = NULL;
+	const char *separator = "";
+	bool failed = false;
+	size_t length;
+	FILE *out = open_memstream(&text, &length);
+	va_list args;
+
+	if (!out)
+		return NULL;
+	va_start(args, key);
+	for (; key; key = va_arg(args, const char *)) {
+		const char *value = va_arg(args, const char *);
+		_cleanup_free_ char *escaped = value ? weir_escape(value) : NULL;
+
+		if (!value)
+			continue;
+		failed |= !escaped;
+		fprintf(out, "%s%s=%s", separator, key, escaped ? escaped : "");
+		separator = "&";
+	}
+	va_end(args);
+	if (fclose(out) == 0 && !failed)
+		return text;
+	free(text);
+	return NULL;
 }
 
 int filter_read(const struct cli *cli, char **ret_filter, struct error *error)

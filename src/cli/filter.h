@@ -15,4 +15,12 @@ char *words_join(const struct cli *cli, const char *first);
  * asked. 0 with the sentence, to be freed, or a negative errno with `error` set. */
 int filter_read(const struct cli *cli, char **ret_filter, struct error *error);
 
+/* A rule: the words behind its verb (which may be empty), an expression behind `matching` in quotes.  To be
+ * freed; NULL without memory. */
+char *rule_join(const struct cli *cli, const char *verb);
+
+/* "key=value&..." of pairs that end with a key of NULL; those with a value of NULL are left out.  To be
+ * freed; NULL without memory. */
+__attribute__((sentinel)) char *query_make(const char *key, ...);
+
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/lines.h"
 #include "cli/view/screens.h"
 
 #define FOLLOW_ENOUGH 1
@@ -17,8 +18,7 @@ struct followed {
 	const struct cli *cli;
 	follow_function *function;
 	void *user;
-	char *line; /* what came of a line so far */
-	size_t length, size;
+	struct lines lines;
 };
 
 static void on_signal(int number)
@@ -40,8 +40,9 @@ bool follow_interrupted(void)
 	return interrupted;
 }
 
-static int line_show(struct followed *followed, const char *line, size_t length)
+static int line_show(void *user, const char *line, size_t length)
 {
+	struct followed *followed = user;
 	_cleanup_json_ json_t *event = NULL;
 	int r = 0;
 
@@ -64,33 +65,12 @@ static int line_show(struct followed *followed, const char *line, size_t length)
 static int part_read(void *user, const char *data, size_t length)
 {
 	struct followed *followed = user;
-	const char *line, *end;
-	int r;
 
 	if (interrupted)
 		return FOLLOW_ENOUGH;
 	if (!data)
 		return 0;
-	if (followed->length + length > followed->size) {
-		char *room = realloc(followed->line, (followed->length + length) * 2);
-
-		if (!room)
-			return -ENOMEM;
-		followed->line = room;
-		followed->size = (followed->length + length) * 2;
-	}
-	memcpy(followed->line + followed->length, data, length);
-	followed->length += length;
-	line = followed->line;
-	while ((end = memchr(line, '\n', followed->length - (size_t)(line - followed->line)))) {
-		r = line_show(followed, line, (size_t)(end - line));
-		if (r)
-			return r;
-		line = end + 1;
-	}
-	followed->length -= (size_t)(line - followed->line);
-	memmove(followed->line, line, followed->length);
-	return 0;
+	return lines_feed(&followed->lines, data, length, line_show, followed);
 }
 
 static int follow_by(const struct cli *cli, const char *method, const char *path, const char *query,
@@ -105,7 +85,7 @@ static int follow_by(const struct cli *cli, const char *method, const char *path
 		return fail(&error);
 	follow_catch_signals();
 	r = ask_stream(client, method, path, query, part_read, &followed, &error);
-	free(followed.line);
+	lines_free(&followed.lines);
 	if (r > 0 || (r < 0 && interrupted))
 		return output_end(EXIT_OK);
 	return r < 0 ? fail(&error) : output_end(EXIT_OK);

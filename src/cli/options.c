@@ -16,6 +16,7 @@
 #define SNAPLEN_MIN     32
 #define SNAPLEN_MAX     262144ULL
 #define INTERVAL_MIN_NS 100000000ULL
+#define CONFIRM_MIN_NS  1000000000ULL
 #define INTERVAL_MAX_NS (3600 * 1000000000ULL)
 
 struct option_entry {
@@ -164,6 +165,18 @@ static int take_for(struct cli *cli, const char *value, struct error *error)
 	return take_duration("--for", value, &cli->for_ns, error);
 }
 
+static int take_confirm(struct cli *cli, const char *value, struct error *error)
+{
+	uint64_t ns;
+
+	if (duration_parse(value, &ns) < 0 || ns < CONFIRM_MIN_NS || ns > INTERVAL_MAX_NS) {
+		error_set(error, -EINVAL, "--confirm: '%s' is not a time to wait", value);
+		return error_want(error, "1s to 1h: 60s, 5m");
+	}
+	cli->confirm = value;
+	return 0;
+}
+
 static int take_screen(struct cli *cli, const char *value, struct error *error)
 {
 	const struct screen *screen = screen_find(value);
@@ -217,6 +230,14 @@ static const struct option_entry options[OPTION_COUNT] = {
 	[OPTION_EVENTS] = {"events", 0, NULL, "show the events that are remembered", SET_FLAG(events)},
 	[OPTION_CLOSED] = {"closed", 0, NULL, "list those that were closed", SET_FLAG(closed)},
 	[OPTION_STATES] = {"states", 0, NULL, "show changes of TCP's state, too", SET_FLAG(states)},
+	[OPTION_CUT] = {"cut", 0, NULL, "connections that were there before do not go on against the rules",
+		SET_FLAG(cut)},
+	[OPTION_CONFIRM] = {"confirm", 0, "TIME", "go back after TIME, unless 'weir confirm' comes",
+		TAKE_WITH(take_confirm)},
+	[OPTION_CHECK] = {"check", 0, NULL, "only say whether it could be done", SET_FLAG(check)},
+	[OPTION_SKIP_BAD] = {"skip-bad", 0, NULL, "go on behind bad lines, and count them",
+		SET_FLAG(skip_bad)},
+	[OPTION_TENANT] = {"tenant", 0, "NAME", "the rules of this tenant", SET_TEXT(tenant)},
 	[OPTION_WRITE] = {"write", 'w', "FILE", "to a pcapng file; '-': to standard output", SET_TEXT(file)},
 	[OPTION_SNAPLEN] = {"snaplen", 's', "BYTES", "so many bytes of a packet at most (default: 262144)",
 		TAKE_WITH(take_snaplen)},
@@ -231,7 +252,7 @@ static bool option_argument_optional(const struct option_entry *entry)
 /* Does this command take it?  Before a command is known: any does. */
 static bool option_is_meant(const struct cli *cli, int i)
 {
-	return !cli->command || ((cli->command->options | OPTIONS_COMMON) & 1U << i);
+	return !cli->command || ((cli->command->options | OPTIONS_COMMON) & 1ULL << i);
 }
 
 /* The option with this letter; some letters mean another option for another command.  -1: none. */
@@ -322,7 +343,7 @@ int options_read(
 			return option_refuse(argv, found, error);
 		if (found < 256)
 			i = option_by_letter(cli, found);
-		cli->given |= 1U << i;
+		cli->given |= 1ULL << i;
 		r = option_take(cli, &options[i], optarg, error);
 		if (r < 0)
 			return r;
@@ -333,10 +354,10 @@ int options_read(
 
 int options_check(const struct cli *cli, struct error *error)
 {
-	uint32_t wrong = cli->given & ~(cli->command->options | OPTIONS_COMMON);
+	uint64_t wrong = cli->given & ~(cli->command->options | OPTIONS_COMMON);
 
 	for (int i = 0; i < OPTION_COUNT; i++) {
-		if (!(wrong & 1U << i))
+		if (!(wrong & 1ULL << i))
 			continue;
 		error_set(error, -EINVAL, "option '--%s' is not for 'weir %s'", options[i].name,
 			cli->command->name);
@@ -345,13 +366,13 @@ int options_check(const struct cli *cli, struct error *error)
 	return 0;
 }
 
-void options_print(uint32_t mask, FILE *out)
+void options_print(uint64_t mask, FILE *out)
 {
 	for (int i = 0; i < OPTION_COUNT; i++) {
 		const struct option_entry *entry = &options[i];
 		char text[64];
 
-		if (!(mask & 1U << i))
+		if (!(mask & 1ULL << i))
 			continue;
 		snprintf(text, sizeof(text), "--%s%s%s", entry->name,
 			entry->argument && !option_argument_optional(entry) ? " " : "",

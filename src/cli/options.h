@@ -19,6 +19,6 @@ int options_read(
 int options_check(const struct cli *cli, struct error *error);
 
 /* One line for each option of `mask`. */
-void options_print(uint32_t mask, FILE *out);
+void options_print(uint64_t mask, FILE *out);
 
 #endif

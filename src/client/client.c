@@ -23,6 +23,8 @@ struct weir_client {
 	CURL *curl;
 	char socket[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 	unsigned int timeout_s;
+	const void *data; /* of the next POST; NULL: none */
+	size_t data_length;
 	char error[TEXT_MAX];
 	char hint[TEXT_MAX];
 };
@@ -65,6 +67,12 @@ const char *weir_client_hint(const struct weir_client *client)
 void weir_client_set_timeout(struct weir_client *client, unsigned int seconds)
 {
 	client->timeout_s = seconds;
+}
+
+void weir_client_set_body(struct weir_client *client, const void *data, size_t length)
+{
+	client->data = data;
+	client->data_length = length;
 }
 
 int weir_client_open(const char *run_dir, struct weir_client **ret_client)
@@ -260,10 +268,23 @@ static int sink_progress(void *user, curl_off_t total, curl_off_t now, curl_off_
 	return sink->stopped != 0;
 }
 
+/* Without "Expect: 100-continue", with which curl would wait a second for an agent that does not know it. */
+static struct curl_slist *headers_make(void)
+{
+	struct curl_slist *first = curl_slist_append(NULL, "Content-Type: text/plain; charset=utf-8"),
+			  *all = first ? curl_slist_append(first, "Expect:") : NULL;
+
+	if (!all)
+		curl_slist_free_all(first);
+	return all;
+}
+
 static CURLcode transfer(struct weir_client *client, bool post, const char *url, struct sink *sink)
 {
+	struct curl_slist *headers = NULL;
 	CURL *curl = client->curl;
 	long timeout = client->timeout_s;
+	CURLcode code;
 
 	/* Forgets the options of the last request, not its connection. */
 	curl_easy_reset(curl);
@@ -291,10 +312,18 @@ static CURLcode transfer(struct weir_client *client, bool post, const char *url,
 	}
 	if (post) {
 		curl_easy_setopt(curl, CURLOPT_POST, 1L);
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, 0L);
-		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, "");
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)client->data_length);
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, client->data ? client->data : "");
 	}
-	return curl_easy_perform(curl);
+	if (post && client->data) {
+		headers = headers_make();
+		if (!headers)
+			return CURLE_OUT_OF_MEMORY;
+		curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+	}
+	code = curl_easy_perform(curl);
+	curl_slist_free_all(headers);
+	return code;
 }
 
 static int request(struct weir_client *client, const char *method, const char *path, const char *query,
@@ -325,6 +354,7 @@ static int request(struct weir_client *client, const char *method, const char *p
 	} else {
 		code = CURLE_OUT_OF_MEMORY;
 	}
+	weir_client_set_body(client, NULL, 0);
 	curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
 	*ret_status = (int)status;
 	if (sink->stopped)

@@ -1,40 +1,83 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* weir delete: a rule less. */
+/* weir delete, weir move, weir flush: the list of rules, changed. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/ask.h"
 #include "cli/cli.h"
+#include "cli/filter.h"
 #include "cli/view/screens.h"
 
-int cmd_delete(const struct cli *cli)
+static void list_print(const json_t *answer, const char *key, const char *before)
 {
-	_cleanup_free_ char *id = weir_escape(cli->words[0]), *query = NULL, *body = NULL;
-	_cleanup_client_ struct weir_client *client = NULL;
-	_cleanup_json_ json_t *answer = NULL;
-	const json_t *entry, *warning;
-	struct error error;
-	size_t length, i;
+	const json_t *entry;
+	size_t i;
 
-	if (!id || asprintf(&query, "id=%s", id) < 0) {
-		query = NULL;
+	json_array_foreach (json_object_get(answer, key), i, entry)
+		printf("%s %" PRIu64 ": %s\n", before, json_get_number(entry, "id"),
+			json_get_text(entry, "text"));
+}
+
+/* Asks for it, says what came of it.  `query` may be NULL: no memory. */
+static int list_change(
+	const struct cli *cli, const char *path, const char *query, const char *key, const char *said)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	struct error error;
+
+	if (!query) {
 		error_set(&error, -ENOMEM, "no memory");
 		return fail(&error);
 	}
-	if (client_open(cli, &client, &error) < 0 ||
-		ask_text(client, "POST", "/v1/rules/delete", query, &body, &length, &error) < 0 ||
-		answer_read(body, length, &answer, &error) < 0)
+	if (ask_change(cli, path, query, NULL, 0, &answer, &error) < 0)
 		return fail(&error);
-	if (cli->json) {
-		document_print(body, length);
+	if (!answer)
 		return output_end(EXIT_OK);
-	}
-	json_array_foreach (json_object_get(answer, "deleted"), i, entry)
-		printf("deleted rule %" PRIu64 ": %s\n", json_get_number(entry, "id"),
-			json_get_text(entry, "text"));
-	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
-		fprintf(stderr, "weir: warning: %s\n", json_string_value(warning));
+	if (key)
+		list_print(answer, key, said);
+	else
+		printf("%s: %" PRIu64 "\n", said, json_get_number(answer, "deleted"));
+	confirm_print(cli);
+	warnings_print(answer);
 	return output_end(EXIT_OK);
+}
+
+int cmd_delete(const struct cli *cli)
+{
+	_cleanup_free_ char *query =
+		query_make("id", cli->words[0], "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
+
+	return list_change(cli, "/v1/rules/delete", query, "deleted", "deleted rule");
+}
+
+int cmd_flush(const struct cli *cli)
+{
+	_cleanup_free_ char *query = query_make(
+		"tenant", cli->tenant, "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
+
+	return list_change(cli, "/v1/rules/flush", query, NULL, "rules deleted");
+}
+
+/* ID before|after ID, or ID last. */
+int cmd_move(const struct cli *cli)
+{
+	const char *where = cli->word_count > 1 ? cli->words[1] : "",
+		   *other = cli->word_count > 2 ? cli->words[2] : NULL;
+	bool before = strcmp(where, "before") == 0, after = strcmp(where, "after") == 0,
+	     last = strcmp(where, "last") == 0;
+	_cleanup_free_ char *query = NULL;
+	struct error error;
+
+	if (cli->word_count != (last ? 2 : 3) || !(before || after || last)) {
+		error_set(&error, -EINVAL, "which rule, and where to?");
+		error_want(
+			&error, "for example: weir move 3 before 1, weir move 3 after 7, weir move 3 last");
+		return fail_usage(&error);
+	}
+	query = query_make("id", cli->words[0], "before", before ? other : NULL, "after",
+		after ? other : NULL, "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
+	return list_change(cli, "/v1/rules/move", query, "rules", "moved rule");
 }

@@ -325,7 +325,7 @@ static int sockets_print(void *user, struct error *error)
 /* Says no to what does not go together. */
 static int options_judge(const struct cli *cli, struct error *error)
 {
-	uint32_t of_lists = OPTION_BIT(SORT) | OPTION_BIT(REVERSE) | OPTION_BIT(CLOSED);
+	uint64_t of_lists = OPTION_BIT(SORT) | OPTION_BIT(REVERSE) | OPTION_BIT(CLOSED);
 	int modes = cli->follow + cli->events;
 
 	if (modes > 1 || (modes && cli->given & of_lists) ||

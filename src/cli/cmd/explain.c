@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* weir explain: which rule decides about a packet, and why. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/ask.h"
+#include "cli/cli.h"
+#include "cli/filter.h"
+#include "cli/view/screens.h"
+#include "cli/view/style.h"
+#include "model/packet.h"
+
+static void rule_print_line(const char *before, const json_t *rule)
+{
+	printf("%s rule %" PRIu64 ": %s\n", before, json_get_number(rule, "id"), json_get_text(rule, "text"));
+}
+
+static void explanation_print(const struct cli *cli, const json_t *answer)
+{
+	const struct style *style = style_choose(cli->color);
+	const json_t *rule = json_object_get(answer, "rule"), *entry;
+	const char *verdict = json_get_text(answer, "verdict"), *policy = json_get_text(answer, "policy");
+	bool bad = strcmp(verdict, "accept") != 0;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "passed"), i, entry)
+		rule_print_line("passed", entry);
+	printf("%s%s%s", bad ? style->bad : style->bold, verdict, style->reset);
+	if (rule)
+		rule_print_line(" by", rule);
+	else
+		puts(" by default: no rule decides");
+	json_array_foreach (json_object_get(answer, "why"), i, entry)
+		printf("%s%s", i ? ", " : "  because of ", json_string_value(entry));
+	if (i)
+		putchar('\n');
+	printf("  hook %s", json_get_text(answer, "hook"));
+	if (json_object_get(answer, "state"))
+		printf(", state %s", json_get_text(answer, "state"));
+	if (*policy && strcmp(policy, "host") != 0)
+		printf(", tenant %s", policy);
+	putchar('\n');
+}
+
+int cmd_explain(const struct cli *cli)
+{
+	_cleanup_free_ char *packet = words_join(cli, ""), *query = NULL;
+	_cleanup_client_ struct weir_client *client = NULL;
+	_cleanup_json_ json_t *answer = NULL;
+	struct packet_description description;
+	struct error error;
+
+	if (packet && packet_description_parse(packet, &description, &error) < 0)
+		return fail_usage(&error);
+	query = packet ? query_make("packet", packet, NULL) : NULL;
+	if (!query) {
+		error_set(&error, -ENOMEM, "no memory");
+		return fail(&error);
+	}
+	if (client_open(cli, &client, &error) < 0 ||
+		ask_shown(cli, client, "/v1/explain", query, &answer, &error) < 0)
+		return fail(&error);
+	if (answer)
+		explanation_print(cli, answer);
+	return output_end(EXIT_OK);
+}
