@@ -40,7 +40,8 @@ int file_read(const char *file, size_t max, char **ret_text, size_t *ret_length,
 	int r = stream ? stream_read(stream, max, ret_text, ret_length) : -errno;
 
 	if (r < 0) {
-		error_set(error, r, "cannot be read: %s", strerror(-r));
+		/* not -ENOENT, which would be an agent that is not there */
+		error_set(error, -EIO, "cannot be read: %s", strerror(-r));
 		error_at(error, file, NULL, 0);
 	}
 	return r;

@@ -177,7 +177,7 @@ class Agent:
         self.run_dir, self.moving = run_dir, moving
         self.path = os.path.join(run_dir, "weir.sock")
         self.started = time.time()
-        self.requests = []  # (method, path, {parameter: value})
+        self.requests, self.bodies = [], {}  # (method, path, {parameter: value})
         self.replies = {}
         self.misbehave = None  # "close", "partial", "silent", "garbage"
         self.losses, self.sample_rate = {}, 1
@@ -319,6 +319,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         parts = urllib.parse.urlsplit(self.path)
         parameters = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
         agent.requests.append((self.command, parts.path, parameters))
+        agent.bodies[parts.path] = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if agent.misbehave:
             self.misbehaviour(agent.misbehave)
             return
