@@ -13,6 +13,7 @@
 #include "agent/owners.h"
 #include "agent/rules.h"
 #include "agent/sets.h"
+#include "agent/shields.h"
 #include "agent/sockets.h"
 #include "agent/traces.h"
 
@@ -22,12 +23,13 @@ const struct module *const modules[] = {
 	&audit_module, /* before those that write to it */
 	&sockets_module,
 	&guard_module,
-	&set_module,   /* before the rules that name sets */
+	&set_module,         /* before the rules that name sets */
 	&connections_module, /* before the rules that need it */
-	&rules_module, /* behind guards */
+	&rules_module,       /* behind guards */
 	&log_module,
 	&apply_module,
 	&explain_module,
+	&shield_module,
 	&name_module,
 	&trace_module,
 	&capture_module,

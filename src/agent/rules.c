@@ -15,6 +15,7 @@
 #include "agent/policies.h"
 #include "agent/rule_store.h"
 #include "agent/sets.h"
+#include "agent/shields.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/units.h"
@@ -274,6 +275,7 @@ static int step_switch(struct rules *rules, const struct step *step, struct erro
 		return r;
 	}
 	rules->tracking = step->tracking;
+	shields_reconcile(rules->agent);
 	if (begins)
 		connections_pick_up(rules->agent); /* what has begun meanwhile */
 	return 0;
@@ -457,6 +459,7 @@ static int pending_undo(struct rules *rules, struct error *error)
 		rule_store_state(&rules->store, RULES_PENDING);
 	else
 		book_return(rules);
+	shields_reconcile(rules->agent);
 	return r;
 }
 
@@ -811,7 +814,8 @@ static void entry_write(const struct rules *rules, struct json_write *out, const
 	json_write_number(out, "id", entry->id);
 	json_write_string(out, "text", entry->text);
 	json_write_string(out, "verdict", rule_verbs[entry->rule.verb]);
-	json_write_string(out, "hook", rule_entry_is_on_sockets(entry) ? "socket" : "tc");
+	json_write_string(out, "hook",
+		rule_entry_is_on_sockets(entry) ? "socket" : shields_hook(rules->agent, &entry->rule));
 	json_write_string(out, "source", slot->live ? "api" : "file");
 	if (rule_entry_is_on_sockets(entry))
 		guards_write_entry(rules->agent, out, entry);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/internal.h"
+#include "agent/shields.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
@@ -30,6 +31,7 @@ static void attach(struct agent *agent, const struct engine_interface *interface
 
 	*watched = (struct watched){.index = interface->index,
 		.ethernet = interface->ethernet,
+		.loopback = interface->loopback,
 		.in = interface->in,
 		.out = interface->out};
 	memcpy(watched->name, interface->name, sizeof(watched->name));
@@ -102,6 +104,7 @@ void watch_reconcile(struct agent *agent)
 	free(agent->watched);
 	agent->watched = watched;
 	agent->watched_count = used;
+	shields_reconcile(agent);
 }
 
 void watch_free(struct agent *agent)

@@ -122,6 +122,7 @@ struct decide_work {
 	__u32 mirror_count, mirrors[DECIDE_MIRRORS_MAX];
 	__u32 passed;   /* rules that fitted and went on */
 	__u32 over;     /* its limit was reached: dropped */
+	__u32 judged;   /* limits that are still to come and were judged at XDP */
 	__u32 uncached; /* the next packet is to be asked about again */
 	struct decide_verdict verdict;
 	struct policy_explanation explanation;
@@ -441,6 +442,11 @@ static long decide_step(__u32 index, struct decision *d)
 	rule = bpf_map_lookup_elem(d->policy, &unit);
 	if (!rule)
 		return 1;
+	if (rule->action == POLICY_LIMIT && work->judged) {
+		work->judged--;
+		work->uncached = 1;
+		return 0;
+	}
 	if (decide_act(d, rule, unit)) {
 		work->decided = unit;
 		return 1;
@@ -655,6 +661,7 @@ packet_inline void decide_begin(struct decision *d)
 	work->decided = work->mac = 0;
 	work->dscp = 64;
 	work->mirror_count = work->passed = work->over = work->uncached = 0;
+	work->judged = d->ask->out ? 0 : limit_judged(d->skb, d->header->generation);
 	work->sight.limit = 0;
 	work->sight.sort = CONNECTION_SORT_NONE;
 	decide_gather(d->ask, d->skb, &work->facts);

@@ -73,6 +73,7 @@ extern const struct engine_part owner_part;
 extern const struct engine_part owner_end_part; /* behind all others that look at sockets */
 extern const struct engine_part drop_part;
 extern const struct engine_part socket_part;
+extern const struct engine_part shield_part;
 
 /* The state of a part that is open; NULL if it is not. */
 void *engine_part_state(const struct engine *engine, const struct engine_part *part);

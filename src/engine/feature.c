@@ -52,6 +52,35 @@ static bool probe_tcx(void)
 	return link >= 0 || link == -ENODEV;
 }
 
+/* As with TCX. */
+static int load_xdp(__u32 flags)
+{
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .prog_flags = flags);
+	struct bpf_insn code[] = {
+		{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 2 /* XDP_PASS */},
+		{.code = BPF_JMP | BPF_EXIT},
+	};
+
+	return bpf_prog_load(BPF_PROG_TYPE_XDP, "weir_probe", "Dual BSD/GPL", code, 2, &options);
+}
+
+static bool probe_xdp(void)
+{
+	_cleanup_close_ int program = load_xdp(0);
+	int link = program < 0 ? program : bpf_link_create(program, INT_MAX, BPF_XDP, NULL);
+
+	if (link >= 0)
+		close(link);
+	return link >= 0 || link == -ENODEV || link == -EINVAL;
+}
+
+static bool probe_xdp_frags(void)
+{
+	_cleanup_close_ int program = load_xdp(BPF_F_XDP_HAS_FRAGS);
+
+	return program >= 0;
+}
+
 static bool probe_jit(void)
 {
 	_cleanup_close_ int fd = open("/proc/sys/net/core/bpf_jit_enable", O_RDONLY | O_CLOEXEC);
@@ -91,6 +120,9 @@ static const struct {
 	{"jiffies", "times of packets, for the price of a load", NULL, probe_jiffies},
 	{"map-mmap", "reading the flow cache without system calls", NULL, probe_mmap},
 	{"tcx", "attaching beside other programs, bound to a pin", "clsact filters", probe_tcx},
+	{"xdp", "dropping packets before the kernel has made them its own", "dropping in tc", probe_xdp},
+	{"xdp-frags", "the same where packets come in several buffers", "dropping in tc there",
+		probe_xdp_frags},
 	{"jit", "programs as machine code", "the interpreter, several times slower", probe_jit},
 	{"fentry", "measuring single functions of the kernel", "tracepoints only", probe_fentry},
 };

@@ -100,6 +100,16 @@ int engine_policy_object(struct engine *engine, const struct bpf_object **ret_ob
 /* The same if it is loaded, else NULL. */
 const struct bpf_object *engine_policy_loaded(const struct engine *engine);
 
+/* What stands in a place of the policies, mapped; NULL: nothing. */
+const struct policy_unit *engine_policy_units(
+	const struct engine *engine, bool xdp, uint32_t place, size_t *ret_count);
+/* The place of the policy that is in force on an interface. */
+uint32_t engine_policy_place_of(struct engine *engine, uint32_t index);
+
+/* shield.c */
+/* There is another policy for XDP in this place, which is not in force. */
+void engine_shield_learn(struct engine *engine, uint32_t place);
+
 /* connection.c */
 /* Sizes, before the object with the table is loaded; times, afterwards.  0 or a negative errno. */
 int engine_connections_prepare(struct engine *engine, struct bpf_object *object);

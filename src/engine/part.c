@@ -10,6 +10,7 @@ static const struct engine_part *const parts[] = {
 	&guard_part,
 	&set_part, /* before the policies, whose programs use its maps */
 	&policy_part,
+	&shield_part, /* behind the policies, which it reads */
 	&drop_part,
 	&socket_part,
 	&owner_end_part,

@@ -126,7 +126,7 @@ static int memory_adopt(struct policy_engine *policy, enum policy_hook hook, __u
 	return memory_map(map, info.max_entries, &policy->memory[hook][place]);
 }
 
-static int memory_bring(struct policy_engine *policy, enum policy_hook hook, __u32 place,
+static int memory_put(struct policy_engine *policy, enum policy_hook hook, __u32 place,
 	const struct policy_image *image, struct error *error)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
@@ -159,6 +159,25 @@ static int memory_bring(struct policy_engine *policy, enum policy_hook hook, __u
 	memory_close(&policy->memory[hook][place]);
 	policy->memory[hook][place] = memory;
 	return 0;
+}
+
+static int memory_bring(struct policy_engine *policy, enum policy_hook hook, __u32 place,
+	const struct policy_image *image, struct error *error)
+{
+	int r = memory_put(policy, hook, place, image, error);
+
+	if (r == 0 && hook == HOOK_XDP)
+		engine_shield_learn(policy->engine, place);
+	return r;
+}
+
+const struct policy_unit *engine_policy_units(
+	const struct engine *engine, bool xdp, uint32_t place, size_t *ret_count)
+{
+	const struct policy_memory *memory = &policy_of(engine)->memory[xdp ? HOOK_XDP : HOOK_TC][place];
+
+	*ret_count = memory->count;
+	return memory->units;
 }
 
 /* -- expressions -- */
@@ -776,6 +795,17 @@ int engine_policy_tenants(struct engine *engine, const struct engine_policy_tena
 	store(policy->now->tenants, flags | (waiting ? policy->now->tenants : 0));
 	forget(policy, false);
 	return 0;
+}
+
+uint32_t engine_policy_place_of(struct engine *engine, uint32_t index)
+{
+	struct policy_engine *policy = policy_of(engine);
+	struct policy_grant grant = {};
+
+	lapse(policy);
+	if (policy->now->tenants & POLICY_TENANT_INTERFACES && policy->skeleton)
+		bpf_map_lookup_elem(bpf_map__fd(policy->skeleton->maps.tenant_interfaces), &index, &grant);
+	return place_in_force(policy, grant.number);
 }
 
 /* -- asking -- */

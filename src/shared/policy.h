@@ -206,7 +206,7 @@ struct policy_now {
 	 * the state; 0: not each does.  It is connection_sight.followed; switched on, it is the tick of now
 	 * plus one. */
 	__u32 stateful;
-	__u32 reserved;
+	__u32 kept; /* there may be connections that go on against the rules: XDP leaves to tc what is of one */
 	__u64 places; /* bit n: which of its two places policy n is in force from */
 	__u64 places_before;
 	__u64 present; /* bit n: there is a policy n; for the agent: the datapath finds its place empty */

@@ -120,6 +120,47 @@ __attribute__((noinline)) int limit_judge(
 	               : LIMIT_OVER;
 }
 
+/* -- judged at XDP already -- */
+
+/* What the program at XDP leaves in front of a packet (its metadata) for the one in tc: the first so many
+ * limits that fit were judged, the packet was within them.  So none is judged twice, whatever stands between
+ * them in the whole policy. */
+struct limit_note {
+	__u32 magic, generation; /* of the policy */
+	__u32 judged;
+};
+
+#define LIMIT_NOTE 0x6c696d74 /* "limt" */
+
+/* In tc. */
+static __always_inline __u32 limit_judged(struct __sk_buff *skb, __u32 generation)
+{
+	const struct limit_note *note = (void *)(long)skb->data_meta;
+
+	if ((void *)(note + 1) > (void *)(long)skb->data || note->magic != LIMIT_NOTE ||
+		note->generation != generation)
+		return 0;
+	return note->judged;
+}
+
+/* At XDP, before the first: makes room; 0, or the driver has none. */
+static __always_inline int limit_note_begin(struct xdp_md *context)
+{
+	return bpf_xdp_adjust_meta(context, -(int)sizeof(struct limit_note));
+}
+
+/* … and after the last.  No pointer to the packet is good any more. */
+static __always_inline void limit_note_end(struct xdp_md *context, __u32 generation, __u32 judged)
+{
+	struct limit_note *note = (void *)(long)context->data_meta;
+
+	if ((void *)(note + 1) > (void *)(long)context->data)
+		return;
+	note->magic = LIMIT_NOTE;
+	note->generation = generation;
+	note->judged = judged;
+}
+
 /* -- how many connections there may be -- */
 
 /* Whom a connection counts for, in one number. */

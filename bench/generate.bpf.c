@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Makes packets, and counts or drops them at the other end of a link: run with BPF_F_TEST_XDP_LIVE_FRAMES,
+ * `generate` sends each frame out of an interface, with the next of so many source addresses.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "generate.h"
+
+const volatile __u32 interface = 0;
+const volatile __u32 sources = 1; /* how many different ones */
+
+static __u32 counter;
+
+SEC("xdp") int generate(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+
+	if (data + 60 > end)
+		return XDP_ABORTED;
+	/* the source's first word, or its second of IPv6; whoever receives this looks at no checksum */
+	*(__be32 *)(data + 26) = bpf_htonl(generate_source(counter));
+	if (++counter >= sources)
+		counter = 0;
+	return bpf_redirect(interface, 0);
+}
+
+/* What nothing can be faster than. */
+SEC("xdp.frags") int bare_drop(struct xdp_md *context)
+{
+	return XDP_DROP;
+}
+
+SEC("xdp.frags") int bare_pass(struct xdp_md *context)
+{
+	return XDP_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

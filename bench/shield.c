@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * How many packets a second the program at XDP drops, beside a program that does nothing else than drop:
+ * bench-shield RECEIVER_NAMESPACE INTERFACE SENDER_NAMESPACE INTERFACE [SECONDS]
+ *
+ * The sender makes frames in the kernel and redirects them into one end of a veth pair; the other end's
+ * program gets them on the same core.  Every case is measured in turn, several times; shown is the median.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ifaddrs.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <netpacket/packet.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "compile/trie.h"
+#include "generate.h"
+#include "generate.skel.h"
+#include "shared/policy.h"
+#include "shared/set.h"
+#include "shared/shield.h"
+#include "shield.skel.h"
+
+#define ROUNDS    7
+#define CASES_MAX 16
+#define BATCH     64
+#define PACKET    60
+#define MAP_FLAGS (BPF_F_MMAPABLE | (1U << 12)) /* BPF_F_INNER_MAP */
+#define UNITS_MAX (4U << 20)
+#define SECOND_NS 1000000000.0
+
+struct bench_case {
+	const char *name;
+	uint8_t family;
+	uint32_t prefixes; /* of the set; 0: a program that only drops */
+	uint32_t sources;  /* different addresses, each of a prefix of its own */
+	double rate[ROUNDS];
+};
+
+static struct bench_case cases[] = {
+	{"bare XDP_DROP", 4, 0, 10000, {}},
+	{"set of 10,000 prefixes", 4, 10000, 10000, {}},
+	{"set of 100,000 prefixes", 4, 100000, 100000, {}},
+	{"set of 1,000,000 prefixes", 4, 1000000, 10000, {}},
+	{"set of 1,000,000 prefixes", 4, 1000000, 100000, {}},
+	{"set of 1,000,000 prefixes", 4, 1000000, 1000000, {}},
+	{"IPv6: set of 10,000 prefixes", 6, 10000, 10000, {}},
+	{"IPv6: set of 1,000,000 prefixes", 6, 1000000, 100000, {}},
+	{"IPv6: set of 1,000,000 prefixes", 6, 1000000, 1000000, {}},
+};
+
+struct side {
+	int namespace;
+	unsigned int interface;
+	const char *name;
+};
+
+static void die(const char *what)
+{
+	fprintf(stderr, "bench-shield: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void enter(const struct side *side)
+{
+	if (setns(side->namespace, CLONE_NEWNET) < 0)
+		die("setns");
+}
+
+static struct side side_open(const char *namespace, const char *interface)
+{
+	struct side side = {.name = interface};
+	char path[256];
+
+	snprintf(path, sizeof(path), "/run/netns/%s", namespace);
+	side.namespace = open(path, O_RDONLY | O_CLOEXEC);
+	if (side.namespace < 0)
+		die(path);
+	enter(&side);
+	side.interface = if_nametoindex(interface);
+	if (!side.interface)
+		die(interface);
+	return side;
+}
+
+static uint32_t received(const struct side *side)
+{
+	struct ifaddrs *list;
+	uint32_t packets = 0;
+
+	enter(side);
+	if (getifaddrs(&list) < 0)
+		die("getifaddrs");
+	for (const struct ifaddrs *entry = list; entry; entry = entry->ifa_next)
+		if (entry->ifa_addr && entry->ifa_addr->sa_family == AF_PACKET &&
+			strcmp(entry->ifa_name, side->name) == 0)
+			packets = ((const struct rtnl_link_stats *)entry->ifa_data)->rx_packets;
+	freeifaddrs(list);
+	return packets;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time); /* others may want this core, too */
+	return (double)time.tv_sec + (double)time.tv_nsec / SECOND_NS;
+}
+
+static struct generate_bpf *generator_open(const struct side *sender, uint32_t sources)
+{
+	struct generate_bpf *generator = generate_bpf__open();
+
+	if (!generator)
+		die("generate_bpf__open");
+	generator->rodata->interface = sender->interface;
+	generator->rodata->sources = sources;
+	if (generate_bpf__load(generator) < 0)
+		die("generate_bpf__load");
+	return generator;
+}
+
+/* Packets a second that arrive, whatever becomes of them. */
+static double measure(const struct side *sender, const struct side *receiver, struct generate_bpf *generator,
+	uint8_t family, double seconds)
+{
+	uint8_t packet[PACKET] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64,
+		17, 0, 0, 0, 0, 0, 0, 10, 1, 0, 1, 0x13, 0x88, 0, 9, 0, 26};
+	struct xdp_md context = {.data_end = PACKET};
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof(packet),
+		.ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = 1 << 17,
+		.flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = BATCH);
+	double began, ended;
+	uint32_t before;
+
+	if (family == 6) {
+		static const uint8_t header[] = {
+			0x86, 0xdd, 0x60, 0, 0, 0, 0, 6, 17, 64, 0x20, 0x01, 0x0d, 0xb8};
+
+		memset(packet + 12, 0, sizeof(packet) - 12);
+		memcpy(packet + 12, header, sizeof(header));
+	}
+	for (int warm = 0; warm < 2; warm++) {
+		enter(sender);
+		if (bpf_prog_test_run_opts(bpf_program__fd(generator->progs.generate), &options) < 0)
+			die("generate");
+	}
+	before = received(receiver);
+	enter(sender);
+	began = now();
+	do {
+		if (bpf_prog_test_run_opts(bpf_program__fd(generator->progs.generate), &options) < 0 &&
+			errno != EINTR)
+			die("generate");
+		ended = now();
+	} while (ended - began < seconds);
+	return (received(receiver) - before) / (ended - began);
+}
+
+static struct policy_unit *memory_make(int outer, uint32_t place, uint32_t units)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = MAP_FLAGS);
+	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "bench", 4, sizeof(struct policy_unit), units, &options);
+	struct policy_unit *memory;
+
+	if (map < 0 || bpf_map_update_elem(outer, &place, &map, BPF_ANY) < 0)
+		die("map");
+	memory = mmap(NULL, (size_t)units * sizeof(*memory), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+	if (memory == MAP_FAILED)
+		die("mmap");
+	close(map);
+	return memory;
+}
+
+/* A set with prefixes around all addresses that the generator makes: /24 to /32, IPv6 /48 to /64. */
+static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixes)
+{
+	size_t count = trie_units_for(family, prefixes);
+	struct policy_unit *units =
+		memory_make(bpf_map__fd(family == 4 ? shield->maps.set_trie4 : shield->maps.set_trie6), 0,
+			(uint32_t)count);
+	struct trie *trie;
+	double began = now();
+
+	if (trie_open(family, trie_root_bits(family, prefixes), units, count, &trie) < 0)
+		die("trie_open");
+	trie_hold(trie);
+	for (uint32_t n = 0; n < prefixes; n++) {
+		uint32_t source = generate_source(n);
+		struct prefix prefix = {.address.family = family};
+
+		prefix.length = (uint8_t)(family == 4 ? 24 + n % 9 : 48 + n % 17);
+		if (family == 4)
+			source &= 0xffffffffU << (32 - prefix.length);
+		source = htonl(source);
+		if (family == 4) {
+			memcpy(prefix.address.bytes, &source, 4);
+		} else {
+			memcpy(prefix.address.bytes, (const uint8_t[]){0x20, 0x01, 0x0d, 0xb8}, 4);
+			memcpy(prefix.address.bytes + 4, &source, 4);
+			if (prefix.length < 64)
+				prefix.address.bytes[7] &=
+					(uint8_t)(0xff << (64 - prefix.length > 8 ? 8 : 64 - prefix.length)),
+					prefix.address.bytes[6] &=
+					(uint8_t)(prefix.length < 56 ? 0xff << (56 - prefix.length) : 0xff);
+		}
+		if (trie_set(trie, &prefix, 1) < 0)
+			die("trie_set");
+	}
+	if (trie_write(trie) < 0)
+		die("trie_write");
+	fprintf(stderr, "%u prefixes: %.2f s, %.1f MiB\n", prefixes, now() - began,
+		trie_units(trie) * 64.0 / 1048576);
+	trie_close(trie);
+	munmap(units, count * sizeof(*units));
+}
+
+static struct shield_bpf *shield_make(const struct bench_case *c)
+{
+	struct shield_bpf *shield = shield_bpf__open_and_load();
+	struct policy_now in_force = {.active = 1, .present = 1};
+	struct shield_ways *ways = calloc(1, sizeof(*ways));
+	uint32_t key = 0;
+
+	if (!shield || !ways)
+		die("shield_bpf__open_and_load");
+	ways->sets = 1;
+	ways->way[0] = SHIELD_PASS;
+	ways->way[1] = SHIELD_COUNTER + 5;
+	bpf_map_update_elem(bpf_map__fd(shield->maps.shield_ways), &key, ways, BPF_ANY);
+	free(ways);
+	set_fill(shield, c->family, c->prefixes);
+	bpf_map_update_elem(bpf_map__fd(shield->maps.policy_now), &key, &in_force, BPF_ANY);
+	return shield;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double left = *(const double *)a, right = *(const double *)b;
+
+	return left < right ? -1 : left > right;
+}
+
+int main(int argc, char **argv)
+{
+	enum { COUNT = sizeof(cases) / sizeof(cases[0]) };
+	struct shield_bpf *shields[COUNT] = {};
+	struct generate_bpf *generators[COUNT];
+	struct side sender, receiver;
+	double seconds = argc > 5 ? atof(argv[5]) : 0.5, bare;
+	cpu_set_t cpu;
+
+	if (argc < 5) {
+		fprintf(stderr, "usage: bench-shield NAMESPACE INTERFACE NAMESPACE INTERFACE [SECONDS]\n");
+		return 2;
+	}
+	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	CPU_ZERO(&cpu);
+	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &cpu);
+	sched_setaffinity(0, sizeof(cpu), &cpu);
+	receiver = side_open(argv[1], argv[2]);
+	sender = side_open(argv[3], argv[4]);
+	for (int i = 0; i < COUNT; i++) {
+		generators[i] = generator_open(&sender, cases[i].sources);
+		if (cases[i].prefixes)
+			shields[i] = shield_make(&cases[i]);
+	}
+	for (int round = 0; round < ROUNDS; round++)
+		for (int i = 0; i < COUNT; i++) {
+			struct bpf_program *program =
+				shields[i] ? shields[i]->progs.shield : generators[i]->progs.bare_drop;
+			int link;
+
+			enter(&receiver);
+			link = bpf_link_create(
+				bpf_program__fd(program), (int)receiver.interface, BPF_XDP, NULL);
+			if (link < 0)
+				die("attach");
+			cases[i].rate[round] =
+				measure(&sender, &receiver, generators[i], cases[i].family, seconds);
+			close(link);
+		}
+	for (int i = 0; i < COUNT; i++)
+		qsort(cases[i].rate, ROUNDS, sizeof(double), compare);
+	bare = cases[0].rate[ROUNDS / 2];
+	printf("%-32s %10s %8s %8s %8s\n", "", "sources", "Mpps", "ns", "of bare");
+	for (int i = 0; i < COUNT; i++) {
+		double rate = cases[i].rate[ROUNDS / 2];
+
+		printf("%-32s %10u %8.2f %8.1f %8.2f\n", cases[i].name, cases[i].sources, rate / 1e6,
+			1e9 / rate, rate / bare);
+	}
+	return 0;
+}

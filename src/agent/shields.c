@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "agent/shields.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/internal.h"
+#include "basic/log.h"
+#include "compile/policy.h"
+#include "engine/shield.h"
+
+struct shield_place {
+	char name[ENGINE_NAME_MAX];
+	uint32_t index;
+	bool wanted; /* by rules, and by the configuration */
+	struct engine_shield shield;
+	char failure[ERROR_TEXT_MAX]; /* empty: none */
+};
+
+struct shields {
+	struct shield_place *places; /* of each watched interface with an Ethernet header */
+	size_t count;
+};
+
+static const char *const mode_words[] = {"off", "native", "generic"};
+
+static struct shields *shields_of(const struct agent *agent)
+{
+	return module_state(agent, &shield_module);
+}
+
+static enum config_xdp mode_wanted(const struct agent *agent, const struct watched *watched)
+{
+	const struct config *config = &agent->config;
+	enum config_xdp mode = config->xdp;
+
+	for (size_t i = 0; i < config->xdp_interface_count; i++)
+		if (strcmp(config->xdp_interfaces[i].name, watched->name) == 0)
+			return config->xdp_interfaces[i].mode;
+	/* nothing comes in from outside there, and there is no native way */
+	return watched->loopback && mode == CONFIG_XDP_AUTO ? CONFIG_XDP_OFF : mode;
+}
+
+static const struct shield_place *place_find(const struct shields *shields, uint32_t index)
+{
+	for (size_t i = 0; i < shields->count; i++)
+		if (shields->places[i].index == index)
+			return &shields->places[i];
+	return NULL;
+}
+
+static void place_attach(struct agent *agent, enum config_xdp mode, struct shield_place *place,
+	const struct shield_place *before)
+{
+	struct engine_interface interface = {.index = place->index, .ethernet = true};
+	struct error error = {};
+
+	memcpy(interface.name, place->name, sizeof(interface.name));
+	if (engine_shield_attach(agent->engine, &interface, mode != CONFIG_XDP_GENERIC,
+		    mode != CONFIG_XDP_NATIVE, &place->shield, &error) == 0) {
+		if (!before || before->shield.mode != place->shield.mode)
+			log_info("XDP (%s) of interface %s is in use", mode_words[place->shield.mode],
+				place->name);
+		return;
+	}
+	engine_shield_query(agent->engine, place->index, &place->shield);
+	memcpy(place->failure, error.what, sizeof(place->failure));
+	if (!before || strcmp(before->failure, place->failure) != 0)
+		log_warning("%s", place->failure);
+}
+
+static void place_reconcile(struct agent *agent, const struct shields *shields, const struct watched *watched,
+	struct shield_place *place)
+{
+	const struct shield_place *before = place_find(shields, watched->index);
+	enum config_xdp mode = mode_wanted(agent, watched);
+
+	*place = (struct shield_place){.index = watched->index};
+	memcpy(place->name, watched->name, sizeof(place->name));
+	place->wanted = mode != CONFIG_XDP_OFF && engine_shield_wanted(agent->engine, watched->index);
+	if (place->wanted)
+		place_attach(agent, mode, place, before);
+	else
+		engine_shield_detach(agent->engine, watched->index);
+}
+
+void shields_reconcile(struct agent *agent)
+{
+	struct shields *shields = shields_of(agent);
+	struct engine_interface *interfaces;
+	struct shield_place *places;
+	size_t count = 0;
+
+	if (!shields)
+		return;
+	places = calloc(agent->watched_count + 1, sizeof(*places));
+	interfaces = calloc(agent->watched_count + 1, sizeof(*interfaces));
+	if (places && interfaces) {
+		for (size_t i = 0; i < agent->watched_count; i++)
+			if (agent->watched[i].state == WATCH_WATCHED && agent->watched[i].ethernet) {
+				interfaces[count].index = agent->watched[i].index;
+				place_reconcile(agent, shields, &agent->watched[i], &places[count++]);
+			}
+		engine_shield_forget_gone(agent->engine, interfaces, count);
+		free(shields->places);
+		shields->places = places;
+		shields->count = count;
+		places = NULL;
+	}
+	free(places);
+	free(interfaces);
+}
+
+const char *shields_hook(const struct agent *agent, const struct rule *rule)
+{
+	const struct shields *shields = shields_of(agent);
+	const char *name = rule->match.interface;
+
+	if (shields && policy_xdp_decides(rule))
+		for (size_t i = 0; i < shields->count; i++)
+			if (shields->places[i].shield.mode &&
+				(!*name || strcmp(name, shields->places[i].name) == 0))
+				return "xdp";
+	return "tc";
+}
+
+/* -- the module -- */
+
+static int shields_open(struct agent *agent, void **ret_state, struct error *error)
+{
+	(void)agent;
+	*ret_state = calloc(1, sizeof(struct shields));
+	return *ret_state ? 0 : error_set(error, -ENOMEM, "out of memory");
+}
+
+static void shields_close(void *state)
+{
+	struct shields *shields = state;
+
+	free(shields->places);
+	free(shields);
+}
+
+static void shields_reload(struct agent *agent, void *state)
+{
+	(void)state;
+	shields_reconcile(agent);
+}
+
+/* A change that was not confirmed ends by itself. */
+static void shields_tick(struct agent *agent, void *state, uint64_t now_ns)
+{
+	(void)state;
+	(void)now_ns;
+	shields_reconcile(agent);
+}
+
+static void shields_status(struct agent *agent, void *state, struct json_write *out)
+{
+	const struct shields *shields = state;
+
+	(void)agent;
+	json_write_array_begin(out, "xdp");
+	for (size_t i = 0; i < shields->count; i++) {
+		const struct shield_place *place = &shields->places[i];
+
+		json_write_object_begin(out, NULL);
+		json_write_string(out, "interface", place->name);
+		json_write_boolean(out, "wanted", place->wanted);
+		json_write_string(out, "mode", mode_words[place->shield.mode]);
+		if (place->shield.program)
+			json_write_number(out, "program", place->shield.program);
+		if (*place->failure)
+			json_write_string(out, "failure", place->failure);
+		json_write_object_end(out);
+	}
+	json_write_array_end(out);
+}
+
+static void shields_metrics(struct agent *agent, void *state, struct evbuffer *out)
+{
+	const struct shields *shields = state;
+	uint64_t counts[sizeof(mode_words) / sizeof(mode_words[0])] = {};
+
+	(void)agent;
+	for (size_t i = 0; i < shields->count; i++)
+		counts[shields->places[i].shield.mode]++;
+	metrics_head(out, "weir_xdp_interfaces", "gauge", "Watched interfaces by how XDP is used there.");
+	for (size_t i = 0; i < sizeof(mode_words) / sizeof(mode_words[0]); i++)
+		metrics_labelled(out, "weir_xdp_interfaces", "mode", mode_words[i], counts[i]);
+}
+
+const struct module shield_module = {
+	.name = "shield",
+	.open = shields_open,
+	.close = shields_close,
+	.reload = shields_reload,
+	.tick = shields_tick,
+	.status = shields_status,
+	.metrics = shields_metrics,
+};

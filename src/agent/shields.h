@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Which interfaces have the program at XDP (engine/shield.h): those that are watched, have rules that XDP can
+ * decide, and are not kept from it by the configuration (`xdp`) or by somebody else's program.  All rules are
+ * judged in tc, too, so whoever has none misses nothing but speed.
+ */
+#ifndef WEIR_AGENT_SHIELDS_H
+#define WEIR_AGENT_SHIELDS_H
+
+#include "agent/module.h"
+#include "model/rule.h"
+
+struct agent;
+
+/* Brings what is attached to what is wanted; for whoever has changed the rules or the interfaces. */
+void shields_reconcile(struct agent *agent);
+
+/* Where a rule on packets is decided as early as it can be: "xdp" (on some interface at least) or "tc". */
+const char *shields_hook(const struct agent *agent, const struct rule *rule);
+
+extern const struct module shield_module;
+
+#endif

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * The program at XDP: drops what no look at more than the headers is needed for, before the kernel has made a
+ * packet of it.
+ *
+ * The policies here (`policies_xdp`, shared/policy.h) are the first rules of the policies in tc, as far as
+ * XDP can decide: drop, and limit.  Where another rule comes first for a packet, that says "defer"; and all
+ * that is not dropped goes on to tc, which judges it by the whole policy.  So this program is never needed
+ * for what is right, only for what is fast.  Limits alone, since they count, are judged either here or there
+ * (bpf/lib/limit.h).
+ *
+ * Most of what is dropped here comes from a source that stands in a set.  So sets are looked at first, with
+ * nothing but the source read.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#define PACKET_CONTEXT                          struct xdp_md
+#define packet_load(context, offset, to, bytes) bpf_xdp_load_bytes(context, offset, to, bytes)
+
+#include "bpf/lib/connection.h"
+#include "bpf/lib/decide.h"
+#include "bpf/lib/facts.h"
+#include "bpf/lib/limit.h"
+#include "bpf/lib/packet.h"
+#include "bpf/lib/policy.h"
+#include "bpf/lib/set.h"
+#include "bpf/lib/trie.h"
+#include "shared/shield.h"
+
+#define SHIELD_RULES_MAX 64 /* that fit one packet and do not decide: limits */
+
+/* As in the deciding program (bpf/decide.bpf.c). */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2 * POLICY_NUMBER_MAX);
+	__type(key, __u32);
+	__array(values, struct policy_memory);
+} policies_xdp SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct policy_grant);
+} tenant_interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SHIELD_PLACES);
+	__type(key, __u32);
+	__type(value, struct shield_ways);
+} shield_ways SEC(".maps");
+
+/* One packet.  In a map: for the room, and since the verifier does not follow what is in there. */
+struct shield_work {
+	struct packet packet;
+	struct policy_facts facts;
+	struct policy_cursor cursor;
+	struct connection_key key;
+	__u32 bytes;  /* of the packet */
+	__u32 now;    /* tick */
+	__u32 judged; /* limits */
+	__u32 drop;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shield_work);
+} shield_works SEC(".maps");
+
+struct shield {
+	struct xdp_md *context;
+	const struct policy_now *in_force;
+	struct shield_work *work;
+	void *policy;
+};
+
+/* -- by the source's sets alone -- */
+
+/* Where the network header is: behind Ethernet and up to two tags; 0: too short. */
+packet_inline __u32 shield_network(void *data, void *end, __be16 *ret_ethertype)
+{
+	__be16 ethertype;
+	__u32 offset = 14;
+	int i;
+
+	if (data + 14 > end)
+		return 0;
+	ethertype = *(__be16 *)(data + 12);
+	PACKET_UNROLL
+	for (i = 0; i < PACKET_VLANS_MAX; i++) {
+		struct packet_vlan *vlan = data + offset;
+
+		if (__builtin_expect(ethertype != bpf_htons(PACKET_ETH_VLAN) &&
+					     ethertype != bpf_htons(PACKET_ETH_QINQ),
+			    1))
+			break;
+		if ((void *)(vlan + 1) > end)
+			return 0;
+		ethertype = vlan->ethertype;
+		offset += sizeof(*vlan);
+	}
+	*ret_ethertype = ethertype;
+	return offset;
+}
+
+/* The combination of sets that the source is in; 0: none, or there is no such address. */
+packet_inline __u32 shield_source(void *data, void *end, __u32 place)
+{
+	__be16 ethertype = 0;
+	__u32 offset = shield_network(data, end, &ethertype);
+	void *memory;
+
+	if (!offset)
+		return 0;
+	if (ethertype == bpf_htons(PACKET_ETH_IPV4)) {
+		struct packet_ip4 *ip = data + offset;
+
+		memory = bpf_map_lookup_elem(&set_trie4, &place);
+		if (!memory || (void *)(ip + 1) > end || ip->version_ihl >> 4 != 4)
+			return 0;
+		return trie_find4(memory, 0, trie_bits(memory), bpf_ntohl(ip->src));
+	}
+	if (ethertype == bpf_htons(PACKET_ETH_IPV6)) {
+		struct packet_ip6 *ip = data + offset;
+
+		memory = bpf_map_lookup_elem(&set_trie6, &place);
+		if (!memory || (void *)(ip + 1) > end || *(__u8 *)ip >> 4 != 6)
+			return 0;
+		return trie_find6(memory, 0, trie_bits(memory), bpf_be64_to_cpu(ip->src[0]),
+			bpf_be64_to_cpu(ip->src[1]));
+	}
+	return 0;
+}
+
+/* Reads the whole packet. */
+static __noinline struct shield_work *shield_read(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	struct shield_work *work;
+	__u32 zero = 0;
+
+	work = bpf_map_lookup_elem(&shield_works, &zero);
+	if (!work)
+		return NULL;
+	__builtin_memset(&work->packet, 0, sizeof(work->packet));
+	work->packet.reason = packet_parse(context, data, end, 1, 0, &work->packet);
+	return work;
+}
+
+/* -- connections that go on -- */
+
+/* May this packet be of a connection that both ends have spoken on? */
+static __noinline int shield_may_belong(struct xdp_md *context)
+{
+	struct shield_work *work = shield_read(context);
+	struct packet *p;
+
+	if (!work)
+		return 0;
+	p = &work->packet;
+	if (!p->family)
+		return 0;
+	if (p->fragment == PACKET_FRAGMENT_LATER || p->reason != PARSE_OK ||
+		(p->kind & FLOW_KIND_ICMP && !packet_is_echo(p->proto, bpf_ntohs(p->dport) >> 8)))
+		return 1;
+	__builtin_memset(&work->key, 0, sizeof(work->key));
+	connection_key_of(p, &work->key);
+	return bpf_map_lookup_elem(&connections, &work->key) != NULL;
+}
+
+/* Connections that were there before a change go on against the rules, and which those are, tc knows.  So
+ * as long as there may be some, what may belong to one is left to tc, which drops it if need be. */
+packet_inline int shield_drops(struct xdp_md *context, const struct policy_now *in_force)
+{
+	return __builtin_expect(!in_force->kept, 1) || !shield_may_belong(context);
+}
+
+/* -- by the rules -- */
+
+/* The combination of sets that an address is in. */
+static __noinline __u32 shield_sets(const __be32 *address, __u32 family, __u32 place)
+{
+	void *memory;
+
+	if (family == 4) {
+		memory = bpf_map_lookup_elem(&set_trie4, &place);
+		return memory ? trie_find4(memory, 0, trie_bits(memory), bpf_ntohl(address[0])) : 0;
+	}
+	memory = bpf_map_lookup_elem(&set_trie6, &place);
+	return memory ? trie_find6(
+				memory, 0, trie_bits(memory), policy_high(address), policy_high(address + 2))
+	              : 0;
+}
+
+packet_inline int shield_rule_drops(struct shield *shield, const struct policy_rule *rule)
+{
+	struct shield_work *work = shield->work;
+	int verdict;
+
+	decide_count(rule->counter, 1, work->bytes, work->now);
+	if (rule->action == POLICY_DROP)
+		return 1;
+	shield->work->judged++;
+	verdict = limit_judge(rule->limit, &work->facts, 1, work->bytes);
+	if (verdict == LIMIT_FULL)
+		decide_stat(limited_full);
+	return verdict == LIMIT_OVER;
+}
+
+/* The next rule that fits: 1 ends the search. */
+static long shield_step(__u32 index, struct shield *shield)
+{
+	__u32 unit = policy_next(shield->policy, &shield->work->cursor, &shield->work->facts);
+	const struct policy_rule *rule = unit ? (const void *)trie_unit(shield->policy, unit) : NULL;
+
+	if (!rule || (rule->action != POLICY_DROP && rule->action != POLICY_LIMIT))
+		return 1;
+	if (rule->action == POLICY_DROP && !shield_drops(shield->context, shield->in_force))
+		return 1;
+	if (rule->action == POLICY_LIMIT && !shield->work->judged && limit_note_begin(shield->context))
+		return 1;
+	if (!shield_rule_drops(shield, rule))
+		return 0;
+	shield->work->drop = 1;
+	return 1;
+}
+
+static __noinline int shield_ask(struct xdp_md *context, const struct policy_now *in_force, void *policy)
+{
+	const struct policy_header *header = (const void *)trie_unit(policy, 0);
+	struct shield_work *work = shield_read(context);
+	struct shield shield = {.context = context, .in_force = in_force, .policy = policy, .work = work};
+	__u32 set_place = in_force->places >> SET_PLACE & 1, generation;
+	struct packet *p;
+
+	if (!work || !header)
+		return XDP_PASS;
+	generation = header->generation;
+	p = &work->packet;
+	/* its headers are not all here; in tc they are */
+	if (p->reason != PARSE_OK &&
+		(__s64)bpf_xdp_get_buff_len(context) > (long)context->data_end - (long)context->data)
+		return XDP_PASS;
+	facts_read(p, context->ingress_ifindex, 0, &work->facts);
+	if (p->family && header->asked & 1 << POLICY_BY_SRC_SETS)
+		work->facts.src_sets = shield_sets(work->facts.src, p->family, set_place);
+	if (p->family && header->asked & 1 << POLICY_BY_DST_SETS)
+		work->facts.dst_sets = shield_sets(work->facts.dst, p->family, set_place);
+	work->bytes = bpf_xdp_get_buff_len(context);
+	work->now = bpf_jiffies64();
+	work->judged = work->drop = 0;
+	policy_begin(policy, &work->cursor, &work->facts);
+	bpf_loop(SHIELD_RULES_MAX, shield_step, &shield, 0);
+	if (work->judged && !work->drop)
+		limit_note_end(context, generation, work->judged);
+	return work->drop ? XDP_DROP : XDP_PASS;
+}
+
+/* Whose policy holds on this interface. */
+packet_inline __u32 shield_number(struct xdp_md *context, const struct policy_now *in_force, __u32 now)
+{
+	__u32 interface = context->ingress_ifindex;
+	const struct policy_grant *tenant;
+
+	if (__builtin_expect(!in_force->tenants, 1))
+		return POLICY_HOST;
+	tenant = bpf_map_lookup_elem(&tenant_interfaces, &interface);
+	if (!tenant)
+		return POLICY_HOST;
+	return decide_lapsed(in_force, now) ? tenant->before : tenant->number;
+}
+
+SEC("xdp.frags") int shield(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	const struct policy_now *in_force = decide_in_force();
+	const struct shield_ways *ways;
+	__u32 now, place, combination, way, number;
+	void *policy;
+
+	if (!in_force)
+		return XDP_PASS;
+	now = bpf_jiffies64();
+	number = shield_number(context, in_force, now);
+	place = decide_place(in_force, number, now);
+	if (number == POLICY_HOST) {
+		/* the packet may be for a tenant's process: only tc knows */
+		if (in_force->tenants & POLICY_TENANT_CGROUPS)
+			return XDP_PASS;
+		ways = bpf_map_lookup_elem(&shield_ways, &place);
+		if (ways && ways->sets) {
+			combination = shield_source(data, end, in_force->places >> SET_PLACE & 1);
+			way = ways->way[combination & (SET_COMBINATIONS_MAX - 1)];
+			if (way == SHIELD_PASS)
+				return XDP_PASS;
+			if (way >= SHIELD_COUNTER) {
+				if (!shield_drops(context, in_force))
+					return XDP_PASS;
+				decide_count(way - SHIELD_COUNTER, 1, bpf_xdp_get_buff_len(context), now);
+				return XDP_DROP;
+			}
+		}
+	}
+	policy = bpf_map_lookup_elem(&policies_xdp, &place);
+	return policy ? shield_ask(context, in_force, policy) : XDP_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The program at XDP: its links, pinned as "xdp_IFINDEX", and its short way through the policy. */
+#include "engine/shield.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/if_link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "engine/internal.h"
+#include "shared/policy.h"
+#include "shared/shield.h"
+#include "shield.skel.h"
+
+#define LINK_PIN "xdp_" /* xdp_IFINDEX */
+
+struct shield {
+	struct shield_bpf *skeleton; /* NULL: no interface has ever wanted it */
+	struct shield_ways *ways;    /* mapped: SHIELD_PLACES */
+	uint32_t program;            /* id */
+};
+
+static struct shield *shield_of(const struct engine *engine)
+{
+	return engine_part_state(engine, &shield_part);
+}
+
+/* -- the short way -- */
+
+/* What the policy's row of a combination of sets says. */
+static uint32_t way_of(const struct policy_unit *units, size_t count, const struct policy_header *header,
+	const struct policy_field *field, uint32_t combination)
+{
+	size_t unit = field->rows + (size_t)combination * header->row_units;
+	const struct policy_row *row;
+	const struct policy_rule *rule;
+	uint64_t any = 0;
+
+	if (unit >= count)
+		return SHIELD_ASK;
+	row = (const struct policy_row *)(units + unit);
+	for (unsigned int i = 0; i < POLICY_SUMMARY_WORDS; i++)
+		any |= row->summary[i];
+	if (!any)
+		return SHIELD_PASS;
+	unit = (size_t)header->rules + row->alone - 1;
+	if (!row->alone || unit >= count)
+		return SHIELD_ASK;
+	rule = (const struct policy_rule *)(units + unit);
+	if (rule->action != POLICY_DROP || rule->counter == POLICY_NO_COUNTER)
+		return SHIELD_ASK;
+	return SHIELD_COUNTER + rule->counter;
+}
+
+/* Written while nobody is judged by this place's policy. */
+void engine_shield_learn(struct engine *engine, uint32_t place)
+{
+	const struct shield *shield = shield_of(engine);
+	struct shield_ways *ways;
+	size_t count = 0;
+	const struct policy_unit *units = engine_policy_units(engine, true, place, &count);
+	const struct policy_header *header = (const struct policy_header *)units;
+	const struct policy_field *field = header ? &header->fields[POLICY_BY_SRC_SETS] : NULL;
+
+	if (!shield || !shield->ways || place >= SHIELD_PLACES)
+		return;
+	ways = &shield->ways[place];
+	ways->sets = 0;
+	if (!header || !(header->asked >> POLICY_BY_SRC_SETS & 1))
+		return;
+	for (uint32_t i = 0; i < SET_COMBINATIONS_MAX; i++)
+		ways->way[i] = way_of(units, count, header, field, i < field->classes ? i : 0);
+	ways->sets = 1;
+}
+
+/* -- loading -- */
+
+static int skeleton_open(struct engine *engine, struct shield *shield, struct error *error)
+{
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
+	void *ways;
+	int r = component_load(engine, shield->skeleton->obj, "XDP", error);
+
+	if (r < 0)
+		return r;
+	if (bpf_obj_get_info_by_fd(bpf_program__fd(shield->skeleton->progs.shield), &info, &length) == 0)
+		shield->program = info.id;
+	ways = mmap(NULL, SHIELD_PLACES * sizeof(*shield->ways), PROT_READ | PROT_WRITE, MAP_SHARED,
+		bpf_map__fd(shield->skeleton->maps.shield_ways), 0);
+	if (ways == MAP_FAILED)
+		return error_set(error, -errno, "cannot map shield_ways: %s", strerror(errno));
+	shield->ways = ways;
+	for (uint32_t place = 0; place < SHIELD_PLACES; place++)
+		engine_shield_learn(engine, place);
+	return 0;
+}
+
+static int shield_load(struct engine *engine, struct shield *shield, struct error *error)
+{
+	int r;
+
+	if (shield->skeleton)
+		return 0;
+	shield->skeleton = shield_bpf__open();
+	if (!shield->skeleton)
+		return error_set(error, -errno, "cannot open the XDP program: %s", strerror(errno));
+	r = skeleton_open(engine, shield, error);
+	if (r < 0) {
+		shield_bpf__destroy(shield->skeleton);
+		shield->skeleton = NULL;
+	}
+	return r;
+}
+
+/* -- links -- */
+
+static const char *link_path(const struct engine *engine, char path[static PATH_MAX], uint32_t index)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), LINK_PIN "%" PRIu32, index);
+	return pins_path(&engine->pins, path, name);
+}
+
+/* The interface that a link is on; 0 when that is gone. */
+static uint32_t link_interface(int link, uint32_t *ret_program)
+{
+	struct bpf_link_info info = {};
+	__u32 length = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(link, &info, &length) < 0)
+		return 0;
+	*ret_program = info.prog_id;
+	return info.xdp.ifindex;
+}
+
+typedef void link_function(
+	struct engine *engine, const char *path, uint32_t meant, int link, const void *context);
+
+static void for_each_link(struct engine *engine, link_function *function, const void *context)
+{
+	int copy = openat(engine->pins.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *directory = copy < 0 ? NULL : fdopendir(copy);
+	struct dirent *entry;
+
+	if (!directory) {
+		if (copy >= 0)
+			close(copy);
+		return;
+	}
+	while ((entry = readdir(directory))) {
+		_cleanup_close_ int link = -1;
+		char path[PATH_MAX];
+
+		if (strncmp(entry->d_name, LINK_PIN, strlen(LINK_PIN)) != 0)
+			continue;
+		link = bpf_obj_get(pins_path(&engine->pins, path, entry->d_name));
+		if (link >= 0)
+			function(engine, path, (uint32_t)strtoul(entry->d_name + strlen(LINK_PIN), NULL, 10),
+				link, context);
+	}
+	closedir(directory);
+}
+
+static void link_count(struct engine *engine, const char *path, uint32_t meant, int link, const void *context)
+{
+	(void)engine;
+	(void)path;
+	(void)meant;
+	(void)link;
+	++*(size_t *)context;
+}
+
+static void link_renew(struct engine *engine, const char *path, uint32_t meant, int link, const void *context)
+{
+	uint32_t program;
+
+	(void)context;
+	/* refused: away with it, and who wants it attaches anew */
+	if (link_interface(link, &program) != meant ||
+		bpf_link_update(link, bpf_program__fd(shield_of(engine)->skeleton->progs.shield), NULL) < 0)
+		unlink(path);
+}
+
+struct shield_present {
+	const struct engine_interface *interfaces;
+	size_t count;
+};
+
+static void link_forget(
+	struct engine *engine, const char *path, uint32_t meant, int link, const void *context)
+{
+	const struct shield_present *present = context;
+	uint32_t program, index = link_interface(link, &program);
+
+	(void)engine;
+	for (size_t i = 0; i < present->count; i++)
+		if (index == meant && present->interfaces[i].index == index)
+			return;
+	unlink(path);
+}
+
+void engine_shield_forget_gone(struct engine *engine, const struct engine_interface *interfaces, size_t count)
+{
+	const struct shield_present present = {interfaces, count};
+
+	for_each_link(engine, link_forget, &present);
+}
+
+void engine_shield_query(struct engine *engine, uint32_t index, struct engine_shield *ret_shield)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, options);
+	struct engine_shield found = {};
+	_cleanup_close_ int link = -1;
+	char path[PATH_MAX];
+	uint32_t program = 0;
+
+	if (bpf_xdp_query((int)index, 0, &options) < 0)
+		memset(&options, 0, sizeof(options));
+	link = bpf_obj_get(link_path(engine, path, index));
+	if (link >= 0 && link_interface(link, &program) == index)
+		found.mode = options.skb_prog_id == program ? ENGINE_SHIELD_GENERIC : ENGINE_SHIELD_NATIVE;
+	found.program = found.mode            ? program
+	                : options.drv_prog_id ? options.drv_prog_id
+	                : options.skb_prog_id ? options.skb_prog_id
+	                                      : options.hw_prog_id;
+	*ret_shield = found;
+}
+
+static int link_make(struct engine *engine, uint32_t index, bool native)
+{
+	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
+	_cleanup_close_ int link = bpf_link_create(
+		bpf_program__fd(shield_of(engine)->skeleton->progs.shield), (int)index, BPF_XDP, &options);
+	char path[PATH_MAX];
+
+	if (link < 0)
+		return link;
+	return bpf_obj_pin(link, link_path(engine, path, index)) < 0 ? -errno : 0;
+}
+
+int engine_shield_attach(struct engine *engine, const struct engine_interface *interface, bool native,
+	bool generic, struct engine_shield *ret_shield, struct error *error)
+{
+	struct shield *shield = shield_of(engine);
+	struct engine_shield found;
+	int r = shield_load(engine, shield, error);
+
+	if (r < 0)
+		return r;
+	engine_shield_query(engine, interface->index, &found);
+	if ((found.mode == ENGINE_SHIELD_NATIVE && native) ||
+		(found.mode == ENGINE_SHIELD_GENERIC && generic)) {
+		*ret_shield = found;
+		return 0;
+	}
+	engine_shield_detach(engine, interface->index);
+	if (!found.mode && found.program)
+		return error_set(error, -EBUSY,
+			"another program (%" PRIu32 ") is at XDP of '%s': its rules are decided in tc",
+			found.program, interface->name);
+	r = native ? link_make(engine, interface->index, true) : -EOPNOTSUPP;
+	if (r < 0 && generic)
+		r = link_make(engine, interface->index, false);
+	if (r < 0)
+		return error_set(error, r, "cannot attach to XDP of '%s' (%s): its rules are decided in tc",
+			interface->name, strerror(-r));
+	engine_shield_query(engine, interface->index, ret_shield);
+	return 0;
+}
+
+void engine_shield_detach(struct engine *engine, uint32_t index)
+{
+	char path[PATH_MAX];
+
+	unlink(link_path(engine, path, index));
+}
+
+/* -- who wants it -- */
+
+/* The row of bits of the rules that fit packets of an interface; NULL: all do. */
+static const __u64 *interface_row(const struct policy_unit *units, uint32_t index)
+{
+	const struct policy_header *header = (const struct policy_header *)units;
+	const struct policy_field *field = &header->fields[POLICY_BY_INTERFACE];
+	uint32_t class;
+
+	if (!(header->asked >> POLICY_BY_INTERFACE & 1))
+		return NULL;
+	if (index >= field->size)
+		index = field->size - 1;
+	class = ((const __u16 *)(units + field->table))[index];
+	return units[field->rows + class * header->row_units + 1].word;
+}
+
+bool engine_shield_wanted(struct engine *engine, uint32_t index)
+{
+	uint32_t place = engine_policy_place_of(engine, index);
+	size_t count = 0;
+	const struct policy_unit *units = engine_policy_units(engine, true, place, &count);
+	const struct policy_header *header = (const struct policy_header *)units;
+	const struct policy_rule *rules;
+	const __u64 *row;
+
+	if (!header)
+		return false;
+	row = interface_row(units, index);
+	rules = (const struct policy_rule *)(units + header->rules);
+	for (uint32_t i = 0; i < header->count; i++)
+		if ((!row || row[i / 64] >> i % 64 & 1) && rules[i].action != POLICY_DEFER)
+			return true;
+	return false;
+}
+
+/* -- the part -- */
+
+static void shield_close(void *state)
+{
+	struct shield *shield = state;
+
+	if (shield->ways)
+		munmap(shield->ways, SHIELD_PLACES * sizeof(*shield->ways));
+	shield_bpf__destroy(shield->skeleton);
+	free(shield);
+}
+
+static int shield_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	struct shield *shield = calloc(1, sizeof(*shield));
+	size_t links = 0;
+	int r = 0;
+
+	if (!shield)
+		return error_set(error, -ENOMEM, "out of memory");
+	*ret_state = shield;
+	for_each_link(engine, link_count, &links);
+	if (links)
+		r = shield_load(engine, shield, error);
+	if (links && r == 0)
+		for_each_link(engine, link_renew, NULL);
+	return r;
+}
+
+const struct engine_part shield_part = {"shield", shield_open, shield_close};

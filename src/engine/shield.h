@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * The program at XDP (bpf/shield.bpf.c): attached to interfaces that have rules for it, beside nobody else.
+ *
+ * What it judges by is brought with the policies (engine_policy_bring()).  It is loaded with the first
+ * interface; links are pinned, so it works on when the agent is gone, and the next agent puts its own program
+ * into their place without a gap.
+ */
+#ifndef WEIR_ENGINE_SHIELD_H
+#define WEIR_ENGINE_SHIELD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "basic/error.h"
+#include "engine/engine.h"
+
+enum engine_shield_mode { ENGINE_SHIELD_OFF, ENGINE_SHIELD_NATIVE, ENGINE_SHIELD_GENERIC };
+
+struct engine_shield {
+	enum engine_shield_mode mode;
+	uint32_t program; /* id; OFF: of somebody else's that is there, or 0 */
+};
+
+/* Do rules in force decide at XDP for this interface's packets?  By its index, and whose policy holds there.
+ */
+bool engine_shield_wanted(struct engine *engine, uint32_t index);
+
+/*
+ * Attaches, natively or (where that does not work, or is not wanted) generically.  What is attached as wanted
+ * stays.  -EBUSY: somebody else's program is there, and stays; `error` says so in any case.
+ */
+int engine_shield_attach(struct engine *engine, const struct engine_interface *interface, bool native,
+	bool generic, struct engine_shield *ret_shield, struct error *error);
+void engine_shield_detach(struct engine *engine, uint32_t index);
+/* What is attached. */
+void engine_shield_query(struct engine *engine, uint32_t index, struct engine_shield *ret_shield);
+/* Lets go of interfaces that are not among these any more. */
+void engine_shield_forget_gone(
+	struct engine *engine, const struct engine_interface *interfaces, size_t count);
+
+#endif
