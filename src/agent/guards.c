@@ -58,8 +58,7 @@ static int denials_wait(struct guards *guards, struct error *error)
 	return r < 0 ? error_set(error, r, "cannot wait for denied calls: %s", strerror(-r)) : 0;
 }
 
-int guards_install(
-	struct agent *agent, const struct rule_list *list, uint32_t generation, struct error *error)
+int guards_bring(struct agent *agent, const struct rule_list *list, uint32_t generation, struct error *error)
 {
 	struct guards *guards = module_state(agent, &guard_module);
 	struct guard_policy *policy;
@@ -75,9 +74,14 @@ int guards_install(
 		return error_set(error, -ENOMEM, "out of memory");
 	policy->generation = generation;
 	policy_fill(policy, list);
-	r = engine_guard_install(agent->engine, policy, error);
+	r = engine_guard_bring(agent->engine, policy, error);
 	free(policy);
 	return r < 0 ? r : denials_wait(guards, error);
+}
+
+int guards_adopt(struct agent *agent, struct error *error)
+{
+	return denials_wait(module_state(agent, &guard_module), error);
 }
 
 /* -- denied calls -- */

@@ -12,10 +12,10 @@
 struct agent;
 struct evbuffer;
 
-/* Puts the rules on sockets of a list in place of those before, all at one point.  0 or a negative errno, and
- * then nothing has changed. */
-int guards_install(
-	struct agent *agent, const struct rule_list *list, uint32_t generation, struct error *error);
+/* Brings the rules on sockets of a list to their place beside those in force (engine/guard.h). */
+int guards_bring(struct agent *agent, const struct rule_list *list, uint32_t generation, struct error *error);
+/* Those in force were left by an earlier agent. */
+int guards_adopt(struct agent *agent, struct error *error);
 
 /* "call", "hits", "last_hit" of an entry, and the totals. */
 void guards_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry);

@@ -122,7 +122,7 @@ static int entry_complete(struct rule_entry *entry, struct error *error)
 		return error_set(error, -ENOMEM, "out of memory");
 	*entry->guard = guard_compile(&entry->rule);
 	if (owner->kind == OWNER_PID)
-		entry->guard->owner_hash[0] = entry->pid_start;
+		entry->guard->owner.hash[0] = entry->pid_start;
 	return 0;
 }
 
@@ -611,12 +611,12 @@ int rulebook_tenant_add(struct rulebook *book, const struct rulebook *other, con
 	unsigned int number = POLICY_TENANT;
 	struct rule_policy *policies;
 
-	while (number < POLICY_CANDIDATE &&
+	while (number < POLICY_TENANT_END &&
 		(rulebook_numbered(book, number) || rulebook_numbered(other, number)))
 		number++;
 	if (before)
 		number = before->number;
-	if (number == POLICY_CANDIDATE) {
+	if (number == POLICY_TENANT_END) {
 		error_set(error, -ENOSPC, "too many tenants");
 		return error_want(error, "at most %d, those that go included", POLICY_TENANTS_MAX);
 	}

@@ -201,16 +201,6 @@ static int book_number(struct rules *rules, struct rulebook *next, uint32_t *nex
 	return r;
 }
 
-static int sockets_install(
-	struct rules *rules, const struct rulebook *from, const struct rulebook *to, struct error *error)
-{
-	const struct rule_policy *host = &to->policies[0];
-
-	if (rule_list_same(&from->policies[0].list, &host->list, true))
-		return 0;
-	return guards_install(rules->agent, &host->list, host->generation, error);
-}
-
 /* A change on its way, as the datapath sees it. */
 struct step {
 	uint64_t changed; /* policies that switch over */
@@ -220,6 +210,17 @@ struct step {
 	uint64_t deadline_ns;
 };
 
+static int sockets_bring(
+	struct rules *rules, const struct rulebook *next, struct step *step, struct error *error)
+{
+	const struct rule_policy *host = &next->policies[0];
+
+	if (rule_list_same(&rules->record.now.policies[0].list, &host->list, true))
+		return 0;
+	step->changed |= 1ULL << GUARD_PLACE;
+	return guards_bring(rules->agent, &host->list, host->generation, error);
+}
+
 /* Brings what is not as it was to its place beside what is in force. */
 static int step_bring(struct rules *rules, const struct rulebook *next, struct rules_change *change,
 	struct step *step, struct error *error)
@@ -227,7 +228,7 @@ static int step_bring(struct rules *rules, const struct rulebook *next, struct r
 	const struct rulebook *now = &rules->record.now;
 	enum policies_verify verify = change->all ? POLICIES_ALL : POLICIES_NEW;
 	bool sets = change->sets && sets_prepared(rules->agent);
-	int r = 0;
+	int r = sockets_bring(rules, next, step, error);
 
 	if (sets)
 		step->changed |= 1ULL << SET_PLACE;
@@ -260,20 +261,17 @@ static bool step_is_empty(const struct step *step)
 
 static int step_switch(struct rules *rules, const struct step *step, struct error *error)
 {
-	const struct rule_record *record = &rules->record;
 	bool begins = step->tracking && !rules->tracking;
-	int r = sockets_install(rules, &record->before, &record->now, error);
+	int r;
 
-	if (r < 0 || step_is_empty(step))
-		return r;
+	if (step_is_empty(step))
+		return 0;
 	if (begins)
 		connections_pick_up(rules->agent);
 	r = engine_policy_switch(rules->agent->engine, step->changed, step->present, step->cut,
 		step->tracking, step->deadline_ns, error);
-	if (r < 0) {
-		sockets_install(rules, &record->now, &record->before, NULL);
+	if (r < 0)
 		return r;
-	}
 	rules->tracking = step->tracking;
 	shields_reconcile(rules->agent);
 	if (begins)
@@ -415,11 +413,8 @@ static int commit(
 static void book_return(struct rules *rules)
 {
 	struct rule_record *record = &rules->record;
-	struct error problem = {};
 	struct rulebook gone = record->now;
 
-	if (sockets_install(rules, &gone, &record->before, &problem) < 0)
-		log_warning("the socket rules of before are not in force again: %s", problem.what);
 	record->now = record->before;
 	record->before = (struct rulebook){};
 	record->whole = false;
@@ -1264,7 +1259,6 @@ static void change_finish(struct rules *rules)
 static int adopt(struct rules *rules, struct error *error)
 {
 	struct rule_record *record = &rules->record;
-	const struct rule_policy *host;
 	bool found = false;
 	int r = rule_store_read(&rules->store, &rules->places, record, &found, error);
 
@@ -1277,10 +1271,7 @@ static int adopt(struct rules *rules, struct error *error)
 			rules->generation = record->now.policies[i].generation;
 	change_finish(rules);
 	rules->tracking = policies_tracking(&record->now);
-	host = &record->now.policies[0];
-	if (!engine_guard_used(rules->agent->engine))
-		return 0;
-	return guards_install(rules->agent, &host->list, host->generation, error);
+	return engine_guard_used(rules->agent->engine) ? guards_adopt(rules->agent, error) : 0;
 }
 
 static void rules_close(void *state)

@@ -8,6 +8,8 @@
  */
 #define OWNER_RECORDS
 #include "shared/guard.h"
+#include "bpf/lib/condition.h"
+#include "bpf/lib/decide.h"
 #include "bpf/lib/live.h"
 #include "bpf/lib/owner.h"
 
@@ -29,7 +31,7 @@ struct guard_policy_map {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2); /* by bit GUARD_PLACE of policy_now.places */
 	__type(key, __u32);
 	__array(values, struct guard_policy_map);
 } guard_policies SEC(".maps");
@@ -67,54 +69,11 @@ struct question {
 	__u8 call, family, type;
 };
 
-static __always_inline int name_fits(const struct guard_rule *rule, const struct owner *who)
-{
-	__u64 first = rule->owner_hash[0];
-
-	for (int i = 0; i < OWNER_DEPTH_MAX; i++) {
-		__u64 hash = who->name_hash[i];
-
-		if (!hash)
-			return 0; /* the path ends here */
-		if (hash == first)
-			return 1;
-		if (rule->owner_hash[1] && (hash == rule->owner_hash[1] || hash == rule->owner_hash[2] ||
-						   hash == rule->owner_hash[3]))
-			return 1;
-	}
-	return 0;
-}
-
-static __always_inline int owner_is(const struct guard_rule *rule, const struct owner *who)
-{
-	__u32 level = rule->owner_number - 1;
-
-	switch (rule->owner) {
-	case GUARD_OWNER_PID:
-		return who->key.pid == rule->owner_number &&
-		       (!rule->owner_hash[0] || who->key.start_ns / GUARD_TICK_NS == rule->owner_hash[0]);
-	case GUARD_OWNER_USER:
-		return who->key.uid == rule->owner_number;
-	case GUARD_OWNER_GROUP:
-		return who->key.gid == rule->owner_number;
-	case GUARD_OWNER_EXE:
-		return who->exe_hash == rule->owner_hash[0];
-	case GUARD_OWNER_CGROUP:
-		return level < OWNER_DEPTH_MAX && who->path_hash[level] == rule->owner_hash[0];
-	case GUARD_OWNER_NAME:
-		return name_fits(rule, who);
-	case GUARD_OWNER_CONTAINER:
-		return who->container_hash == rule->owner_hash[0];
-	default:
-		return 0;
-	}
-}
-
 static __always_inline int owner_fits(const struct guard_rule *rule, const struct owner *who)
 {
-	if (rule->owner == GUARD_OWNER_ANY)
+	if (rule->owner.kind == OWNER_CONDITION_ANY)
 		return 1;
-	return who && owner_is(rule, who) != rule->owner_not;
+	return who && condition_fits(&rule->owner, who) != rule->owner_not;
 }
 
 static __always_inline int address_fits(const struct guard_rule *rule, const struct question *question)
@@ -231,10 +190,15 @@ static __always_inline int decision_count(const struct question *question)
 
 static __always_inline const struct guard_policy *policy_get(void)
 {
-	__u32 key = 0;
-	void *map = bpf_map_lookup_elem(&guard_policies, &key);
+	__u32 zero = 0, place;
+	const struct policy_now *in_force = bpf_map_lookup_elem(&policy_now, &zero);
+	void *map;
 
-	return map ? bpf_map_lookup_elem(map, &key) : (void *)0;
+	if (!in_force)
+		return (void *)0;
+	place = decide_place(in_force, GUARD_PLACE, in_force->deadline ? bpf_jiffies64() : 0) & 1;
+	map = bpf_map_lookup_elem(&guard_policies, &place);
+	return map ? bpf_map_lookup_elem(map, &zero) : (void *)0;
 }
 
 /* 1: the call may go on. */

@@ -25,7 +25,7 @@ static uint32_t cgroup_depth(const char *path)
 }
 
 /* Kubernetes' names for a pod's cgroup: systemd's, whose slices have no dashes to spare, and plain ones. */
-static void pod_names(const char *uid, __u64 hashes[GUARD_NAMES_MAX])
+static void pod_names(const char *uid, __u64 hashes[OWNER_CONDITION_NAMES])
 {
 	static const char *const slices[] = {
 		"kubepods-pod", "kubepods-burstable-pod", "kubepods-besteffort-pod"};
@@ -44,44 +44,46 @@ static void pod_names(const char *uid, __u64 hashes[GUARD_NAMES_MAX])
 	hashes[i] = hash(name);
 }
 
-static void owner_compile(const struct owner_match *owner, struct guard_rule *rule)
+struct owner_condition owner_condition_compile(const struct owner_match *owner)
 {
-	rule->owner_number = owner->number;
+	struct owner_condition condition = {.number = owner->number};
+
 	switch (owner->kind) {
 	case OWNER_ANY:
-		rule->owner = GUARD_OWNER_ANY;
+		condition.kind = OWNER_CONDITION_ANY;
 		break;
 	case OWNER_PID:
-		rule->owner = GUARD_OWNER_PID;
+		condition.kind = OWNER_CONDITION_PID;
 		break;
 	case OWNER_USER:
-		rule->owner = GUARD_OWNER_USER;
+		condition.kind = OWNER_CONDITION_USER;
 		break;
 	case OWNER_GROUP:
-		rule->owner = GUARD_OWNER_GROUP;
+		condition.kind = OWNER_CONDITION_GROUP;
 		break;
 	case OWNER_EXE:
-		rule->owner = GUARD_OWNER_EXE;
-		rule->owner_hash[0] = hash(owner->text);
+		condition.kind = OWNER_CONDITION_EXE;
+		condition.hash[0] = hash(owner->text);
 		break;
 	case OWNER_CGROUP:
-		rule->owner = GUARD_OWNER_CGROUP;
-		rule->owner_hash[0] = hash(owner->text);
-		rule->owner_number = cgroup_depth(owner->text);
+		condition.kind = OWNER_CONDITION_CGROUP;
+		condition.hash[0] = hash(owner->text);
+		condition.number = cgroup_depth(owner->text);
 		break;
 	case OWNER_UNIT:
-		rule->owner = GUARD_OWNER_NAME;
-		rule->owner_hash[0] = hash(owner->text);
+		condition.kind = OWNER_CONDITION_NAME;
+		condition.hash[0] = hash(owner->text);
 		break;
 	case OWNER_POD:
-		rule->owner = GUARD_OWNER_NAME;
-		pod_names(owner->text, rule->owner_hash);
+		condition.kind = OWNER_CONDITION_NAME;
+		pod_names(owner->text, condition.hash);
 		break;
 	case OWNER_CONTAINER:
-		rule->owner = GUARD_OWNER_CONTAINER;
-		rule->owner_hash[0] = hash(owner->text);
+		condition.kind = OWNER_CONDITION_CONTAINER;
+		condition.hash[0] = hash(owner->text);
 		break;
 	}
+	return condition;
 }
 
 static void prefix_compile(const struct prefix *prefix, struct guard_rule *rule)
@@ -104,10 +106,10 @@ struct guard_rule guard_compile(const struct rule *rule)
 		.type = rule->socket.type,
 		.protocol = (int16_t)rule->match.protocol,
 		.owner_not = rule->owner_not,
+		.owner = owner_condition_compile(&rule->match.owner),
 		.port_count = rule->match.to.port_count,
 	};
 
-	owner_compile(&rule->match.owner, &result);
 	if (rule->match.to.has_prefix)
 		prefix_compile(&rule->match.to.prefix, &result);
 	for (unsigned int i = 0; i < rule->match.to.port_count; i++)

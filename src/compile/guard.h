@@ -6,6 +6,9 @@
 #include "model/rule.h"
 #include "shared/guard.h"
 
+/* What a rule asks about the process, but the start of one that is named by its id. */
+struct owner_condition owner_condition_compile(const struct owner_match *owner);
+
 /* Everything but id, generation and the start of a process named by its id. */
 struct guard_rule guard_compile(const struct rule *rule);
 

@@ -7,17 +7,6 @@
 
 #include "compile/guard.h"
 
-_Static_assert((int)GUARD_OWNER_ANY == (int)OWNER_CONDITION_ANY &&
-		       (int)GUARD_OWNER_PID == (int)OWNER_CONDITION_PID &&
-		       (int)GUARD_OWNER_USER == (int)OWNER_CONDITION_USER &&
-		       (int)GUARD_OWNER_GROUP == (int)OWNER_CONDITION_GROUP &&
-		       (int)GUARD_OWNER_EXE == (int)OWNER_CONDITION_EXE &&
-		       (int)GUARD_OWNER_CGROUP == (int)OWNER_CONDITION_CGROUP &&
-		       (int)GUARD_OWNER_NAME == (int)OWNER_CONDITION_NAME &&
-		       (int)GUARD_OWNER_CONTAINER == (int)OWNER_CONDITION_CONTAINER,
-	"owners have one numbering");
-_Static_assert(GUARD_NAMES_MAX == OWNER_CONDITION_NAMES, "and one number of names");
-
 static const enum policy_action verb_actions[RULE_VERBS] = {
 	[RULE_ACCEPT] = POLICY_ACCEPT,
 	[RULE_DROP] = POLICY_DROP,
@@ -61,11 +50,9 @@ static uint8_t rule_family(const struct match *match, bool *ret_never)
 static int owner_number(struct policy_rule_views *views, const struct policy_source *source,
 	uint8_t *ret_number, struct error *error)
 {
-	struct guard_rule guard = guard_compile(source->rule);
-	struct owner_condition condition = {.kind = guard.owner, .number = guard.owner_number};
+	struct owner_condition condition = owner_condition_compile(&source->rule->match.owner);
 	size_t i;
 
-	memcpy(condition.hash, guard.owner_hash, sizeof(condition.hash));
 	if (condition.kind == OWNER_CONDITION_PID)
 		condition.hash[0] = source->pid_start;
 	for (i = 0; i < views->owner_count; i++)

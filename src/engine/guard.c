@@ -9,6 +9,7 @@
 
 #include "basic/cleanup.h"
 #include "engine/internal.h"
+#include "engine/policy.h"
 #include "guard.skel.h"
 
 struct guard {
@@ -153,26 +154,30 @@ bool engine_guard_used(const struct engine *engine)
 	return guard_of(engine)->skeleton;
 }
 
-int engine_guard_install(struct engine *engine, const struct guard_policy *policy, struct error *error)
+int engine_guard_bring(struct engine *engine, const struct guard_policy *policy, struct error *error)
 {
 	struct guard *guard = guard_of(engine);
 	_cleanup_close_ int map = -1;
-	__u32 key = 0;
+	struct policy_now now;
+	__u32 place;
 	int slot, r;
 
 	if (!guard->skeleton && !policy->count)
 		return 0;
 	r = guard_load(engine, guard, error);
+	if (r == 0)
+		r = engine_policy_now(engine, &now);
 	if (r < 0)
 		return r;
+	place = (now.places >> GUARD_PLACE & 1) ^ 1;
 	slot = bpf_map__fd(guard->skeleton->maps.guard_policies);
 	r = hits_make(guard->skeleton, policy);
 	if (r == 0 && policy->count)
 		r = policy_map(policy, &map);
 	if (r == 0 && policy->count)
-		r = bpf_map_update_elem(slot, &key, &map, BPF_ANY) < 0 ? -errno : 0;
+		r = bpf_map_update_elem(slot, &place, &map, BPF_ANY) < 0 ? -errno : 0;
 	else if (r == 0)
-		r = bpf_map_delete_elem(slot, &key) < 0 && errno != ENOENT ? -errno : 0;
+		r = bpf_map_delete_elem(slot, &place) < 0 && errno != ENOENT ? -errno : 0;
 	if (r < 0)
 		return error_set(error, r, "cannot put the socket rules into the kernel: %s", strerror(-r));
 	return 0;

@@ -11,10 +11,10 @@
 extern const struct engine_part guard_part;
 
 /*
- * Puts a policy in place of the one before, between two calls: each is judged by one of them.  Rules that
- * were there before keep their counters.  On failure the old policy stays whole.  0 or a negative errno.
+ * Brings a policy to the place that is not in force; engine_policy_switch() with bit GUARD_PLACE in `changed`
+ * switches over to it.  Rules that were there before keep their counters.  0 or a negative errno.
  */
-int engine_guard_install(struct engine *engine, const struct guard_policy *policy, struct error *error);
+int engine_guard_bring(struct engine *engine, const struct guard_policy *policy, struct error *error);
 
 /* Was there ever a rule, in this agent's time or before? */
 bool engine_guard_used(const struct engine *engine);

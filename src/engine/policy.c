@@ -19,6 +19,7 @@
 #include "compile/expression.h"
 #include "decide.skel.h"
 #include "engine/internal.h"
+#include "shared/guard.h"
 #include "watch.skel.h"
 
 #define PLACES (2 * POLICY_NUMBER_MAX)
@@ -628,7 +629,8 @@ int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t prese
 {
 	struct policy_engine *policy = policy_of(engine);
 	struct policy_now *now = policy->now;
-	int r = policy_load(policy, error);
+	/* rules on sockets alone need nothing of what judges packets */
+	int r = changed == 1ULL << GUARD_PLACE && !present ? 0 : policy_load(policy, error);
 
 	if (r == 0)
 		r = check_not_waiting(policy, error);

@@ -31,7 +31,7 @@
 #include "shared/policy.h"
 #include "shared/set.h"
 
-#define POLICY_TENANTS_MAX    (POLICY_CANDIDATE - POLICY_TENANT)
+#define POLICY_TENANTS_MAX    (POLICY_TENANT_END - POLICY_TENANT)
 #define POLICY_TENANT_MAX     32                 /* a tenant's name, with the NUL: made as a set's */
 #define POLICY_SETS_MAX       (2 * SET_MAX)      /* of addresses and of ports */
 #define POLICY_PLACES_MAX     64                 /* interfaces, and cgroups, of a tenant */

@@ -3,18 +3,21 @@
  * Socket rules: who may create, bind, connect and send, judged at the call.
  *
  * The agent compiles its rules into one struct guard_policy, fills a map with it and puts that map into the
- * only slot of `guard_policies`: a call is judged by the old policy or by the new one, never by parts of
- * both.  An empty slot means that there are no rules.  The first rule that fits decides; without one the call
- * goes on.
+ * place of `guard_policies` that is not in force; bit GUARD_PLACE of policy_now.places (shared/policy.h) says
+ * which is, so socket rules and rules on packets change, and go back, at one point.  A call is judged by the
+ * old policy or by the new one, never by parts of both.  An empty place means that there are no rules.  The
+ * first rule that fits decides; without one the call goes on.
  */
 #ifndef WEIR_SHARED_GUARD_H
 #define WEIR_SHARED_GUARD_H
 
 #include <linux/types.h>
 
+#include "shared/owner.h"
+
+#define GUARD_PLACE       62   /* bit of policy_now.places: no policy in force has this number */
 #define GUARD_RULES_MAX   1024 /* a power of two, so that the verifier believes a masked index */
 #define GUARD_PORTS_MAX   16   /* ranges of one rule */
-#define GUARD_NAMES_MAX   4    /* hashes of which one has to fit */
 #define GUARD_HITS_MAX    4096 /* rules that were, too, as long as there is a way back to them */
 #define GUARD_REPORTS_MAX 16   /* denied calls reported for one rule in a second; all of them are counted */
 
@@ -30,20 +33,6 @@ enum guard_call {
 	GUARD_CALLS,
 };
 
-/* What a rule compares of the process. */
-enum guard_owner {
-	GUARD_OWNER_ANY,
-	GUARD_OWNER_PID, /* owner_number; owner_hash[0]: the start of the process in ticks of 10 ms, 0: any */
-	GUARD_OWNER_USER,      /* owner_number: effective user id */
-	GUARD_OWNER_GROUP,     /* owner_number: effective group id */
-	GUARD_OWNER_EXE,       /* owner_hash[0]: of the path */
-	GUARD_OWNER_CGROUP,    /* owner_hash[0]: of the path, which has owner_number components */
-	GUARD_OWNER_NAME,      /* owner_hash: one of these is a component of the cgroup's path */
-	GUARD_OWNER_CONTAINER, /* owner_hash[0] */
-};
-
-#define GUARD_TICK_NS 10000000 /* of /proc/PID/stat: USER_HZ is 100 everywhere */
-
 struct guard_ports {
 	__u16 low, high; /* host byte order */
 };
@@ -52,16 +41,16 @@ struct guard_rule {
 	__u32 id;         /* of one rule, for ever */
 	__u32 generation; /* of the policy that it came with */
 	__u8 allow;
-	__u8 call;                  /* enum guard_call: as the sentence says it */
-	__u8 family;                /* 4, 6; 0: either */
-	__u8 type;                  /* SOCK_STREAM, ...; 0: any */
-	__s16 protocol;             /* -1: any */
-	__u8 owner;                 /* enum guard_owner */
-	__u8 owner_not;             /* everybody else is meant */
+	__u8 call;      /* enum guard_call: as the sentence says it */
+	__u8 family;    /* 4, 6; 0: either */
+	__u8 type;      /* SOCK_STREAM, ...; 0: any */
+	__s16 protocol; /* -1: any */
+	__u8 owner_not; /* everybody else is meant */
+	__u8 reserved;
 	__be32 address[4], mask[4]; /* IPv4: the first of the four */
-	__u32 owner_number;
-	__u32 port_count;                  /* 0: any port */
-	__u64 owner_hash[GUARD_NAMES_MAX]; /* 0: unused */
+	__u32 port_count;           /* 0: any port */
+	__u32 reserved1;
+	struct owner_condition owner;
 	struct guard_ports ports[GUARD_PORTS_MAX];
 };
 

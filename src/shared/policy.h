@@ -38,7 +38,8 @@
 /* Where policies stand: two places each, one in force, the other for the next. */
 #define POLICY_HOST       0
 #define POLICY_TENANT     1  /* … and up */
-#define POLICY_CANDIDATE  63 /* being verified: judged by nothing but policy_check */
+#define POLICY_TENANT_END 62 /* bits 62 and 63 of policy_now.places are those of GUARD_PLACE and SET_PLACE   \
+	                      */
 #define POLICY_NUMBER_MAX 64
 
 /* The fields with classes.  The trie fields' tables are tries; the others' are arrays of __u16, one class for
@@ -115,8 +116,8 @@ struct policy_header {
 		__u16 reserved;
 		__u32 counter;
 	} defaults[2]; /* in, out */
-	__u32 asked;  /* bit f: rules ask for field f */
-	__u32 fickle; /* bit f: and it may be another with the next packet of the same flow */
+	__u32 asked;   /* bit f: rules ask for field f */
+	__u32 fickle;  /* bit f: and it may be another with the next packet of the same flow */
 	__u32 reserved[2];
 	struct policy_field fields[POLICY_FIELDS];
 };

@@ -228,26 +228,26 @@ static void compiled_rules_hold_what_the_kernel_compares(void **state)
 	assert_int_equal(compiled.port_count, 2);
 	assert_int_equal(compiled.ports[1].low, 8000);
 	assert_int_equal(compiled.ports[1].high, 8080);
-	assert_int_equal(compiled.owner, GUARD_OWNER_CGROUP);
-	assert_int_equal(compiled.owner_number, 3);
-	assert_true(compiled.owner_hash[0] == owner_hash("/a/b/c", 6));
+	assert_int_equal(compiled.owner.kind, OWNER_CONDITION_CGROUP);
+	assert_int_equal(compiled.owner.number, 3);
+	assert_true(compiled.owner.hash[0] == owner_hash("/a/b/c", 6));
 
 	rule = parsed("deny connect not by user 7 to 2001:db8::/33");
 	compiled = guard_compile(&rule);
 	assert_int_equal(compiled.allow, 0);
 	assert_int_equal(compiled.family, 6);
 	assert_int_equal(compiled.protocol, -1);
-	assert_int_equal(compiled.owner, GUARD_OWNER_USER);
+	assert_int_equal(compiled.owner.kind, OWNER_CONDITION_USER);
 	assert_int_equal(compiled.owner_not, 1);
-	assert_int_equal(compiled.owner_number, 7);
+	assert_int_equal(compiled.owner.number, 7);
 	assert_memory_equal(compiled.mask, "\xff\xff\xff\xff\x80\0\0\0\0\0\0\0\0\0\0\0", 16);
 
 	rule = parsed("deny connect by pod 8f2d1c5e-0b5a-4c58-9a52-3f4a2b1c0d9e");
 	compiled = guard_compile(&rule);
-	assert_int_equal(compiled.owner, GUARD_OWNER_NAME);
-	for (int i = 0; i < GUARD_NAMES_MAX; i++)
-		assert_true(compiled.owner_hash[i] != 0);
-	assert_true(compiled.owner_hash[1] ==
+	assert_int_equal(compiled.owner.kind, OWNER_CONDITION_NAME);
+	for (int i = 0; i < OWNER_CONDITION_NAMES; i++)
+		assert_true(compiled.owner.hash[i] != 0);
+	assert_true(compiled.owner.hash[1] ==
 		    owner_hash("kubepods-burstable-pod8f2d1c5e_0b5a_4c58_9a52_3f4a2b1c0d9e.slice", 64));
 }
 
