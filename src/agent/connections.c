@@ -204,13 +204,16 @@ static int pick_up_socket(void *context, const struct socket_record *record)
 	const struct socket_head *head = &record->head;
 	struct connections *connections = context;
 	struct connection_key key;
+	bool accepted;
 	uint8_t side;
 
 	if (head->protocol != IPPROTO_TCP || head->state != TCP_ESTABLISHED)
 		return 0;
+	/* of a socket of before nobody knows who began: most likely who has the higher port */
+	accepted = record->created_ns ? head->accepted : head->lport < head->rport;
 	side = key_make(head->family, head->protocol, head->local, htons(head->lport), head->remote,
 		htons(head->rport), &key);
-	pick_up(connections, &key, head->accepted ? !side : side, record->created_ns);
+	pick_up(connections, &key, accepted ? !side : side, record->created_ns);
 	return 0;
 }
 
