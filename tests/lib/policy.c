@@ -465,6 +465,59 @@ void policy_headers_make(
 	*headers = (struct policy_headers){collection.facts, count};
 }
 
+static void random_address(__be32 *words, const struct endpoint *endpoint, uint8_t family, uint64_t *state)
+{
+	unsigned int length = endpoint && endpoint->has_prefix ? endpoint->prefix.length : 0;
+	uint8_t bytes[16] = {0};
+
+	for (unsigned int i = 0; i < (family == 4 ? 4 : 16); i++)
+		bytes[i] = (uint8_t)next(state);
+	for (unsigned int i = 0; i < length; i++) {
+		uint8_t bit = (uint8_t)(0x80 >> i % 8);
+
+		bytes[i / 8] =
+			(uint8_t)((bytes[i / 8] & ~bit) | (endpoint->prefix.address.bytes[i / 8] & bit));
+	}
+	memcpy(words, bytes, sizeof(bytes));
+}
+
+static uint32_t random_port(const struct endpoint *endpoint, uint64_t *state)
+{
+	const struct port_range *range = endpoint->ports;
+
+	if (!endpoint->port_count)
+		return below(state, 65536);
+	range += below(state, endpoint->port_count);
+	return range->low + below(state, range->high - range->low + 1U);
+}
+
+void policy_headers_fit(
+	struct policy_headers *headers, const struct policy_rules *rules, size_t count, uint64_t *state)
+{
+	headers->facts = calloc(count, sizeof(*headers->facts));
+	headers->count = count;
+	if (!headers->facts)
+		abort();
+	for (size_t i = 0; i < count; i++) {
+		const struct match *match = &rules->rules[below(state, (uint32_t)rules->count)].match;
+		struct policy_facts *facts = &headers->facts[i];
+		bool anywhere = below(state, 5) == 0;
+
+		*facts = (struct policy_facts){
+			.family = match->family ? match->family : 4,
+			.proto = match->protocol < 0 ? IPPROTO_TCP : (uint16_t)match->protocol,
+			.sport = random_port(&match->from, state),
+			.dport = random_port(&match->to, state),
+			.icmp = 65536,
+			.flags = 16,
+			.vlan = 4096,
+			.ifindex = 2,
+		};
+		random_address(facts->src, anywhere ? NULL : &match->from, facts->family, state);
+		random_address(facts->dst, anywhere ? NULL : &match->to, facts->family, state);
+	}
+}
+
 void policy_headers_clear(struct policy_headers *headers)
 {
 	free(headers->facts);

@@ -29,15 +29,18 @@ int policy_rules_classbench(struct policy_rules *rules, const char *path, size_t
 /* Rules of every kind. */
 void policy_rules_random(struct policy_rules *rules, size_t count, uint64_t *state);
 
-/* Facts at and beside the rules' edges, mixed; and others at random. */
 struct policy_headers {
 	struct policy_facts *facts;
 	size_t count;
 };
 
-/* Packets as they come: half of them fit some rule by its addresses. */
+/* At the rules' edges and beside them: half are edges as they are, the others have something of others. */
 void policy_headers_make(
 	struct policy_headers *headers, const struct policy_judge *judge, size_t count, uint64_t *state);
+/* As they come: each fits a random rule with random values, but for one of five, which has random addresses.
+ */
+void policy_headers_fit(
+	struct policy_headers *headers, const struct policy_rules *rules, size_t count, uint64_t *state);
 void policy_headers_clear(struct policy_headers *headers);
 
 #endif

@@ -124,21 +124,29 @@ trie_inline __u32 policy_value(const struct policy_facts *facts, __u32 field)
 	}
 }
 
+/* Four fields stand in one unit: the first of those, if the policy asks for any of them. */
+#define POLICY_FIELDS_A_UNIT 4
+
+trie_inline const struct policy_field *policy_fields(void *memory, __u32 asked, __u32 number)
+{
+	if (!(asked >> (number / POLICY_FIELDS_A_UNIT * POLICY_FIELDS_A_UNIT) & 15))
+		return (void *)0;
+	return (const void *)trie_unit(memory, 1 + number / POLICY_FIELDS_A_UNIT);
+}
+
 /* A field, if the policy asks for it. */
 trie_inline void policy_ask(void *memory, struct policy_cursor *cursor, const struct policy_facts *facts,
-	__u32 asked, __u32 row_units, __u32 number, __u32 summaries)
+	const struct policy_field *field, __u32 asked, __u32 row_units, __u32 number, __u32 summaries)
 {
-	const struct policy_field *field;
 	__u32 class;
 
 	if (!(asked >> number & 1))
 		return;
-	field = (const void *)trie_unit(memory, 1 + number / 4);
 	if (!field) {
 		cursor->broken = 1;
 		return;
 	}
-	field += number % 4;
+	field += number % POLICY_FIELDS_A_UNIT;
 	switch (number) {
 	case POLICY_BY_SRC4:
 		class = trie_find4(memory, field->table, field->size, policy_ntohl(facts->src[0]));
@@ -168,6 +176,7 @@ trie_inline void policy_ask(void *memory, struct policy_cursor *cursor, const st
 policy_function int policy_begin(void *memory, struct policy_cursor *cursor, const struct policy_facts *facts)
 {
 	const struct policy_header *header = (const void *)trie_unit(memory, 0);
+	const struct policy_field *fields, *others;
 	__u32 asked, fickle, row_units;
 	int i;
 
@@ -197,28 +206,35 @@ policy_function int policy_begin(void *memory, struct policy_cursor *cursor, con
 			cursor->summary[i] =
 				words - before >= 64 ? ~0ull : (1ull << ((words - before) & 63)) - 1;
 	}
+#define POLICY_ASK(fields, asked, name, summaries)                                                           \
+	policy_ask(memory, cursor, facts, fields, asked, row_units, POLICY_BY_##name, summaries)
+	fields = policy_fields(memory, asked, POLICY_BY_SRC4);
 	if (facts->family == 4) {
-		policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_SRC4, 1);
-		policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_DST4, 1);
+		POLICY_ASK(fields, asked, SRC4, 1);
+		POLICY_ASK(fields, asked, DST4, 1);
 	} else if (facts->family == 6) {
-		policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_SRC6, 1);
-		policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_DST6, 1);
+		POLICY_ASK(fields, asked, SRC6, 1);
+		POLICY_ASK(fields, asked, DST6, 1);
 	}
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_SRC_SETS, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_DST_SETS, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_DPORT, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_SPORT, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_PROTO, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_STATE, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_INTERFACE, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_VLAN, 1);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_ICMP, 1);
-	policy_ask(memory, cursor, facts, asked & ~fickle, row_units, POLICY_BY_KIND, 1);
+	fields = policy_fields(memory, asked, POLICY_BY_SRC_SETS);
+	POLICY_ASK(fields, asked, SRC_SETS, 1);
+	POLICY_ASK(fields, asked, DST_SETS, 1);
+	POLICY_ASK(fields, asked, DPORT, 1);
+	POLICY_ASK(fields, asked, SPORT, 1);
+	/* those that may be others with the flow's next packet come last */
+	fields = policy_fields(memory, asked, POLICY_BY_FLAGS);
+	POLICY_ASK(fields, asked, STATE, 1);
+	POLICY_ASK(fields, asked, VLAN, 1);
+	others = policy_fields(memory, asked, POLICY_BY_PROTO);
+	POLICY_ASK(others, asked, PROTO, 1);
+	POLICY_ASK(others, asked, INTERFACE, 1);
+	POLICY_ASK(others, asked, ICMP, 1);
+	POLICY_ASK(others, asked & ~fickle, KIND, 1);
 	cursor->steady = cursor->count;
 	/* a rule of these that does not fit may fit the flow's next packet: its word is looked at */
-	policy_ask(memory, cursor, facts, asked & fickle, row_units, POLICY_BY_KIND, 0);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_FLAGS, 0);
-	policy_ask(memory, cursor, facts, asked, row_units, POLICY_BY_DSCP, 0);
+	POLICY_ASK(others, asked & fickle, KIND, 0);
+	POLICY_ASK(fields, asked, FLAGS, 0);
+	POLICY_ASK(fields, asked, DSCP, 0);
 	if (cursor->broken)
 		for (i = 0; i < POLICY_SUMMARY_WORDS; i++)
 			cursor->summary[i] = 0;
