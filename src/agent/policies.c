@@ -13,8 +13,7 @@
 #include "compile/policy.h"
 #include "engine/policy.h"
 
-#define FACTS_AT_ONCE 4096 /* packets that the kernel judges in one go */
-#define SERIES_MAX    1000 /* rules with metrics of their own */
+#define SERIES_MAX 1000 /* rules with metrics of their own */
 
 /* What names mean at the moment.  A policy of 10,000 rules asks for an interface as often. */
 struct names {
@@ -283,107 +282,8 @@ static int places_prepare(struct work *work)
 	return r;
 }
 
-/* -- verifying -- */
-
-struct verification {
-	struct work *work;
-	const struct policy_judge *judge;
-	bool xdp;
-	struct policy_facts *facts;
-	uint32_t *rules;
-	size_t count;
-	struct policies_result *result;
-	struct error *error;
-};
-
-static void rule_describe(const struct work *work, size_t number, char *buffer, size_t size)
-{
-	if (number < work->count)
-		snprintf(buffer, size, "rule %u (%.80s)", work->entries[number]->id,
-			work->entries[number]->text);
-	else
-		snprintf(buffer, size, "the default verdict");
-}
-
-static int facts_compare(const struct verification *v)
-{
-	for (size_t i = 0; i < v->count; i++) {
-		size_t wanted = policy_judge(v->judge, &v->facts[i], 0);
-		size_t got = v->rules[i] == POLICY_NO_RULE ? v->work->count : v->rules[i];
-		char got_text[112], wanted_text[112];
-
-		if (wanted == got)
-			continue;
-		rule_describe(v->work, got, got_text, sizeof(got_text));
-		rule_describe(v->work, wanted, wanted_text, sizeof(wanted_text));
-		error_set(v->error, -EUCLEAN, "the policy cannot be verified: %s decides where %s should",
-			got_text, wanted_text);
-		return error_want(v->error, "nothing has changed; please report this");
-	}
-	return 0;
-}
-
-static int facts_check(struct verification *v)
-{
-	const struct work *work = v->work;
-	int r = 0;
-
-	if (v->count)
-		r = engine_policy_check(work->agent->engine, work->policy->number, v->xdp, v->facts, v->rules,
-			v->count, v->error);
-	if (r == 0)
-		r = facts_compare(v);
-	v->result->checked += v->count;
-	v->count = 0;
-	return r;
-}
-
-static int on_edge(void *context, const struct policy_facts *facts)
-{
-	struct verification *v = context;
-
-	v->facts[v->count++] = *facts;
-	return v->count == FACTS_AT_ONCE ? facts_check(v) : 0;
-}
-
-static void on_shadow(void *context, size_t hidden, size_t hiding)
-{
-	struct verification *v = context;
-	struct policies_result *result = v->result;
-
-	if (result->shadow_count < POLICIES_SHADOWS_MAX)
-		result->shadows[result->shadow_count] =
-			(struct policies_shadow){v->work->entries[hidden]->id, v->work->entries[hiding]->id};
-	result->shadow_count++;
-}
-
-static int order_verify(struct work *work, const struct policy_order *order, enum policies_verify verify,
-	struct policies_result *result, struct error *error)
-{
-	_cleanup_free_ struct policy_facts *facts = calloc(FACTS_AT_ONCE, sizeof(*facts));
-	_cleanup_free_ uint32_t *rules = calloc(FACTS_AT_ONCE, sizeof(*rules));
-	bool all = verify == POLICIES_ALL;
-	struct policy_judge *judge;
-	struct verification v;
-	int r;
-
-	if (!facts || !rules)
-		return error_set(error, -ENOMEM, "out of memory");
-	r = policy_judge_open(order, &judge, error);
-	if (r < 0)
-		return r;
-	v = (struct verification){work, judge, order->xdp, facts, rules, 0, result, error};
-	r = policy_edges(judge, all ? NULL : work->changed, on_edge, &v);
-	if (r == 0)
-		r = facts_check(&v);
-	if (r == 0 && all && !order->xdp)
-		policy_shadows(judge, on_shadow, &v);
-	policy_judge_close(judge);
-	return r;
-}
-
 static int work_bring(struct work *work, const struct rule_policy *before, enum policies_verify verify,
-	struct policies_result *result, struct error *error)
+	struct verify_result *result, struct error *error)
 {
 	struct agent *agent = work->agent;
 	int r;
@@ -406,14 +306,13 @@ static int work_bring(struct work *work, const struct rule_policy *before, enum 
 	r = places_prepare(work);
 	if (r < 0)
 		return error_set(error, r, "cannot make counters and limits: %s", strerror(-r));
-	r = order_verify(work, &work->tc, verify, result, error);
-	if (r == 0 && work->xdp_image.count)
-		r = order_verify(work, &work->xdp, verify, result, error);
-	return r;
+	return verify_policy(agent->engine, work->policy->number, &work->tc,
+		work->xdp_image.count ? &work->xdp : NULL, verify == POLICIES_ALL ? NULL : work->changed,
+		result, error);
 }
 
 int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
-	enum policies_verify verify, struct policies_result *result, struct error *error)
+	enum policies_verify verify, struct verify_result *result, struct error *error)
 {
 	_cleanup_(work_clear) struct work work = {.agent = agent, .policy = policy};
 	int r = work_bring(&work, before, verify, result, error);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "agent/rulebook.h"
+#include "agent/verify.h"
 #include "basic/error.h"
 #include "basic/json_write.h"
 
@@ -35,18 +36,6 @@ uint64_t policies_interfaces(struct agent *agent, const struct rulebook *book);
 /* Can rules of this book end a connection, or ask about one? */
 bool policies_tracking(const struct rulebook *book);
 
-#define POLICIES_SHADOWS_MAX 8
-
-/* What came of verifying. */
-struct policies_result {
-	size_t checked; /* packets */
-	/* ids of rules that never decide, and of those in front of them that leave nothing for them */
-	struct policies_shadow {
-		uint32_t hidden, hiding;
-	} shadows[POLICIES_SHADOWS_MAX];
-	size_t shadow_count; /* found: more than are told, maybe */
-};
-
 /*
  * Compiles a policy, which comes after `before` (NULL: none), and brings it to its place that is not in
  * force, for tc and XDP, and has the kernel judge packets at the edges of its rules there; adds to the
@@ -54,7 +43,7 @@ struct policies_result {
  * a plain matcher does; the error names the rule.  What is in force has not changed then.
  */
 int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
-	enum policies_verify verify, struct policies_result *result, struct error *error);
+	enum policies_verify verify, struct verify_result *result, struct error *error);
 
 /* Gives interfaces and cgroups to the book's tenants.  `waiting`: those of before are kept, too. */
 int policies_assign(struct agent *agent, const struct rulebook *book, bool waiting, struct error *error);

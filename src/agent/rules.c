@@ -581,7 +581,7 @@ int rules_refresh(struct agent *agent, struct error *error)
 	struct rules *rules = rules_of(agent);
 	struct rule_record *record = &rules->record;
 	uint64_t changed = 0;
-	struct policies_result result = {};
+	struct verify_result result = {};
 	int r = check_settled(rules, error);
 
 	rules->stale = true;
@@ -916,11 +916,11 @@ static void warnings_write(
 	}
 }
 
-void rules_write_shadows(struct agent *agent, struct json_write *out, const struct policies_result *result)
+void rules_write_shadows(struct agent *agent, struct json_write *out, const struct verify_result *result)
 {
 	char text[3 * 256];
 
-	for (size_t i = 0; i < result->shadow_count && i < POLICIES_SHADOWS_MAX; i++) {
+	for (size_t i = 0; i < result->shadow_count && i < VERIFY_SHADOWS_MAX; i++) {
 		const struct rule_entry *hidden = rules_entry(agent, result->shadows[i].hidden),
 					*hiding = rules_entry(agent, result->shadows[i].hiding);
 
@@ -930,10 +930,10 @@ void rules_write_shadows(struct agent *agent, struct json_write *out, const stru
 			hiding->id, hiding->text, hidden->id, hidden->text);
 		json_write_string(out, NULL, text);
 	}
-	if (result->shadow_count <= POLICIES_SHADOWS_MAX)
+	if (result->shadow_count <= VERIFY_SHADOWS_MAX)
 		return;
-	snprintf(text, sizeof(text), "%zu more rules never decide",
-		result->shadow_count - POLICIES_SHADOWS_MAX);
+	snprintf(
+		text, sizeof(text), "%zu more rules never decide", result->shadow_count - VERIFY_SHADOWS_MAX);
 	json_write_string(out, NULL, text);
 }
 

@@ -23,7 +23,7 @@ struct rules_change {
 	bool all;            /* everything is verified, not only what has changed */
 	uint64_t confirm_ns; /* to be confirmed within; 0: need not be */
 	const struct policy_text *sets; /* the sets that come with it; NULL: they stay as they are */
-	struct policies_result result;  /* set */
+	struct verify_result result;    /* set */
 };
 
 /* The book that is in force. */
@@ -49,7 +49,7 @@ bool rules_waiting(const struct agent *agent); /* does one wait? */
 void rules_saved(struct agent *agent);
 
 /* Elements of an array: rules that never decide. */
-void rules_write_shadows(struct agent *agent, struct json_write *out, const struct policies_result *result);
+void rules_write_shadows(struct agent *agent, struct json_write *out, const struct verify_result *result);
 struct evhttp_request;
 /* Answers a change that was refused: 404, 409 or 400, as the error's code says. */
 void reply_refusal(struct evhttp_request *request, const struct error *error);

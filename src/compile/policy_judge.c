@@ -349,13 +349,26 @@ static bool fit_facts(const struct policy_judge *judge, size_t rule, const void 
 	return rule_fits(judge, &judge->views.views[rule], what);
 }
 
+/* Views are those of all rules, or for XDP of some: the first one of a rule from `start` on. */
+static size_t view_from(const struct policy_judge *judge, size_t start)
+{
+	size_t low = 0, high = judge->views.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (judge->views.views[middle].source < start)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 size_t policy_judge(const struct policy_judge *judge, const struct policy_facts *facts, size_t start)
 {
-	size_t i = 0;
+	size_t i = start ? view_from(judge, start) : 0;
 
-	/* views are those of all rules, or for XDP of some */
-	while (i < judge->views.count && judge->views.views[i].source < start)
-		i++;
 	i = judge_search(judge, facts, i, judge->views.count, fit_facts, facts);
 	return i < judge->views.count ? judge->views.views[i].source : judge->order->count;
 }
