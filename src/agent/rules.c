@@ -1271,6 +1271,8 @@ static int adopt(struct rules *rules, struct error *error)
 			rules->generation = record->now.policies[i].generation;
 	change_finish(rules);
 	rules->tracking = policies_tracking(&record->now);
+	rules->tenants = record->now.count > 1;
+	rules->stale = true; /* interfaces may have changed since */
 	return engine_guard_used(rules->agent->engine) ? guards_adopt(rules->agent, error) : 0;
 }
 

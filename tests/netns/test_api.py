@@ -70,6 +70,11 @@ INTERFACE = {
     "kernel?": {"in": KERNEL_COUNTS, "out": KERNEL_COUNTS},
 }
 TABLE = {"flows": is_count, "limit": is_count, "sample_rate": is_count}
+VERDICT = {"verdict": one_of("accept", "drop", "reject"), "packets": is_count, "bytes": is_count, "last_hit?": is_time}
+LOGGED = {"time": is_time, "rule?": {"id": is_count, "text?": str}, "action": str, "hook": one_of("xdp", "tc"),
+          "direction": one_of("in", "out"), "interface": str, "family?": is_count, "proto?": str, "src?": str,
+          "sport?": is_count, "dst?": str, "dport?": is_count, "owner?": OWNER, "state?": str, "length": is_count,
+          "policy": str, "reason": one_of("rule", "limit", "default")}
 DOCUMENTS = {
     "/v1/flows": {"flows": [FLOW], "losses": LOSSES, "table": TABLE},
     "/v1/hosts": {"hosts": [HOST], "source": one_of("totals", "flows"), "other": {"in": COUNTS, "out": COUNTS},
@@ -82,7 +87,11 @@ DOCUMENTS = {
     "/v1/rules": {"rules": [{"id": is_count, "text": str, "verdict": str, "hook": one_of("socket", "tc", "xdp"), "call?": str,
                              "source": str, "hits?": is_count, "packets?": is_count, "bytes?": is_count,
                              "last_hit?": is_time, "ends?": is_time, "generation": is_count}],
-                  "generation": is_count, "applied": bool, "denied": is_count, "unreported": is_count, "unidentified": is_count},
+                  "default": {"in": VERDICT, "out": VERDICT, "log": bool}, "generation": is_count, "applied": bool, "denied": is_count, "unreported": is_count, "unidentified": is_count},
+    "/v1/log": {"log": [LOGGED], "logged": is_count, "unlogged": is_count},
+    "/v1/explain?packet=in%20tcp%20from%2010.1.0.2%20to%2010.1.0.1%20port%2080": {
+        "packet": str, "verdict": str, "rule?": {"id": is_count, "text": str}, "hook": one_of("xdp", "tc"), "policy": str,
+        "state?": str, "why?": [str], "passed": [{"id": is_count, "text": str}], "generation": is_count},
     "/v1/status": {
         "version": str, "pid": is_count, "run_dir": str, "pins": str, "config?": str, "started": is_time,
         "uptime": is_seconds, "datapath_since": is_time, "kernel": str,
@@ -144,7 +153,7 @@ def some_traffic(lab, host, peer):
 def documents_are_as_documented(lab):
     """every document has the fields of docs/api.md, with their types; none is null"""
     host, peer = lab.hosts()
-    agent = lab.agent(host, "interfaces: [w0, absent0]\nrules: [deny bind to port 1, allow connect to 10.1.0.2]\n")
+    agent = lab.agent(host, "interfaces: [w0, absent0]\nrules: [deny bind to port 1, allow connect to 10.1.0.2, count out log]\n")
     some_traffic(lab, host, peer)
     for path, description in DOCUMENTS.items():
         status, body, headers = agent.request("GET", path)
