@@ -781,6 +781,7 @@ static __noinline int decide_by_rules(struct decision *d)
 	if (v->action != POLICY_DROP && v->action != POLICY_REJECT && decide_is_hidden(d)) {
 		*v = (struct decide_verdict){.action = POLICY_DROP, .counter = POLICY_NO_COUNTER};
 		v->log = d->header->defaults[d->ask->out & 1].log;
+		d->work->uncached = 1; /* each of them counts */
 		if (!d->ask->explain)
 			decide_stat(unreadable);
 	}

@@ -197,6 +197,12 @@ def ipv4(proto, payload, source="10.1.0.2", destination="10.1.0.1", options=b"",
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
+def ipv4_numbered(packet, number):
+    """The packet with this identification: fragments of one packet share it."""
+    head = packet[:4] + struct.pack("!H", number) + packet[6:10] + b"\0\0" + packet[12:(packet[0] & 15) * 4]
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + packet[len(head):]
+
+
 def ipv6(proto, payload, source="fd00:1::2", destination="fd00:1::1", extensions=()):
     """An IPv6 packet; `extensions` are (header number, body of the header without its first byte)."""
     chain = b""
