@@ -289,7 +289,7 @@ static int read_policy_file(
 		return -EINVAL;
 	}
 	free(config_of(y)->policy_file);
-	config_of(y)->policy_file = yaml_path_beside(y, text);
+	config_of(y)->policy_file = strdup(text);
 	return config_of(y)->policy_file ? 0 : yaml_fail_memory(y);
 }
 

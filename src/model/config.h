@@ -114,7 +114,7 @@ struct config {
 	uint32_t capture_snaplen;
 
 	struct policy_text policy; /* default, sets, rules, tenants */
-	char *policy_file;         /* NULL: policy.yaml beside the configuration file */
+	char *policy_file;         /* as it was said, relative to the configuration file; NULL: policy.yaml */
 
 	uint32_t connections_table, connections_embryonic; /* at start */
 	uint64_t connections_ns[CONNECTION_FAMILIES][CONNECTION_STAGES];
