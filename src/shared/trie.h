@@ -63,6 +63,9 @@ struct trie_head {
 #define TRIE_SKIP    5ull
 #define TRIE_KIND(e) ((e) >> 61)
 
+/* How many bits of the address a node takes: 4 or 8. */
+#define TRIE_NODE_BITS(e) (4u << ((e) >> 63))
+
 /* Of range i: its first value (of the next 16 bits of the address; start[0] is 0), and its number.  Behind
  * the last one the starts are 65535 and the number is repeated. */
 struct trie_list {

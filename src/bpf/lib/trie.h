@@ -63,27 +63,32 @@ trie_inline __u32 trie_in_list(const struct policy_unit *unit, __u64 high)
 	return list->number[i & 15];
 }
 
-/* From the entry of the root on.  `high`, `low`: what is left of the address, from the highest bit on. */
+/*
+ * From the entry of the root on.  `high`, `low`: what is left of the address, from the highest bit on.
+ *
+ * What the verifier knows of them must be the same after each step, or it goes through all paths there are of
+ * so many steps: so nothing is shifted by a number that it can foresee, and the ends stand behind the loop.
+ */
 trie_inline __u32 trie_descend(void *memory, __u32 base, __u64 entry, __u64 high, __u64 low, __u32 steps)
 {
+	const struct policy_unit *unit;
 	__u32 i;
 
-	for (i = 0; i < steps; i++) {
-		__u64 kind = TRIE_KIND(entry);
-		const struct policy_unit *unit;
+#ifdef __bpf__
+#pragma clang loop unroll(disable)
+#endif
+	for (i = 0; i < steps && TRIE_KIND(entry) > TRIE_LIST; i++) {
+		const struct trie_skip *skip;
+		__u32 length;
 
-		if (kind == TRIE_LEAF)
-			return entry & 0xffff;
-		if (kind == TRIE_ONE)
-			return trie_in_one(entry, high);
-		if (kind == TRIE_NODE4 || kind == TRIE_NODE8) {
-			__u32 bits = kind == TRIE_NODE4 ? 4 : 8;
-			__u32 index = high >> (64 - bits);
+		if (TRIE_KIND(entry) != TRIE_SKIP) {
+			__u32 bits = TRIE_NODE_BITS(entry), index = high >> (64 - bits);
 
 			unit = trie_unit(memory, base + (__u32)entry + (index >> 3));
 			if (!unit)
 				return 0;
 			entry = unit->word[index & 7];
+			asm volatile("" : "+r"(entry)); /* read here, not at the loop's head */
 			high = high << bits | low >> (64 - bits);
 			low <<= bits;
 			continue;
@@ -91,27 +96,32 @@ trie_inline __u32 trie_descend(void *memory, __u32 base, __u64 entry, __u64 high
 		unit = trie_unit(memory, base + (__u32)entry);
 		if (!unit)
 			return 0;
-		if (kind == TRIE_LIST)
-			return trie_in_list(unit, high);
-		{
-			const struct trie_skip *skip = (const void *)unit;
-			__u32 length = skip->length & 127;
-
-			if (((high ^ skip->value[0]) & skip->mask[0]) |
-				((low ^ skip->value[1]) & skip->mask[1]))
-				return skip->outside & 0xffff;
-			entry = skip->inside;
-			if (length & 64) {
-				high = low;
-				low = 0;
-			}
-			length &= 63;
-			/* not by 64 bits, which shifts nothing */
-			high = high << length | low >> 1 >> (63 - length);
-			low <<= length;
+		skip = (const void *)unit;
+		if (((high ^ skip->value[0]) & skip->mask[0]) | ((low ^ skip->value[1]) & skip->mask[1])) {
+			entry = skip->outside;
+			asm volatile("" : "+r"(entry));
+			break;
 		}
+		entry = skip->inside;
+		asm volatile("" : "+r"(entry));
+		length = skip->length & 127;
+		if (length & 64) {
+			high = low;
+			low = 0;
+		}
+		length &= 63;
+		/* not by 64 bits, which shifts nothing */
+		high = high << length | low >> 1 >> (63 - length);
+		low <<= length;
 	}
-	return 0;
+	if (TRIE_KIND(entry) == TRIE_LEAF)
+		return entry & 0xffff;
+	if (TRIE_KIND(entry) == TRIE_ONE)
+		return trie_in_one(entry, high);
+	if (TRIE_KIND(entry) != TRIE_LIST)
+		return 0;
+	unit = trie_unit(memory, base + (__u32)entry);
+	return unit ? trie_in_list(unit, high) : 0;
 }
 
 /* `base` is where in the memory unit 0 of the trie stands, `bits` what its head says. */
