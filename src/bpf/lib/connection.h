@@ -304,10 +304,12 @@ packet_function int connection_judge(
 packet_function int connection_look_fragment(struct connection_sight *sight)
 {
 	struct connection_fragment *fragment;
+	struct connection_fragment_key key;
 
 	if (!sight)
 		return POLICY_STATE_NONE;
-	fragment = bpf_map_lookup_elem(&fragments, &sight->fragment);
+	key = sight->fragment; /* no key for Linux 6.1 where it stands */
+	fragment = bpf_map_lookup_elem(&fragments, &key);
 	if (fragment)
 		return fragment->state;
 	CONNECTION_COUNT(fragments);
@@ -371,9 +373,11 @@ packet_function int connection_note(struct connection *c, const struct connectio
 packet_function int connection_begin(struct connection_sight *sight, int replaces)
 {
 	struct connection fresh = {};
+	struct connection_key key;
 
 	if (!sight)
 		return 0;
+	key = sight->key; /* as above */
 	fresh.created = fresh.last = sight->now;
 	fresh.followed = sight->followed ? sight->now | !sight->now : 0;
 	fresh.first = sight->side & 1;
@@ -383,10 +387,10 @@ packet_function int connection_begin(struct connection_sight *sight, int replace
 	fresh.limit_key = sight->limit_key;
 	sight->verdict = WINDOW_VALID;
 	connection_note(&fresh, sight);
-	if (bpf_map_update_elem(&embryos, &sight->key, &fresh, BPF_ANY))
+	if (bpf_map_update_elem(&embryos, &key, &fresh, BPF_ANY))
 		return 0;
 	if (replaces)
-		bpf_map_delete_elem(&connections, &sight->key);
+		bpf_map_delete_elem(&connections, &key);
 	CONNECTION_COUNT(created);
 	return 0;
 }
@@ -394,17 +398,19 @@ packet_function int connection_begin(struct connection_sight *sight, int replace
 /* The answer has come: from among the embryos into the table. */
 packet_function int connection_establish(struct connection_sight *sight, struct connection *embryo)
 {
+	struct connection_key key;
 	struct connection c;
 	long r;
 
 	if (!sight || !embryo)
 		return 0;
+	key = sight->key;
 	c = *embryo;
 	connection_note(&c, sight);
 	c.established = sight->now | !sight->now;
-	r = bpf_map_update_elem(&connections, &sight->key, &c, BPF_NOEXIST);
+	r = bpf_map_update_elem(&connections, &key, &c, BPF_NOEXIST);
 	if (!r) {
-		bpf_map_delete_elem(&embryos, &sight->key);
+		bpf_map_delete_elem(&embryos, &key);
 		CONNECTION_COUNT(established);
 		return 0;
 	}
@@ -417,12 +423,14 @@ packet_function int connection_establish(struct connection_sight *sight, struct 
 packet_function int connection_commit_fragment(struct connection_sight *sight)
 {
 	struct connection_fragment fragment = {};
+	struct connection_fragment_key key;
 
 	if (!sight)
 		return 0;
+	key = sight->fragment;
 	fragment.seen = sight->now;
 	fragment.state = sight->state;
-	bpf_map_update_elem(&fragments, &sight->fragment, &fragment, BPF_ANY);
+	bpf_map_update_elem(&fragments, &key, &fragment, BPF_ANY);
 	return 0;
 }
 
