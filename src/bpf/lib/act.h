@@ -100,27 +100,19 @@ packet_inline int act_answers(const struct __sk_buff *skb, const struct packet *
 	return 1;
 }
 
-struct act_pseudo6 {
-	__be32 src[4], dst[4];
-	__be32 length, next;
-};
-
-/* Sum of the pseudo header of an answer: to where the packet came from. */
-static __noinline __u32 act_pseudo(const struct packet *p, __u32 proto, __u32 length)
+/* Sum of the pseudo header of an answer: to where the packet came from.  Addresses that are not there (IPv4
+ * has one word) are 0. */
+static __noinline __u64 act_pseudo(const struct packet *p, __u32 proto, __u32 length)
 {
+	__u64 sum = bpf_htonl(proto);
+
 	if (!p)
 		return 0;
-	if (p->family == 4) {
-		__be32 words[3] = {p->dst[0], p->src[0], bpf_htonl(proto << 16 | length)};
-
-		return bpf_csum_diff(NULL, 0, words, sizeof(words), 0);
-	} else {
-		struct act_pseudo6 pseudo = {.length = bpf_htonl(length), .next = bpf_htonl(proto)};
-
-		__builtin_memcpy(pseudo.src, p->dst, sizeof(pseudo.src));
-		__builtin_memcpy(pseudo.dst, p->src, sizeof(pseudo.dst));
-		return bpf_csum_diff(NULL, 0, (void *)&pseudo, sizeof(pseudo), 0);
-	}
+	sum += bpf_htonl(length);
+	PACKET_UNROLL
+	for (int i = 0; i < 4; i++)
+		sum += (__u64)p->src[i] + p->dst[i];
+	return sum;
 }
 
 /* The IP header of an answer, `length` bytes of payload behind it. */
@@ -272,7 +264,7 @@ packet_inline struct act_icmp act_icmp_of(const struct packet *p, __u32 how)
  * transport's as far as its checksum.  0, or not. */
 packet_function int act_make_unreachable(struct __sk_buff *skb, const struct packet *p, __u32 how)
 {
-	__u8 link[ACT_LINK_MAX + 2] = {}, quote[ACT_QUOTE_MAX] = {};
+	__u8 quote[ACT_QUOTE_MAX] = {};
 	__u32 l3, l4, ip, proto, head, bytes, filled = 0, sum_at;
 	struct act_icmp icmp;
 	__u64 sum;
@@ -295,16 +287,6 @@ packet_function int act_make_unreachable(struct __sk_buff *skb, const struct pac
 		return -1;
 	bytes = ((bytes - 1) & (ACT_QUOTE_MAX - 1)) + 1;
 	if (bpf_skb_load_bytes(skb, l3, quote, bytes))
-		return -1;
-	if (l3) {
-		l3 = ((l3 - 1) & 31) + 1;
-		if (l3 > ACT_LINK_MAX || bpf_skb_load_bytes(skb, 0, link, l3))
-			return -1;
-		act_swap_link(link);
-	}
-	if (bpf_skb_change_head(skb, head, 0))
-		return -1;
-	if (l3 && bpf_skb_store_bytes(skb, 0, link, l3, 0))
 		return -1;
 
 	/* What is filled in later, in the quoted packet, is the sum of its transport header as far as it is
@@ -335,6 +317,17 @@ packet_function int act_make_unreachable(struct __sk_buff *skb, const struct pac
 	sum += (__u32)bpf_csum_diff(NULL, 0, (void *)&icmp, sizeof(icmp), 0);
 	sum += (__u32)bpf_csum_diff(NULL, 0, (void *)quote, bytes & ~3, 0);
 	icmp.checksum = act_fold(sum);
+	if (bpf_skb_change_head(skb, head, 0))
+		return -1;
+	if (l3) {
+		/* the stack is short: the quote has done its work */
+		l3 = ((l3 - 1) & 31) + 1;
+		if (l3 > ACT_LINK_MAX || bpf_skb_load_bytes(skb, head, quote, l3))
+			return -1;
+		act_swap_link(quote);
+		if (bpf_skb_store_bytes(skb, 0, quote, l3, 0))
+			return -1;
+	}
 	if (bpf_skb_store_bytes(skb, l3 + ip, &icmp, sizeof(icmp), BPF_F_INVALIDATE_HASH))
 		return -1;
 	return act_store_ip(skb, p, l3, ip, proto, ACT_ICMP_BYTES + bytes);
