@@ -144,7 +144,7 @@ struct decision {
 	void *policy; /* the memory */
 	const struct policy_header *header;
 	struct connection *connection; /* NULL: none */
-	__u32 number;
+	__u32 number, place;
 };
 
 /* What the last packet that was only asked about would have met. */
@@ -237,33 +237,38 @@ static __noinline int decide_owners_of(struct decision *d)
 
 /* -- sets -- */
 
-packet_inline __u32 decide_set_of(void *memory, const __be32 *address, int family)
+packet_inline __u32 decide_set_of4(void *memory, const __be32 *address)
 {
-	__u32 bits = trie_bits(memory);
-
-	if (family == 4)
-		return trie_find4(memory, 0, bits, bpf_ntohl(address[0]));
-	return trie_find6(memory, 0, bits, policy_high(address), policy_high(address + 2));
+	return trie_find4(memory, 0, trie_bits(memory), bpf_ntohl(address[0]));
 }
 
-/* Which combinations of sets the addresses are in. */
-static __noinline int decide_sets_of(struct decision *d)
+packet_inline __u32 decide_set_of6(void *memory, const __be32 *address)
 {
-	struct policy_facts *facts = &d->work->facts;
-	__u32 place = decide_place(d->in_force, SET_PLACE, d->ask->now) & 1;
+	return trie_find6(memory, 0, trie_bits(memory), policy_high(address), policy_high(address + 2));
+}
+
+/* Which combinations of sets the addresses are in, if that is asked for.  As the search below, a function
+ * that is verified by itself: what its callers know would have the verifier go through it again and again. */
+packet_function int decide_sets_of(struct policy_facts *facts, __u32 asked, __u32 place)
+{
 	void *memory;
 
+	if (!facts)
+		return 0;
 	facts->src_sets = facts->dst_sets = 0;
-	if (!facts->family)
-		return 0;
-	memory = facts->family == 4 ? bpf_map_lookup_elem(&set_trie4, &place)
-	                            : bpf_map_lookup_elem(&set_trie6, &place);
-	if (!memory)
-		return 0;
-	if (d->header->asked & 1 << POLICY_BY_SRC_SETS)
-		facts->src_sets = decide_set_of(memory, facts->src, facts->family);
-	if (d->header->asked & 1 << POLICY_BY_DST_SETS)
-		facts->dst_sets = decide_set_of(memory, facts->dst, facts->family);
+	if (facts->family == 4) {
+		memory = bpf_map_lookup_elem(&set_trie4, &place);
+		if (memory && asked & 1 << POLICY_BY_SRC_SETS)
+			facts->src_sets = decide_set_of4(memory, facts->src);
+		if (memory && asked & 1 << POLICY_BY_DST_SETS)
+			facts->dst_sets = decide_set_of4(memory, facts->dst);
+	} else if (facts->family == 6) {
+		memory = bpf_map_lookup_elem(&set_trie6, &place);
+		if (memory && asked & 1 << POLICY_BY_SRC_SETS)
+			facts->src_sets = decide_set_of6(memory, facts->src);
+		if (memory && asked & 1 << POLICY_BY_DST_SETS)
+			facts->dst_sets = decide_set_of6(memory, facts->dst);
+	}
 	return 0;
 }
 
@@ -347,10 +352,10 @@ static __noinline int decide_log(struct decision *d, __u32 rule, __u32 action)
 	record->packet.reserved = p->kind;
 	if (bytes > POLICY_LOG_BYTES)
 		bytes = POLICY_LOG_BYTES;
+	bytes--; /* none are as many as there cannot be then */
 	asm volatile("" : "+r"(bytes));
-	bytes &= 0xff;
-	if (!bytes || bytes > POLICY_LOG_BYTES ||
-		bpf_skb_load_bytes(d->skb, p->l3_offset, record->bytes, bytes))
+	bytes = (bytes & (POLICY_LOG_BYTES - 1)) + 1;
+	if (bpf_skb_load_bytes(d->skb, p->l3_offset, record->bytes, bytes))
 		bytes = 0;
 	record->captured = bytes;
 	bpf_ringbuf_submit(record, 0);
@@ -358,6 +363,24 @@ static __noinline int decide_log(struct decision *d, __u32 rule, __u32 action)
 }
 
 /* -- the rules -- */
+
+/*
+ * The rows of the packet's classes (bpf/lib/policy.h) in the policy that stands in a place: 0.  Or not: it is
+ * not the one any more that was `brought` then.
+ */
+packet_function int decide_rows(
+	struct policy_cursor *cursor, const struct policy_facts *facts, __u32 place, __u64 brought)
+{
+	void *policy = bpf_map_lookup_elem(&policies, &place);
+	const struct policy_header *header;
+
+	place = 0;
+	header = policy ? bpf_map_lookup_elem(policy, &place) : NULL;
+	if (!header || header->brought != brought || !cursor || !facts)
+		return -1;
+	policy_begin(policy, cursor, facts);
+	return 0;
+}
 
 packet_inline void decide_mark(struct decision *d, const struct policy_rule *rule)
 {
@@ -764,16 +787,18 @@ packet_inline int decide_is_hidden(const struct decision *d)
 	return d->in_force->tracking && reason != PARSE_OK && reason != PARSE_NOT_IP;
 }
 
-/* What the rules say: into work->verdict. */
+/* What the rules say: into work->verdict.  0, or not: the policy is not in its place any more. */
 static __noinline int decide_by_rules(struct decision *d)
 {
 	struct decide_verdict *v = &d->work->verdict;
 	int kept;
 
-	decide_sets_of(d);
+	decide_sets_of(
+		&d->work->facts, d->header->asked, decide_place(d->in_force, SET_PLACE, d->ask->now) & 1);
 	if (d->header->flags & POLICY_OWNERS)
 		decide_owners_of(d);
-	policy_begin(d->policy, &d->work->cursor, &d->work->facts);
+	if (decide_rows(&d->work->cursor, &d->work->facts, d->place, d->header->brought))
+		return -1;
 	bpf_loop(POLICY_RULES_MAX, decide_step, d, 0);
 	if (d->work->cursor.broken)
 		decide_stat(broken);
@@ -822,7 +847,7 @@ SEC("tc") int decide(struct __sk_buff *skb)
 	if (!d.work)
 		return DECIDE_NEXT;
 	d.number = decide_number(d.ask, d.in_force);
-	place = decide_place(d.in_force, d.number, d.ask->now);
+	place = d.place = decide_place(d.in_force, d.number, d.ask->now);
 	d.policy = bpf_map_lookup_elem(&policies, &place);
 	if (!d.policy)
 		return decide_nothing(d.ask);
@@ -837,7 +862,13 @@ SEC("tc") int decide(struct __sk_buff *skb)
 	decide_look(&d);
 	if (d.ask->held && d.work->facts.state == POLICY_STATE_ESTABLISHED)
 		return decide_held(&d);
-	decide_by_rules(&d);
+	if (decide_by_rules(&d)) {
+		/* another place is in force meanwhile */
+		d.ask->phase = 0;
+		bpf_tail_call(skb, &decide_programs, 0);
+		decide_stat(broken);
+		return DECIDE_NEXT;
+	}
 	if (d.ask->explain)
 		return DECIDE_NEXT;
 	return decide_carry_out(&d);

@@ -118,7 +118,7 @@ struct policy_header {
 	} defaults[2]; /* in, out */
 	__u32 asked;   /* bit f: rules ask for field f */
 	__u32 fickle;  /* bit f: and it may be another with the next packet of the same flow */
-	__u32 reserved[2];
+	__u64 brought; /* into the kernel: CLOCK_MONOTONIC, ns, another for each */
 	struct policy_field fields[POLICY_FIELDS];
 };
 
