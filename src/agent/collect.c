@@ -7,8 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "shared/policy.h"
-
 /* So many records of one CPU before somebody else has a turn. */
 #define RECORDS_AT_ONCE 65536
 
@@ -114,10 +112,7 @@ static enum table_verdict verdict_of(const struct line_copy *copy)
 {
 	if (copy->marks.origin & FLOW_DROPPED)
 		return TABLE_DROPPED;
-	/* none was, or no rule and no default verdict is counted for it */
-	if (!copy->decision.rule && (!copy->decision.counter || copy->decision.counter == POLICY_NO_COUNTER))
-		return TABLE_NOT_JUDGED;
-	return TABLE_ACCEPTED;
+	return copy->marks.origin & FLOW_VERDICT_MASK ? TABLE_ACCEPTED : TABLE_NOT_JUDGED;
 }
 
 /* Accounts what a tenant has counted beyond `before`. */

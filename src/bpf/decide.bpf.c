@@ -544,20 +544,20 @@ packet_inline __u32 decide_bits(const struct decision *d, const struct decide_ve
 
 	if (work->uncached || work->cursor.fickle || v->log || d->header->flags & POLICY_UNCACHED ||
 		(v->action != POLICY_ACCEPT && v->action != POLICY_DROP))
-		return 0;
+		return FLOW_VERDICT_ASK;
 	if ((d->header->flags & POLICY_OWNERS || d->in_force->tenants & POLICY_TENANT_CGROUPS) &&
 		(owner == OWNER_UNKNOWN || owner & OWNER_INHERITED))
-		return 0;
+		return FLOW_VERDICT_ASK;
 	if (v->action == POLICY_DROP)
 		bits = FLOW_VERDICT_DROP;
 	if (!d->in_force->tracking)
 		return bits;
 	if (state == POLICY_STATE_INVALID || sort == CONNECTION_SORT_ERROR ||
 		sort == CONNECTION_SORT_FRAGMENT)
-		return 0;
+		return FLOW_VERDICT_ASK;
 	if (d->header->flags & POLICY_STATEFUL && state != POLICY_STATE_ESTABLISHED &&
 		state != POLICY_STATE_NONE)
-		return 0;
+		return FLOW_VERDICT_ASK;
 	if (sort == CONNECTION_SORT_PACKET)
 		bits |= FLOW_VERDICT_TRACKED;
 	if (sort == CONNECTION_SORT_PACKET && p->proto == PACKET_PROTO_TCP && d->in_force->stateful)
@@ -860,7 +860,7 @@ SEC("tc") int decide(struct __sk_buff *skb)
 		decide_expressions_ask(&d, place);
 	decide_begin(&d);
 	decide_look(&d);
-	if (d.ask->held && d.work->facts.state == POLICY_STATE_ESTABLISHED)
+	if (d.ask->held & FLOW_VERDICT_TRACKED && d.work->facts.state == POLICY_STATE_ESTABLISHED)
 		return decide_held(&d);
 	if (decide_by_rules(&d)) {
 		/* another place is in force meanwhile */

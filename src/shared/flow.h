@@ -46,6 +46,7 @@
 /* what was decided, beside that (bpf/lib/flow.h tells how long it holds) */
 #define FLOW_VERDICT_ACCEPT  0x04
 #define FLOW_VERDICT_DROP    0x08
+#define FLOW_VERDICT_ASK     0x0c /* both: each packet is asked about */
 #define FLOW_VERDICT_TRACKED 0x10 /* holds while the connection is established */
 #define FLOW_VERDICT_EACH    0x20 /* … which is to be looked at with each packet */
 #define FLOW_VERDICT_MASK    0x3c

@@ -188,7 +188,9 @@ packet_inline __u32 flow_held(const struct policy_now *in_force, const struct fl
 /* Is this packet decided by that alone? */
 packet_inline int flow_is_settled(__u32 held, __u32 last, __u32 now, __u8 tcp_flags)
 {
-	if (!(held & (FLOW_VERDICT_ACCEPT | FLOW_VERDICT_DROP)))
+	__u32 verdict = held & FLOW_VERDICT_ASK;
+
+	if (!verdict || verdict == FLOW_VERDICT_ASK)
 		return 0;
 	if (!(held & FLOW_VERDICT_TRACKED))
 		return 1;
