@@ -14,9 +14,12 @@
 #include "bpf/lib/bucket.h"
 #include "bpf/lib/cache.h"
 #include "bpf/lib/condition.h"
-#include "bpf/lib/connection.h"
 #include "bpf/lib/decide.h"
 #include "bpf/lib/limit.h"
+
+#define connection_uncount(limit, whom) limit_connection_end(limit, whom)
+#include "bpf/lib/connection.h"
+
 #include "bpf/lib/note.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/policy.h"

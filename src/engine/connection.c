@@ -218,19 +218,51 @@ int engine_connection_put(struct engine *engine, const struct connection_key *ke
 	return bpf_map_update_elem(map, key, c, BPF_NOEXIST) < 0 ? -errno : 0;
 }
 
+void engine_connection_recount(struct engine *engine, const struct policy_limit_key *key, int64_t add)
+{
+	int map = map_of(engine, "limit_connections");
+	__u32 count;
+	int64_t sum;
+
+	if (map < 0 || bpf_map_lookup_elem(map, key, &count) < 0)
+		return;
+	sum = (int64_t)count + add;
+	count = sum > 0 ? (__u32)sum : 0;
+	if (count)
+		bpf_map_update_elem(map, key, &count, BPF_EXIST);
+	else
+		bpf_map_delete_elem(map, key);
+}
+
 void engine_connection_uncount(struct engine *engine, const struct connection *c)
 {
 	struct policy_limit_key key = {.place = c->limit - 1, .whom = c->limit_key};
-	int map = c->limit ? map_of(engine, "limit_connections") : -ENOENT;
-	__u32 count;
 
-	if (map < 0 || bpf_map_lookup_elem(map, &key, &count) < 0)
-		return;
-	count -= count > 0;
-	if (count)
-		bpf_map_update_elem(map, &key, &count, BPF_EXIST);
-	else
-		bpf_map_delete_elem(map, &key);
+	if (c->limit)
+		engine_connection_recount(engine, &key, -1);
+}
+
+int engine_connection_counts(
+	struct engine *engine, struct engine_connection_count **ret_counts, size_t *ret_length)
+{
+	int map = map_of(engine, "limit_connections");
+	struct engine_connection_count *counts;
+	struct policy_limit_key *previous = NULL;
+	size_t length = 0, room = size_of(map);
+
+	counts = calloc(room + 1, sizeof(*counts));
+	if (!counts)
+		return -ENOMEM;
+	/* one after the other: they are few, or somebody has found a reason to count many */
+	while (map >= 0 && length < room && bpf_map_get_next_key(map, previous, &counts[length].key) == 0) {
+		previous = &counts[length].key;
+		if (bpf_map_lookup_elem(map, previous, &counts[length].count) < 0)
+			break;
+		length++;
+	}
+	*ret_counts = counts;
+	*ret_length = length;
+	return 0;
 }
 
 void engine_connection_stats(struct engine *engine, struct connection_stats *ret_stats)

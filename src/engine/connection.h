@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "shared/connection.h"
+#include "shared/policy.h"
 
 struct engine_connection_settings {
 	uint32_t connections, embryos, fragments; /* entries; a table that is there keeps its own */
@@ -56,6 +57,17 @@ int engine_connection_put(
 
 /* An entry that was taken away counts no more for the limit it counted for. */
 void engine_connection_uncount(struct engine *engine, const struct connection *c);
+
+/* Whom connections are counted for, and how many the kernel believes there are. */
+struct engine_connection_count {
+	struct policy_limit_key key;
+	uint32_t count;
+};
+/* All of them, *ret_counts to be freed.  0 or a negative errno. */
+int engine_connection_counts(
+	struct engine *engine, struct engine_connection_count **ret_counts, size_t *ret_length);
+/* Puts a count right by adding; what comes to nothing is taken away. */
+void engine_connection_recount(struct engine *engine, const struct policy_limit_key *key, int64_t add);
 
 /* Sums over all CPUs, since the table is there. */
 void engine_connection_stats(struct engine *engine, struct connection_stats *ret_stats);

@@ -26,6 +26,12 @@
 #include "shared/connection.h"
 #include "shared/policy.h"
 
+/* Who counts connections says before this header how one that is over is taken off: its limit + 1, or 0, and
+ * whom it counts for (bpf/lib/limit.h). */
+#ifndef connection_uncount
+#define connection_uncount(limit, whom) ((void)(limit), (void)(whom))
+#endif
+
 #define CONNECTION_REFRESH      1024 /* ticks */
 #define CONNECTION_LAST_SHIFT   7    /* `last` is right to so many ticks, as a power of two */
 #define CONNECTION_STREAM_TICKS 1024 /* UDP that goes on for longer than a question and an answer */
@@ -342,6 +348,15 @@ packet_inline struct connection *connection_look(
 
 /* -- commit -- */
 
+/* It is over, or makes room for another: counts no more, once. */
+packet_inline void connection_end(struct connection *c)
+{
+	__u32 limit = c->limit;
+
+	if (limit && __sync_val_compare_and_swap(&c->limit, limit, 0) == limit)
+		connection_uncount(limit, c->limit_key);
+}
+
 /* Notes what a packet of an old or a new connection says. */
 packet_function int connection_note(struct connection *c, const struct connection_sight *sight)
 {
@@ -355,10 +370,14 @@ packet_function int connection_note(struct connection *c, const struct connectio
 		c->last = sight->now;
 	if (sight->key.proto == PACKET_PROTO_TCP) {
 		window_note(c, side, &sight->segment, sight->verdict, sight->now, sight->followed);
-		if (c->stage != stage && c->stage == CONNECTION_RESET)
+		if (c->stage == stage)
+			return 0;
+		if (c->stage == CONNECTION_RESET)
 			CONNECTION_COUNT(reset);
-		if (c->stage != stage && c->stage == CONNECTION_CLOSED)
+		if (c->stage == CONNECTION_CLOSED)
 			CONNECTION_COUNT(closed);
+		if (c->stage == CONNECTION_RESET || c->stage == CONNECTION_CLOSED)
+			connection_end(c);
 		return 0;
 	}
 	if (c->stage == CONNECTION_NEW && side != c->first)
@@ -370,6 +389,26 @@ packet_function int connection_note(struct connection *c, const struct connectio
 	return 0;
 }
 
+/* What stands under the key of a connection that begins, and is over. */
+packet_function int connection_give_way(struct connection_sight *sight)
+{
+	struct connection_key key;
+	struct connection *c;
+
+	if (!sight)
+		return 0;
+	key = sight->key; /* as above */
+	c = bpf_map_lookup_elem(&embryos, &key);
+	if (c)
+		connection_end(c);
+	c = bpf_map_lookup_elem(&connections, &key);
+	if (c) {
+		connection_end(c);
+		bpf_map_delete_elem(&connections, &key);
+	}
+	return 0;
+}
+
 packet_function int connection_begin(struct connection_sight *sight, int replaces)
 {
 	struct connection fresh = {};
@@ -377,7 +416,7 @@ packet_function int connection_begin(struct connection_sight *sight, int replace
 
 	if (!sight)
 		return 0;
-	key = sight->key; /* as above */
+	key = sight->key;
 	fresh.created = fresh.last = sight->now;
 	fresh.followed = sight->followed ? sight->now | !sight->now : 0;
 	fresh.first = sight->side & 1;
@@ -387,10 +426,12 @@ packet_function int connection_begin(struct connection_sight *sight, int replace
 	fresh.limit_key = sight->limit_key;
 	sight->verdict = WINDOW_VALID;
 	connection_note(&fresh, sight);
-	if (bpf_map_update_elem(&embryos, &key, &fresh, BPF_ANY))
-		return 0;
 	if (replaces)
-		bpf_map_delete_elem(&connections, &key);
+		connection_give_way(sight);
+	if (bpf_map_update_elem(&embryos, &key, &fresh, BPF_ANY)) {
+		connection_uncount(sight->limit, sight->limit_key);
+		return 0;
+	}
 	CONNECTION_COUNT(created);
 	return 0;
 }

@@ -215,7 +215,7 @@ static __always_inline void limit_connection_end(__u32 limit, __u64 whom)
 	struct policy_limit_key key = {.place = limit - 1, .whom = whom};
 	__u32 *count = limit ? bpf_map_lookup_elem(&limit_connections, &key) : (void *)0;
 
-	if (count)
+	if (count && *count)
 		__sync_fetch_and_sub(count, 1);
 }
 

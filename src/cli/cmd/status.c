@@ -163,20 +163,38 @@ static void names_print(const json_t *answer, enum units units, const struct sty
 		json_get_number(names, "limit"), lost_text);
 }
 
+struct part {
+	const char *key, *text;
+};
+
+/* ", 5 recorded, 1 lost" of those that are not 0; the list ends with a key of NULL. */
+static void parts_format(
+	const json_t *object, const struct part *parts, enum units units, char *text, size_t size)
+{
+	size_t length = strlen(text);
+	char count[32];
+
+	for (; parts->key; parts++) {
+		uint64_t number = json_get_number(object, parts->key);
+
+		if (number && length < size)
+			length += (size_t)snprintf(text + length, size - length, ", %s %s",
+				count_format(count, sizeof(count), number, units), parts->text);
+	}
+}
+
 static void drops_print(const json_t *answer, enum units units, const struct style *style)
 {
-	static const struct {
-		const char *key, *text;
-	} parts[] = {
+	static const struct part parts[] = {
 		{"records", "recorded"},
 		{"unrecorded", "only counted"},
 		{"lost", "lost as records"},
 		{"missed", "missed"},
 		{"unassigned", "of no known network namespace"},
+		{NULL},
 	};
 	const json_t *drops = json_object_get(answer, "drops");
 	char text[256], count[32];
-	int length;
 
 	if (!drops)
 		return;
@@ -184,16 +202,31 @@ static void drops_print(const json_t *answer, enum units units, const struct sty
 		line_print(style, "drops", "off");
 		return;
 	}
-	length = snprintf(text, sizeof(text), "%s packets",
+	snprintf(text, sizeof(text), "%s packets",
 		count_format(count, sizeof(count), json_get_number(drops, "packets"), units));
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		uint64_t number = json_get_number(drops, parts[i].key);
-
-		if (number && length < (int)sizeof(text))
-			length += snprintf(text + length, sizeof(text) - (size_t)length, ", %s %s",
-				count_format(count, sizeof(count), number, units), parts[i].text);
-	}
+	parts_format(drops, parts, units, text, sizeof(text));
 	line_print(style, "drops", "%s", text);
+}
+
+static void connections_print(const json_t *answer, enum units units, const struct style *style)
+{
+	static const struct part parts[] = {
+		{"new", "new"},
+		{"refused", "without room"},
+		{"invalid", "invalid packets"},
+		{NULL},
+	};
+	const json_t *connections = json_object_get(answer, "connections");
+	char text[256], count[32], limit[32];
+
+	/* nobody has asked for them yet */
+	if (!json_get_number(connections, "began") && !json_get_number(connections, "picked_up"))
+		return;
+	snprintf(text, sizeof(text), "%s of %s",
+		count_format(count, sizeof(count), json_get_number(connections, "established"), units),
+		count_format(limit, sizeof(limit), json_get_number(connections, "established_limit"), units));
+	parts_format(connections, parts, units, text, sizeof(text));
+	line_print(style, "connections", "%s", text);
 }
 
 static void rules_print(const json_t *answer, enum units units, const struct style *style)
@@ -262,6 +295,7 @@ static int status_print(void *user, struct error *error)
 	names_print(answer, units, style);
 	drops_print(answer, units, style);
 	rules_print(answer, units, style);
+	connections_print(answer, units, style);
 	traces_print(answer, units, style);
 	features_print(answer, style);
 	putchar('\n');
