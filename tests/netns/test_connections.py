@@ -431,3 +431,29 @@ def questions_about_connections(lab):
     expect("10.1.0.1:5000" in shown and "established" in shown, shown)
     metrics = agent.request("GET", "/metrics")[1]
     expect('weir_connection_events_total{event="deleted"} 1' in metrics, metrics)
+
+
+@test()
+def a_limit_of_connections_counts_those_that_are_there(lab):
+    """a limit of connections lets so many of a source in; one that ends, or is deleted, makes room at once"""
+    host, peer = lab.hosts()
+    server = listener(lab, host, HOST[4], 5000)
+    agent = lab.agent(host)
+    post(agent, "/v1/rules/add", text="limit in tcp to port 5000 per source to 2 connections")
+
+    def connect():
+        with peer:
+            end = socket.socket()
+        lab.on_close(end.close)
+        end.settimeout(0.4)
+        return end if end.connect_ex((HOST[4], 5000)) == 0 else None
+
+    ends = [connect(), connect()]
+    expect(all(ends), "two are let in")
+    expect(not connect(), "a third came in")
+    ends[0].close()
+    server.accept()[0].close()
+    ends.append(wait_for(connect, 5, "the one that ended makes room"))
+    expect(not connect(), "a third came in")
+    post(agent, "/v1/connections/delete", filter=f"tcp from port {ends[-1].getsockname()[1]}")
+    expect(connect(), "the one that was deleted makes room")
