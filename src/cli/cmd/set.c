@@ -180,14 +180,17 @@ static void change_clear(struct change *change)
 static void result_print(const json_t *answer)
 {
 	static const struct {
-		const char *key, *text;
-	} counts[] = {{"added", "added"}, {"removed", "removed"}, {"bad", "bad lines skipped"}};
-	uint64_t entries = json_get_number(answer, "entries");
+		const char *key, *one, *many;
+	} counts[] = {{"added", "added", "added"}, {"removed", "removed", "removed"},
+		{"bad", "bad line skipped", "bad lines skipped"}};
+	uint64_t entries = json_get_number(answer, "entries"), count;
 
 	printf("%s: %" PRIu64 " entr%s", json_get_text(answer, "set"), entries, entries == 1 ? "y" : "ies");
-	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-		if (json_get_number(answer, counts[i].key))
-			printf(", %" PRIu64 " %s", json_get_number(answer, counts[i].key), counts[i].text);
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		count = json_get_number(answer, counts[i].key);
+		if (count)
+			printf(", %" PRIu64 " %s", count, count == 1 ? counts[i].one : counts[i].many);
+	}
 	if (json_object_get(answer, "seconds"))
 		printf(", %.2f s", json_number_value(json_object_get(answer, "seconds")));
 	putchar('\n');
