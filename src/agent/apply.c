@@ -251,7 +251,7 @@ static int apply(
 	static const char *const names[] = {"name", "confirm", "cut", "check", NULL};
 	_cleanup_policy_ struct policy_text policy = {};
 	const char *query = query_of(request);
-	struct rulebook book;
+	struct rulebook book = {};
 	size_t before = rulebook_rules(rules_book(agent));
 	int r = query_check(query, names, error);
 

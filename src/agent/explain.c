@@ -16,20 +16,21 @@
 
 /* -- what is asked -- */
 
-static int interface_find(
-	struct agent *agent, const char *name, const struct watched **ret_watched, struct error *error)
+/* NULL with `error` set. */
+static const struct watched *interface_find(struct agent *agent, const char *name, struct error *error)
 {
 	for (size_t i = 0; i < agent->watched_count; i++) {
 		const struct watched *watched = &agent->watched[i];
 
-		if (watched->state != WATCH_WATCHED || (*name && strcmp(watched->name, name) != 0))
-			continue;
-		*ret_watched = watched;
-		return 0;
+		if (watched->state == WATCH_WATCHED && (!*name || strcmp(watched->name, name) == 0))
+			return watched;
 	}
-	error_set(
-		error, -EINVAL, *name ? "weir is not at interface '%s'" : "weir is at no interface%s", name);
-	return error_want(error, "one that 'weir list interfaces' shows");
+	if (*name)
+		error_set(error, -EINVAL, "weir is not at interface '%s'", name);
+	else
+		error_set(error, -EINVAL, "weir is at no interface");
+	error_want(error, "one that 'weir list interfaces' shows");
+	return NULL;
 }
 
 /* Whose the packet is: one of those who fit. */
@@ -57,16 +58,18 @@ static int owner_search(
 static int explain(struct agent *agent, const char *text, struct policy_explanation *ret_explanation,
 	struct packet_description *ret_packet, struct error *error)
 {
-	const struct watched *interface = NULL;
+	const struct watched *interface;
 	uint8_t frame[PACKET_BYTES_MAX];
 	uint32_t owner = OWNER_UNKNOWN;
 	size_t size, skip;
 	int r = packet_description_parse(text, ret_packet, error);
 
-	if (r == 0)
-		r = interface_find(agent, ret_packet->interface, &interface, error);
-	if (r == 0)
-		r = owner_search(agent, &ret_packet->owner, &owner, error);
+	if (r < 0)
+		return r;
+	interface = interface_find(agent, ret_packet->interface, error);
+	if (!interface)
+		return error->code;
+	r = owner_search(agent, &ret_packet->owner, &owner, error);
 	if (r < 0)
 		return r;
 	size = packet_description_build(ret_packet, frame);

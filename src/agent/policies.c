@@ -201,7 +201,7 @@ static int sources_fill(struct work *work, enum policies_verify verify)
 	const struct rule_entry *previous = NULL;
 	size_t count = rule_list_count(list, false) + 1;
 
-	work->entries = calloc(count, sizeof(*work->entries));
+	work->entries = calloc(count, sizeof(struct rule_entry *));
 	work->sources = calloc(count, sizeof(*work->sources));
 	work->changed = calloc(count, sizeof(*work->changed));
 	if (!work->entries || !work->sources || !work->changed)
@@ -265,7 +265,8 @@ static int places_prepare(struct work *work)
 		const struct rule_entry *entry = work->entries[i];
 		const struct rule_packet *packet = &entry->rule.packet;
 
-		if (entry->generation != work->policy->generation)
+		/* not one that is in force, and not one that comes back */
+		if (entry->previous != entry || entry->generation != work->policy->generation)
 			continue;
 		r = engine_policy_count_clear(engine, entry->counter);
 		if (r == 0 && entry->limit != RULE_NO_PLACE)
@@ -314,13 +315,22 @@ static int work_bring(struct work *work, const struct rule_policy *before, enum 
 int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
 	enum policies_verify verify, struct verify_result *result, struct error *error)
 {
-	_cleanup_(work_clear) struct work work = {.agent = agent, .policy = policy};
+	struct work work = {.agent = agent, .policy = policy};
 	int r = work_bring(&work, before, verify, result, error);
 
+	work_clear(&work);
 	/* what a rule names is not there: the request is wrong, not its path */
 	if (r == -ENOENT && error)
 		error->code = r = -EINVAL;
 	return r;
+}
+
+void policies_begin_defaults(
+	struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before)
+{
+	for (unsigned int out = 0; out < 2; out++)
+		if (!before || before->defaults[out] != policy->defaults[out])
+			engine_policy_count_clear(agent->engine, 2 * policy->number + out);
 }
 
 /* -- whose policy it is -- */
@@ -343,19 +353,30 @@ static size_t tenants_fill(
 	return count;
 }
 
-int policies_assign(struct agent *agent, const struct rulebook *book, bool waiting, struct error *error)
+static int tenants_give(struct agent *agent, const struct rulebook *book, bool waiting,
+	struct engine_policy_tenant *tenants, struct error *error)
 {
-	_cleanup_free_ struct engine_policy_tenant *tenants =
-		calloc(book->count * 2 * POLICY_PLACES_MAX, sizeof(*tenants));
 	struct names names = {};
 	size_t count = 0;
 
-	if (!tenants || engine_interfaces(agent->engine, &names.interfaces, &names.count) < 0)
+	if (engine_interfaces(agent->engine, &names.interfaces, &names.count) < 0)
 		return error_set(error, -ENOMEM, "out of memory");
 	for (size_t i = 1; i < book->count; i++)
 		count += tenants_fill(&book->policies[i], &names, tenants + count);
 	free(names.interfaces);
 	return engine_policy_tenants(agent->engine, tenants, count, waiting, error);
+}
+
+int policies_assign(struct agent *agent, const struct rulebook *book, bool waiting, struct error *error)
+{
+	struct engine_policy_tenant *tenants = calloc(book->count * 2 * POLICY_PLACES_MAX, sizeof(*tenants));
+	int r;
+
+	if (!tenants)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = tenants_give(agent, book, waiting, tenants, error);
+	free(tenants);
+	return r;
 }
 
 /* -- what is said about them -- */

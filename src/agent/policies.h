@@ -45,6 +45,11 @@ bool policies_tracking(const struct rulebook *book);
 int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
 	enum policies_verify verify, struct verify_result *result, struct error *error);
 
+/* Counters of default verdicts begin anew where the verdict is another one.  To be called behind the switch.
+ */
+void policies_begin_defaults(
+	struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before);
+
 /* Gives interfaces and cgroups to the book's tenants.  `waiting`: those of before are kept, too. */
 int policies_assign(struct agent *agent, const struct rulebook *book, bool waiting, struct error *error);
 

@@ -123,12 +123,12 @@ static int entry_set_make(struct entry_set *set, const struct rulebook *const bo
 
 	for (unsigned int b = 0; b < STORE_BOOKS; b++)
 		count += rulebook_rules(books[b]);
-	set->entries = calloc(count + 1, sizeof(*set->entries));
+	set->entries = calloc(count + 1, sizeof(struct rule_entry *));
 	if (!set->entries)
 		return -ENOMEM;
 	for (unsigned int b = 0; b < STORE_BOOKS; b++)
 		entry_set_add(set, books[b]);
-	qsort(set->entries, set->count, sizeof(*set->entries), compare_pointers);
+	qsort(set->entries, set->count, sizeof(struct rule_entry *), compare_pointers);
 	for (size_t i = 0; i < set->count; i++)
 		if (!i || set->entries[i] != set->entries[i - 1])
 			set->entries[kept++] = set->entries[i];
@@ -139,7 +139,7 @@ static int entry_set_make(struct entry_set *set, const struct rulebook *const bo
 static uint32_t entry_set_place(const struct entry_set *set, const struct rule_entry *entry)
 {
 	const struct rule_entry **found =
-		bsearch(&entry, set->entries, set->count, sizeof(*set->entries), compare_pointers);
+		bsearch(&entry, set->entries, set->count, sizeof(struct rule_entry *), compare_pointers);
 
 	return found ? (uint32_t)(found - set->entries) : STORE_UNKNOWN;
 }
@@ -416,7 +416,7 @@ static int record_read(struct reader *reader, const struct store_head *head, str
 	record->whole = head->whole;
 	record->changed = head->changed;
 	record->places_before = head->places_before;
-	reader->entries = calloc(head->entries + 1, sizeof(*reader->entries));
+	reader->entries = calloc(head->entries + 1, sizeof(struct rule_entry *));
 	if (!reader->entries)
 		return -ENOMEM;
 	for (; r == 0 && reader->entry_count < head->entries; reader->entry_count++)

@@ -369,28 +369,34 @@ static struct rule_entry *entry_for(
 	return entry; /* the name in it means somebody else now */
 }
 
+static int list_make(struct rule_places *places, char *const *texts, struct finder *finder,
+	struct rule_list *list, struct error *error)
+{
+	for (; texts && *texts; texts++) {
+		struct rule_entry *entry = entry_for(places, *texts, finder, error);
+
+		if (!entry)
+			return error && error->code ? error->code : -EINVAL;
+		if (rule_list_insert(list, list->count, entry, false) < 0)
+			return error_set(error, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
 int rule_list_make(struct rule_places *places, char *const *texts, const struct rule_list *old, bool any,
 	struct rule_list *ret_list, struct error *error)
 {
-	_cleanup_(finder_clear) struct finder finder = {};
+	struct finder finder = {};
 	struct rule_list list = {};
 	int r = finder_make(&finder, old, any);
 
-	for (; r == 0 && texts && *texts; texts++) {
-		struct rule_entry *entry = entry_for(places, *texts, &finder, error);
-
-		if (!entry) {
-			rule_list_clear(&list);
-			return -EINVAL;
-		}
-		r = rule_list_insert(&list, list.count, entry, false);
-	}
-	if (r < 0) {
+	r = r < 0 ? error_set(error, r, "out of memory") : list_make(places, texts, &finder, &list, error);
+	finder_clear(&finder);
+	if (r < 0)
 		rule_list_clear(&list);
-		return error_set(error, r, "out of memory");
-	}
-	*ret_list = list;
-	return 0;
+	else
+		*ret_list = list;
+	return r;
 }
 
 /* The place behind which each entry's id is searched: ids in ascending order. */

@@ -10,6 +10,7 @@
 
 #include "agent/module.h"
 #include "agent/policies.h"
+#include "agent/reply.h"
 #include "agent/rulebook.h"
 #include "basic/error.h"
 
@@ -50,7 +51,6 @@ void rules_saved(struct agent *agent);
 
 /* Elements of an array: rules that never decide. */
 void rules_write_shadows(struct agent *agent, struct json_write *out, const struct verify_result *result);
-struct evhttp_request;
 /* Answers a change that was refused: 404, 409 or 400, as the error's code says. */
 void reply_refusal(struct evhttp_request *request, const struct error *error);
 
@@ -76,5 +76,10 @@ struct rule_entry *rules_entry(const struct agent *agent, uint32_t id);
 void rules_write_name(const struct agent *agent, struct json_write *out, const char *key, uint32_t id);
 
 extern const struct module rules_module;
+
+/* rule_answers.c */
+extern const struct route rule_routes[];
+/* "pending", while a change waits for its confirmation. */
+void rules_write_pending(const struct agent *agent, struct json_write *out);
 
 #endif

@@ -1,0 +1,553 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The API of the list of rules: what is in it, and changes of single rules (docs/api.md, /v1/rules). */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/audit.h"
+#include "agent/guards.h"
+#include "agent/internal.h"
+#include "agent/policies.h"
+#include "agent/rules.h"
+#include "agent/shields.h"
+#include "basic/cleanup.h"
+#include "basic/log.h"
+#include "basic/units.h"
+
+#define WARNINGS_MAX   8 /* of one answer */
+#define CONFIRM_MIN_NS 1000000000ULL
+#define CONFIRM_MAX_NS (3600 * 1000000000ULL)
+
+/* -- what the requests ask for -- */
+
+static int refuse_missing(struct error *error, const char *name, const char *example)
+{
+	error_set(error, -EINVAL, "parameter '%s' is missing", name);
+	return error_want(error, "%s", example);
+}
+
+static int flag_read(const char *query, const char *name, bool *ret_flag, struct error *error)
+{
+	_cleanup_free_ char *text = query_value(query, name);
+
+	if (!text)
+		return 0;
+	if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0) {
+		error_set(error, -EINVAL, "parameter '%s': expected 0 or 1, got '%s'", name, text);
+		return -EINVAL;
+	}
+	*ret_flag = *text == '1';
+	return 0;
+}
+
+int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error)
+{
+	_cleanup_free_ char *confirm = query_value(query, "confirm");
+	int r = flag_read(query, "cut", &ret_change->cut, error);
+
+	if (r == 0)
+		r = flag_read(query, "check", &ret_change->check, error);
+	if (r < 0 || !confirm)
+		return r;
+	r = duration_parse(confirm, &ret_change->confirm_ns);
+	if (r == 0 && ret_change->confirm_ns >= CONFIRM_MIN_NS && ret_change->confirm_ns <= CONFIRM_MAX_NS)
+		return 0;
+	error_set(error, -EINVAL, "'%s' is no time to wait for a confirmation", confirm);
+	return error_want(error, "1s to 1h, such as 60s");
+}
+
+static const struct rule_slot *nearest_find(const struct rulebook *book, uint64_t id)
+{
+	const struct rule_slot *near = NULL;
+	uint64_t least = UINT64_MAX;
+
+	for (size_t p = 0; p < book->count; p++) {
+		const struct rule_list *list = &book->policies[p].list;
+
+		for (size_t i = 0; i < list->count; i++) {
+			uint64_t other = list->slots[i].entry->id,
+				 away = other > id ? other - id : id - other;
+
+			if (away < least) {
+				least = away;
+				near = &list->slots[i];
+			}
+		}
+	}
+	return near;
+}
+
+/* The rule that a parameter names. */
+static int place_named(const struct rulebook *book, const char *text, struct rule_policy **ret_policy,
+	size_t *ret_place, struct error *error)
+{
+	const struct rule_slot *near;
+	char *end = NULL;
+	unsigned long id = text ? strtoul(text, &end, 10) : 0;
+
+	if (!text || *text < '0' || *text > '9' || *end) {
+		error_set(error, -EINVAL, "expected the id of a rule, got '%s'", text ? text : "nothing");
+		return error_want(error, "a number, as 'weir rules' lists them");
+	}
+	if (id <= UINT32_MAX && rulebook_find(book, (uint32_t)id, ret_policy, ret_place))
+		return 0;
+	near = nearest_find(book, id);
+	error_set(error, -ENOENT, "there is no rule %s", text);
+	if (near)
+		return error_want(error, "the nearest is %u: %.200s", near->entry->id, near->entry->text);
+	return error_want(error, "there are no rules");
+}
+
+/* The policy that ?tenant= names; the host without. */
+static int policy_named(
+	const struct rulebook *book, const char *query, struct rule_policy **ret_policy, struct error *error)
+{
+	_cleanup_free_ char *name = query_value(query, "tenant");
+	char known[160] = "";
+	size_t length = 0;
+
+	*ret_policy = rulebook_policy(book, name ? name : "");
+	if (*ret_policy)
+		return 0;
+	error_set(error, -ENOENT, "there is no tenant '%s'", name);
+	for (size_t i = 1; i < book->count && length < sizeof(known); i++)
+		length += (size_t)snprintf(known + length, sizeof(known) - length, "%s%s", i > 1 ? ", " : "",
+			book->policies[i].name);
+	return error_want(error, "%s%s", length ? "one of " : "there are no tenants", known);
+}
+
+void reply_refusal(struct evhttp_request *request, const struct error *error)
+{
+	static const struct {
+		int code, status;
+		const char *reason;
+	} kinds[] = {
+		{-ENOENT, HTTP_NOTFOUND, "Not Found"},
+		{-EBUSY, 409, "Conflict"},
+		{-ENOMEM, HTTP_INTERNAL, "Internal Server Error"},
+	};
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (kinds[i].code == error->code) {
+			reply_error(request, kinds[i].status, kinds[i].reason, error);
+			return;
+		}
+	}
+	reply_bad_request(request, error);
+}
+
+/* -- the list -- */
+
+static void entry_write(const struct agent *agent, struct json_write *out, const struct rule_slot *slot)
+{
+	const struct rule_entry *entry = slot->entry;
+
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "id", entry->id);
+	json_write_string(out, "text", entry->text);
+	json_write_string(out, "verdict", rule_verbs[entry->rule.verb]);
+	json_write_string(
+		out, "hook", rule_entry_is_on_sockets(entry) ? "socket" : shields_hook(agent, &entry->rule));
+	json_write_string(out, "source", slot->live ? "api" : "file");
+	if (rule_entry_is_on_sockets(entry))
+		guards_write_entry(agent, out, entry);
+	else
+		policies_write_entry(agent, out, entry);
+	if (entry->ends_ns)
+		answer_time(out, "ends", entry->ends_ns);
+	json_write_number(out, "generation", entry->generation);
+	json_write_object_end(out);
+}
+
+void rules_write_pending(const struct agent *agent, struct json_write *out)
+{
+	uint64_t now = agent_now_ns(), deadline;
+
+	if (!rules_pending(agent, &deadline))
+		return;
+	json_write_object_begin(out, "pending");
+	answer_time(out, "deadline", deadline);
+	json_write_real(out, "seconds", deadline > now ? (double)(deadline - now) / 1e9 : 0, 3);
+	json_write_object_end(out);
+}
+
+static void reply_rules(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"tenant", NULL};
+	const char *query = query_of(request);
+	struct rule_policy *policy;
+	struct json_write json = {};
+	struct error error = {};
+
+	if (query_check(query, names, &error) < 0 ||
+		policy_named(rules_book(agent), query, &policy, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	json_write_object_begin(&json, NULL);
+	json_write_array_begin(&json, "rules");
+	for (size_t i = 0; i < policy->list.count; i++)
+		entry_write(agent, &json, &policy->list.slots[i]);
+	json_write_array_end(&json);
+	policies_write_defaults(agent, &json, policy);
+	json_write_number(&json, "generation", policy->generation);
+	json_write_boolean(&json, "applied", rules_book(agent)->applied);
+	rules_write_pending(agent, &json);
+	guards_write_stats(agent, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* -- warnings -- */
+
+static void warn(struct json_write *out, const char *what, const struct rule_entry *entry)
+{
+	char text[RULE_TEXT_MAX + 64];
+
+	snprintf(text, sizeof(text), "%s rule %u: %s", what, entry->id, entry->text);
+	json_write_string(out, NULL, text);
+}
+
+/* Is nothing asked behind a rule of this verb? */
+static bool verb_decides(enum rule_verb verb)
+{
+	switch (verb) {
+	case RULE_DENY:
+	case RULE_ALLOW:
+	case RULE_ACCEPT:
+	case RULE_DROP:
+	case RULE_REJECT:
+	case RULE_REDIRECT:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool hides(const struct rule_entry *wide, const struct rule_entry *narrow)
+{
+	return rule_entry_is_on_sockets(wide) == rule_entry_is_on_sockets(narrow) &&
+	       verb_decides(wide->rule.verb) && rule_covers(&wide->rule, &narrow->rule);
+}
+
+/* What in this list the rule never sees, and what does not see anything any more because of it. */
+static void warnings_write(
+	struct json_write *out, const struct rule_list *list, const struct rule_entry *entry)
+{
+	unsigned int count = 0;
+	bool before = true;
+
+	for (size_t i = 0; i < list->count && count < WARNINGS_MAX; i++) {
+		const struct rule_entry *other = list->slots[i].entry;
+		bool hidden = other != entry && (before ? hides(other, entry) : hides(entry, other));
+
+		if (other == entry)
+			before = false;
+		else if (hidden && before && strcmp(other->text, entry->text) == 0)
+			warn(out, "it is the same as", other);
+		else if (hidden)
+			warn(out, before ? "nothing gets past" : "nothing gets past it any more to", other);
+		count += hidden;
+	}
+}
+
+void rules_write_shadows(struct agent *agent, struct json_write *out, const struct verify_result *result)
+{
+	char text[3 * 256];
+
+	for (size_t i = 0; i < result->shadow_count && i < VERIFY_SHADOWS_MAX; i++) {
+		const struct rule_entry *hidden = rules_entry(agent, result->shadows[i].hidden),
+					*hiding = rules_entry(agent, result->shadows[i].hiding);
+
+		if (!hidden || !hiding)
+			continue;
+		snprintf(text, sizeof(text), "nothing gets past rule %u (%.256s) to rule %u: %.256s",
+			hiding->id, hiding->text, hidden->id, hidden->text);
+		json_write_string(out, NULL, text);
+	}
+	if (result->shadow_count <= VERIFY_SHADOWS_MAX)
+		return;
+	snprintf(
+		text, sizeof(text), "%zu more rules never decide", result->shadow_count - VERIFY_SHADOWS_MAX);
+	json_write_string(out, NULL, text);
+}
+
+static void reply_rule(struct agent *agent, struct evhttp_request *request, uint32_t id)
+{
+	struct json_write json = {};
+	struct rule_policy *policy;
+	size_t place;
+
+	if (!rulebook_find(rules_book(agent), id, &policy, &place))
+		return;
+	json_write_object_begin(&json, NULL);
+	json_write_array_begin(&json, "rules");
+	entry_write(agent, &json, &policy->list.slots[place]);
+	json_write_array_end(&json);
+	json_write_array_begin(&json, "warnings");
+	warnings_write(&json, &policy->list, policy->list.slots[place].entry);
+	json_write_array_end(&json);
+	rules_write_pending(agent, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* -- single changes -- */
+
+/* A change that a request asks for: made in a copy of the book. */
+struct edit {
+	struct agent *agent;
+	const char *query;
+	struct rulebook next;
+	struct rule_policy *policy; /* whose list is changed */
+	struct rule_entry *entry;   /* which is meant; its use is the edit's */
+	bool was_live;
+	size_t count; /* rules that went */
+	struct rules_change change;
+};
+
+static void edit_clear(struct edit *edit)
+{
+	rulebook_clear(&edit->next);
+	rule_entry_release(edit->entry);
+}
+
+typedef int edit_function(struct edit *edit, struct error *error);
+
+/* Makes the change.  0, or a negative errno and nothing has changed. */
+static int edit_make(
+	struct edit *edit, const char *const *parameters, edit_function *function, struct error *error)
+{
+	int r = query_check(edit->query, parameters, error);
+
+	if (r == 0)
+		r = rules_change_read(edit->query, &edit->change, error);
+	if (r == 0 && rulebook_copy(rules_book(edit->agent), &edit->next) < 0)
+		r = error_set(error, -ENOMEM, "out of memory");
+	if (r == 0)
+		r = function(edit, error);
+	return r < 0 ? r : rules_commit(edit->agent, &edit->next, &edit->change, error);
+}
+
+static int edit_add(struct edit *edit, struct error *error)
+{
+	_cleanup_free_ char *text = query_value(edit->query, "text"),
+			    *before = query_value(edit->query, "before");
+	struct rule_policy *policy;
+	size_t place = SIZE_MAX;
+	int r = policy_named(&edit->next, edit->query, &policy, error);
+
+	if (r < 0)
+		return r;
+	if (!text)
+		return refuse_missing(error, "text", "a rule, such as drop in tcp to port 80");
+	if (before) {
+		struct rule_policy *owner;
+
+		r = place_named(&edit->next, before, &owner, &place, error);
+		if (r < 0)
+			return r;
+		if (owner != policy) {
+			error_set(error, -EINVAL, "rule %s is in another list", before);
+			return error_want(error, "a rule of the same tenant");
+		}
+	}
+	edit->entry = rule_entry_new(rules_places(edit->agent), text, error);
+	if (!edit->entry)
+		return error->code;
+	if (policy->number != POLICY_HOST && rule_entry_is_on_sockets(edit->entry)) {
+		error_set(error, -EINVAL, "rules on sockets are the host's");
+		return error_want(error, "a rule on packets for a tenant");
+	}
+	edit->entry->users++;
+	if (rule_list_insert(&policy->list, place, edit->entry, true) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static void reply_add(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"text", "before", "tenant", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_add, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("rule %u: %s", edit.entry->id, edit.entry->text);
+	audit_change(agent, request, "%s (rule %u)", edit.entry->text, edit.entry->id);
+	reply_rule(edit.agent, request, edit.entry->id);
+}
+
+/* The rule that ?id= names, in edit->policy; the edit uses it. */
+static int edit_find(struct edit *edit, size_t *ret_place, struct error *error)
+{
+	_cleanup_free_ char *text = query_value(edit->query, "id");
+	int r = place_named(&edit->next, text, &edit->policy, ret_place, error);
+
+	if (r < 0)
+		return r;
+	edit->entry = edit->policy->list.slots[*ret_place].entry;
+	edit->was_live = edit->policy->list.slots[*ret_place].live;
+	edit->entry->users++;
+	return 0;
+}
+
+static int edit_delete(struct edit *edit, struct error *error)
+{
+	size_t place = 0;
+	int r = edit_find(edit, &place, error);
+
+	if (r == 0)
+		rule_list_remove(&edit->policy->list, place);
+	return r;
+}
+
+static void warn_of_file(const struct edit *edit, struct json_write *out, const char *what)
+{
+	if (!edit->was_live && !rules_book(edit->agent)->applied)
+		json_write_string(out, NULL, what);
+}
+
+static void deleted_write(const struct edit *edit, struct json_write *out)
+{
+	json_write_object_begin(out, NULL);
+	json_write_array_begin(out, "deleted");
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "id", edit->entry->id);
+	json_write_string(out, "text", edit->entry->text);
+	json_write_object_end(out);
+	json_write_array_end(out);
+	json_write_array_begin(out, "warnings");
+	warn_of_file(edit, out, "the configuration file has it: it will be back when the file is read again");
+	json_write_array_end(out);
+	rules_write_pending(edit->agent, out);
+	json_write_object_end(out);
+}
+
+static void reply_delete(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"id", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
+	struct json_write json = {};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_delete, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("rule %u deleted: %s", edit.entry->id, edit.entry->text);
+	audit_change(agent, request, "deleted rule %u: %s", edit.entry->id, edit.entry->text);
+	deleted_write(&edit, &json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+/* Where a rule that moves goes to, in the list that it has left. */
+static int move_place(const struct edit *edit, size_t *ret_place, struct error *error)
+{
+	_cleanup_free_ char *before = query_value(edit->query, "before"),
+			    *after = query_value(edit->query, "after");
+	struct rule_policy *policy = NULL;
+	int r;
+
+	*ret_place = SIZE_MAX;
+	if (!before && !after)
+		return 0;
+	if (before && after) {
+		error_set(error, -EINVAL, "both 'before' and 'after'");
+		return error_want(error, "one of the two");
+	}
+	r = place_named(&edit->next, before ? before : after, &policy, ret_place, error);
+	if (r < 0)
+		return r;
+	if (policy != edit->policy) {
+		error_set(error, -EINVAL, "rule %s is in another list", before ? before : after);
+		return error_want(error, "a rule of the same tenant");
+	}
+	*ret_place += after != NULL;
+	return 0;
+}
+
+static int edit_move(struct edit *edit, struct error *error)
+{
+	size_t from = 0, to = 0;
+	int r = edit_find(edit, &from, error);
+
+	if (r == 0)
+		r = move_place(edit, &to, error);
+	if (r < 0 || to == from)
+		return r;
+	rule_list_remove(&edit->policy->list, from);
+	edit->entry->users++;
+	if (rule_list_insert(&edit->policy->list, to == SIZE_MAX ? to : to - (to > from), edit->entry,
+		    edit->was_live) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	return 0;
+}
+
+static void reply_move(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"id", "before", "after", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_move, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("rule %u moved: %s", edit.entry->id, edit.entry->text);
+	audit_change(agent, request, "moved rule %u: %s", edit.entry->id, edit.entry->text);
+	reply_rule(edit.agent, request, edit.entry->id);
+}
+
+static int edit_flush(struct edit *edit, struct error *error)
+{
+	int r = policy_named(&edit->next, edit->query, &edit->policy, error);
+
+	if (r < 0)
+		return r;
+	edit->count = edit->policy->list.count;
+	edit->was_live = true;
+	for (size_t i = 0; i < edit->count; i++)
+		edit->was_live &= edit->policy->list.slots[i].live;
+	rule_list_clear(&edit->policy->list);
+	return 0;
+}
+
+static void reply_flush(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"tenant", "cut", "confirm", NULL};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
+	struct json_write json = {};
+	struct error error = {};
+
+	if (edit_make(&edit, names, edit_flush, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	log_info("all rules deleted (%zu)", edit.count);
+	audit_change(agent, request, "deleted all rules (%zu)", edit.count);
+	json_write_object_begin(&json, NULL);
+	json_write_number(&json, "deleted", edit.count);
+	json_write_array_begin(&json, "warnings");
+	warn_of_file(&edit, &json,
+		"the configuration file has some of them: they will be back when the file is read again");
+	json_write_array_end(&json);
+	rules_write_pending(edit.agent, &json);
+	json_write_object_end(&json);
+	reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
+
+const struct route rule_routes[] = {
+	{"/v1/rules", EVHTTP_REQ_GET, reply_rules},
+	{"/v1/rules/add", EVHTTP_REQ_POST, reply_add},
+	{"/v1/rules/delete", EVHTTP_REQ_POST, reply_delete},
+	{"/v1/rules/move", EVHTTP_REQ_POST, reply_move},
+	{"/v1/rules/flush", EVHTTP_REQ_POST, reply_flush},
+	{NULL},
+};
