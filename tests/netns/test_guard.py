@@ -493,7 +493,7 @@ def commands_add_list_and_delete(lab):
     need("curl")
     host, _ = lab.hosts()
     agent = lab.agent(host)
-    expect_equal(agent.weir("rules").stdout, "no rules: every call is allowed\n", "no rules")
+    expect_equal(agent.weir("rules").stdout, "no rules: every packet is accepted, every call is allowed\n", "no rules")
     done = agent.weir("deny", "connect", "by", "user", GUEST, "to", "10.0.0.0/8", '"no lan"')
     expect_equal(done.stdout, f'rule 1: deny connect by user {GUEST} to 10.0.0.0/8 "no lan"\n', "weir deny")
     done = agent.weir("deny", "connect", "tcp", "by", "user", GUEST, "to", "10.1.0.2")

@@ -290,7 +290,7 @@ def counters_survive_other_changes(lab):
     refused(agent, 400, "nosuch", "POST", "/v1/rules/add", text="drop in from @nosuch")
     done(agent, "POST", "/v1/sets/add", "198.51.100.0/24\n", name="other")
     add(agent, "drop in from @other to port 9")
-    host.ip("link", "add", "w7", "type", "dummy")
+    lab.pair(host, "w7", peer, "p7", number=7)
     add(agent, "drop in on w7")
     host.ip("link", "del", "w7")
     expect_equal(rule(agent, number)["packets"], 3, "packets")
