@@ -133,7 +133,7 @@ struct decide_work {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2); /* as decide_asks */
+	__uint(max_entries, DECIDE_SLOTS);
 	__type(key, __u32);
 	__type(value, struct decide_work);
 } decide_works SEC(".maps");
@@ -181,7 +181,7 @@ packet_inline void decide_gather(
 	facts->sport = ports ? bpf_ntohs(p->sport) : 65536;
 	facts->dport = ports ? bpf_ntohs(p->dport) : 65536;
 	facts->icmp = p->kind & FLOW_KIND_ICMP ? bpf_ntohs(p->dport) : 65536;
-	facts->mark = skb->mark;
+	facts->mark = ask->explain ? 0 : skb->mark;
 	facts->flags = ports && p->proto == PACKET_PROTO_TCP ? p->tcp_flags : 256;
 	facts->proto = p->family ? p->proto : 256;
 	facts->vlan = p->vlan_depth ? p->vlan : 4096;
@@ -561,6 +561,10 @@ packet_inline __u32 decide_bits(const struct decision *d, const struct decide_ve
 	if (d->header->flags & POLICY_STATEFUL && state != POLICY_STATE_ESTABLISHED &&
 		state != POLICY_STATE_NONE)
 		return FLOW_VERDICT_ASK;
+	/* what is dropped becomes no connection, so only rules on the state could have another opinion later
+	 */
+	if (v->action == POLICY_DROP && !(d->header->flags & POLICY_STATEFUL))
+		return bits;
 	if (sort == CONNECTION_SORT_PACKET)
 		bits |= FLOW_VERDICT_TRACKED;
 	if (sort == CONNECTION_SORT_PACKET && p->proto == PACKET_PROTO_TCP && d->in_force->stateful)
@@ -620,7 +624,7 @@ static __noinline int decide_mirror(struct decision *d)
 {
 	__u32 count = d->work->mirror_count;
 
-	if (d->ask->nested)
+	if (d->ask->slot != DECIDE_USUAL)
 		return 0;
 	d->ask->busy = 1;
 	for (__u32 i = 0; i < DECIDE_MIRRORS_MAX; i++)
@@ -837,15 +841,39 @@ static __noinline int decide_nothing(struct decide_ask *ask)
 	return DECIDE_NEXT;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct policy_question);
+} decide_question SEC(".maps");
+
+/* Only the agent knows the token of its question. */
+packet_inline int decide_is_question(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	const struct policy_question *question = bpf_map_lookup_elem(&decide_question, &zero);
+
+	return question && question->token[0] && skb->mark == question->token[0] &&
+	       skb->priority == question->token[1];
+}
+
+packet_inline struct decide_ask *decide_question_ask(void)
+{
+	__u32 place = DECIDE_QUESTION;
+
+	return bpf_map_lookup_elem(&decide_asks, &place);
+}
+
 SEC("tc") int decide(struct __sk_buff *skb)
 {
 	struct decision d = {.skb = skb, .in_force = decide_in_force()};
 	__u32 zero = 0, place;
 
-	d.ask = decide_ask_get();
+	d.ask = decide_is_question(skb) ? decide_question_ask() : decide_ask_get();
 	if (!d.ask || !d.in_force)
 		return DECIDE_NEXT;
-	place = d.ask->nested;
+	place = d.ask->slot;
 	d.work = bpf_map_lookup_elem(&decide_works, &place);
 	if (!d.work)
 		return DECIDE_NEXT;
@@ -879,18 +907,11 @@ SEC("tc") int decide(struct __sk_buff *skb)
 
 /* -- asking -- */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct policy_question);
-} decide_question SEC(".maps");
-
 packet_inline int decide_ask_about(struct __sk_buff *skb, int link)
 {
 	__u32 zero = 0;
 	const struct policy_question *question = bpf_map_lookup_elem(&decide_question, &zero);
-	struct decide_ask *ask = bpf_map_lookup_elem(&decide_asks, &zero);
+	struct decide_ask *ask = decide_question_ask();
 	struct packet memory = {}, *p = &memory;
 
 	if (!question || !ask)
@@ -908,6 +929,7 @@ packet_inline int decide_ask_about(struct __sk_buff *skb, int link)
 	ask->held = ask->phase = 0;
 	ask->expressions = 0;
 	ask->explain = 1;
+	ask->slot = DECIDE_QUESTION;
 	bpf_tail_call(skb, &decide_programs, 0);
 	return DECIDE_NEXT;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -850,7 +851,10 @@ int engine_policy_explain(struct engine *engine, const void *packet, size_t size
 {
 	struct policy_engine *policy = policy_of(engine);
 	struct policy_question question = {.ifindex = ifindex, .owner = owner, .out = out};
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = (__u32)size, .repeat = 1);
+	static const struct policy_question nothing;
+	struct __sk_buff skb = {};
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = (__u32)size, .repeat = 1,
+		.ctx_in = &skb, .ctx_size_in = sizeof(skb));
 	struct policy_explanation none = {.action = POLICY_ACCEPT, .hook = 1};
 	const struct decide_bpf *skeleton;
 	__u32 zero = 0;
@@ -861,6 +865,11 @@ int engine_policy_explain(struct engine *engine, const void *packet, size_t size
 	skeleton = policy->skeleton;
 	if (!ethernet)
 		question.ethertype = ethertype_of(packet);
+	if (getrandom(question.token, sizeof(question.token), 0) != sizeof(question.token))
+		return error_set(error, -errno, "cannot get random numbers: %s", strerror(errno));
+	question.token[0] |= 1;
+	skb.mark = question.token[0];
+	skb.priority = question.token[1];
 	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.decide_question), &zero, &question, BPF_ANY) < 0 ||
 		bpf_map_update_elem(bpf_map__fd(skeleton->maps.decide_explanation), &zero, &none, BPF_ANY) <
 			0)
@@ -869,6 +878,7 @@ int engine_policy_explain(struct engine *engine, const void *packet, size_t size
 		r = bpf_prog_test_run_opts(bpf_program__fd(ethernet ? skeleton->progs.decide_ask_ethernet
 								    : skeleton->progs.decide_ask_raw),
 			&options);
+	bpf_map_update_elem(bpf_map__fd(skeleton->maps.decide_question), &zero, &nothing, BPF_ANY);
 	if (r == 0 && bpf_map_lookup_elem(
 			      bpf_map__fd(skeleton->maps.decide_explanation), &zero, ret_explanation) < 0)
 		r = -errno;

@@ -36,10 +36,11 @@
 #define POLICY_CONNECTED_MAX   65536  /* of them whose connections are counted */
 
 /* Where policies stand: two places each, one in force, the other for the next. */
-#define POLICY_HOST       0
-#define POLICY_TENANT     1  /* … and up */
-#define POLICY_TENANT_END 62 /* bits 62 and 63 of policy_now.places are those of GUARD_PLACE and SET_PLACE   \
-	                      */
+#define POLICY_HOST   0
+#define POLICY_TENANT 1 /* … and up */
+#define POLICY_TENANT_END                                                                                    \
+	62 /* bits 62 and 63 of policy_now.places are those of GUARD_PLACE and SET_PLACE                     \
+	    */
 #define POLICY_NUMBER_MAX 64
 
 /* The fields with classes.  The trie fields' tables are tries; the others' are arrays of __u16, one class for
@@ -207,7 +208,8 @@ struct policy_now {
 	 * the state; 0: not each does.  It is connection_sight.followed; switched on, it is the tick of now
 	 * plus one. */
 	__u32 stateful;
-	__u32 kept; /* there may be connections that go on against the rules: XDP leaves to tc what is of one */
+	__u32 kept; /* there may be connections that go on against the rules: XDP leaves to tc what is of one
+	             */
 	__u64 places; /* bit n: which of its two places policy n is in force from */
 	__u64 places_before;
 	__u64 present; /* bit n: there is a policy n; for the agent: the datapath finds its place empty */
@@ -346,6 +348,9 @@ struct policy_rate {
 
 /* The only value of the map `decide_question`: a packet that is only asked about, beside its bytes. */
 struct policy_question {
+	/* What the packet has as its mark and priority, random: so nobody else's packet is taken for it.  0:
+	 * nothing is asked. */
+	__u32 token[2];
 	__u32 ifindex, owner;
 	__u32 out;
 	__be16 ethertype; /* of one that begins with its network header; 0: a link header comes first */

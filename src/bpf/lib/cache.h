@@ -47,16 +47,23 @@ struct decide_ask {
 	__u8 held; /* FLOW_VERDICT_*: what was decided before and holds while its connection does */
 	__u8 out;
 	__u8 phase;   /* expressions have been asked */
-	__u8 explain; /* nothing is done, all is told */
-	__u8 nested;  /* on the way of a copy of another packet */
+	__u8 explain; /* nothing is done, all is told (DECIDE_QUESTION) */
+	__u8 slot;    /* enum decide_slot: where this stands */
 	__u8 busy;    /* copies of the packet are on their way */
 	__u8 reserved[2];
 	__u64 expressions; /* bit n: expression n fits */
 };
 
+enum decide_slot {
+	DECIDE_USUAL,
+	DECIDE_NESTED,   /* of packets on the way of a copy of another one */
+	DECIDE_QUESTION, /* of one that is only asked about, which packets may interrupt */
+	DECIDE_SLOTS,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2); /* [1]: nested */
+	__uint(max_entries, DECIDE_SLOTS);
 	__type(key, __u32);
 	__type(value, struct decide_ask);
 } decide_asks SEC(".maps");
@@ -64,15 +71,15 @@ struct {
 /* The packet that is judged on this CPU just now. */
 packet_inline struct decide_ask *decide_ask_get(void)
 {
-	__u32 place = 0;
+	__u32 place = DECIDE_USUAL;
 	struct decide_ask *ask = bpf_map_lookup_elem(&decide_asks, &place);
 
 	if (!ask || __builtin_expect(!ask->busy, 1))
 		return ask;
-	place = 1;
+	place = DECIDE_NESTED;
 	ask = bpf_map_lookup_elem(&decide_asks, &place);
 	if (ask)
-		ask->nested = 1;
+		ask->slot = DECIDE_NESTED;
 	return ask;
 }
 
