@@ -711,7 +711,14 @@ static void connections_metrics(struct agent *agent, void *state, struct evbuffe
 
 static int settings_apply(struct agent *agent, struct error *error)
 {
-	return engine_connection_set(agent->engine, &engine_connection_defaults, error);
+	struct engine_connection_settings settings = {
+		.connections = agent->config.connections_table,
+		.embryos = agent->config.connections_embryonic,
+	};
+
+	_Static_assert(sizeof(settings.ns) == sizeof(agent->config.connections_ns), "the same times");
+	memcpy(settings.ns, agent->config.connections_ns, sizeof(settings.ns));
+	return engine_connection_set(agent->engine, &settings, error);
 }
 
 static void connections_reload(struct agent *agent, void *state)

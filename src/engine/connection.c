@@ -9,8 +9,11 @@
 #include "engine/internal.h"
 #include "engine/policy.h"
 
-#define BATCH    1024 /* entries read in one call */
-#define NS_PER_S 1000000000ULL
+#define BATCH 1024 /* entries read in one call */
+
+/* Datagrams in fragments under way at one time, whose first one was accepted. */
+#define FRAGMENTS 4096
+#define SIZE_MIN  65536
 
 /* Ticks are compared by their difference: what is longer is for ever. */
 #define TICKS_MAX (1U << 30)
@@ -43,50 +46,25 @@ bool engine_connection_there(struct engine *engine)
 
 /* -- settings -- */
 
-const struct engine_connection_settings engine_connection_defaults = {
-	.connections = 262144,
-	.embryos = 65536,
-	.fragments = 4096,
-	.seconds =
-		{
-			[CONNECTION_TCP] =
-				{
-					[CONNECTION_NEW] = 120,
-					[CONNECTION_ANSWERED] = 60,
-					[CONNECTION_OPEN] = 5 * 86400,
-					[CONNECTION_CLOSING] = 120,
-					[CONNECTION_CLOSED] = 120,
-					[CONNECTION_RESET] = 10,
-				},
-			[CONNECTION_UDP] =
-				{
-					[CONNECTION_NEW] = 30,
-					[CONNECTION_ANSWERED] = 30,
-					[CONNECTION_OPEN] = 120,
-				},
-			[CONNECTION_ICMP] = {[CONNECTION_NEW] = 30, [CONNECTION_ANSWERED] = 30},
-			[CONNECTION_OTHER] = {[CONNECTION_NEW] = 600, [CONNECTION_ANSWERED] = 600},
-		},
-};
-
-static uint32_t ticks_of(const struct engine *engine, uint32_t seconds)
+static uint32_t ticks_of(const struct engine *engine, uint64_t ns)
 {
-	uint64_t ticks = seconds * NS_PER_S / engine->tick_ns;
+	uint64_t ticks = ns / engine->tick_ns;
 
 	return ticks > TICKS_MAX ? 0 : (uint32_t)ticks;
 }
 
 int engine_connections_prepare(struct engine *engine, struct bpf_object *object)
 {
-	const struct engine_connection_settings *settings =
-		engine->connections.connections ? &engine->connections : &engine_connection_defaults;
+	const struct engine_connection_settings *settings = &engine->connections;
 	const struct {
 		const char *name;
 		uint32_t size;
 	} maps[] = {
-		{"connections", settings->connections},
-		{"embryos", settings->embryos},
-		{"fragments", settings->fragments},
+		/* what is adopted keeps its own sizes; where nobody has said any, as when another version's
+	         * datapath is adopted, small ones have to do */
+		{"connections", settings->connections ? settings->connections : SIZE_MIN},
+		{"embryos", settings->embryos ? settings->embryos : SIZE_MIN},
+		{"fragments", FRAGMENTS},
 	};
 
 	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
@@ -108,7 +86,7 @@ int engine_connections_start(struct engine *engine)
 		for (unsigned int stage = 0; stage < CONNECTION_STAGES; stage++) {
 			__u32 index = connection_times_of((__u8)proto, (__u8)stage);
 			__u32 family = index / CONNECTION_STAGES;
-			__u32 ticks = ticks_of(engine, engine->connections.seconds[family][stage]);
+			__u32 ticks = ticks_of(engine, engine->connections.ns[family][stage]);
 
 			if (bpf_map_update_elem(map, &index, &ticks, BPF_ANY) < 0)
 				return -errno;
@@ -133,14 +111,13 @@ void engine_connection_settings(struct engine *engine, struct engine_connection_
 		return;
 	ret_settings->connections = size_of(table_of(engine, false));
 	ret_settings->embryos = size_of(table_of(engine, true));
-	ret_settings->fragments = size_of(map_of(engine, "fragments"));
 }
 
 bool engine_connection_is_gone(
 	struct engine *engine, const struct connection_key *key, const struct connection *c, uint32_t tick)
 {
 	__u32 family = connection_times_of(key->proto, 0) / CONNECTION_STAGES;
-	uint32_t ticks = ticks_of(engine, engine->connections.seconds[family][c->stage % CONNECTION_STAGES]);
+	uint32_t ticks = ticks_of(engine, engine->connections.ns[family][c->stage % CONNECTION_STAGES]);
 
 	return ticks && (int32_t)(tick - c->last) > (int32_t)ticks;
 }

@@ -13,11 +13,9 @@
 #include "shared/policy.h"
 
 struct engine_connection_settings {
-	uint32_t connections, embryos, fragments; /* entries; a table that is there keeps its own */
-	uint32_t seconds[CONNECTION_FAMILIES][CONNECTION_STAGES]; /* without a packet; 0: for ever */
+	uint32_t connections, embryos; /* entries; a table that is there keeps its own */
+	uint64_t ns[CONNECTION_FAMILIES][CONNECTION_STAGES]; /* without a packet; 0: for ever */
 };
-
-extern const struct engine_connection_settings engine_connection_defaults; /* those of nf_conntrack */
 
 /* Takes effect at once, but for the sizes. 0 or a negative errno. */
 int engine_connection_set(
@@ -25,7 +23,7 @@ int engine_connection_set(
 
 /* Is there a table? */
 bool engine_connection_there(struct engine *engine);
-/* The sizes of the one that is there (`seconds` as they were set). */
+/* The sizes of the one that is there (times as they were set). */
 void engine_connection_settings(struct engine *engine, struct engine_connection_settings *ret_settings);
 
 /* Times in ticks since the entry's `last`; false: it goes on for ever, or for longer than that. */

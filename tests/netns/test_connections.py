@@ -392,6 +392,36 @@ def what_was_there_goes_on(lab):
 
 
 @test()
+def connections_end_after_their_time(lab):
+    """a connection without packets is gone after the time of its stage, also for the datapath; a reload changes the times at once"""
+    host, peer = lab.hosts()
+    times = "connections: {table: 4096, embryonic: 2048, timeouts: {udp: {new: 1s, answered: %s}}}\n"
+    agent = lab.agent(host, "interfaces: [w0]\n" + times % "1h")
+    apply(agent, *STATEFUL)
+    with udp_socket(peer, PEER[4], 7) as server, udp_socket(host, HOST[4], 4007) as client:
+        client.sendto(b"?", (PEER[4], 7))
+        server.recv(10)
+        expect_equal([entry["state"] for entry in connections(agent, "udp")], ["new"], "the connection")
+        wait_for(lambda: not connections(agent, "udp"), 5, "what is not answered is gone")
+        server.sendto(b"late", (HOST[4], 4007))
+        client.settimeout(0.3)
+        try:
+            expect(not client.recv(10), "an answer that is too late came through")
+        except TimeoutError:
+            pass
+        client.sendto(b"?", (PEER[4], 7))
+        server.sendto(b"!", server.recvfrom(10)[1])
+        expect_equal(client.recv(10), b"!", "an answer")
+        wait_for(lambda: sums(agent)["established"] == 1, 5, "an established connection")
+        expect_equal((sums(agent)["established_limit"], sums(agent)["new_limit"]), (4096, 2048), "sizes")
+        with open(agent.config, "w", encoding="utf-8") as file:
+            file.write("interfaces: [w0]\n" + times % "1s")
+        agent.reload()
+        wait_for(lambda: not sums(agent)["established"], 5, "the answered one is gone")
+    expect(sums(agent)["expired"] and not connections(agent), "what is gone")
+
+
+@test()
 def questions_about_connections(lab):
     """connections are found by match, state, stage, rule, and by what only their flows know: owner, interface; words that are
     wrong are refused"""

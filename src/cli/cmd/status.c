@@ -222,11 +222,11 @@ static void connections_print(const json_t *answer, enum units units, const stru
 	/* nobody has asked for them yet */
 	if (!json_get_number(connections, "began") && !json_get_number(connections, "picked_up"))
 		return;
-	snprintf(text, sizeof(text), "%s of %s",
+	snprintf(text, sizeof(text), "%s connections of %s",
 		count_format(count, sizeof(count), json_get_number(connections, "established"), units),
 		count_format(limit, sizeof(limit), json_get_number(connections, "established_limit"), units));
 	parts_format(connections, parts, units, text, sizeof(text));
-	line_print(style, "connections", "%s", text);
+	line_print(style, "tracked", "%s", text);
 }
 
 static void rules_print(const json_t *answer, enum units units, const struct style *style)
