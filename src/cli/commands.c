@@ -220,16 +220,16 @@ const struct command commands[] = {
 		.name = "drop",
 		.summary = "add a rule: packets that are dropped",
 		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [log] [for TIME] "
-                         "['\"COMMENT\"']",
+			 "['\"COMMENT\"']",
 		.help = "The rule stands behind the others, or in front of one with --before; the first that "
-                        "decides about a\n"
+			"decides about a\n"
 			"packet ends the story.  Nothing is reloaded, and other traffic is not touched; "
-                        "connections that were\n"
+			"connections that were\n"
 			"there before go on, unless --cut.  MATCH, in any order (weir(8), RULES):\n"
 			"  from|to ADDRESS|PREFIX|@SET [port PORTS|@SET], host ADDRESS, port PORTS, flags "
-                        "syn/syn,ack,\n"
+			"syn/syn,ack,\n"
 			"  icmp TYPE[/CODE], state new,established,related,invalid, dscp D, mark N[/MASK], "
-                        "vlan N, untagged,\n"
+			"vlan N, untagged,\n"
 			"  fragment [first|later], [not] by OWNER, [not] matching \"PCAP EXPRESSION\"\n"
 			"\n"
 			"  weir drop in tcp to port 80\n"
@@ -244,7 +244,7 @@ const struct command commands[] = {
 		.name = "accept",
 		.summary = "add a rule: packets that are accepted",
 		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [log] [for TIME] "
-                         "['\"COMMENT\"']",
+			 "['\"COMMENT\"']",
 		.help = "In the words of 'weir drop'.  What is accepted is not asked about further.\n"
 			"  weir accept in tcp to port 22 from @bastions log\n"
 			"  weir accept in state established,related --before 1",
@@ -256,9 +256,9 @@ const struct command commands[] = {
 		.name = "reject",
 		.summary = "add a rule: packets that are dropped, and the sender is told",
 		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [with ANSWER] [log] [for "
-                         "TIME] ['\"COMMENT\"']",
+			 "TIME] ['\"COMMENT\"']",
 		.help = "In the words of 'weir drop'.  ANSWER is reset (TCP), port-unreachable, "
-                        "host-unreachable or\n"
+			"host-unreachable or\n"
 			"prohibited; without it TCP gets a reset and all else port-unreachable.\n"
 			"  weir reject in tcp to port 25 with reset",
 		.options = OPTIONS_RULE,
@@ -269,11 +269,11 @@ const struct command commands[] = {
 		.name = "limit",
 		.summary = "add a rule: what is over a rate is dropped",
 		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [per source|destination] to "
-                         "RATE [burst SIZE] [log] [for TIME] ['\"COMMENT\"']",
+			 "RATE [burst SIZE] [log] [for TIME] ['\"COMMENT\"']",
 		.help = "RATE is packets (100/s, 5/m, 2/h, 1/d), bits (10mbit), or connections at a time (10 "
-                        "connections).\n"
+			"connections).\n"
 			"With 'per source' each sender has a limit of its own; 'per source/24,64' takes so "
-                        "many leading bits\n"
+			"many leading bits\n"
 			"of IPv4 and IPv6 addresses for one.\n"
 			"  weir limit in udp to port 53 per source to 100/s burst 200\n"
 			"  weir limit in tcp to port 22 per source to 10 connections",
@@ -285,9 +285,9 @@ const struct command commands[] = {
 		.name = "count",
 		.summary = "add a rule: packets that are only counted",
 		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [log] [for TIME] "
-                         "['\"COMMENT\"']",
+			 "['\"COMMENT\"']",
 		.help = "In the words of 'weir drop'; the next rule that fits has its say.  'weir rules' "
-                        "shows the counts.\n"
+			"shows the counts.\n"
 			"  weir count out tcp",
 		.options = OPTIONS_RULE,
 		.words = WORDS_RULE,
@@ -298,13 +298,13 @@ const struct command commands[] = {
 		.summary = "show packets that rules logged or dropped, or add a rule that logs",
 		.usage = "[MATCH]",
 		.help = "Alone, or with --limit or --watch, it shows the records of the last packets; with "
-                        "--follow those that\n"
+			"--follow those that\n"
 			"come.  There are records of rules with 'log', and of what a default verdict with "
-                        "'log' drops, at most\n"
+			"'log' drops, at most\n"
 			"log_packets a second; all packets are counted by their rules.  With a sentence in "
-                        "the words of 'weir\n"
+			"the words of 'weir\n"
 			"drop' and none of these options, it is a rule: packets that fit are logged, and go "
-                        "on.\n"
+			"on.\n"
 			"  weir log --follow\n"
 			"  weir log --follow in tcp\n"
 			"  weir log in tcp to port 22 state new",
@@ -316,9 +316,9 @@ const struct command commands[] = {
 		.name = "mark",
 		.summary = "add a rule: packets that get a mark",
 		.usage = "N[/MASK] [in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [log] [for TIME] "
-                         "['\"COMMENT\"']",
+			 "['\"COMMENT\"']",
 		.help = "For routing and other programs: the mark of the kernel (SO_MARK, fwmark).  With "
-                        "MASK only these bits\n"
+			"MASK only these bits\n"
 			"change.\n"
 			"  weir mark 7 out udp to port 53",
 		.options = OPTIONS_RULE,
@@ -329,7 +329,7 @@ const struct command commands[] = {
 		.name = "redirect",
 		.summary = "add a rule: packets that leave by another interface",
 		.usage = "to INTERFACE [in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [log] [for "
-                         "TIME] ['\"COMMENT\"']",
+			 "TIME] ['\"COMMENT\"']",
 		.help = "  weir redirect to veth1 in tcp to port 8080",
 		.options = OPTIONS_RULE,
 		.words = WORDS_RULE,
@@ -339,7 +339,7 @@ const struct command commands[] = {
 		.name = "mirror",
 		.summary = "add a rule: packets of which another interface gets a copy",
 		.usage = "to INTERFACE [in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [log] [for "
-                         "TIME] ['\"COMMENT\"']",
+			 "TIME] ['\"COMMENT\"']",
 		.help = "  weir mirror to veth1 in on eth0",
 		.options = OPTIONS_RULE,
 		.words = WORDS_RULE,
@@ -349,7 +349,7 @@ const struct command commands[] = {
 		.name = "rewrite",
 		.summary = "add a rule: packets whose DSCP or MAC address is changed",
 		.usage = "dscp D|source mac MAC|destination mac MAC [in|out] [on INTERFACE] [ip|ip6] "
-                         "[PROTOCOL] [MATCH]... [log] [for TIME] ['\"COMMENT\"']",
+			 "[PROTOCOL] [MATCH]... [log] [for TIME] ['\"COMMENT\"']",
 		.help = "D is 0 to 63 or a name: cs0 to cs7, af11 to af43, ef, va, le.\n"
 			"  weir rewrite dscp ef out tcp to port 22",
 		.options = OPTIONS_RULE,
@@ -390,7 +390,7 @@ const struct command commands[] = {
 		.name = "rules",
 		.summary = "list the rules in the order in which they are asked",
 		.help = "HOOK is where a rule is asked first: xdp, tc, or socket.  HITS are packets; of "
-                        "rules on sockets, calls.",
+			"rules on sockets, calls.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH) | OPTION_BIT(TENANT),
 		.run = cmd_rules,
 	},
@@ -399,7 +399,7 @@ const struct command commands[] = {
 		.summary = "take a rule away",
 		.usage = "ID",
 		.help = "ID is the number that 'weir rules' shows.  A rule of the configuration file is back "
-                        "when that is\n"
+			"when that is\n"
 			"read again.",
 		.options = OPTIONS_CHANGE,
 		.words = WORDS_ID,
@@ -426,7 +426,7 @@ const struct command commands[] = {
 		.summary = "say which rule decides about a packet, and why",
 		.usage = "in|out [on INTERFACE] PROTOCOL from ADDRESS [port N] to ADDRESS [port N] [MORE]...",
 		.help = "Asks the program in force, without sending or counting anything.  MORE: flags LIST, "
-                        "icmp TYPE[/CODE],\n"
+			"icmp TYPE[/CODE],\n"
 			"dscp D, vlan N, fragment first|later, by OWNER.\n"
 			"  weir explain in tcp from 198.51.100.7 port 4000 to 10.0.0.1 port 80",
 		.options = OPTION_BIT(JSON),
@@ -440,12 +440,12 @@ const struct command commands[] = {
 			"[list] | show SET | add|remove SET ENTRY... [for TIME] | load SET FILE [for TIME] | "
 			"create|flush|destroy SET",
 		.help = "An entry is an address, a prefix, a range of addresses, or a port or range of "
-                        "ports; a set holds one\n"
+			"ports; a set holds one\n"
 			"kind.  Rules name it as @SET, and follow every change at once.\n"
 			"  weir set add blocklist 203.0.113.0/24 for 1h\n"
 			"  weir set load blocklist /var/lib/lists/drop.netset\n"
 			"'load' puts a file (one entry a line; '#' and ';' begin comments; '-': standard "
-                        "input) in place of what\n"
+			"input) in place of what\n"
 			"was there.  A bad line refuses all of it, unless --skip-bad.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(CUT) | OPTION_BIT(SKIP_BAD),
 		.words = WORDS_OWN,
@@ -461,9 +461,9 @@ const struct command commands[] = {
 		.summary = "put a policy from a file in place of the one in force",
 		.usage = "FILE",
 		.help = "FILE ('-': standard input) has default verdicts, sets, rules and tenants "
-                        "(weir.yaml(5), POLICY).  All of\n"
+			"(weir.yaml(5), POLICY).  All of\n"
 			"it takes effect at one point, after it was checked in the kernel.  With --confirm "
-                        "the kernel itself\n"
+			"the kernel itself\n"
 			"goes back after TIME, unless 'weir confirm' comes.\n"
 			"  weir apply policy.yaml --confirm 60s",
 		.options = OPTIONS_CHANGE | OPTION_BIT(CHECK),
@@ -480,7 +480,7 @@ const struct command commands[] = {
 		.name = "rollback",
 		.summary = "go back to the policy before",
 		.help = "From a change that waits for 'weir confirm'; else to the policy before the last one "
-                        "that was applied.",
+			"that was applied.",
 		.options = OPTION_BIT(JSON),
 		.run = cmd_rollback,
 	},
@@ -497,7 +497,7 @@ const struct command commands[] = {
 		.name = "save",
 		.summary = "keep the policy in force for the next start of the machine",
 		.help = "Writes it into the file that the configuration names (policy), which the next start "
-                        "reads.",
+			"reads.",
 		.options = OPTION_BIT(JSON),
 		.run = cmd_save,
 	},

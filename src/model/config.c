@@ -15,9 +15,10 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-#define FILE_BYTES_MAX (16 * 1024 * 1024) /* no configuration is near it; a device file given by mistake is  \
-	                                   */
-#define INTERFACE_NAME_MAX 15             /* IFNAMSIZ without the NUL */
+#define FILE_BYTES_MAX                                                                                       \
+	(16 * 1024 * 1024)    /* no configuration is near it; a device file given by mistake is              \
+	                       */
+#define INTERFACE_NAME_MAX 15 /* IFNAMSIZ without the NUL */
 
 #define MS 1000000ULL
 #define S  (1000 * MS)

@@ -286,11 +286,10 @@ static int partners_find(const struct lines *from, const struct lines *to, size_
  * longest ascending subsequence; Fredman 1975.) */
 static int partners_order(size_t *partner, size_t count)
 {
-	_cleanup_free_ size_t *tail = calloc(count + 1, sizeof(*tail)),
-			      *before = calloc(count + 1, sizeof(*before));
+	size_t *tail = calloc(2 * (count + 1), sizeof(*tail)), *before = tail ? tail + count + 1 : NULL;
 	size_t length = 0, at;
 
-	if (!tail || !before)
+	if (!tail)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		size_t low = 0, high = length;
@@ -316,13 +315,14 @@ static int partners_order(size_t *partner, size_t count)
 		else
 			partner[i] = SIZE_MAX;
 	}
+	free(tail);
 	return 0;
 }
 
 static int lines_compare(const struct lines *from, const struct lines *to, const char *tenant,
 	policy_diff_function *function, void *context)
 {
-	_cleanup_free_ size_t *partner = calloc(to->count + 1, sizeof(*partner));
+	size_t *partner = calloc(to->count + 1, sizeof(*partner));
 	size_t i = 0;
 	int r = partner && !from->failed && !to->failed ? 0 : -ENOMEM;
 
@@ -339,6 +339,7 @@ static int lines_compare(const struct lines *from, const struct lines *to, const
 			r = function(context, '+', tenant, to->text[j]);
 		i++;
 	}
+	free(partner);
 	return r;
 }
 

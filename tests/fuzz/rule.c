@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* Any bytes as a rule, on sockets or on packets: what is read is printed as a rule that reads as the same, and prints as the same. */
+/* Any bytes as a rule, on sockets or on packets: what is read is printed as a rule that reads as the same,
+ * and prints as the same. */
 #include <stdlib.h>
 #include <string.h>
 

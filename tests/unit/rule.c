@@ -82,7 +82,7 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 	} cases[] = {
 		{"", "expected a rule, got the end of the sentence",
 			"accept, drop, reject, limit, count, log, mark, redirect, mirror or rewrite; deny or "
-	                "allow for sockets",
+			"allow for sockets",
 			1},
 		{"dany connect", "expected a rule, got 'dany'", "did you mean 'deny'?", 1},
 		{"deny", "expected a call, got the end of the sentence", "create, bind, connect or send", 5},
