@@ -96,6 +96,7 @@ int set_change_entry(struct set_change *few, const struct set_entry *entry, stru
 		few->rebuild = true;
 		return 0;
 	}
+	engine_policy_keep(sets->agent->engine);
 	r = (few->remove ? set_tries_remove : set_tries_add)(
 		&sets->tries[place], sets->store, few->set, &entry->prefix, sets_combination_known, sets);
 	if (r == -EOVERFLOW)

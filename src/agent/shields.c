@@ -7,6 +7,8 @@
 #include "agent/internal.h"
 #include "basic/log.h"
 #include "compile/policy.h"
+#include "engine/connection.h"
+#include "engine/policy.h"
 #include "engine/shield.h"
 
 struct shield_place {
@@ -17,10 +19,27 @@ struct shield_place {
 	char failure[ERROR_TEXT_MAX]; /* empty: none */
 };
 
+/* Looking for connections that were there before the rules changed: all of them, some at a time. */
+struct shield_search {
+	bool runs;
+	struct event *timer;
+	struct engine_connection_cursor cursor;
+	uint32_t since; /* tick of the change */
+	uint32_t cut;
+	uint64_t found;
+	uint64_t ended_ns;
+};
+
 struct shields {
+	struct agent *agent;
 	struct shield_place *places; /* of each watched interface with an Ethernet header */
 	size_t count;
+	struct shield_search search;
 };
+
+#define SEARCH_SLICE    4096
+#define SEARCH_PAUSE_US 5000
+#define SEARCH_AGAIN_NS (60 * 1000000000ULL) /* they end, one by one */
 
 static const char *const mode_words[] = {"off", "native", "generic"};
 
@@ -84,6 +103,8 @@ static void place_reconcile(struct agent *agent, const struct shields *shields, 
 		engine_shield_detach(agent->engine, watched->index);
 }
 
+static void search_begin(struct shields *shields);
+
 void shields_reconcile(struct agent *agent)
 {
 	struct shields *shields = shields_of(agent);
@@ -109,6 +130,7 @@ void shields_reconcile(struct agent *agent)
 	}
 	free(places);
 	free(interfaces);
+	search_begin(shields);
 }
 
 const char *shields_hook(const struct agent *agent, const struct rule *rule)
@@ -124,19 +146,94 @@ const char *shields_hook(const struct agent *agent, const struct rule *rule)
 	return "tc";
 }
 
+/* -- connections that go on -- */
+
+static int search_look(
+	void *context, const struct connection_key *key, const struct connection *c, bool embryo)
+{
+	struct shields *shields = context;
+	const struct shield_search *search = &shields->search;
+
+	if (embryo || !c->established || (int32_t)(c->established - search->since) > 0 ||
+		(search->cut && (int32_t)(c->established - search->cut) <= 0))
+		return 0;
+	shields->search.found++;
+	for (int i = 0; i < 2; i++)
+		engine_shield_kept_add(shields->agent->engine, key->address[i]);
+	return 0;
+}
+
+static void search_sleep(struct shield_search *search)
+{
+	const struct timeval pause = {.tv_usec = SEARCH_PAUSE_US};
+
+	evtimer_add(search->timer, &pause);
+}
+
+static void search_go_on(evutil_socket_t fd, short what, void *context)
+{
+	struct shields *shields = context;
+	struct shield_search *search = &shields->search;
+	struct engine *engine = shields->agent->engine;
+	int r = engine_connection_walk(engine, &search->cursor, SEARCH_SLICE, search_look, shields);
+
+	(void)fd;
+	(void)what;
+	if (r == 0) {
+		search_sleep(search);
+		return;
+	}
+	search->runs = false;
+	search->ended_ns = agent_now_ns();
+	if (r > 0)
+		engine_policy_kept(
+			engine, search->since, search->found ? POLICY_KEPT_KNOWN : POLICY_KEPT_NONE);
+}
+
+/* Anew after each change; now and then, since connections end. */
+static void search_begin(struct shields *shields)
+{
+	struct shield_search *search = &shields->search;
+	struct engine *engine = shields->agent->engine;
+	struct policy_now now;
+
+	if (!engine_shield_loaded(engine) || !engine_connection_there(engine) ||
+		engine_policy_now(engine, &now) < 0 || now.kept == POLICY_KEPT_NONE || now.deadline)
+		return;
+	if (search->since == now.since &&
+		(search->runs || (now.kept == POLICY_KEPT_KNOWN &&
+					 agent_now_ns() - search->ended_ns < SEARCH_AGAIN_NS)))
+		return;
+	engine_policy_kept(engine, now.since, POLICY_KEPT_SOME);
+	engine_shield_kept_clear(engine);
+	search->runs = true;
+	search->cursor = (struct engine_connection_cursor){};
+	search->since = now.since;
+	search->cut = now.cut;
+	search->found = 0;
+	search_sleep(search);
+}
+
 /* -- the module -- */
 
 static int shields_open(struct agent *agent, void **ret_state, struct error *error)
 {
-	(void)agent;
-	*ret_state = calloc(1, sizeof(struct shields));
-	return *ret_state ? 0 : error_set(error, -ENOMEM, "out of memory");
+	struct shields *shields = calloc(1, sizeof(*shields));
+
+	*ret_state = shields;
+	if (!shields)
+		return error_set(error, -ENOMEM, "out of memory");
+	shields->agent = agent;
+	shields->search.timer = evtimer_new(agent->base, search_go_on, shields);
+	return shields->search.timer ? 0 : error_set(error, -ENOMEM, "out of memory");
 }
 
 static void shields_close(void *state)
 {
 	struct shields *shields = state;
 
+	if (shields->search.timer)
+		event_free(shields->search.timer);
 	free(shields->places);
 	free(shields);
 }

@@ -55,6 +55,14 @@ struct {
 	__type(value, struct shield_ways);
 } shield_ways SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shield_kept);
+} shield_kept SEC(".maps");
+
 /* One packet.  In a map: for the room, and since the verifier does not follow what is in there. */
 struct shield_work {
 	struct packet packet;
@@ -156,17 +164,23 @@ static __noinline struct shield_work *shield_read(struct xdp_md *context)
 
 /* -- connections that go on -- */
 
-/* May this packet be of a connection that both ends have spoken on? */
-static __noinline int shield_may_belong(struct xdp_md *context)
+/* May this packet be of a connection that was there before? */
+static __noinline int shield_may_belong(struct xdp_md *context, __u32 known)
 {
 	struct shield_work *work = shield_read(context);
-	struct packet *p;
+	const struct packet *p;
+	__u32 zero = 0;
 
-	if (!work)
+	if (!work || !work->packet.family)
 		return 0;
 	p = &work->packet;
-	if (!p->family)
-		return 0;
+	if (known) {
+		const struct shield_kept *kept = bpf_map_lookup_elem(&shield_kept, &zero);
+		__u32 bit = shield_kept_bit(p->src);
+
+		if (kept && !(kept->word[bit >> 6] >> (bit & 63) & 1))
+			return 0;
+	}
 	if (p->fragment == PACKET_FRAGMENT_LATER || p->reason != PARSE_OK ||
 		(p->kind & FLOW_KIND_ICMP && !packet_is_echo(p->proto, bpf_ntohs(p->dport) >> 8)))
 		return 1;
@@ -176,10 +190,14 @@ static __noinline int shield_may_belong(struct xdp_md *context)
 }
 
 /* Connections that were there before a change go on against the rules, and which those are, tc knows.  So
- * as long as there may be some, what may belong to one is left to tc, which drops it if need be. */
-packet_inline int shield_drops(struct xdp_md *context, const struct policy_now *in_force)
+ * as long as there may be some, what may be of one is left to tc, which drops it if need be. */
+packet_inline int shield_drops(struct xdp_md *context, const struct policy_now *in_force, __u32 now)
 {
-	return __builtin_expect(!in_force->kept, 1) || !shield_may_belong(context);
+	int lapsed = decide_lapsed(in_force, now);
+
+	if (__builtin_expect(in_force->kept == POLICY_KEPT_NONE && !lapsed, 1))
+		return 1;
+	return !shield_may_belong(context, in_force->kept == POLICY_KEPT_KNOWN && !lapsed);
 }
 
 /* -- by the rules -- */
@@ -222,7 +240,8 @@ static long shield_step(__u32 index, struct shield *shield)
 
 	if (!rule || (rule->action != POLICY_DROP && rule->action != POLICY_LIMIT))
 		return 1;
-	if (rule->action == POLICY_DROP && !shield_drops(shield->context, shield->in_force))
+	if (rule->action == POLICY_DROP &&
+		!shield_drops(shield->context, shield->in_force, shield->work->now))
 		return 1;
 	if (rule->action == POLICY_LIMIT && !shield->work->judged && limit_note_begin(shield->context))
 		return 1;
@@ -301,7 +320,7 @@ SEC("xdp.frags") int shield(struct xdp_md *context)
 			if (way == SHIELD_PASS)
 				return XDP_PASS;
 			if (way >= SHIELD_COUNTER) {
-				if (!shield_drops(context, in_force))
+				if (!shield_drops(context, in_force, now))
 					return XDP_PASS;
 				decide_count(way - SHIELD_COUNTER, 1, bpf_xdp_get_buff_len(context), now);
 				return XDP_DROP;

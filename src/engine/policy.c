@@ -527,6 +527,7 @@ static void forget(struct policy_engine *policy, bool cut)
 	if (cut)
 		store(policy->now->cut, since ? since : 1);
 	store(policy->now->since, since);
+	store(policy->now->kept, cut ? POLICY_KEPT_NONE : POLICY_KEPT_SOME);
 }
 
 static bool asks_for_state(const struct policy_engine *policy, uint64_t places, uint64_t present)
@@ -560,6 +561,7 @@ static bool lapse(struct policy_engine *policy)
 
 	if (!now->deadline || (int32_t)(tick_now(policy) - now->deadline) < 0)
 		return false;
+	store(now->kept, POLICY_KEPT_SOME);
 	store(now->places, now->places_before);
 	store(now->present, now->present_before);
 	store(now->active, now->present != 0);
@@ -647,6 +649,8 @@ int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t prese
 		}
 	if (r < 0)
 		return r;
+	if (!cut)
+		store(now->kept, POLICY_KEPT_SOME);
 	store(now->places_before, now->places);
 	store(now->present_before, now->present);
 	if (deadline_ns)
@@ -694,6 +698,7 @@ int engine_policy_rollback(struct engine *engine, struct error *error)
 		return 0;
 	if (!now->deadline)
 		return error_set(error, -ENOENT, "no change of the rules waits for a confirmation");
+	store(now->kept, POLICY_KEPT_SOME);
 	store(now->present, now->present_before);
 	store(now->places, now->places_before);
 	store(now->deadline, 0);
@@ -718,6 +723,19 @@ int engine_policy_now(struct engine *engine, struct policy_now *ret_now)
 		store(policy->now->cut, tick - TICK_AGE_MAX / 2);
 	*ret_now = *policy->now;
 	return 0;
+}
+
+void engine_policy_keep(struct engine *engine)
+{
+	store(policy_of(engine)->now->kept, POLICY_KEPT_SOME);
+}
+
+void engine_policy_kept(struct engine *engine, uint32_t since, enum policy_kept kept)
+{
+	struct policy_now *now = policy_of(engine)->now;
+
+	if (now->since == since && now->kept != POLICY_KEPT_NONE)
+		store(now->kept, kept);
 }
 
 int engine_policy_forget(struct engine *engine, bool cut)

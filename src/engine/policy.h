@@ -50,6 +50,10 @@ int engine_policy_rollback(struct engine *engine, struct error *error); /* now *
 /* What is in force: says whether a deadline is running, or has passed (then what was before is in force
  * again). */
 int engine_policy_now(struct engine *engine, struct policy_now *ret_now);
+/* Before a set changes: XDP looks for connections that go on. */
+void engine_policy_keep(struct engine *engine);
+/* What was found out about them, unless anything has changed after `since`. */
+void engine_policy_kept(struct engine *engine, uint32_t since, enum policy_kept kept);
 /* Decisions that were kept with flows hold no more (a set has changed). */
 int engine_policy_forget(struct engine *engine, bool cut);
 

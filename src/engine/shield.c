@@ -24,6 +24,7 @@
 struct shield {
 	struct shield_bpf *skeleton; /* NULL: no interface has ever wanted it */
 	struct shield_ways *ways;    /* mapped: SHIELD_PLACES */
+	struct shield_kept *kept;    /* mapped */
 	uint32_t program;            /* id */
 };
 
@@ -82,22 +83,37 @@ void engine_shield_learn(struct engine *engine, uint32_t place)
 
 /* -- loading -- */
 
+static void *map_memory(const struct bpf_map *map, size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void unmap_memory(struct shield *shield)
+{
+	if (shield->ways)
+		munmap(shield->ways, SHIELD_PLACES * sizeof(*shield->ways));
+	if (shield->kept)
+		munmap(shield->kept, sizeof(*shield->kept));
+	shield->ways = NULL;
+	shield->kept = NULL;
+}
+
 static int skeleton_open(struct engine *engine, struct shield *shield, struct error *error)
 {
 	struct bpf_prog_info info = {};
 	__u32 length = sizeof(info);
-	void *ways;
 	int r = component_load(engine, shield->skeleton->obj, "XDP", error);
 
 	if (r < 0)
 		return r;
 	if (bpf_obj_get_info_by_fd(bpf_program__fd(shield->skeleton->progs.shield), &info, &length) == 0)
 		shield->program = info.id;
-	ways = mmap(NULL, SHIELD_PLACES * sizeof(*shield->ways), PROT_READ | PROT_WRITE, MAP_SHARED,
-		bpf_map__fd(shield->skeleton->maps.shield_ways), 0);
-	if (ways == MAP_FAILED)
-		return error_set(error, -errno, "cannot map shield_ways: %s", strerror(errno));
-	shield->ways = ways;
+	shield->ways = map_memory(shield->skeleton->maps.shield_ways, SHIELD_PLACES * sizeof(*shield->ways));
+	shield->kept = map_memory(shield->skeleton->maps.shield_kept, sizeof(*shield->kept));
+	if (!shield->ways || !shield->kept)
+		return error_set(error, -errno, "cannot map the XDP program's memory: %s", strerror(errno));
 	for (uint32_t place = 0; place < SHIELD_PLACES; place++)
 		engine_shield_learn(engine, place);
 	return 0;
@@ -114,6 +130,7 @@ static int shield_load(struct engine *engine, struct shield *shield, struct erro
 		return error_set(error, -errno, "cannot open the XDP program: %s", strerror(errno));
 	r = skeleton_open(engine, shield, error);
 	if (r < 0) {
+		unmap_memory(shield);
 		shield_bpf__destroy(shield->skeleton);
 		shield->skeleton = NULL;
 	}
@@ -284,6 +301,25 @@ void engine_shield_detach(struct engine *engine, uint32_t index)
 	unlink(link_path(engine, path, index));
 }
 
+/* -- connections that go on -- */
+
+bool engine_shield_loaded(const struct engine *engine)
+{
+	return shield_of(engine)->skeleton != NULL;
+}
+
+void engine_shield_kept_clear(struct engine *engine)
+{
+	memset(shield_of(engine)->kept, 0, sizeof(struct shield_kept));
+}
+
+void engine_shield_kept_add(struct engine *engine, const uint32_t address[4])
+{
+	uint32_t bit = shield_kept_bit(address);
+
+	shield_of(engine)->kept->word[bit >> 6] |= 1ULL << (bit & 63);
+}
+
 /* -- who wants it -- */
 
 /* The row of bits of the rules that fit packets of an interface; NULL: all do. */
@@ -326,8 +362,7 @@ static void shield_close(void *state)
 {
 	struct shield *shield = state;
 
-	if (shield->ways)
-		munmap(shield->ways, SHIELD_PLACES * sizeof(*shield->ways));
+	unmap_memory(shield);
 	shield_bpf__destroy(shield->skeleton);
 	free(shield);
 }

@@ -35,6 +35,10 @@ int engine_shield_attach(struct engine *engine, const struct engine_interface *i
 void engine_shield_detach(struct engine *engine, uint32_t index);
 /* What is attached. */
 void engine_shield_query(struct engine *engine, uint32_t index, struct engine_shield *ret_shield);
+/* Addresses of connections that go on (shared/shield.h); nothing where the program is not loaded. */
+bool engine_shield_loaded(const struct engine *engine);
+void engine_shield_kept_clear(struct engine *engine);
+void engine_shield_kept_add(struct engine *engine, const uint32_t address[4]);
 /* Lets go of interfaces that are not among these any more. */
 void engine_shield_forget_gone(
 	struct engine *engine, const struct engine_interface *interfaces, size_t count);

@@ -186,6 +186,13 @@ struct policy_rule {
 _Static_assert(sizeof(struct policy_row) == sizeof(struct policy_unit), "a row begins with one unit");
 _Static_assert(sizeof(struct policy_rule) == sizeof(struct policy_unit), "a rule is one unit");
 
+/* Connections that were there before `since` go on against the rules: does XDP have to look for them? */
+enum policy_kept {
+	POLICY_KEPT_NONE,  /* there are none */
+	POLICY_KEPT_SOME,  /* there may be: in the connection table */
+	POLICY_KEPT_KNOWN, /* … and their addresses are known (shared/shield.h) */
+};
+
 /*
  * The one word that says what is in force: the only entry of the map `policy_now`.
  *
@@ -208,8 +215,7 @@ struct policy_now {
 	 * the state; 0: not each does.  It is connection_sight.followed; switched on, it is the tick of now
 	 * plus one. */
 	__u32 stateful;
-	__u32 kept; /* there may be connections that go on against the rules: XDP leaves to tc what is of one
-	             */
+	__u32 kept;   /* enum policy_kept */
 	__u64 places; /* bit n: which of its two places policy n is in force from */
 	__u64 places_before;
 	__u64 present; /* bit n: there is a policy n; for the agent: the datapath finds its place empty */
