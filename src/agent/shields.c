@@ -15,6 +15,7 @@ struct shield_place {
 	char name[ENGINE_NAME_MAX];
 	uint32_t index;
 	bool wanted; /* by rules, and by the configuration */
+	enum config_xdp configured;
 	struct engine_shield shield;
 	char failure[ERROR_TEXT_MAX]; /* empty: none */
 };
@@ -94,9 +95,12 @@ static void place_reconcile(struct agent *agent, const struct shields *shields, 
 	const struct shield_place *before = place_find(shields, watched->index);
 	enum config_xdp mode = mode_wanted(agent, watched);
 
-	*place = (struct shield_place){.index = watched->index};
+	*place = (struct shield_place){.index = watched->index, .configured = mode};
 	memcpy(place->name, watched->name, sizeof(place->name));
 	place->wanted = mode != CONFIG_XDP_OFF && engine_shield_wanted(agent->engine, watched->index);
+	/* what the other way did not get is asked for again */
+	if (before && before->configured != mode)
+		engine_shield_detach(agent->engine, watched->index);
 	if (place->wanted)
 		place_attach(agent, mode, place, before);
 	else
