@@ -1,0 +1,273 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""What rules cost, beside nftables and xdp-filter: bench/rules.py BUILD_DIR [-r ROUNDS] [-s SECONDS] [-c CLASSBENCH]
+
+One core makes packets and takes them at the other end of a veth pair, where all are dropped: by programs that do nothing
+else, by weir, by nftables at its ingress hook, and by xdp-filter.  Cases take turns, ROUNDS times; shown are medians:
+million packets a second, ns a packet, and how that compares with a bare drop at the same hook.  `1,024 flows` are packets
+that weir's flow cache knows, `first packets` come from 4,194,304 sources in turn, so that each is the first of its flow.
+
+Behind that come the times from a command to its effect.  The peers are left out where they are not installed.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
+
+from lab import Failure, Lab, run  # pylint: disable=wrong-import-position,import-error
+
+KNOWN, FIRST = 1024, 1 << 22
+COUNTS = [1, 10, 100, 1000, 10000]
+SETS = ["acl1", "fw1", "ipc1"]
+
+
+def source(n):
+    """The n-th source address of bench/generate.h."""
+    n ^= n >> 16
+    n = n * 0x85ebca6b & 0xffffffff
+    n ^= n >> 13
+    n = n * 0xc2b2ae35 & 0xffffffff
+    return n ^ n >> 16
+
+
+def dotted(address):
+    return ".".join(str(address >> shift & 255) for shift in (24, 16, 8, 0))
+
+
+def others(count):
+    """Addresses that no packet comes from, with ports that none goes to."""
+    rng = random.Random(4711)
+    return [(f"10.77.{i >> 8 & 255}.{i & 255}", 1000 + rng.randrange(60000)) for i in range(count)]
+
+
+def own_rules(count):
+    """Rules of which the last fits."""
+    return [f"drop in udp from {address} to port {port}" for address, port in others(count - 1)] + \
+        ["drop in udp to port 9"]
+
+
+def classbench(path, count):
+    """The first filters of a file as sentences; what none fits is dropped by default."""
+    sentences = []
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            fields = line.split()
+            if len(sentences) == count or len(fields) < 9:
+                break
+            words = ["drop" if len(sentences) % 2 else "reject", "in ip"]
+            proto, mask = (int(x, 16) for x in fields[8].split("/"))
+            if mask:
+                words.append(f"proto {proto}")
+            for word, prefix, low, high in (("from", fields[0][1:], *fields[2:5:2]), ("to", fields[1], *fields[5:8:2])):
+                address, length = prefix.split("/")
+                number = sum(int(part) << shift for part, shift in zip(address.split("."), (24, 16, 8, 0)))
+                number &= 0xffffffff << (32 - int(length)) & 0xffffffff
+                end = f" {dotted(number)}/{length}" if int(length) else ""
+                if (low, high) != ("0", "65535"):
+                    end += f" port {low}" if low == high else f" port {low}-{high}"
+                if end:
+                    words.append(word + end)
+            # answers cost more than the rules that ask for them
+            sentences.append(" ".join(words).replace("reject", "drop"))
+    return sentences
+
+
+def policy(sentences, head=""):
+    return "default: {in: drop}\n" + head + "rules:\n" + "".join(f"  - {sentence}\n" for sentence in sentences)
+
+
+class Bench:
+    def __init__(self, lab, options):
+        self.lab, self.options = lab, options
+        self.host, self.peer = lab.hosts()
+        lab.quiet(self.host, self.peer)
+        # with GRO the other end of a veth pair takes frames as an interface with a queue does
+        self.host.offload("w0", True)
+        self.cases = []  # (name, base, flows, begin, end, rates)
+        self.weir_agent = None
+        self.files = 0
+
+    def rate(self, flows):
+        done = run(os.path.join(self.lab.build, "bench/bench-rate"), self.peer.name, "p0", self.host.name, "w0", flows,
+                   self.options.seconds, timeout=120)
+        return float(done.stdout)
+
+    def file(self, content):
+        self.files += 1
+        return self.lab.write(f"file{self.files}", content) or self.lab.path(f"file{self.files}")
+
+    def add(self, name, base, flows, begin, end):
+        self.cases.append((name, base, flows, begin, end, []))
+
+    def run_all(self):
+        for turn in range(self.options.rounds):
+            for name, _, flows, begin, end, rates in self.cases:
+                begin()
+                try:
+                    rates.append(self.rate(flows))
+                finally:
+                    end()
+                print(f"\r{turn + 1}/{self.options.rounds} {name:70}", end="", file=sys.stderr, flush=True)
+        print("\r" + " " * 80 + "\r", end="", file=sys.stderr, flush=True)
+
+    def show(self):
+        medians = {name: statistics.median(rates) for name, *_, rates in self.cases}
+        print(f"{'':58} {'Mpps':>8} {'ns':>9} {'of bare':>8} {'net ns':>9}")
+        for name, base, *_ in self.cases:
+            rate = medians[name]
+            print(f"{name:58} {rate / 1e6:8.3f} {1e9 / rate:9.1f} {rate / medians[base]:8.3f} "
+                  f"{1e9 / rate - 1e9 / medians[base]:9.1f}")
+        return medians
+
+    # Bare programs.
+
+    def tc_on(self):
+        self.host.tc("qdisc", "add", "dev", "w0", "clsact")
+        self.host.tc("filter", "add", "dev", "w0", "ingress", "protocol", "all", "bpf", "da", "bytecode", "1,6 0 0 2")
+
+    def tc_off(self):
+        self.host.tc("qdisc", "del", "dev", "w0", "clsact")
+
+    # nftables.
+
+    def nft(self, name, rules, sets=""):
+        path = self.file(f"table netdev bench {{\n{sets}\nchain drops {{\ntype filter hook ingress device w0 priority 0;\n"
+                         + "\n".join(rules) + "\n}\n}\n")
+        self.add(name, "bare drop at tc", KNOWN, lambda: self.host.run("nft", "-f", path, timeout=300),
+                 lambda: self.host.run("nft", "delete", "table", "netdev", "bench", timeout=300))
+
+    def nft_cases(self):
+        for count in COUNTS:
+            self.nft(f"nft, {count} rules 'ip saddr'",
+                     [f"ip saddr {address} drop" for address, _ in others(count - 1)] + ["udp dport 9 drop"])
+            self.nft(f"nft, {count} rules '@nh'",
+                     [f"@nh,96,32 0x{sum(int(b) << s for b, s in zip(a.split('.'), (24, 16, 8, 0))):08x} drop"
+                      for a, _ in others(count - 1)] + ["@nh,72,8 17 drop"])
+        known = {dotted(source(i)) for i in range(KNOWN)}
+        entries = sorted(known | {dotted(source(i)) for i in range(1 << 20, (1 << 20) + 10000 - KNOWN)})
+        self.nft("nft, set of 10000 addresses", ["ip saddr @s drop"],
+                 "set s { type ipv4_addr; elements = { " + ", ".join(entries) + " } }")
+        self.nft("nft, set of 10000 addresses and ports (pipapo)", ["ip saddr . udp dport @s drop"],
+                 "set s { type ipv4_addr . inet_service; flags interval; elements = { " +
+                 ", ".join(f"{entry} . 1-1000" for entry in entries) + " } }")
+
+    # xdp-filter.
+
+    def xdp_filter_cases(self):
+        addresses = [dotted(source(i)) for i in range(KNOWN)]
+
+        def begin():
+            self.host.run("xdp-filter", "load", "w0", "-f", "ipv4", "-m", "native")
+            for address in addresses:
+                self.host.run("xdp-filter", "ip", address, "-m", "src")
+
+        self.add(f"xdp-filter, {KNOWN} addresses", "bare drop at XDP", KNOWN, begin,
+                 lambda: self.host.run("xdp-filter", "unload", "w0"))
+
+    # weir.
+
+    def weir(self, name, text, xdp="off", flows=((KNOWN, "1,024 flows"), (FIRST, "first packets"))):
+        """Cases of one policy: an agent of its own each time, since each begins with nothing known."""
+        path = self.file(text)
+
+        def begin():
+            self.weir_agent = self.lab.agent(self.host, f"interfaces: [w0]\nxdp: {xdp}\n", run_dir="bench")
+            self.weir_agent.weir("apply", path, timeout=120)
+
+        for count, what in flows:
+            self.add(f"weir, {name}, {what}", "bare drop at tc" if xdp == "off" else "bare drop at XDP", count, begin,
+                     lambda: self.weir_agent.stop())
+
+    def weir_cases(self):
+        for count in COUNTS:
+            self.weir(f"{count} rules at tc", policy(own_rules(count)))
+        for name in SETS:
+            path = os.path.join(self.options.classbench, name)
+            if not os.path.exists(path + "_10k"):
+                print(f"there is no {path}_10k", file=sys.stderr)
+                continue
+            for count in (10, 100, 1000, 10000):
+                self.weir(f"{name}, {count} rules at tc", policy(classbench(path + "_10k", count)))
+
+    # From command to effect.
+
+    def timed(self, what, limit, *words):
+        began = time.monotonic()
+        self.weir_agent.weir(*words, timeout=120)
+        took = time.monotonic() - began
+        print(f"{what:58} {took * 1e3:9.1f} ms (at most {limit})")
+
+    def times(self):
+        self.weir_agent = self.lab.agent(self.host, "interfaces: [w0]\n", run_dir="bench")
+        first = self.file(policy(own_rules(10000)))
+        changed = self.file(policy([rule.replace("10.77.", "10.78.") for rule in own_rules(10000)]))
+        self.timed("apply 10,000 rules", "1 s", "apply", first)
+        self.timed("apply 10,000 others", "1 s", "apply", changed)
+        self.timed("add a rule to 10,000", "100 ms", "drop", "in", "tcp", "from", "192.0.2.1", "to", "port", "80")
+        million = self.file("".join(f"{dotted(source(i) & 0xffffffff << (32 - 24 - i % 9) & 0xffffffff)}/{24 + i % 9}\n"
+                                    for i in range(1000000)))
+        self.timed("load 1,000,000 prefixes", "3 s", "set", "load", "million", million)
+        self.timed("add a prefix to 1,000,000", "5 ms and what a command takes", "set", "add", "million", "192.0.2.0/24")
+        self.timed("weir version (what a command takes)", "", "version")
+        self.weir_agent.stop()
+
+
+def show_goals(medians):
+    def ns(name):
+        return 1e9 / medians[name]
+
+    tc = ns("bare drop at tc")
+    print()
+    for name in SETS + ["own"]:
+        rules = "rules at tc" if name == "own" else f"{name}, % rules at tc"
+        for flows, most in (("1,024 flows", 1.25), ("first packets", 4)):
+            ten, many = (f"weir, {rules.replace('%', str(n)) if '%' in rules else f'{n} {rules}'}, {flows}"
+                         for n in (10, 10000))
+            if ten in medians:
+                print(f"{name}, {flows}: 10,000 rules cost {(ns(many) - tc) / (ns(ten) - tc):.2f} x ten (at most {most})")
+    one = [name for name in medians if name.startswith("nft, 1 rules")]
+    if one:
+        best = max(medians[name] for name in one)
+        mine = medians["weir, 10000 rules at tc, 1,024 flows"]
+        print(f"tc drop with 10,000 rules: {mine / best:.2f} x nft with one (more than 1)")
+
+
+def main():
+    parser = argparse.ArgumentParser(usage="%(prog)s BUILD_DIR [-r ROUNDS] [-s SECONDS] [-c CLASSBENCH] [--only WORD]")
+    parser.add_argument("build")
+    parser.add_argument("-r", "--rounds", type=int, default=5)
+    parser.add_argument("-s", "--seconds", type=float, default=0.3)
+    parser.add_argument("-c", "--classbench", default=os.path.join(ROOT, "../shared/data/classbench"))
+    parser.add_argument("-k", "--only", default="", help="only cases with this word, and the bare ones")
+    options = parser.parse_args()
+    lab = Lab(os.path.abspath(options.build))
+    try:
+        bench = Bench(lab, options)
+        bench.add("bare drop at tc", "bare drop at tc", KNOWN, bench.tc_on, bench.tc_off)
+        bench.weir_cases()
+        if shutil.which("nft"):
+            bench.nft_cases()
+        if options.only:
+            bench.cases = [case for case in bench.cases if options.only in case[0] or case[0].startswith("bare")]
+        bench.run_all()
+        medians = bench.show()
+        if not options.only:
+            show_goals(medians)
+        if not options.only or options.only == "times":
+            bench.times()
+    except Failure as failure:
+        sys.exit(f"bench/rules: {failure}")
+    finally:
+        lab.close()
+
+
+if __name__ == "__main__":
+    main()
