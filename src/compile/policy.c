@@ -629,10 +629,11 @@ static bool end_ranges(struct port_lists *lists, const struct end *end, uint32_t
 /* By value: there are few of them. */
 static bool turns_sort_values(struct turns *turns, uint32_t size)
 {
-	_cleanup_free_ uint32_t *places = calloc(size + 1, sizeof(*places));
-	struct turn *sorted = malloc((turns->room ? turns->room : 1) * sizeof(*sorted));
+	uint32_t *places = calloc(size + 1, sizeof(*places));
+	struct turn *sorted = calloc(turns->room ? turns->room : 1, sizeof(*sorted));
 
 	if (!places || !sorted) {
+		free(places);
 		free(sorted);
 		return false;
 	}
@@ -642,6 +643,7 @@ static bool turns_sort_values(struct turns *turns, uint32_t size)
 		places[value + 1] += places[value];
 	for (size_t i = 0; i < turns->count; i++)
 		sorted[places[turns->turns[i].low]++] = turns->turns[i];
+	free(places);
 	free(turns->turns);
 	turns->turns = sorted;
 	return true;
@@ -725,7 +727,7 @@ static int field_values(struct compiler *compiler, enum policy_field_name name)
 		return error_set(compiler->error, -E2BIG, "the number of an interface is too large: %u",
 			field->size - 2);
 	/* whole units */
-	field->classes = calloc((field->size + 31) / 32, sizeof(struct policy_unit));
+	field->classes = calloc((field->size + 31) / 32 * 32, sizeof(*field->classes));
 	if (!field->classes)
 		return out_of_memory(compiler->error);
 	compiler->turns.count = 0;
@@ -1014,12 +1016,13 @@ void policy_image_clear(struct policy_image *image)
 int policy_combination_row(const struct policy_order *order, enum policy_field_name field, uint64_t mask,
 	struct policy_unit *ret_row, struct error *error)
 {
-	_cleanup_(compiler_clear) struct compiler compiler = {0};
+	struct compiler compiler = {0};
 	int r = compiler_expand(&compiler, order, error);
 
-	if (r)
-		return r;
-	combination_scratch(&compiler, field, mask);
-	row_write(&compiler, field, compiler.scratch, ret_row);
-	return 0;
+	if (!r) {
+		combination_scratch(&compiler, field, mask);
+		row_write(&compiler, field, compiler.scratch, ret_row);
+	}
+	compiler_clear(&compiler);
+	return r;
 }

@@ -127,10 +127,12 @@ int policy_judge_open(const struct policy_order *order, struct policy_judge **re
 
 			bounds->first = aligned_alloc(sizeof(lanes), bytes);
 			bounds->span = aligned_alloc(sizeof(lanes), bytes);
-			if (!bounds->first || !bounds->span)
+			if (!bounds->first || !bounds->span) {
 				r = error_set(error, -ENOMEM, "no memory for the policy");
+				break;
+			}
 			/* behind the last rule no packet fits */
-			for (size_t n = judge->views.count; n < judge->room && !r; n++)
+			for (size_t n = judge->views.count; n < judge->room; n++)
 				bound_set(bounds, n, PROTO_NEVER, PROTO_NEVER);
 		}
 	if (r) {

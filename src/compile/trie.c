@@ -124,7 +124,9 @@ static struct bits bits_shift(struct bits bits, unsigned int count)
 
 static unsigned int bits_at(struct bits bits, unsigned int position)
 {
-	return position < 64 ? bits.high >> (63 - position) & 1 : bits.low >> (127 - position) & 1;
+	uint64_t word = position < 64 ? bits.high : bits.low;
+
+	return word >> (63 - position % 64) & 1;
 }
 
 /* How many leading bits are the same, at most `most`. */
