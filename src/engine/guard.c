@@ -158,7 +158,7 @@ int engine_guard_bring(struct engine *engine, const struct guard_policy *policy,
 {
 	struct guard *guard = guard_of(engine);
 	_cleanup_close_ int map = -1;
-	struct policy_now now;
+	struct policy_now now = {};
 	__u32 place;
 	int slot, r;
 

@@ -48,11 +48,21 @@ struct policy_memory {
 	size_t count;
 };
 
+struct policy_clock {
+	uint64_t now_ns, tick_ns;
+	uint32_t tick;
+};
+
+#define CLOCK_AGE_NS 1000000
+
 struct policy_engine {
 	struct engine *engine;
 	struct decide_bpf *skeleton; /* NULL: there never was a policy */
 	struct policy_now *now;      /* mapped; only the agent writes it */
-	struct policy_check *check;  /* mapped */
+	struct policy_clock clock;
+	struct rule_count *counts; /* room to read one of each CPU */
+	struct policy_stats *stats;
+	struct policy_check *check; /* mapped */
 	struct policy_memory memory[HOOKS][PLACES];
 	struct policy_programs programs[PROGRAMS_MAX];
 	uint64_t brought;  /* policies */
@@ -487,6 +497,8 @@ static void policy_close(void *state)
 		munmap(policy->check, sizeof(*policy->check));
 	ring_buffer__free(policy->log);
 	decide_bpf__destroy(policy->skeleton);
+	free(policy->counts);
+	free(policy->stats);
 	free(policy);
 }
 
@@ -502,6 +514,10 @@ static int policy_open(struct engine *engine, void **ret_state, struct error *er
 	*ret_state = policy;
 	policy->engine = engine;
 	policy->log_rate = LOG_RATE;
+	policy->counts = calloc(engine->view.cpus, sizeof(*policy->counts));
+	policy->stats = calloc(engine->view.cpus, sizeof(*policy->stats));
+	if (!policy->counts || !policy->stats)
+		return error_set(error, -ENOMEM, "out of memory");
 	now = mmap(NULL, sizeof(*policy->now), PROT_READ | PROT_WRITE, MAP_SHARED,
 		bpf_map__fd(engine->skeleton->maps.policy_now), 0);
 	if (now == MAP_FAILED)
@@ -905,40 +921,53 @@ int engine_policy_explain(struct engine *engine, const void *packet, size_t size
 
 /* -- what was counted -- */
 
+/* Ticks and nanoseconds, read at most once a millisecond: the counters of thousands of rules are asked for at
+ * once. */
+static const struct policy_clock *clock_read(struct policy_engine *policy)
+{
+	struct policy_clock *clock = &policy->clock;
+	uint64_t now_ns = monotonic_ns();
+
+	if (!clock->now_ns || now_ns - clock->now_ns >= CLOCK_AGE_NS) {
+		engine_clock(policy->engine, &clock->tick, &clock->tick_ns);
+		clock->now_ns = now_ns;
+	}
+	return clock;
+}
+
 int engine_policy_count(struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count)
 {
-	const struct policy_engine *policy = policy_of(engine);
+	struct policy_engine *policy = policy_of(engine);
+	const struct policy_clock *clock = clock_read(policy);
 	struct engine_policy_count sum = {};
-	_cleanup_free_ struct rule_count *counts = calloc(engine->view.cpus, sizeof(*counts));
-	uint64_t tick_ns = 1, now_ns;
-	uint32_t tick = 0, age = UINT32_MAX;
+	struct rule_count *counts = policy->counts;
+	int32_t age = INT32_MAX;
 
-	if (!counts)
-		return -ENOMEM;
 	if (bpf_map_lookup_elem(bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, counts) < 0)
 		return -errno;
-	engine_clock(policy->engine, &tick, &tick_ns);
-	now_ns = monotonic_ns();
 	for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++) {
 		sum.packets += counts[cpu].packets;
 		sum.bytes += counts[cpu].bytes;
-		if (counts[cpu].packets && tick - counts[cpu].last < age)
-			age = tick - counts[cpu].last;
+		if (counts[cpu].packets && (int32_t)(clock->tick - counts[cpu].last) < age)
+			age = (int32_t)(clock->tick - counts[cpu].last);
 	}
-	if (age != UINT32_MAX)
-		sum.last_ns = now_ns > age * tick_ns ? now_ns - age * tick_ns : 1;
+	if (age < 0)
+		age = 0;
+	if (sum.packets)
+		sum.last_ns = clock->now_ns > (uint64_t)age * clock->tick_ns
+		                      ? clock->now_ns - (uint64_t)age * clock->tick_ns
+		                      : 1;
 	*ret_count = sum;
 	return 0;
 }
 
 int engine_policy_count_clear(struct engine *engine, uint32_t counter)
 {
-	_cleanup_free_ struct rule_count *none = calloc(engine->view.cpus, sizeof(*none));
+	struct policy_engine *policy = policy_of(engine);
 
-	if (!none)
-		return -ENOMEM;
-	return bpf_map_update_elem(bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, none, BPF_ANY) <
-	                       0
+	memset(policy->counts, 0, engine->view.cpus * sizeof(*policy->counts));
+	return bpf_map_update_elem(
+		       bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, policy->counts, BPF_ANY) < 0
 	               ? -errno
 	               : 0;
 }
@@ -946,12 +975,12 @@ int engine_policy_count_clear(struct engine *engine, uint32_t counter)
 void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats)
 {
 	const struct policy_engine *policy = policy_of(engine);
-	_cleanup_free_ struct policy_stats *stats = calloc(engine->view.cpus, sizeof(*stats));
+	struct policy_stats *stats = policy->stats;
 	struct policy_stats sum = {};
 	__u32 zero = 0;
 
 	*ret_stats = sum;
-	if (!stats || !policy->skeleton ||
+	if (!policy->skeleton ||
 		bpf_map_lookup_elem(bpf_map__fd(policy->skeleton->maps.policy_stats), &zero, stats) < 0)
 		return;
 	for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++) {
