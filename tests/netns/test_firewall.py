@@ -1,15 +1,42 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """The firewall as a user has it: rules, sets and policies, and what really comes through."""
 
+import contextlib
+import json
 import os
 import random
+import signal
+import socket
+import subprocess
+import time
 
-from judge import PORT_SETS, SETS, Packet, Rule, judge
-from lab import expect, expect_equal
+import pcap
+from judge import FLAGS, PORT_SETS, SETS, Packet, Rule, judge
+from lab import UnixConnection, address_family, expect, expect_equal, udp_socket, wait_for
 from suite import test
-from test_rules import ask, policy
+from test_rules import add, ask, done, policy
+from test_rules import rules as rules_of
 from test_sets import change
 from wire import Wire
+
+
+def fill_sets(agent):
+    for name, listed in SETS.items():
+        change(agent, "add", "\n".join(listed.split()), name=name)
+    for name, ranges in PORT_SETS.items():
+        change(agent, "add", "\n".join(f"{low}-{high}" for low, high in ranges), name=name)
+
+
+def random_policy(chance):
+    """(rules, default verdicts, the policy's text)"""
+    rules = []
+    while len(rules) < 50:
+        made = Rule(chance)
+        if made.text not in [rule.text for rule in rules]:
+            rules.append(made)
+    defaults = {way: chance.choice(("accept", "drop")) for way in ("in", "out")}
+    head = f"default: {{in: {defaults['in']}, out: {defaults['out']}}}\n"
+    return rules, defaults, policy(*(rule.text for rule in rules), head=head)
 
 
 @test("vm", seconds=120)
@@ -20,20 +47,10 @@ def random_policies_decide_as_they_say(lab):
     print(f"WEIR_SEED={seed}")
     chance = random.Random(seed)
     wire = Wire(lab)
-    for name, listed in SETS.items():
-        change(wire.agent, "add", "\n".join(listed.split()), name=name)
-    for name, ranges in PORT_SETS.items():
-        change(wire.agent, "add", "\n".join(f"{low}-{high}" for low, high in ranges), name=name)
+    fill_sets(wire.agent)
     judged = 0
     for number in range(int(os.environ.get("WEIR_POLICIES", max(2, int(8 * lab.scale))))):
-        rules = []
-        while len(rules) < 50:
-            made = Rule(chance)
-            if made.text not in [rule.text for rule in rules]:
-                rules.append(made)
-        defaults = {way: chance.choice(("accept", "drop")) for way in ("in", "out")}
-        head = f"default: {{in: {defaults['in']}, out: {defaults['out']}}}\n"
-        text = policy(*(rule.text for rule in rules), head=head)
+        rules, defaults, text = random_policy(chance)
         status, answer = ask(wire.agent, "POST", "/v1/policy", text, cut=1)
         expect_equal(status, 200, f"seed {seed}, policy {number}: {answer}\n{text}")
         packets = [Packet(chance) for _ in range(150)]
@@ -57,3 +74,246 @@ def random_policies_decide_as_they_say(lab):
             expect(not wrong, f"seed {seed}, policy {number}: {len(wrong)} of {len(frames)}\n" + "\n".join(wrong[:6]) +
                    "\n" + text)
     expect(judged > 300, f"only {judged} packets were judged")
+
+
+# ---------------------------------------------------------------------------------------------- what explain says
+
+
+NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
+
+
+def description(packet):
+    """The packet in words, as `weir explain` takes them; None: it cannot be said."""
+    if packet.proto in (33, 136) or packet.outer is not None or packet.long_headers or \
+            (packet.proto, packet.family) in ((1, 6), (58, 4)):
+        return None
+    words = [packet.direction, "on w0", "ip" if packet.family == 4 else "ip6",
+             NAMES.get(packet.proto, f"proto {packet.proto}")]
+    for word, address, port in (("from", packet.src, packet.sport), ("to", packet.dst, packet.dport)):
+        words.append(f"{word} {address}" + (f" port {port}" if packet.has_ports else ""))
+    if packet.proto == 6 and packet.has_ports:
+        names = [name for place, name in enumerate(FLAGS) if packet.flags >> place & 1]
+        words.append("flags " + (",".join(names) or "none"))
+    if packet.is_icmp:
+        words.append(f"icmp{'' if packet.family == 4 else '6'} {packet.icmp[0]}/{packet.icmp[1]}")
+    words.append(f"dscp {packet.dscp}")
+    words += [f"vlan {packet.vlan}"] * (packet.vlan is not None) + [f"fragment {packet.fragment}"] * bool(packet.fragment)
+    return " ".join(words)
+
+
+@test(seconds=60)
+def explain_says_what_happens(lab):
+    """what explain says about thirty packets is what becomes of them on the wire"""
+    seed = int(os.environ.get("WEIR_SEED", random.SystemRandom().randrange(1 << 32)))
+    chance = random.Random(seed)
+    wire = Wire(lab)
+    fill_sets(wire.agent)
+    for _ in range(2):
+        rules, defaults, text = random_policy(chance)
+        rules = [made for made in rules if "matching" not in made.text]  # explain's packet has no payload
+        head = f"default: {{in: {defaults['in']}, out: {defaults['out']}}}\n"
+        done(wire.agent, "POST", "/v1/policy", policy(*(made.text for made in rules), head=head), cut=1)
+        told, frames = {}, {"in": [], "out": []}
+        while len(told) < 15:
+            packet = Packet(chance)
+            words = description(packet)
+            if words:
+                answer = done(wire.agent, "GET", "/v1/explain", packet=words)
+                frames[packet.direction].append(packet.make(wire.tail()))
+                told[wire.number] = packet.direction, answer["verdict"] == "accept", words, answer.get("rule")
+        for direction in ("in", "out"):
+            wanted = {number for number, (where, passes, *_) in told.items() if where == direction and passes}
+            arrived = wire.send(frames[direction], wanted, direction)
+            wrong = [f"{words}: {'stopped' if passes else 'came through'}, {by}"
+                     for number, (where, passes, words, by) in told.items()
+                     if where == direction and (number in arrived) != passes]
+            expect(not wrong, f"seed {seed}: " + "\n".join(wrong) + "\n" + text)
+
+
+# ---------------------------------------------------------------------------------------------- under traffic
+
+
+class Traffic:
+    """20,000 datagrams a second from sixteen sources: 10.128.0.0 to .7 are to come through, .8 to .15 are not."""
+
+    def __init__(self, lab, wire):
+        self.lab, self.wire = lab, wire
+        self.sent, self.arrived, self.process = 0, {}, None
+        self.receiver = wire.receiver(wire.beyond, "s1")
+
+    def go_on(self):
+        """More of them, if those from before are all sent."""
+        self.take()
+        if self.process and self.process.poll() is None:
+            return
+        self.end()
+        self.process = self.lab.start(*self.wire.peer.command(
+            self.lab.tool("blast"), "p0", 4, 64, 16, int(16 * 2500 * self.lab.scale) // 64 * 64, 20000),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def take(self):
+        while True:
+            try:
+                frame = self.receiver.recv(64)
+            except BlockingIOError:
+                return
+            if frame[12:14] == b"\x08\0" and frame[26:28] == b"\x0a\x80":
+                self.arrived[frame[29]] = self.arrived.get(frame[29], 0) + 1
+
+    def end(self):
+        if self.process:
+            while self.process.poll() is None:
+                self.take()
+                time.sleep(0.01)
+            out, err = self.process.communicate()
+            expect_equal(self.process.returncode, 0, f"blast: {err}")
+            self.sent += int(out.split()[0])
+            self.process = None
+
+    def check(self):
+        """All that should have come has come, and nothing else."""
+        self.end()
+        end = time.monotonic() + 3
+        while sum(self.arrived.values()) < self.sent // 2 and time.monotonic() < end:
+            self.take()
+            time.sleep(0.01)
+        time.sleep(0.1)
+        self.take()
+        expect_equal(self.arrived, {source: self.sent // 16 for source in range(8)}, f"of {self.sent}, by source")
+
+
+KEPT = ("count in udp to port 9", "drop in from 10.128.0.8/30", "drop in udp from @bad to port 1-9")
+
+
+@test(seconds=90)
+def changes_under_load_lose_nothing(lab):
+    """while 20,000 packets a second pass, a hundred changes of rules, sets and whole policies lose none that is accepted and
+    let none through that is not"""
+    wire = Wire(lab)
+    change(wire.agent, "add", "10.128.0.12/30", name="bad")
+    done(wire.agent, "POST", "/v1/policy", policy(*KEPT))
+    traffic = Traffic(lab, wire)
+    for number in range(max(10, int(20 * lab.scale))):
+        traffic.go_on()
+        fresh = add(wire.agent, f"drop in tcp to port {1000 + number}")["id"]
+        traffic.go_on()
+        done(wire.agent, "POST", "/v1/rules/move", id=fresh, before=rules_of(wire.agent)[0]["id"])
+        traffic.go_on()
+        change(wire.agent, "add", f"10.{number}.0.0/16\n10.128.1.{number}", name="bad")
+        traffic.go_on()
+        change(wire.agent, "add", f"10.128.0.{number % 8}\n10.9.{number}.0/24", name=f"other{number % 5}")
+        add(wire.agent, f"accept in udp from @other{number % 5} to port {2000 + number}")
+        traffic.go_on()
+        done(wire.agent, "POST", "/v1/policy", policy(f"drop in tcp from 10.7.{number}.0/24", *KEPT,
+                                                      f"drop in from @other{number % 5} to port 2000-2999"))
+    traffic.check()
+    counted = next(entry for entry in rules_of(wire.agent) if entry["text"] == KEPT[0])
+    expect_equal(counted["packets"], traffic.sent, "packets that the first rule counted")
+
+
+@test(seconds=90)
+def a_killed_apply_is_one_or_the_other(lab):
+    """an agent that is killed in the middle of putting a policy in place of another leaves one of them in force, whole; packets
+    are judged all the while, and the next agent lists the one that holds"""
+    wire = Wire(lab, "interfaces: [w0]\nxdp: off\n")
+    change(wire.agent, "add", "10.128.0.12/30", name="bad")
+    fill = [f"drop in tcp from 10.{number // 200}.{number % 200}.0/24 to port 7" for number in range(1000)]
+    two = [policy("drop in tcp to port 1001", *KEPT, *fill), policy("drop in tcp to port 1002", *fill, *KEPT)]
+    done(wire.agent, "POST", "/v1/policy", two[0])
+    traffic, held = Traffic(lab, wire), 0
+    for delay in (0.01, 0.06, 0.2):
+        traffic.go_on()
+        with contextlib.closing(UnixConnection(wire.agent.socket, 60)) as connection:
+            connection.request("POST", "/v1/policy", body=two[1 - held])
+            time.sleep(delay)
+            wire.agent.stop(signal.SIGKILL)
+        dropped = [not wire.passes(lambda tail, port=port: pcap.ethernet(pcap.ipv4(6, pcap.tcp(1, port, 2, tail))))
+                   for port in (1001, 1002)]
+        expect_equal(sorted(dropped), [False, True], "which of the two policies dropped")
+        held = dropped.index(True)
+        traffic.go_on()
+        wire.agent.start()
+        listed = [entry["text"] for entry in rules_of(wire.agent)]
+        expect_equal((listed[0], len(listed)), (f"drop in tcp to port {1001 + held}", 1004), "first rule, rules")
+        dropped = [not wire.passes(lambda tail, port=port: pcap.ethernet(pcap.ipv4(6, pcap.tcp(1, port, 2, tail))))
+                   for port in (1001, 1002)]
+        expect_equal(dropped.index(True), held, "the policy in force after the start")
+    traffic.check()
+
+
+# ---------------------------------------------------------------------------------------------- as a user types it
+
+
+def reaches(client, server, address, port, kind=socket.SOCK_STREAM):
+    """Does a connection, or a datagram, arrive?  Its server stands on all addresses."""
+    family = address_family(address)
+    with server:
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+    with client:
+        caller = socket.socket(family, kind)
+    with listener, caller:
+        listener.settimeout(0.3)
+        caller.settimeout(0.3)
+        try:
+            if kind == socket.SOCK_DGRAM:
+                caller.sendto(b"x", (address, port))
+                listener.recv(1)
+            else:
+                listener.listen()
+                caller.connect((address, port))
+        except (TimeoutError, ConnectionRefusedError, PermissionError):
+            return False
+        return True
+
+
+@test(seconds=60)
+def examples_do_what_they_say(lab):
+    """the commands of the manual, typed: drop, accept with a set and a default, limits per source, sets with a time, explain,
+    move, delete, flush"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    for number in (3, 4):
+        peer.ip("addr", "add", f"10.1.0.{number}/24", "dev", "p0")
+
+    agent.weir("drop", "in", "tcp", "to", "port", "80")
+    expect_equal([reaches(peer, host, address, port) for address in ("10.1.0.1", "fd00:1::1") for port in (80, 81)],
+                 [False, True, False, True], "ports 80 and 81, IPv4 and IPv6, with the drop")
+    expect_equal(reaches(host, peer, "10.1.0.2", 80), True, "port 80 of another host")
+    said = agent.weir("explain", *"in tcp from 198.51.100.7 port 4000 to 10.1.0.1 port 80".split()).stdout
+    expect("drop by rule 1: drop in tcp to port 80" in said, said)
+
+    agent.weir("limit", *"in udp to port 53 per source to 1/m burst 5".split())
+    server = udp_socket(host, "10.1.0.1", 53)
+    server.settimeout(0.2)
+    for source in ("10.1.0.2", "10.1.0.3"):
+        with udp_socket(peer, source) as sender:
+            for _ in range(20):
+                sender.sendto(source.encode(), ("10.1.0.1", 53))
+    got = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            got.append(server.recv(100))
+    server.close()
+    expect_equal(sorted(got), [b"10.1.0.2"] * 5 + [b"10.1.0.3"] * 5, "datagrams within the limit")
+
+    agent.weir("set", "add", "bastions", "10.1.0.3", "fd00:1::2")
+    path = lab.write("policy.yaml", "default: {in: drop}\nrules:\n  - accept in tcp to port 22 from @bastions log\n"
+                     "  - accept in state established,related\n  - accept in icmp6\n")
+    said = agent.weir("apply", path).stdout
+    rows = agent.weir("rules", "--json").stdout
+    expect_equal([entry["text"] for entry in json.loads(rows)["rules"]][-3:],
+                 ["accept in tcp from @bastions to port 22 log", "accept in state established,related", "accept in icmp6"],
+                 "rules after apply")
+    expect_equal((reaches(peer, host, "10.1.0.1", 22), reaches(peer, host, "fd00:1::1", 22),
+                  reaches(host, peer, "10.1.0.2", 22)), (False, True, True), "SSH from elsewhere, from a bastion, out")
+    agent.weir("set", "add", "bastions", "10.1.0.2", "for", "1h")
+    expect_equal(reaches(peer, host, "10.1.0.1", 22), True, "SSH from a new bastion")
+    agent.weir("set", "remove", "bastions", "10.1.0.2")
+    expect_equal(reaches(peer, host, "10.1.0.1", 22), False, "SSH from one that is none any more")
+    agent.weir("set", "add", "bastions", "10.1.0.2", "for", "1s")
+    wait_for(lambda: not reaches(peer, host, "10.1.0.1", 22), 5, "the entry to end")
+    expect("accept in tcp from @bastions" in agent.weir("log").stdout, "no record in the log")
+    agent.weir("flush")
+    expect_equal(rules_of(agent), [], "rules after flush")
