@@ -8,6 +8,7 @@
 #include "agent/owners.h"
 #include "agent/policies.h"
 #include "agent/rules.h"
+#include "agent/shields.h"
 #include "basic/cleanup.h"
 #include "engine/policy.h"
 #include "model/packet.h"
@@ -175,7 +176,10 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 	json_write_string(out, "verdict", policies_action(explanation->action));
 	if (explanation->rule)
 		rules_write_name(agent, out, "rule", explanation->rule);
-	json_write_string(out, "hook", policies_hook(explanation->hook));
+	json_write_string(out, "hook",
+		shields_drop(agent, &explanation->facts, explanation->rule)
+			? "xdp"
+			: policies_hook(explanation->hook));
 	json_write_string(out, "policy", policy && *policy->name ? policy->name : "host");
 	if (policies_state(explanation->state))
 		json_write_string(out, "state", policies_state(explanation->state));

@@ -150,6 +150,14 @@ const char *shields_hook(const struct agent *agent, const struct rule *rule)
 	return "tc";
 }
 
+bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule)
+{
+	const struct shields *shields = shields_of(agent);
+	const struct shield_place *place = shields ? place_find(shields, facts->ifindex) : NULL;
+
+	return place && place->shield.mode && rule && engine_shield_rule(agent->engine, facts) == rule;
+}
+
 /* -- connections that go on -- */
 
 static int search_look(

@@ -9,6 +9,7 @@
 
 #include "agent/module.h"
 #include "model/rule.h"
+#include "shared/policy.h"
 
 struct agent;
 
@@ -17,6 +18,9 @@ void shields_reconcile(struct agent *agent);
 
 /* Where a rule on packets is decided as early as it can be: "xdp" (on some interface at least) or "tc". */
 const char *shields_hook(const struct agent *agent, const struct rule *rule);
+
+/* Is such a packet dropped at XDP, by this rule? */
+bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule);
 
 extern const struct module shield_module;
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "bpf/lib/policy.h"
 #include "engine/internal.h"
 #include "shared/policy.h"
 #include "shared/shield.h"
@@ -354,6 +355,28 @@ bool engine_shield_wanted(struct engine *engine, uint32_t index)
 		if ((!row || row[i / 64] >> i % 64 & 1) && rules[i].action != POLICY_DEFER)
 			return true;
 	return false;
+}
+
+uint32_t engine_shield_rule(struct engine *engine, const struct policy_facts *facts)
+{
+	struct trie_memory memory = {};
+	struct policy_cursor cursor = {};
+	size_t count = 0;
+	uint32_t unit;
+
+	memory.units =
+		engine_policy_units(engine, true, engine_policy_place_of(engine, facts->ifindex), &count);
+	memory.count = count;
+	if (!memory.units || facts->out)
+		return 0;
+	policy_begin(&memory, &cursor, facts);
+	while ((unit = policy_next(&memory, &cursor, facts))) {
+		const struct policy_rule *rule = (const struct policy_rule *)(memory.units + unit);
+
+		if (rule->action != POLICY_LIMIT)
+			return rule->action == POLICY_DROP ? rule->id : 0;
+	}
+	return 0;
 }
 
 /* -- the part -- */

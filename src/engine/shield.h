@@ -14,6 +14,7 @@
 
 #include "basic/error.h"
 #include "engine/engine.h"
+#include "shared/policy.h"
 
 enum engine_shield_mode { ENGINE_SHIELD_OFF, ENGINE_SHIELD_NATIVE, ENGINE_SHIELD_GENERIC };
 
@@ -25,6 +26,9 @@ struct engine_shield {
 /* Do rules in force decide at XDP for this interface's packets?  By its index, and whose policy holds there.
  */
 bool engine_shield_wanted(struct engine *engine, uint32_t index);
+
+/* The rule (id) that drops such a packet at XDP, as far as limits let it come to that; 0: none does. */
+uint32_t engine_shield_rule(struct engine *engine, const struct policy_facts *facts);
 
 /*
  * Attaches, natively or (where that does not work, or is not wanted) generically.  What is attached as wanted

@@ -93,6 +93,9 @@ def sets_are_dropped_at_xdp(lab):
               datagram(bad6, family=6, tags=vlan), datagram(bad4, tags=qinq), datagram(bad6, family=6, tags=qinq),
               datagram(bad4, options=b"\x01" * 8), datagram(bad4, fragment=0x2000), datagram(bad4, fragment=0x00b9),
               datagram(bad6, family=6, extensions=((60, bytes(7)),) * 8)]
+    for source, hook in ((bad4, "xdp"), ("192.0.2.1", "tc")):
+        asked = done(agent, "GET", "/v1/explain", packet=f"in on w0 udp from {source} port 1 to 10.1.0.1 port 9")
+        expect_equal(asked["hook"], hook, f"where a packet from {source} is decided")
     before = seen(agent)
     send_frames(peer, "p0", frames * 3)
     wait_for(lambda: packets(agent, number) >= 3 * len(frames), 3, "the packets to be counted")
