@@ -167,6 +167,9 @@ class Traffic:
                        "table_bytes": 9_000_000},
             "drops": {"enabled": True, "rate": 1000, "packets": 1370, "bytes": 201_200, "records": 1100,
                       "unrecorded": 270, "lost": 0, "missed": 0, "unassigned": 0},
+            "xdp": [{"interface": "eth0", "wanted": True, "mode": "native", "program": 77},
+                    {"interface": "eth1", "wanted": True, "mode": "off", "program": 9, "failure": "another program (9)"},
+                    {"interface": "eth2", "wanted": False, "mode": "off"}],
             "interfaces": self.interfaces()}
 
 

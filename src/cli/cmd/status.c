@@ -241,6 +241,24 @@ static void rules_print(const json_t *answer, enum units units, const struct sty
 		count_format(denied, sizeof(denied), json_get_number(rules, "denied"), units));
 }
 
+/* Interfaces whose packets rules decide about at XDP, or could. */
+static void xdp_print(const json_t *answer, const struct style *style)
+{
+	const json_t *place;
+	bool first = true;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "xdp"), i, place) {
+		const char *failure = json_get_text(place, "failure");
+
+		if (!json_is_true(json_object_get(place, "wanted")))
+			continue;
+		line_print(style, first ? "xdp" : "", "%s %s%s%s", json_get_text(place, "interface"),
+			json_get_text(place, "mode"), *failure ? ": " : "", failure);
+		first = false;
+	}
+}
+
 /* One a line: there are eight at most, and each has somebody who may be asked. */
 static void traces_print(const json_t *answer, enum units units, const struct style *style)
 {
@@ -296,6 +314,7 @@ static int status_print(void *user, struct error *error)
 	drops_print(answer, units, style);
 	rules_print(answer, units, style);
 	connections_print(answer, units, style);
+	xdp_print(answer, style);
 	traces_print(answer, units, style);
 	features_print(answer, style);
 	putchar('\n');
