@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "basic/cleanup.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
 
@@ -124,26 +123,27 @@ bool engine_connection_is_gone(
 
 /* -- entries -- */
 
-int engine_connection_walk(struct engine *engine, struct engine_connection_cursor *cursor, size_t budget,
-	engine_connection_function *function, void *context)
-{
-	_cleanup_free_ struct connection_key *keys = malloc(BATCH * sizeof(*keys));
-	_cleanup_free_ struct connection *values = malloc(BATCH * sizeof(*values));
+/* What one call reads. */
+struct batch {
+	struct connection_key keys[BATCH];
+	struct connection values[BATCH];
+};
 
-	if (!keys || !values)
-		return -ENOMEM;
+static int walk(struct engine *engine, struct engine_connection_cursor *cursor, size_t budget,
+	engine_connection_function *function, void *context, struct batch *batch)
+{
 	for (size_t seen = 0; seen < budget;) {
 		int map = table_of(engine, cursor->embryos), r;
 		__u32 count = BATCH, next;
 
 		if (map < 0)
-			goto end;
-		r = bpf_map_lookup_batch(
-			map, cursor->started ? &cursor->batch : NULL, &next, keys, values, &count, NULL);
+			return 1;
+		r = bpf_map_lookup_batch(map, cursor->started ? &cursor->batch : NULL, &next, batch->keys,
+			batch->values, &count, NULL);
 		if (r < 0 && errno != ENOENT)
 			return -errno;
 		for (__u32 i = 0; i < count; i++) {
-			int result = function(context, &keys[i], &values[i], cursor->embryos);
+			int result = function(context, &batch->keys[i], &batch->values[i], cursor->embryos);
 
 			if (result)
 				return result;
@@ -154,13 +154,25 @@ int engine_connection_walk(struct engine *engine, struct engine_connection_curso
 		if (r == 0)
 			continue;
 		if (cursor->embryos)
-			goto end;
+			return 1;
 		*cursor = (struct engine_connection_cursor){.embryos = true};
 	}
 	return 0;
-end:
-	*cursor = (struct engine_connection_cursor){};
-	return 1;
+}
+
+int engine_connection_walk(struct engine *engine, struct engine_connection_cursor *cursor, size_t budget,
+	engine_connection_function *function, void *context)
+{
+	struct batch *batch = malloc(sizeof(*batch));
+	int r;
+
+	if (!batch)
+		return -ENOMEM;
+	r = walk(engine, cursor, budget, function, context, batch);
+	free(batch);
+	if (r == 1)
+		*cursor = (struct engine_connection_cursor){};
+	return r;
 }
 
 int engine_connection_get(struct engine *engine, const struct connection_key *key, bool embryo,
@@ -244,17 +256,18 @@ int engine_connection_counts(
 
 void engine_connection_stats(struct engine *engine, struct connection_stats *ret_stats)
 {
-	_cleanup_free_ struct connection_stats *cpus = calloc(engine->view.cpus, sizeof(*cpus));
 	int map = map_of(engine, "connection_stats");
+	struct connection_stats *cpus = map < 0 ? NULL : calloc(engine->view.cpus, sizeof(*cpus));
 	struct connection_stats sum = {};
 	__u32 key = 0;
 
-	if (cpus && map >= 0 && bpf_map_lookup_elem(map, &key, cpus) == 0)
+	if (cpus && bpf_map_lookup_elem(map, &key, cpus) == 0)
 		for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++) {
 			const __u64 *from = (const __u64 *)&cpus[cpu];
 
 			for (size_t i = 0; i < sizeof(sum) / sizeof(__u64); i++)
 				((__u64 *)&sum)[i] += from[i];
 		}
+	free(cpus);
 	*ret_stats = sum;
 }
