@@ -418,7 +418,7 @@ packet_function int connection_begin(struct connection_sight *sight, int replace
 		return 0;
 	key = sight->key;
 	fresh.created = fresh.last = sight->now;
-	fresh.followed = sight->followed ? sight->now | !sight->now : 0;
+	fresh.followed = sight->followed ? window_tick(sight->now) : 0;
 	fresh.first = sight->side & 1;
 	fresh.rule = sight->rule;
 	fresh.policy = sight->policy;
@@ -448,7 +448,7 @@ packet_function int connection_establish(struct connection_sight *sight, struct 
 	key = sight->key;
 	c = *embryo;
 	connection_note(&c, sight);
-	c.established = sight->now | !sight->now;
+	c.established = window_tick(sight->now);
 	r = bpf_map_update_elem(&connections, &key, &c, BPF_NOEXIST);
 	if (!r) {
 		bpf_map_delete_elem(&embryos, &key);
@@ -491,6 +491,9 @@ packet_function int connection_commit(
 		return 0; /* a rule wants it to pass: it does, and says nothing */
 	if (!c || sight->verdict == WINDOW_BEGINS)
 		return connection_begin(sight, c || sight->over);
+	/* how much TCP has sent is not known where the rest is in later fragments */
+	if (p->fragment != PACKET_WHOLE)
+		c->flags |= CONNECTION_LIBERAL;
 	if (!c->established && sight->side != c->first && sight->verdict == WINDOW_VALID)
 		return connection_establish(sight, c);
 	connection_note(c, sight);

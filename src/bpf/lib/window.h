@@ -65,6 +65,12 @@ window_inline int window_after(__u32 a, __u32 b)
 	return (__s32)(b - a) < 0;
 }
 
+/* 0 means none. */
+window_inline __u32 window_tick(__u32 tick)
+{
+	return tick ? tick : 1;
+}
+
 /* Flags that RFC 9293 knows together: bit n for the flags n, without PSH. */
 #define WINDOW_FLAGS_INDEX(flags) (((flags)&7) | ((flags)&0x30) >> 1)
 #define WINDOW_FLAGS_BIT(flags)   (1U << WINDOW_FLAGS_INDEX(flags))
@@ -304,10 +310,9 @@ window_inline void window_note(struct connection *c, __u32 side, const struct wi
 	if (verdict == WINDOW_UNCHANGED) {
 		if (s->flags & WINDOW_RST || (s->flags & WINDOW_SYN && s->flags & WINDOW_ACK))
 			return;
-		if (s->flags & WINDOW_SYN)
-			c->challenge = s->end;
-		else
-			c->challenge = s->ack;
+		if (s->flags & WINDOW_SYN && s->end == sender->end)
+			return; /* the same SYN again */
+		c->challenge = s->flags & WINDOW_SYN ? s->end : s->ack;
 		c->flags |= CONNECTION_CHALLENGED;
 		return;
 	}
@@ -328,7 +333,7 @@ window_inline void window_note(struct connection *c, __u32 side, const struct wi
 	if (followed && !window_is_followed(c, followed)) {
 		if (c->stage != CONNECTION_NEW)
 			window_forget(c);
-		c->followed = now | !now;
+		c->followed = window_tick(now);
 	}
 	window_learn(c, side, s);
 	if (s->flags & WINDOW_FIN)
