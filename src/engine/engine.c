@@ -244,6 +244,7 @@ static int load(struct engine *engine, struct error *error)
 	bpf_map__set_max_entries(skeleton->maps.flow_rest6, view->cpus * view->sets6);
 	bpf_map__set_max_entries(skeleton->maps.flow_stats, view->cpus);
 	bpf_map__set_max_entries(skeleton->maps.flow_rings, view->cpus);
+	bpf_map__set_max_entries(skeleton->maps.rule_counts, view->cpus * POLICY_COUNTERS_MAX);
 	engine_names_prepare(engine, engine->watch.names);
 	skeleton->rodata->owner_off = !engine->watch.owners;
 	r = component_load(engine, skeleton->obj, "flow", error);

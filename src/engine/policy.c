@@ -60,7 +60,7 @@ struct policy_engine {
 	struct decide_bpf *skeleton; /* NULL: there never was a policy */
 	struct policy_now *now;      /* mapped; only the agent writes it */
 	struct policy_clock clock;
-	struct rule_count *counts; /* room to read one of each CPU */
+	struct rule_count *counts; /* mapped, of all CPUs */
 	struct policy_stats *stats;
 	struct policy_check *check; /* mapped */
 	struct policy_memory memory[HOOKS][PLACES];
@@ -482,6 +482,11 @@ const struct bpf_object *engine_policy_loaded(const struct engine *engine)
 	return policy && policy->skeleton ? policy->skeleton->obj : NULL;
 }
 
+static size_t counts_bytes(const struct engine *engine)
+{
+	return (size_t)engine->view.cpus * POLICY_COUNTERS_MAX * sizeof(struct rule_count);
+}
+
 static void policy_close(void *state)
 {
 	struct policy_engine *policy = state;
@@ -495,9 +500,10 @@ static void policy_close(void *state)
 		munmap(policy->now, sizeof(*policy->now));
 	if (policy->check)
 		munmap(policy->check, sizeof(*policy->check));
+	if (policy->counts)
+		munmap(policy->counts, counts_bytes(policy->engine));
 	ring_buffer__free(policy->log);
 	decide_bpf__destroy(policy->skeleton);
-	free(policy->counts);
 	free(policy->stats);
 	free(policy);
 }
@@ -507,22 +513,26 @@ static int policy_open(struct engine *engine, void **ret_state, struct error *er
 	struct policy_engine *policy = calloc(1, sizeof(*policy));
 	char path[PATH_MAX];
 	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "policies"));
-	void *now;
+	void *now, *counts;
 
 	if (!policy)
 		return error_set(error, -ENOMEM, "out of memory");
 	*ret_state = policy;
 	policy->engine = engine;
 	policy->log_rate = LOG_RATE;
-	policy->counts = calloc(engine->view.cpus, sizeof(*policy->counts));
 	policy->stats = calloc(engine->view.cpus, sizeof(*policy->stats));
-	if (!policy->counts || !policy->stats)
+	if (!policy->stats)
 		return error_set(error, -ENOMEM, "out of memory");
 	now = mmap(NULL, sizeof(*policy->now), PROT_READ | PROT_WRITE, MAP_SHARED,
 		bpf_map__fd(engine->skeleton->maps.policy_now), 0);
 	if (now == MAP_FAILED)
 		return error_set(error, -errno, "cannot map policy_now: %s", strerror(errno));
 	policy->now = now;
+	counts = mmap(NULL, counts_bytes(engine), PROT_READ | PROT_WRITE, MAP_SHARED,
+		bpf_map__fd(engine->skeleton->maps.rule_counts), 0);
+	if (counts == MAP_FAILED)
+		return error_set(error, -errno, "cannot map rule_counts: %s", strerror(errno));
+	policy->counts = counts;
 	return left >= 0 ? policy_load(policy, error) : 0;
 }
 
@@ -935,21 +945,27 @@ static const struct policy_clock *clock_read(struct policy_engine *policy)
 	return clock;
 }
 
+static struct rule_count *count_of(const struct policy_engine *policy, unsigned int cpu, uint32_t counter)
+{
+	return policy->counts + (size_t)cpu * POLICY_COUNTERS_MAX + counter;
+}
+
 int engine_policy_count(struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count)
 {
 	struct policy_engine *policy = policy_of(engine);
 	const struct policy_clock *clock = clock_read(policy);
 	struct engine_policy_count sum = {};
-	struct rule_count *counts = policy->counts;
 	int32_t age = INT32_MAX;
 
-	if (bpf_map_lookup_elem(bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, counts) < 0)
-		return -errno;
+	if (counter >= POLICY_COUNTERS_MAX)
+		return -ENOENT;
 	for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++) {
-		sum.packets += counts[cpu].packets;
-		sum.bytes += counts[cpu].bytes;
-		if (counts[cpu].packets && (int32_t)(clock->tick - counts[cpu].last) < age)
-			age = (int32_t)(clock->tick - counts[cpu].last);
+		const struct rule_count *count = count_of(policy, cpu, counter);
+
+		sum.packets += load(count->packets);
+		sum.bytes += load(count->bytes);
+		if (load(count->packets) && (int32_t)(clock->tick - load(count->last)) < age)
+			age = (int32_t)(clock->tick - load(count->last));
 	}
 	if (age < 0)
 		age = 0;
@@ -963,13 +979,13 @@ int engine_policy_count(struct engine *engine, uint32_t counter, struct engine_p
 
 int engine_policy_count_clear(struct engine *engine, uint32_t counter)
 {
-	struct policy_engine *policy = policy_of(engine);
+	const struct policy_engine *policy = policy_of(engine);
 
-	memset(policy->counts, 0, engine->view.cpus * sizeof(*policy->counts));
-	return bpf_map_update_elem(
-		       bpf_map__fd(engine->skeleton->maps.rule_counts), &counter, policy->counts, BPF_ANY) < 0
-	               ? -errno
-	               : 0;
+	if (counter >= POLICY_COUNTERS_MAX)
+		return -ENOENT;
+	for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++)
+		*count_of(policy, cpu, counter) = (struct rule_count){};
+	return 0;
 }
 
 void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats)

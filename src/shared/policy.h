@@ -222,7 +222,7 @@ struct policy_now {
 	__u64 present_before;
 };
 
-/* The value of the per-CPU map `rule_counts`. */
+/* The value of the map `rule_counts`: of counter n on a CPU at CPU * POLICY_COUNTERS_MAX + n. */
 struct rule_count {
 	__u64 packets; /* wire packets */
 	__u64 bytes;   /* wire bytes */

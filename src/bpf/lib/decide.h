@@ -30,9 +30,12 @@ struct policy_memory {
 	__uint(value_size, sizeof(struct policy_unit));
 };
 
+/* CPU by CPU, POLICY_COUNTERS_MAX each: the agent sets the number of entries.  No per-CPU map, of which the
+ * kernel allocates each entry by itself: that takes longer than all else at the agent's start. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, POLICY_COUNTERS_MAX);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct rule_count);
 } rule_counts SEC(".maps");
@@ -106,8 +109,12 @@ decide_inline __u32 decide_place(const struct policy_now *in_force, __u32 number
 /* `packets` and `bytes` as on the wire. */
 decide_inline void decide_count(__u32 counter, __u32 packets, __u64 bytes, __u32 now)
 {
-	struct rule_count *count = bpf_map_lookup_elem(&rule_counts, &counter);
+	__u32 place = bpf_get_smp_processor_id() * POLICY_COUNTERS_MAX + counter;
+	struct rule_count *count;
 
+	if (counter >= POLICY_COUNTERS_MAX)
+		return;
+	count = bpf_map_lookup_elem(&rule_counts, &place);
 	if (!count)
 		return;
 	count->packets += packets;
