@@ -32,11 +32,13 @@
 #define SEGMENT_OPTIONS_USUAL_BYTES 12
 
 /* The highest right edge of the SACK option of `length` bytes at `offset`, if that is higher than s->sack. */
-packet_inline void segment_read_sack(
+packet_function int segment_read_sack(
 	PACKET_CONTEXT *context, __u32 offset, __u32 length, struct window_segment *s)
 {
 	__u32 block;
 
+	if (!s)
+		return -1;
 	for (block = 0; block < SEGMENT_SACK_BLOCKS && block * 8 + 10 <= length; block++) {
 		__be32 right;
 		__u32 ahead;
@@ -47,6 +49,7 @@ packet_inline void segment_read_sack(
 		if (ahead < 1U << 31 && ahead > s->sack - s->ack)
 			s->sack = s->ack + ahead;
 	}
+	return 0;
 }
 
 /* Reads the options that matter from the `bytes` of them at `offset`.  Beside the usual ones they stand in
