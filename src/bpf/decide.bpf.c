@@ -60,8 +60,8 @@ struct {
 
 /* Which owner conditions of a policy fit a process. */
 struct decide_owner_key {
-	__u32 owner, generation;
-	__u32 number, reserved;
+	__u64 brought; /* tells the policy */
+	__u32 owner, reserved;
 };
 
 struct {
@@ -216,7 +216,7 @@ static long decide_owner_step(__u32 index, struct decide_owner_walk *walk)
 /* The bits of the conditions that the packet's owner fits.  Nobody knows whose it is: none. */
 static __noinline int decide_owners_of(struct decision *d)
 {
-	struct decide_owner_key key = {.generation = d->header->generation, .number = d->number};
+	struct decide_owner_key key = {.brought = d->header->brought};
 	struct decide_owner_walk walk = {.policy = d->policy, .work = d->work, .first = d->header->owners};
 	__u64 *known, owners;
 
@@ -485,7 +485,8 @@ static long decide_step(__u32 index, struct decision *d)
 	if (d->ask->explain)
 		return 0;
 	decide_count(rule->counter, d->ask->packets, d->ask->bytes, d->ask->now);
-	if (rule->flags & POLICY_RULE_LOG || rule->action == POLICY_LOG)
+	/* of a limit's packets, those that are over it are the ones to tell of */
+	if ((rule->flags & POLICY_RULE_LOG && rule->action != POLICY_LIMIT) || rule->action == POLICY_LOG)
 		decide_log(d, id, rule->action);
 	return 0;
 }
