@@ -461,12 +461,25 @@ static int file_write(const char *path, const char *text, size_t length)
 	return r;
 }
 
+static int policy_write(struct agent *agent, const char *path, size_t *left_out)
+{
+	struct policy_text policy = {};
+	char *text = NULL;
+	size_t length = 0;
+	int r = policy_text_make(agent, true, &policy, left_out);
+
+	if (r == 0)
+		r = policy_print(&policy, &text, &length);
+	if (r == 0)
+		r = file_write(path, text, length);
+	policy_text_clear(&policy);
+	free(text);
+	return r;
+}
+
 static int save(struct agent *agent, char *path, size_t size, size_t *ret_rules, size_t *left_out,
 	struct error *error)
 {
-	_cleanup_policy_ struct policy_text policy = {};
-	_cleanup_free_ char *text = NULL;
-	size_t length = 0;
 	int r = apply_save_path(agent, path, size, error);
 
 	if (r < 0)
@@ -475,11 +488,7 @@ static int save(struct agent *agent, char *path, size_t size, size_t *ret_rules,
 		error_set(error, -EBUSY, "a change waits for its confirmation");
 		return error_want(error, "'weir confirm' or 'weir rollback' first");
 	}
-	r = policy_text_make(agent, true, &policy, left_out);
-	if (r == 0)
-		r = policy_print(&policy, &text, &length);
-	if (r == 0)
-		r = file_write(path, text, length);
+	r = policy_write(agent, path, left_out);
 	if (r < 0)
 		return error_set(error, r, "cannot write %s: %s", path, strerror(-r));
 	*ret_rules = rulebook_rules(rules_book(agent)) - *left_out;

@@ -453,17 +453,16 @@ static size_t live_order(const struct rule_list *old, size_t *anchors, size_t *p
 	return count;
 }
 
-int rule_list_merge(struct rule_list *list, const struct rule_list *old)
+/* `places` of `old` come in front of those places of `list` that `anchors` says. */
+static int list_merge(struct rule_list *list, const struct rule_list *old, size_t *anchors, size_t *places)
 {
-	_cleanup_free_ size_t *anchors = calloc(old->count + 1, sizeof(*anchors));
-	_cleanup_free_ size_t *places = calloc(old->count + 1, sizeof(*places));
 	struct rule_list merged = {};
 	size_t live, next = 0;
 
-	if (!anchors || !places || anchors_find(list, old, anchors) < 0)
+	if (anchors_find(list, old, anchors) < 0)
 		return -ENOMEM;
 	live = live_order(old, anchors, places);
-	if (list_reserve(&merged, list->count + live) < 0)
+	if (list_reserve(&merged, list->count + live + 1) < 0 || !merged.slots)
 		return -ENOMEM;
 	for (size_t i = 0; i <= list->count; i++) {
 		for (; next < live && anchors[places[next]] == i; next++) {
@@ -476,6 +475,17 @@ int rule_list_merge(struct rule_list *list, const struct rule_list *old)
 	free(list->slots);
 	*list = merged;
 	return 0;
+}
+
+int rule_list_merge(struct rule_list *list, const struct rule_list *old)
+{
+	size_t *anchors = calloc(old->count + 1, sizeof(*anchors));
+	size_t *places = calloc(old->count + 1, sizeof(*places));
+	int r = anchors && places ? list_merge(list, old, anchors, places) : -ENOMEM;
+
+	free(anchors);
+	free(places);
+	return r;
 }
 
 /* -- books -- */

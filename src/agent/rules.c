@@ -143,18 +143,22 @@ static int compare_ids(const void *a, const void *b)
 static void hits_sweep(struct rules *rules)
 {
 	const struct rule_record *record = &rules->record;
-	size_t count = 0;
-	_cleanup_free_ uint32_t *ids = calloc(rulebook_rules(&record->now) + rulebook_rules(&record->before) +
-						      rulebook_rules(&record->back) + 1,
-		sizeof(*ids));
+	const struct rulebook *books[] = {&record->now, &record->before, &record->back};
+	size_t count = 0, room = 1;
+	uint32_t *ids;
 
-	if (!ids || !engine_guard_used(rules->agent->engine))
+	if (!engine_guard_used(rules->agent->engine))
 		return;
-	ids_collect(&record->now, ids, &count);
-	ids_collect(&record->before, ids, &count);
-	ids_collect(&record->back, ids, &count);
-	qsort(ids, count, sizeof(*ids), compare_ids);
-	engine_guard_sweep(rules->agent->engine, ids, count);
+	for (size_t i = 0; i < sizeof(books) / sizeof(books[0]); i++)
+		room += rulebook_rules(books[i]);
+	ids = calloc(room, sizeof(*ids));
+	for (size_t i = 0; ids && i < sizeof(books) / sizeof(books[0]); i++)
+		ids_collect(books[i], ids, &count);
+	if (ids) {
+		qsort(ids, count, sizeof(*ids), compare_ids);
+		engine_guard_sweep(rules->agent->engine, ids, count);
+	}
+	free(ids);
 }
 
 /* What is new in a book gets its number, its generation and its places. */

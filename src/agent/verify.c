@@ -24,7 +24,7 @@ struct verification {
 	unsigned int number;
 	const struct policy_order *orders[HOOKS]; /* [XDP]: NULL where there is none */
 	struct policy_judge *judges[HOOKS];
-	size_t loose; /* first rule that XDP does not understand whole; the rules' number: none */
+	size_t loose; /* loose_find() */
 	struct policy_facts *facts;
 	uint32_t *wanted[HOOKS], *got[HOOKS];
 	size_t count;
@@ -190,8 +190,29 @@ static int verification_open(struct verification *v)
 		if (v->orders[hook])
 			r = policy_judge_open(v->orders[hook], &v->judges[hook], v->error);
 	}
-	while (v->loose < v->orders[TC]->count && policy_xdp_decides(v->orders[TC]->sources[v->loose].rule))
-		v->loose++;
+	return r;
+}
+
+/* The first rule that XDP does not understand whole; the rules' number: none. */
+static size_t loose_find(const struct policy_order *order)
+{
+	size_t i = 0;
+
+	while (i < order->count && policy_xdp_decides(order->sources[i].rule))
+		i++;
+	return i;
+}
+
+static int verification_run(struct verification *v, const bool *changed)
+{
+	int r = verification_open(v);
+
+	if (r == 0)
+		r = policy_edges(v->judges[TC], changed, on_edge, v);
+	if (r == 0)
+		r = facts_check(v);
+	if (r == 0 && !changed)
+		policy_shadows(v->judges[TC], on_shadow, v);
 	return r;
 }
 
@@ -199,15 +220,14 @@ int verify_policy(struct engine *engine, unsigned int number, const struct polic
 	const struct policy_order *xdp, const bool *changed, struct verify_result *result,
 	struct error *error)
 {
-	_cleanup_(verification_clear) struct verification v = {
-		.engine = engine, .number = number, .orders = {tc, xdp}, .result = result, .error = error};
-	int r = verification_open(&v);
+	struct verification v = {.engine = engine,
+		.number = number,
+		.orders = {[TC] = tc, [XDP] = xdp},
+		.loose = loose_find(tc),
+		.result = result,
+		.error = error};
+	int r = verification_run(&v, changed);
 
-	if (r == 0)
-		r = policy_edges(v.judges[TC], changed, on_edge, &v);
-	if (r == 0)
-		r = facts_check(&v);
-	if (r == 0 && !changed)
-		policy_shadows(v.judges[TC], on_shadow, &v);
+	verification_clear(&v);
 	return r;
 }
