@@ -196,16 +196,27 @@ static void put_book(struct writer *writer, const struct rulebook *book, const s
 }
 
 /* FNV-1a over words: all parts are padded to them. */
-static uint64_t checksum(const uint8_t *data, size_t length)
+static uint64_t words_hash(uint64_t hash, const void *data, size_t length)
 {
-	uint64_t hash = 0xcbf29ce484222325ULL, word;
+	const uint8_t *bytes = data;
+	uint64_t word;
 
 	for (size_t i = 0; i + sizeof(word) <= length; i += sizeof(word)) {
-		memcpy(&word, data + i, sizeof(word));
+		memcpy(&word, bytes + i, sizeof(word));
 		hash = (hash ^ word) * 0x100000001b3ULL;
 		hash ^= hash >> 32;
 	}
 	return hash;
+}
+
+/* Of a copy, but for what changes alone. */
+static uint64_t checksum(const struct store_head *head, const void *body)
+{
+	struct store_head fixed = *head;
+
+	fixed.serial = fixed.checksum = 0;
+	fixed.state = 0;
+	return words_hash(words_hash(0xcbf29ce484222325ULL, &fixed, sizeof(fixed)), body, head->length);
 }
 
 static struct store_head *head_of(struct rule_store *store, unsigned int copy)
@@ -238,7 +249,7 @@ static int copy_write(struct writer *writer, const struct rule_record *record, c
 		return writer->error;
 	base = writer->region->base;
 	head.length = writer->used - sizeof(head);
-	head.checksum = checksum(base + sizeof(head), head.length);
+	head.checksum = checksum(&head, base + sizeof(head));
 	memcpy(writer->region->base, &head, sizeof(head));
 	return 0;
 }
@@ -439,7 +450,7 @@ static bool copy_is_whole(const struct engine_region *copy)
 
 	return copy->size > sizeof(*head) && head->magic == STORE_MAGIC && head->layout == STORE_LAYOUT &&
 	       head->serial && head->length <= copy->size - sizeof(*head) &&
-	       checksum((const uint8_t *)copy->base + sizeof(*head), head->length) == head->checksum;
+	       checksum(head, head + 1) == head->checksum;
 }
 
 int rule_store_read(struct rule_store *store, struct rule_places *places, struct rule_record *ret_record,
