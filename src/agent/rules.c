@@ -374,7 +374,12 @@ static int check_settled(const struct rules *rules, struct error *error)
 /* The sets that come with a change go the same way. */
 static int sets_bring(struct rules *rules, const struct rules_change *change, struct error *error)
 {
-	return change->sets ? sets_prepare(rules->agent, change->sets, error) : 0;
+	int r = change->sets ? sets_prepare(rules->agent, change->sets, error) : 0;
+
+	/* a file that is not there: the policy is wrong, not the request's path */
+	if (r == -ENOENT && error)
+		error->code = r = -EINVAL;
+	return r;
 }
 
 static int commit(

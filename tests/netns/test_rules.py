@@ -226,14 +226,14 @@ def an_unconfirmed_change_goes_back(lab):
     agent.wait_watched("w0")
     echo = Echo(lab, host, peer)
     before = add(agent, "count in udp to port 7")["id"]
-    answer = apply(agent, "drop in udp to port 7", confirm="3s", cut=1)
+    answer = apply(agent, "drop in udp to port 7", confirm="2s", cut=1)
     expect("deadline" in answer, f"{answer}")
     expect(not echo.once(), "the new policy is not in force")
     wait_for(echo.once, 5, "the policy of before")
     wait_for(lambda: [r["id"] for r in rules(agent)] == [before], 5, "the rules of before")
     refused(agent, 409, "no change waits", "POST", "/v1/policy/confirm")
 
-    apply(agent, "drop in udp to port 7", confirm="3s", cut=1)
+    apply(agent, "drop in udp to port 7", confirm="2s", cut=1)
     agent.stop(signal.SIGKILL)
     expect(not echo.once(), "the new policy is not in force")
     wait_for(echo.once, 10, "the policy of before, without an agent")
@@ -272,6 +272,36 @@ def connections_go_on(lab):
     done(agent, "POST", "/v1/rules/move", id=number, cut=1)
     add(agent, "count in icmp", cut=1)
     expect(not old.once(), "the connection goes on in spite of the cut")
+
+
+@test()
+def sets_go_with_their_policy(lab):
+    """the sets of a policy come with it, as its rules name them; a change that is given up takes them back, in the agent's life
+    and without it; a policy whose set is wrong changes nothing"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    echo = Echo(lab, host, peer)
+
+    def entries(name):
+        return next((s["entries"] for s in done(agent, "GET", "/v1/sets")["sets"] if s["name"] == name), None)
+
+    apply(agent, "drop in udp from @bl to port 7", head="sets: {bl: [192.0.2.1]}\n")
+    expect(echo.once(), "no echo")
+    apply(agent, "drop in udp from @bl to port 7", head="sets: {bl: [10.1.0.0/24, 192.0.2.1]}\n", cut=1, confirm="1h")
+    expect(not echo.once(), "the set is not in force")
+    done(agent, "POST", "/v1/policy/rollback")
+    expect(echo.once(), "the set of before is not in force")
+    expect_equal(entries("bl"), 1, "entries")
+    apply(agent, "drop in udp from @bl to port 7", head="sets: {bl: [10.1.0.0/24, 192.0.2.1]}\n", cut=1, confirm="3s")
+    agent.stop(signal.SIGKILL)
+    expect(not echo.once(), "the set is not in force without an agent")
+    wait_for(echo.once, 10, "the set of before, without an agent")
+    agent.start()
+    expect_equal((echo.once(), entries("bl")), (True, 1), "echo, and entries, with the next agent")
+    refused(agent, 400, "", "POST", "/v1/policy", policy("drop in from @bl", head="sets: {bl: [10.0.0.0/33]}\n"))
+    refused(agent, 400, "", "POST", "/v1/policy", policy("drop in from @bl", head="sets: {bl: {file: /nonexistent}}\n"))
+    expect_equal((echo.once(), entries("bl")), (True, 1), "echo, and entries, after refused policies")
 
 
 @test()
