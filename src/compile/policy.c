@@ -3,7 +3,8 @@
  * Compiling goes in three steps.  Each rule becomes bits of the rows: one, or several where it says "either
  * end".  Each field then gets its classes: what a bit asks of a field are the places (prefixes, first values)
  * at which it turns from 0 to 1 or back, so one walk over the sorted places makes the rows, each from the one
- * before it, and equal rows are one class.  At last everything gets its place in the memory.
+ * before it, and equal rows are one class.  Rows and tables are written where they will be read, in a memory
+ * that is as large as a policy may be; only what is written takes room.
  */
 #include "compile/policy.h"
 
@@ -11,16 +12,20 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "basic/cleanup.h"
 #include "compile/policy_rule.h"
 #include "compile/trie.h"
 
-#define UNITS_MAX   (128U * 1024 * 1024 / sizeof(struct policy_unit))
-#define CLASSES_MAX (TRIE_NUMBER_MAX + 1U)
-#define SPARE       64 /* rows for combinations of sets that come up later */
-#define UNIT_WORDS  8
-#define ROW_BITS    512 /* of a unit */
+#define MEMORY_BYTES ((size_t)128 << 20)
+#define UNITS_MAX    (MEMORY_BYTES / sizeof(struct policy_unit))
+#define HUGE_FROM    1000 /* bits: their rows are worth pages of 2 MiB */
+#define CLASSES_MAX  (TRIE_NUMBER_MAX + 1U)
+#define SPARE        64 /* rows for combinations of sets that come up later */
+#define UNIT_WORDS   8
+#define ROW_BITS     512 /* of a unit */
+#define UNIT_VALUES  32  /* classes of values in a unit */
 
 /* What an end of a bit is asked for. */
 struct end {
@@ -55,22 +60,12 @@ struct turns {
 
 /* The classes of a field. */
 struct rows {
-	__u64 *words;
+	enum policy_field_name field;
+	uint32_t first; /* unit of class 0's row */
 	size_t count, room;
 	uint64_t *hashes;
 	uint32_t *index; /* by hash: class + 1 */
 	size_t index_room;
-};
-
-struct field {
-	bool asked;
-	struct rows rows;
-	struct policy_unit *trie; /* or */
-	size_t trie_units;
-	uint32_t trie_bits;
-	uint16_t *classes; /* of the values, and room up to whole units */
-	uint32_t size;
-	size_t spare;
 };
 
 struct compiler {
@@ -80,9 +75,13 @@ struct compiler {
 	struct bit *bits;
 	size_t bit_count, bit_room;
 	size_t row_words; /* without the summary: whole units */
+	size_t row_units; /* with it */
 	__u64 *scratch;
 	struct turns turns;
-	struct field fields[POLICY_FIELDS];
+	struct rows rows; /* of the field that is being made */
+	struct policy_unit *units;
+	size_t used;
+	struct policy_header *header; /* the first units */
 };
 
 /* How many values a field that is an array has, "none" included; interfaces: as many as are named. */
@@ -109,15 +108,41 @@ static void compiler_clear(struct compiler *compiler)
 	free(compiler->bits);
 	free(compiler->scratch);
 	free(compiler->turns.turns);
-	for (size_t i = 0; i < POLICY_FIELDS; i++) {
-		struct field *field = &compiler->fields[i];
+	free(compiler->rows.hashes);
+	free(compiler->rows.index);
+	if (compiler->units)
+		munmap(compiler->units, MEMORY_BYTES);
+}
 
-		free(field->rows.words);
-		free(field->rows.hashes);
-		free(field->rows.index);
-		free(field->trie);
-		free(field->classes);
+/* Zeroes, room for the largest policy; what is not written takes none. */
+static int compiler_memory(struct compiler *compiler)
+{
+	void *memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return out_of_memory(compiler->error);
+	if (compiler->bit_count >= HUGE_FROM)
+		madvise(memory, MEMORY_BYTES, MADV_HUGEPAGE);
+	compiler->units = memory;
+	compiler->header = memory;
+	compiler->used = POLICY_HEADER_UNITS;
+	return 0;
+}
+
+/* So many units at the end of what is used; -E2BIG: there are none. */
+static int units_take(struct compiler *compiler, size_t count, uint32_t *ret_unit)
+{
+	if (count > UNITS_MAX - compiler->used) {
+		error_set(compiler->error, -E2BIG,
+			"the rules tell more addresses and ports apart than a policy has memory for (%zu "
+		        "MiB)",
+			MEMORY_BYTES >> 20);
+		return error_want(compiler->error, "fewer rules, or sets in the place of many prefixes");
 	}
+	*ret_unit = (uint32_t)compiler->used;
+	compiler->used += count;
+	return 0;
 }
 
 /*
@@ -228,6 +253,7 @@ static int compiler_expand(struct compiler *compiler, const struct policy_order 
 			error, "fewer rules; 'host' and 'port' for either end count twice, both four times");
 	}
 	compiler->row_words = (compiler->bit_count + ROW_BITS - 1) / ROW_BITS * UNIT_WORDS;
+	compiler->row_units = 1 + compiler->row_words / UNIT_WORDS;
 	compiler->scratch = calloc(compiler->row_words ? compiler->row_words : 1, sizeof(*compiler->scratch));
 	return compiler->scratch ? 0 : out_of_memory(error);
 }
@@ -251,27 +277,67 @@ static void scratch_turn(struct compiler *compiler, uint32_t bit, uint64_t *hash
 	*hash ^= bit_hash(bit);
 }
 
-static __u64 *row_words(const struct compiler *compiler, const struct rows *rows, size_t class)
+static __u64 *row_words(const struct compiler *compiler, size_t class)
 {
-	return rows->words + class * compiler->row_words;
+	return compiler->units[compiler->rows.first + class * compiler->row_units + 1].word;
 }
 
-static bool rows_grow(const struct compiler *compiler, struct rows *rows)
+/* The first rule of a row, if packets are decided by this field alone: its number + 1. */
+static uint32_t row_alone(const struct compiler *compiler, enum policy_field_name name, const __u64 *words)
 {
-	size_t room = rows->room ? rows->room * 2 : 64, index_room = room * 4;
+	for (size_t i = 0; i < compiler->row_words; i++) {
+		const struct bit *bit;
+		uint32_t asks;
+
+		if (!words[i])
+			continue;
+		i = i * 64 + (size_t)__builtin_ctzll(words[i]);
+		bit = &compiler->bits[i];
+		/* who asks for an IPv4 address asks for IPv4 */
+		asks = bit->view->by_family ? bit->asks & ~(1U << POLICY_BY_KIND) : bit->asks;
+		return bit->view->action == POLICY_DROP && asks == 1U << name ? (uint32_t)i + 1 : 0;
+	}
+	return 0;
+}
+
+/* Writes the scratch's row. */
+static void row_write(
+	const struct compiler *compiler, enum policy_field_name name, struct policy_unit *ret_row)
+{
+	struct policy_row *row = (struct policy_row *)ret_row;
+	const __u64 *words = compiler->scratch;
+
+	*row = (struct policy_row){0};
+	for (size_t i = 0; i < compiler->row_words; i++)
+		row->summary[i / 64] |= (__u64)(words[i] != 0) << i % 64;
+	if (compiler->order->xdp &&
+		(name == POLICY_BY_SRC4 || name == POLICY_BY_SRC6 || name == POLICY_BY_SRC_SETS))
+		row->alone = row_alone(compiler, name, words);
+	memcpy(ret_row + 1, words, compiler->row_words * sizeof(*words));
+}
+
+static void rows_begin(struct compiler *compiler, enum policy_field_name field)
+{
+	struct rows *rows = &compiler->rows;
+
+	rows->field = field;
+	rows->first = (uint32_t)compiler->used;
+	rows->count = 0;
+	if (rows->index)
+		memset(rows->index, 0, rows->index_room * sizeof(*rows->index));
+}
+
+static bool rows_grow(struct rows *rows)
+{
+	size_t room = rows->room ? rows->room * 2 : 1024, index_room = room * 4;
 	uint32_t *index = calloc(index_room, sizeof(*index));
 	uint64_t *hashes = index ? realloc(rows->hashes, room * sizeof(*hashes)) : NULL;
-	__u64 *words = NULL;
 
-	if (hashes) {
-		rows->hashes = hashes;
-		words = realloc(rows->words, room * compiler->row_words * sizeof(*words));
-	}
-	if (!words) {
+	if (!hashes) {
 		free(index);
 		return false;
 	}
-	rows->words = words;
+	rows->hashes = hashes;
 	rows->room = room;
 	free(rows->index);
 	rows->index = index;
@@ -286,32 +352,60 @@ static bool rows_grow(const struct compiler *compiler, struct rows *rows)
 	return true;
 }
 
-/* The class whose row is the scratch's.  0, -ENOMEM or -E2BIG. */
-static int rows_intern(struct compiler *compiler, struct rows *rows, uint64_t hash, uint32_t *ret_class)
+/* One more class, with the scratch's row. */
+static int rows_add(struct compiler *compiler, uint32_t *ret_class)
 {
-	size_t bytes = compiler->row_words * sizeof(__u64), at;
+	struct rows *rows = &compiler->rows;
+	uint32_t unit = 0;
+	int r;
 
-	if (rows->count == rows->room && !rows_grow(compiler, rows))
+	if (rows->count == CLASSES_MAX)
+		return error_set(compiler->error, -E2BIG,
+			"the rules tell more than %u ranges of addresses or ports apart", CLASSES_MAX);
+	r = units_take(compiler, compiler->row_units, &unit);
+	if (r)
+		return r;
+	row_write(compiler, rows->field, compiler->units + unit);
+	*ret_class = (uint32_t)rows->count++;
+	return 0;
+}
+
+/* The class whose row is the scratch's.  0, -ENOMEM or -E2BIG. */
+static int rows_intern(struct compiler *compiler, uint64_t hash, uint32_t *ret_class)
+{
+	struct rows *rows = &compiler->rows;
+	size_t bytes = compiler->row_words * sizeof(__u64), at;
+	int r;
+
+	if (rows->count == rows->room && !rows_grow(rows))
 		return out_of_memory(compiler->error);
 	for (at = hash & (rows->index_room - 1); rows->index[at]; at = (at + 1) & (rows->index_room - 1)) {
 		uint32_t class = rows->index[at] - 1;
 
 		if (rows->hashes[class] == hash &&
-			!memcmp(row_words(compiler, rows, class), compiler->scratch, bytes)) {
+			!memcmp(row_words(compiler, class), compiler->scratch, bytes)) {
 			*ret_class = class;
 			return 0;
 		}
 	}
-	if (rows->count == CLASSES_MAX ||
-		(rows->count + 1) * (compiler->row_words + UNIT_WORDS) > (size_t)UNITS_MAX * UNIT_WORDS)
-		return error_set(compiler->error, -E2BIG,
-			"the rules tell more addresses or ports apart than a policy has memory for (%zu MiB)",
-			UNITS_MAX * sizeof(struct policy_unit) >> 20);
-	memcpy(row_words(compiler, rows, rows->count), compiler->scratch, bytes);
-	rows->hashes[rows->count] = hash;
-	rows->index[at] = (uint32_t)rows->count + 1;
-	*ret_class = (uint32_t)rows->count++;
+	r = rows_add(compiler, ret_class);
+	if (r)
+		return r;
+	rows->hashes[*ret_class] = hash;
+	rows->index[at] = *ret_class + 1;
 	return 0;
+}
+
+/* The rows are complete. */
+static struct policy_field *rows_end(struct compiler *compiler)
+{
+	const struct rows *rows = &compiler->rows;
+	struct policy_field *place = &compiler->header->fields[rows->field];
+
+	compiler->header->asked |= 1U << rows->field;
+	place->rows = rows->first;
+	place->classes = (uint32_t)rows->count;
+	return place;
 }
 
 static bool turn_add(struct turns *turns, struct turn turn)
@@ -407,14 +501,14 @@ struct above {
 };
 
 /* Gives every prefix its class. */
-static int prefix_classes(struct compiler *compiler, struct rows *rows, uint64_t hash)
+static int prefix_classes(struct compiler *compiler, uint64_t hash)
 {
 	struct above above[130] = {{0}};
 	size_t depth = 0, bytes = compiler->row_words * sizeof(__u64), next;
 	struct turn *turns = compiler->turns.turns;
 	int r;
 
-	r = rows_intern(compiler, rows, hash, &above[0].class);
+	r = rows_intern(compiler, hash, &above[0].class);
 	if (r)
 		return r;
 	above[0].hash = hash;
@@ -424,10 +518,10 @@ static int prefix_classes(struct compiler *compiler, struct rows *rows, uint64_t
 		while (depth && !turn_inside(above[depth].turn, &turns[i]))
 			depth--;
 		hash = above[depth].hash;
-		memcpy(compiler->scratch, row_words(compiler, rows, above[depth].class), bytes);
+		memcpy(compiler->scratch, row_words(compiler, above[depth].class), bytes);
 		for (next = i; next < compiler->turns.count && !turn_compare(&turns[next], &turns[i]); next++)
 			scratch_turn(compiler, turns[next].bit, &hash);
-		r = rows_intern(compiler, rows, hash, &class);
+		r = rows_intern(compiler, hash, &class);
 		if (r)
 			return r;
 		if (class != above[depth].class)
@@ -455,37 +549,36 @@ static int classes_write(const struct compiler *compiler, struct trie *trie, uin
 	return trie_write(trie);
 }
 
-static int field_trie(struct compiler *compiler, struct field *field, uint8_t family)
+static int field_trie(struct compiler *compiler, struct policy_field *place, uint8_t family)
 {
-	for (size_t room = trie_units_for(family, compiler->turns.count); room < UNITS_MAX; room *= 2) {
-		struct trie *trie;
-		int r;
+	uint32_t unit = 0, nowhere;
+	struct trie *trie;
+	int r;
 
-		field->trie = calloc(room, sizeof(*field->trie));
-		if (!field->trie || trie_open(family, field->trie_bits, field->trie, room, &trie))
-			return out_of_memory(compiler->error);
+	place->size = trie_root_bits(family, compiler->turns.count);
+	r = units_take(compiler, 0, &unit);
+	if (!r)
+		r = trie_open(family, place->size, compiler->units + unit, UNITS_MAX - unit, &trie);
+	if (!r) {
 		r = classes_write(compiler, trie, family);
-		field->trie_units = trie_units(trie);
+		place->table = unit;
+		if (!r)
+			r = units_take(compiler, trie_units(trie), &nowhere);
 		trie_close(trie);
-		if (r == 0)
-			return 0;
-		if (r == -ENOMEM)
-			return out_of_memory(compiler->error);
-		free(field->trie);
-		field->trie = NULL;
 	}
-	return error_set(
-		compiler->error, -E2BIG, "the prefixes of the rules take more memory than a policy may have");
+	return r == -ENOSPC   ? units_take(compiler, UNITS_MAX, &nowhere)
+	       : r == -ENOMEM ? out_of_memory(compiler->error)
+	                      : r;
 }
 
 static int field_prefixes(struct compiler *compiler, enum policy_field_name name)
 {
 	uint8_t family = name < POLICY_BY_SRC6 ? 4 : 6;
 	unsigned int end = (unsigned int)name & 1;
-	struct field *field = &compiler->fields[name];
 	uint64_t hash = 0;
 	int r;
 
+	rows_begin(compiler, name);
 	compiler->turns.count = 0;
 	memset(compiler->scratch, 0, compiler->row_words * sizeof(__u64));
 	for (uint32_t i = 0; i < compiler->bit_count; i++) {
@@ -498,11 +591,8 @@ static int field_prefixes(struct compiler *compiler, enum policy_field_name name
 	}
 	if (compiler->turns.count)
 		qsort(compiler->turns.turns, compiler->turns.count, sizeof(struct turn), turn_compare);
-	r = prefix_classes(compiler, &field->rows, hash);
-	if (r)
-		return r;
-	field->trie_bits = trie_root_bits(family, compiler->turns.count);
-	return field_trie(compiler, field, family);
+	r = prefix_classes(compiler, hash);
+	return r ? r : field_trie(compiler, rows_end(compiler), family);
 }
 
 /*
@@ -714,47 +804,49 @@ static uint32_t field_size(const struct compiler *compiler, enum policy_field_na
 
 static int field_values(struct compiler *compiler, enum policy_field_name name)
 {
-	struct field *field = &compiler->fields[name];
 	struct port_lists lists = {0};
 	const struct turn *turn, *end;
+	struct policy_field *place;
+	uint32_t size = field_size(compiler, name), class = 0;
 	uint64_t hash = 0;
-	uint32_t class = 0;
+	uint16_t *classes;
 	bool room = true;
 	int r;
 
-	field->size = field_size(compiler, name);
-	if (field->size > UNITS_MAX)
-		return error_set(compiler->error, -E2BIG, "the number of an interface is too large: %u",
-			field->size - 2);
-	/* whole units */
-	field->classes = calloc((field->size + 31) / 32 * 32, sizeof(*field->classes));
-	if (!field->classes)
-		return out_of_memory(compiler->error);
+	/* the table first: its size is known */
+	place = &compiler->header->fields[name];
+	place->size = size;
+	r = units_take(compiler, ((size_t)size + UNIT_VALUES - 1) / UNIT_VALUES, &place->table);
+	if (r)
+		return r;
+	classes = (uint16_t *)(compiler->units + place->table);
+	rows_begin(compiler, name);
 	compiler->turns.count = 0;
 	memset(compiler->scratch, 0, compiler->row_words * sizeof(__u64));
 	for (uint32_t i = 0; i < compiler->bit_count && room; i++) {
 		bool first = false;
 
-		room = bit_turns(compiler, name, i, field->size, &lists, &first);
+		room = bit_turns(compiler, name, i, size, &lists, &first);
 		if (first)
 			scratch_turn(compiler, i, &hash);
 	}
 	free(lists.now.ranges);
 	free(lists.other.ranges);
 	free(lists.result.ranges);
-	if (!room || !turns_sort_values(&compiler->turns, field->size))
+	if (!room || !turns_sort_values(&compiler->turns, size))
 		return out_of_memory(compiler->error);
-	r = rows_intern(compiler, &field->rows, hash, &class);
+	r = rows_intern(compiler, hash, &class);
 	turn = compiler->turns.turns;
 	end = turn + compiler->turns.count;
-	for (uint32_t value = 0; value < field->size && !r; value++) {
+	for (uint32_t value = 0; value < size && !r; value++) {
 		if (turn < end && turn->low == value) {
 			for (; turn < end && turn->low == value; turn++)
 				scratch_turn(compiler, turn->bit, &hash);
-			r = rows_intern(compiler, &field->rows, hash, &class);
+			r = rows_intern(compiler, hash, &class);
 		}
-		field->classes[value] = (uint16_t) class;
+		classes[value] = (uint16_t) class;
 	}
+	rows_end(compiler);
 	return r;
 }
 
@@ -778,59 +870,22 @@ static void combination_scratch(struct compiler *compiler, enum policy_field_nam
 static int field_sets(struct compiler *compiler, enum policy_field_name name)
 {
 	const struct policy_world *world = compiler->order->world;
-	struct field *field = &compiler->fields[name];
-	struct rows *rows = &field->rows;
 	size_t count = world->combination_count ? world->combination_count : 1;
+	uint32_t class;
+	int r = 0;
 
-	field->spare = count + SPARE > SET_COMBINATIONS_MAX ? SET_COMBINATIONS_MAX - count : SPARE;
-	rows->words = calloc(count * compiler->row_words, sizeof(__u64));
-	if (!rows->words)
-		return out_of_memory(compiler->error);
-	for (; rows->count < count; rows->count++) {
-		combination_scratch(
-			compiler, name, world->combination_count ? world->combinations[rows->count] : 0);
-		memcpy(row_words(compiler, rows, rows->count), compiler->scratch,
-			compiler->row_words * sizeof(__u64));
+	rows_begin(compiler, name);
+	for (size_t i = 0; i < count && !r; i++) {
+		combination_scratch(compiler, name, world->combination_count ? world->combinations[i] : 0);
+		r = rows_add(compiler, &class);
 	}
-	return 0;
+	rows_end(compiler);
+	return r ? r : units_take(compiler, SPARE * compiler->row_units, &class);
 }
 
 /*
  * The memory
  */
-
-/* The first rule of a row, if packets are decided by this field alone: its number + 1. */
-static uint32_t row_alone(const struct compiler *compiler, enum policy_field_name name, const __u64 *words)
-{
-	for (size_t i = 0; i < compiler->row_words; i++) {
-		const struct bit *bit;
-		uint32_t asks;
-
-		if (!words[i])
-			continue;
-		i = i * 64 + (size_t)__builtin_ctzll(words[i]);
-		bit = &compiler->bits[i];
-		/* who asks for an IPv4 address asks for IPv4 */
-		asks = bit->view->by_family ? bit->asks & ~(1U << POLICY_BY_KIND) : bit->asks;
-		return bit->view->action == POLICY_DROP && asks == 1U << name ? (uint32_t)i + 1 : 0;
-	}
-	return 0;
-}
-
-static void row_write(const struct compiler *compiler, enum policy_field_name name, const __u64 *words,
-	struct policy_unit *ret_row)
-{
-	struct policy_row *row = (struct policy_row *)ret_row;
-
-	*row = (struct policy_row){0};
-	for (size_t i = 0; i < compiler->row_words; i++)
-		if (words[i])
-			row->summary[i / 64] |= 1ULL << i % 64;
-	if (compiler->order->xdp &&
-		(name == POLICY_BY_SRC4 || name == POLICY_BY_SRC6 || name == POLICY_BY_SRC_SETS))
-		row->alone = row_alone(compiler, name, words);
-	memcpy(ret_row + 1, words, compiler->row_words * sizeof(*words));
-}
 
 static void rule_write(const struct compiler *compiler, const struct bit *bit, struct policy_rule *ret_rule)
 {
@@ -905,77 +960,43 @@ static uint32_t policy_fickle(const struct compiler *compiler)
 	return fickle;
 }
 
-static int policy_write(const struct compiler *compiler, struct policy_image *ret_image)
+/* What stands in front of the tables. */
+static int policy_begin(struct compiler *compiler)
 {
-	size_t row_units = 1 + compiler->row_words / UNIT_WORDS, owners = compiler->views.owner_count;
-	struct policy_header header = {
-		.generation = compiler->order->generation,
+	const struct policy_order *order = compiler->order;
+	size_t owners = compiler->views.owner_count;
+	struct policy_header *header;
+	uint32_t unit = 0;
+	int r = compiler_memory(compiler);
+
+	if (r)
+		return r;
+	header = compiler->header;
+	*header = (struct policy_header){
+		.generation = order->generation,
 		.count = (uint32_t)compiler->bit_count,
 		.flags = policy_flags(compiler),
-		.row_units = (uint32_t)row_units,
-		.rules = POLICY_HEADER_UNITS,
+		.row_units = (uint32_t)compiler->row_units,
 		.owner_count = (uint32_t)owners,
-		.defaults = {compiler->order->defaults[0], compiler->order->defaults[1]},
 		.fickle = policy_fickle(compiler),
 	};
-	size_t units = POLICY_HEADER_UNITS + compiler->bit_count;
-	struct policy_unit *memory;
-
-	if (compiler->order->xdp)
-		for (int i = 0; i < 2; i++)
-			header.defaults[i] = (struct policy_default){
+	for (int i = 0; i < 2; i++) {
+		header->defaults[i] = order->defaults[i];
+		if (order->xdp)
+			header->defaults[i] = (struct policy_default){
 				.action = POLICY_ACCEPT, .counter = POLICY_NO_COUNTER};
-	if (owners)
-		header.owners = (uint32_t)units;
-	units += owners;
-	for (size_t i = 0; i < POLICY_FIELDS; i++) {
-		const struct field *field = &compiler->fields[i];
-		struct policy_field *place = &header.fields[i];
-
-		if (!field->asked)
-			continue;
-		header.asked |= 1U << i;
-		place->table = field->trie || field->classes ? (uint32_t)units : 0;
-		place->size = field->trie ? field->trie_bits : field->size;
-		units += field->trie ? field->trie_units : field->classes ? (field->size + 31) / 32 : 0;
-		place->rows = (uint32_t)units;
-		place->classes = (uint32_t)field->rows.count;
-		units += (field->rows.count + field->spare) * row_units;
 	}
-	if (units > UNITS_MAX) {
-		error_set(compiler->error, -E2BIG, "the policy takes %zu MiB, which is more than %zu",
-			units * sizeof(*memory) >> 20, UNITS_MAX * sizeof(*memory) >> 20);
-		return error_want(compiler->error, "fewer rules, or sets in the place of many prefixes");
-	}
-	header.units = (uint32_t)units;
-	memory = calloc(units, sizeof(*memory));
-	if (!memory)
-		return out_of_memory(compiler->error);
-	memcpy(memory, &header, sizeof(header));
+	r = units_take(compiler, compiler->bit_count, &header->rules);
+	if (r)
+		return r;
 	for (size_t i = 0; i < compiler->bit_count; i++)
-		rule_write(compiler, &compiler->bits[i], (struct policy_rule *)(memory + header.rules + i));
-	if (owners)
-		memcpy(memory + header.owners, compiler->views.owners, owners * sizeof(*memory));
-	for (size_t i = 0; i < POLICY_FIELDS; i++) {
-		const struct field *field = &compiler->fields[i];
-		const struct policy_field *place = &header.fields[i];
-
-		if (field->trie)
-			memcpy(memory + place->table, field->trie, field->trie_units * sizeof(*memory));
-		if (field->classes)
-			memcpy(memory + place->table, field->classes,
-				(field->size + 31) / 32 * sizeof(*memory));
-		for (size_t k = 0; k < field->rows.count; k++)
-			row_write(compiler, (enum policy_field_name)i, row_words(compiler, &field->rows, k),
-				memory + place->rows + k * row_units);
-	}
-	*ret_image = (struct policy_image){
-		.units = memory,
-		.count = units,
-		.spare = SPARE,
-		.expression_count = compiler->views.expression_count,
-	};
-	memcpy(ret_image->expressions, compiler->views.expressions, sizeof(ret_image->expressions));
+		rule_write(compiler, &compiler->bits[i],
+			(struct policy_rule *)(compiler->units + header->rules + i));
+	r = units_take(compiler, owners, &unit);
+	if (r || !owners)
+		return r;
+	header->owners = unit;
+	memcpy(compiler->units + unit, compiler->views.owners, owners * sizeof(*compiler->units));
 	return 0;
 }
 
@@ -986,8 +1007,8 @@ int policy_compile(const struct policy_order *order, struct policy_image *ret_im
 	int r;
 
 	r = compiler_expand(&compiler, order, error);
-	if (r)
-		return r;
+	if (!r)
+		r = policy_begin(&compiler);
 	for (size_t i = 0; i < compiler.bit_count; i++)
 		asked |= compiler.bits[i].asks;
 	/* one field at least: its rows say how many rules there are */
@@ -996,7 +1017,6 @@ int policy_compile(const struct policy_order *order, struct policy_image *ret_im
 	for (enum policy_field_name name = 0; name < POLICY_FIELDS && !r; name++) {
 		if (!(asked & 1U << name))
 			continue;
-		compiler.fields[name].asked = true;
 		if (name <= POLICY_BY_DST6)
 			r = field_prefixes(&compiler, name);
 		else if (name <= POLICY_BY_DST_SETS)
@@ -1004,12 +1024,23 @@ int policy_compile(const struct policy_order *order, struct policy_image *ret_im
 		else
 			r = field_values(&compiler, name);
 	}
-	return r ? r : policy_write(&compiler, ret_image);
+	if (r)
+		return r;
+	compiler.header->units = (uint32_t)compiler.used;
+	*ret_image = (struct policy_image){
+		.units = TAKE(compiler.units),
+		.count = compiler.used,
+		.spare = SPARE,
+		.expression_count = compiler.views.expression_count,
+	};
+	memcpy(ret_image->expressions, compiler.views.expressions, sizeof(ret_image->expressions));
+	return 0;
 }
 
 void policy_image_clear(struct policy_image *image)
 {
-	free(image->units);
+	if (image->units)
+		munmap(image->units, MEMORY_BYTES);
 	*image = (struct policy_image){0};
 }
 
@@ -1021,7 +1052,7 @@ int policy_combination_row(const struct policy_order *order, enum policy_field_n
 
 	if (!r) {
 		combination_scratch(&compiler, field, mask);
-		row_write(&compiler, field, compiler.scratch, ret_row);
+		row_write(&compiler, field, ret_row);
 	}
 	compiler_clear(&compiler);
 	return r;
