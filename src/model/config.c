@@ -15,9 +15,8 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-#define FILE_BYTES_MAX                                                                                       \
-	(16 * 1024 * 1024)    /* no configuration is near it; a device file given by mistake is              \
-	                       */
+/* No configuration is near it; a device file given by mistake is. */
+#define FILE_BYTES_MAX     (16 * 1024 * 1024)
 #define INTERFACE_NAME_MAX 15 /* IFNAMSIZ without the NUL */
 
 #define MS 1000000ULL

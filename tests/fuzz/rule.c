@@ -6,6 +6,7 @@
 
 #include "compile/guard.h"
 #include "fuzz/fuzz.h"
+#include "model/packet.h"
 #include "model/rule.h"
 
 static void accepted_check(const struct rule *rule)
@@ -30,6 +31,22 @@ static void accepted_check(const struct rule *rule)
 	REQUIRE(compiled.call <= GUARD_SEND && compiled.port_count <= GUARD_PORTS_MAX);
 }
 
+/* The same words may be a packet. */
+static void packet_check(const char *text)
+{
+	struct packet_description packet;
+	uint8_t bytes[PACKET_BYTES_MAX];
+	struct error error = {0};
+	size_t length;
+
+	if (packet_description_parse(text, &packet, &error) < 0) {
+		REQUIRE(error.what[0]);
+		return;
+	}
+	length = packet_description_build(&packet, bytes);
+	REQUIRE(length >= 14 + 20 + 8 && length <= sizeof(bytes));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
 	struct error error = {0};
@@ -47,6 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 		REQUIRE(error.what[0]);
 		REQUIRE(rule_parse(text, &rule, NULL) < 0);
 	}
+	packet_check(text);
 	free(text);
 	return 0;
 }

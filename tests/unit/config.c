@@ -119,30 +119,41 @@ static void the_documented_example_is_the_defaults_with_a_group(void **state)
 
 static void values_arrive_where_they_belong(void **state)
 {
-	struct config config = configured("interfaces:\n- eth0\n- 'veth*'\n"
-					  "flows:\n"
-					  "  cache: {ipv4: 64, ipv6: 4194304}\n"
-					  "  table: 1024\n"
-					  "  hosts: 65\n"
-					  "  ring: 128kib\n"
-					  "  scan: 250ms\n"
-					  "  idle: 1m30s\n"
-					  "  closed: 2s\n"
-					  "  active: 1h\n"
-					  "api:\n"
-					  "  mode: \"0600\"\n"
-					  "  group: netops\n"
-					  "  change: group\n"
-					  "metrics:\n"
-					  "  listen: \"[2001:db8::1]:9100\"\n"
-					  "sockets: {interval: 10s, remembered: 64}\n"
-					  "audit: {entries: 0}\n"
-					  "drops: {enabled: off, rate: 0}\n"
-					  "names: {enabled: off, table: 64}\n"
-					  "rules:\n"
-					  "- deny connect by user 7 to 10.0.0.0/8 \"no lan\"\n"
-					  "- 'allow  bind'\n"
-					  "log: debug\n");
+	struct config config =
+		configured("interfaces:\n- eth0\n- 'veth*'\n"
+			   "flows:\n"
+			   "  cache: {ipv4: 64, ipv6: 4194304}\n"
+			   "  table: 1024\n"
+			   "  hosts: 65\n"
+			   "  ring: 128kib\n"
+			   "  scan: 250ms\n"
+			   "  idle: 1m30s\n"
+			   "  closed: 2s\n"
+			   "  active: 1h\n"
+			   "api:\n"
+			   "  mode: \"0600\"\n"
+			   "  group: netops\n"
+			   "  change: group\n"
+			   "metrics:\n"
+			   "  listen: \"[2001:db8::1]:9100\"\n"
+			   "sockets: {interval: 10s, remembered: 64}\n"
+			   "audit: {entries: 0}\n"
+			   "drops: {enabled: off, rate: 0}\n"
+			   "names: {enabled: off, table: 64}\n"
+			   "rules:\n"
+			   "- deny connect by user 7 to 10.0.0.0/8 \"no lan\"\n"
+			   "- 'allow  bind'\n"
+			   "default: {in: drop, log: on}\n"
+			   "sets: {web: [80, 443]}\n"
+			   "tenants: {lab: {interfaces: [veth3], rules: [accept in]}}\n"
+			   "policy: saved.yaml\n"
+			   "connections:\n"
+			   "  table: 2048\n"
+			   "  embryonic: 1024\n"
+			   "  timeouts: {tcp: {open: 1h, reset: 1s}, udp: {new: 5s}, icmp: 7s, other: 30d}\n"
+			   "xdp: {mode: generic, interfaces: {eth0: off, eth1: native}}\n"
+			   "log_packets: 0\n"
+			   "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
 
 	(void)state;
@@ -163,6 +174,27 @@ static void values_arrive_where_they_belong(void **state)
 	assert_string_equal(config.policy.host.rules[0], "deny connect by user 7 to 10.0.0.0/8 \"no lan\"");
 	assert_string_equal(config.policy.host.rules[1], "allow bind");
 	assert_null(config.policy.host.rules[2]);
+	assert_int_equal(config.policy.host.defaults[0], POLICY_DROP);
+	assert_true(config.policy.host.log);
+	assert_string_equal(config.policy.sets[0].entries, "80\n443\n");
+	assert_string_equal(config.policy.tenants[0].list.rules[0], "accept in");
+	assert_string_equal(config.policy_file, "saved.yaml");
+	assert_int_equal(config.connections_table, 2048);
+	assert_int_equal(config.connections_embryonic, 1024);
+	assert_true(config.connections_ns[CONNECTION_TCP][CONNECTION_OPEN] == 3600 * S);
+	assert_true(config.connections_ns[CONNECTION_TCP][CONNECTION_NEW] == 120 * S);
+	assert_true(config.connections_ns[CONNECTION_TCP][CONNECTION_RESET] == S);
+	assert_true(config.connections_ns[CONNECTION_UDP][CONNECTION_NEW] == 5 * S);
+	for (int stage = 0; stage < CONNECTION_STAGES; stage++) {
+		assert_true(config.connections_ns[CONNECTION_ICMP][stage] == 7 * S);
+		assert_true(config.connections_ns[CONNECTION_OTHER][stage] == 30 * 86400 * S);
+	}
+	assert_int_equal(config.xdp, CONFIG_XDP_GENERIC);
+	assert_int_equal(config.xdp_interface_count, 2);
+	assert_string_equal(config.xdp_interfaces[1].name, "eth1");
+	assert_int_equal(config.xdp_interfaces[0].mode, CONFIG_XDP_OFF);
+	assert_int_equal(config.xdp_interfaces[1].mode, CONFIG_XDP_NATIVE);
+	assert_int_equal(config.log_packets, 0);
 	assert_string_equal(config.api_group, "netops");
 	assert_true(config.api_group_change);
 	assert_true(config.metrics_on);
@@ -345,6 +377,20 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interfaces: [eth0, lo, eth0]", 1, 24, "interfaces: a second 'eth0'", "each name once"},
 		{"interfaces: [abcdefghijklmnop]", 1, 14,
 			"interfaces: the name 'abcdefghijklmnop' is too long", "at most 15 bytes"},
+		{"xdp: on", 1, 6, "xdp: expected auto, native, generic or off, got 'on'", ""},
+		{"xdp: {mode: of}", 1, 13, "xdp.mode: expected auto, native, generic or off, got 'of'",
+			"did you mean 'off'?"},
+		{"xdp: {interfaces: {a/b: off}}", 1, 20,
+			"xdp.interfaces: expected an interface's name, got 'a/b'", "a name such as eth0"},
+		{"xdp: {interfaces: {a: off, a: off}}", 1, 28, "xdp.interfaces: a second 'a'", ""},
+		{"connections: {table: 1}", 1, 22, "connections.table: 1 is too small", "1024 to 16777216"},
+		{"connections: {timeouts: {icmp: 1ms}}", 1, 32, "connections.timeouts.icmp: 1ms is too small",
+			"1s to 30d"},
+		{"connections: {timeouts: {tcp: 1m}}", 1, 31,
+			"connections.timeouts.tcp: expected keys with values, got '1m'", "such as new: ..."},
+		{"log_packets: many", 1, 14, "log_packets: expected a number, got 'many'", "0 to 100000"},
+		{"policy: []", 1, 1, "policy: expected the name of a file, got a list",
+			"where 'weir save' keeps the policy, such as /etc/weir/policy.yaml"},
 		{"rules: deny connect", 1, 8, "rules: expected a list of rules, got 'deny connect'",
 			"- drop in tcp to port 80"},
 		{"rules:\n  - deny bind\n  - deny connect to 10.0.0.1/8", 3, 21,
