@@ -241,6 +241,8 @@ static void applied_write(struct agent *agent, struct json_write *out, const str
 		answer_time(out, "deadline", deadline);
 	json_write_array_begin(out, "warnings");
 	rules_write_shadows(agent, out, &applied->change.result);
+	if (!applied->change.check)
+		rules_write_absent(agent, out);
 	json_write_array_end(out);
 	json_write_object_end(out);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The API of the list of rules: what is in it, and changes of single rules (docs/api.md, /v1/rules). */
 #include <errno.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -231,6 +232,19 @@ static bool hides(const struct rule_entry *wide, const struct rule_entry *narrow
 	       verb_decides(wide->rule.verb) && rule_covers(&wide->rule, &narrow->rule);
 }
 
+/* A name of an interface that is not there: right, if it comes later, and a mistake else. */
+static bool warn_of_interface(struct json_write *out, const struct rule_entry *entry, const char *name)
+{
+	char text[RULE_TEXT_MAX + 96];
+
+	if (!name[0] || if_nametoindex(name))
+		return false;
+	snprintf(text, sizeof(text), "there is no interface %s: until there is, nothing fits rule %u: %s", name,
+		entry->id, entry->text);
+	json_write_string(out, NULL, text);
+	return true;
+}
+
 /* What in this list the rule never sees, and what does not see anything any more because of it. */
 static void warnings_write(
 	struct json_write *out, const struct rule_list *list, const struct rule_entry *entry)
@@ -238,6 +252,8 @@ static void warnings_write(
 	unsigned int count = 0;
 	bool before = true;
 
+	count += warn_of_interface(out, entry, entry->rule.match.interface);
+	count += warn_of_interface(out, entry, entry->rule.packet.interface);
 	for (size_t i = 0; i < list->count && count < WARNINGS_MAX; i++) {
 		const struct rule_entry *other = list->slots[i].entry;
 		bool hidden = other != entry && (before ? hides(other, entry) : hides(entry, other));
@@ -249,6 +265,27 @@ static void warnings_write(
 		else if (hidden)
 			warn(out, before ? "nothing gets past" : "nothing gets past it any more to", other);
 		count += hidden;
+	}
+}
+
+void rules_write_absent(struct agent *agent, struct json_write *out)
+{
+	const struct rulebook *book = rules_book(agent);
+	unsigned int count = 0;
+
+	for (size_t p = 0; p < book->count; p++) {
+		const struct rule_list *list = &book->policies[p].list;
+		const char *last = "";
+
+		for (size_t i = 0; i < list->count && count < WARNINGS_MAX; i++) {
+			const struct rule_entry *entry = list->slots[i].entry;
+
+			count += warn_of_interface(out, entry, entry->rule.packet.interface);
+			if (strcmp(entry->rule.match.interface, last) == 0)
+				continue; /* lists of one interface's rules ask once */
+			last = entry->rule.match.interface;
+			count += warn_of_interface(out, entry, last);
+		}
 	}
 }
 

@@ -50,6 +50,8 @@ bool rules_waiting(const struct agent *agent); /* does one wait? */
 void rules_saved(struct agent *agent);
 
 /* Elements of an array: rules that never decide. */
+/* Warnings of rules in force whose interface is not there. */
+void rules_write_absent(struct agent *agent, struct json_write *out);
 void rules_write_shadows(struct agent *agent, struct json_write *out, const struct verify_result *result);
 /* Answers a change that was refused: 404, 409 or 400, as the error's code says. */
 void reply_refusal(struct evhttp_request *request, const struct error *error);

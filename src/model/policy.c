@@ -5,11 +5,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "basic/cleanup.h"
 #include "model/set.h"
+#include "model/yaml.h"
 
-#define ENTRIES_IN_LINE 8 /* a set of more is printed one entry a line */
+#define SET_FILE_BYTES_MAX (256 * 1024 * 1024)
+#define ENTRIES_IN_LINE    8 /* a set of more is printed one entry a line */
 
 static void list_free(char **list)
 {
@@ -440,27 +443,53 @@ static int set_count(
 	return r;
 }
 
-static int set_compare(const struct policy_set *from, const struct policy_set *to,
+/* The set with the entries of its file; what cannot be read (or would make one wait) leaves it as it is. */
+static struct policy_set set_resolve(const struct policy_set *set, char **ret_text)
+{
+	struct policy_set resolved = *set;
+	struct stat status;
+
+	*ret_text = NULL;
+	if (set->file && stat(set->file, &status) == 0 && S_ISREG(status.st_mode) &&
+		yaml_file_read(set->file, SET_FILE_BYTES_MAX, ret_text, &resolved.length, NULL) == 0) {
+		resolved.entries = *ret_text;
+		resolved.file = NULL;
+	}
+	return resolved;
+}
+
+static int entries_compare(const struct policy_set *from, const struct policy_set *to,
 	policy_diff_function *function, void *context)
 {
-	char text[SET_NAME_MAX + 4096];
+	char text[SET_NAME_MAX + 128];
 	size_t come = 0, go = 0;
-	int r;
+	int r = set_count(from, to, &come, &go);
 
-	if (to->file) {
-		if (from && from->file && strcmp(from->file, to->file) == 0)
-			return 0;
-		snprintf(text, sizeof(text), "set %s from %s", to->name, to->file);
-		return function(context, from ? '~' : '+', "", text);
-	}
-	r = set_count(from && !from->file ? from : NULL, to, &come, &go);
-	if (r < 0 || (from && !from->file && !come && !go))
+	if (r < 0 || (from && !come && !go))
 		return r;
-	if (from && !from->file)
+	if (from)
 		snprintf(text, sizeof(text), "set %s: %zu entr%s, %zu go%s", to->name, come,
 			come == 1 ? "y comes" : "ies come", go, go == 1 ? "es" : "");
 	else
 		snprintf(text, sizeof(text), "set %s: %zu entr%s", to->name, come, come == 1 ? "y" : "ies");
+	return function(context, from ? '~' : '+', "", text);
+}
+
+static int set_compare(const struct policy_set *from, const struct policy_set *to,
+	policy_diff_function *function, void *context)
+{
+	_cleanup_free_ char *from_text = NULL, *to_text = NULL;
+	char text[SET_NAME_MAX + 4096];
+	struct policy_set before = {}, after;
+
+	if (from && from->file && to->file && strcmp(from->file, to->file) == 0)
+		return 0;
+	if (from)
+		before = set_resolve(from, &from_text);
+	after = set_resolve(to, &to_text);
+	if (!after.file)
+		return entries_compare(from && !before.file ? &before : NULL, &after, function, context);
+	snprintf(text, sizeof(text), "set %s from %s", to->name, to->file);
 	return function(context, from ? '~' : '+', "", text);
 }
 

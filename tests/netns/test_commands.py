@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""The commands that rules are made with, asked of a real agent: what weir(8) and the cookbook show."""
+
+import json
+
+from lab import expect, expect_equal, udp_socket
+from suite import test
+
+
+def echoes(lab, host, peer, port=7):
+    """A function that says whether a datagram of a new client comes through and its answer back."""
+    server = udp_socket(host, "10.1.0.1", port)
+    server.settimeout(0.5)
+    lab.on_close(server.close)
+
+    def once():
+        with udp_socket(peer, "10.1.0.2") as client:
+            client.settimeout(0.5)
+            client.connect(("10.1.0.1", port))
+            try:
+                client.send(b"x")
+                _, sender = server.recvfrom(10)
+                server.sendto(b"x", sender)
+                return client.recv(10) == b"x"
+            except (TimeoutError, ConnectionError):
+                return False
+    return once
+
+
+@test()
+def sentences_become_rules(lab):
+    """drop, rules, explain, move and delete on the command line do with packets what they say; a rule prints as a sentence
+    that makes the same rule; mistakes are shown before anything changes"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    echo = echoes(lab, host, peer)
+    expect(echo(), "no echo before")
+    expect_equal(agent.weir("drop", "in", "udp", "to", "port", "7").stdout, "rule 1: drop in udp to port 7\n", "drop")
+    expect(not echo(), "an echo in spite of the rule")
+    line = agent.weir("rules").stdout.splitlines()[1].split()
+    expect_equal((line[0], line[2], " ".join(line[-6:])), ("1", "1", "drop in udp to port 7"), "weir rules")
+    explained = agent.weir("explain", "in", "udp", "from", "10.1.0.2", "to", "10.1.0.1", "port", "7").stdout
+    expect(explained.startswith("drop by rule 1: drop in udp to port 7\n"), explained)
+    expect("default" in agent.weir("explain", "in", "udp", "from", "10.1.0.2", "to", "10.1.0.1", "port", "9").stdout, "port 9")
+    agent.weir("accept", "in", "from", "10.1.0.2")
+    expect(not echo(), "an echo, though the rule that accepts is behind")
+    expect_equal(agent.weir("move", "2", "before", "1").stdout, "moved rule 2: accept in from 10.1.0.2\n", "move")
+    expect(echo(), "no echo, though the rule that accepts is in front")
+    agent.weir("delete", "2")
+    expect(not echo(), "an echo, though the rule that accepts is gone")
+    warned = agent.weir("redirect", "to", "nowhere", "in", "tcp").stderr
+    expect("there is no interface nowhere" in warned, warned)
+    for words in (("drop", "in", "tpc"), ("drop", "from", "@nothing"), ("drop", "matching", "tcp[13] ="), ("delete", "77")):
+        done = agent.weir(*words, check=False)
+        expect(done.returncode in (1, 2) and done.stderr.startswith("weir: "), f"{words}: {done}")
+    texts = [rule["text"] for rule in json.loads(agent.weir("rules", "--json").stdout)["rules"]]
+    expect_equal(texts, ["drop in udp to port 7", "redirect to nowhere in tcp"], "the rules")
+    agent.weir("flush")
+    expect(echo(), "no echo after flush")
+    for text in texts:
+        expect(agent.weir(*text.split()).stdout.rstrip().endswith(text), text)
+
+
+@test()
+def a_file_becomes_the_policy(lab):
+    """diff says what apply does; what --confirm waits for, rollback takes back and confirm keeps; save keeps it for the
+    next agent; what policy prints can be applied; sets are loaded from files that they are named in"""
+    host, peer = lab.hosts()
+    lab.write("bad.list", "10.1.0.2 # the peer\n192.0.2.0/24\n")
+    policy = lab.write("web.yaml", "sets: {bad: {file: bad.list}}\nrules:\n  - drop in udp from @bad to port 7\n")
+    agent = lab.agent(host, config="log: info\n")
+    agent.wait_watched("w0")
+    echo = echoes(lab, host, peer)
+    expect(echo(), "no echo before")
+    agent.weir("diff", policy)
+    expect(echo(), "diff has changed something")
+    said = agent.weir("apply", policy, "--confirm", "60s").stdout
+    expect("applied: 1 rule (1 new, 0 gone, 0 as before)" in said and "goes back in 60s" in said, said)
+    expect(not echo(), "an echo in spite of the policy")
+    agent.weir("rollback")
+    expect(echo(), "no echo after rollback")
+    agent.weir("apply", policy, "--confirm", "60s")
+    agent.weir("confirm")
+    expect("no difference" in agent.weir("diff", policy).stdout, "a difference to what was applied")
+    printed = agent.weir("policy").stdout
+    lab.write("web.yaml", printed)
+    expect("(0 new, 0 gone, 1 as before)" in agent.weir("apply", policy).stdout, printed)
+    agent.weir("save")
+    expect(not echo(), "an echo after saving")
+    agent.stop()
+    expect(echo(), "no echo without an agent")
+    agent.start()
+    agent.wait_watched("w0")
+    expect(not echo(), "an echo, though the saved policy drops it")
