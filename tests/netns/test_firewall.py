@@ -2,18 +2,22 @@
 """The firewall as a user has it: rules, sets and policies, and what really comes through."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pcap
 from judge import FLAGS, PORT_SETS, SETS, Packet, Rule, judge
 from lab import UnixConnection, address_family, expect, expect_equal, udp_socket, wait_for
 from suite import test
+from test_guard import cgroup_directory
 from test_rules import add, ask, done, policy
 from test_rules import rules as rules_of
 from test_sets import change
@@ -317,3 +321,169 @@ def examples_do_what_they_say(lab):
     expect("accept in tcp from @bastions" in agent.weir("log").stdout, "no record in the log")
     agent.weir("flush")
     expect_equal(rules_of(agent), [], "rules after flush")
+
+
+# ---------------------------------------------------------------------------------------------- whose packets
+
+
+GUEST, OTHER = 64331, 64332  # users that nobody else is
+
+# Serves TCP and UDP on a port of its own, and calls where it is told to; answers each line with what came back.
+PROCESS = """
+import os, socket, sys, threading
+port = int(sys.argv[1])
+tcp = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+udp.bind(("::", port))
+def echo(connection):
+    while data := connection.recv(100):
+        connection.sendall(data)
+def accept():
+    while True:
+        threading.Thread(target=echo, args=(tcp.accept()[0],), daemon=True).start()
+def datagrams():
+    while True:
+        udp.sendto(*udp.recvfrom(100))
+for serve in (accept, datagrams):
+    threading.Thread(target=serve, daemon=True).start()
+print("ready", flush=True)
+for line in sys.stdin:
+    kind, address, to = line.split()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as s:
+            s.settimeout(0.25)
+            s.connect((address, int(to)))
+            s.send(b"hello")
+            print(s.recv(100) == b"hello", flush=True)
+    except OSError:
+        print(False, flush=True)
+"""
+
+
+class Process:
+    """Somebody who serves a port and calls others."""
+
+    def __init__(self, lab, namespace, port, uid=0, python=sys.executable, cgroup=None):
+        words = namespace.command("setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", python, "-I", "-c", PROCESS,
+                                  port)
+        if cgroup:
+            words = ["sh", "-c", f"echo $$ > '{cgroup}/cgroup.procs' && exec \"$@\"", "sh", *words]
+        self.port = port
+        self.process = lab.start(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        expect_equal(self.process.stdout.readline(), "ready\n", f"the process at port {port}")
+
+    def reaches(self, kind, address, port):
+        self.process.stdin.write(f"{kind} {address} {port}\n")
+        return self.process.stdout.readline() == "True\n"
+
+
+@test(seconds=90)
+def owners_are_known_both_ways(lab):
+    """rules by user, exe, cgroup and pid fit what the process sends and what it is sent, TCP and UDP, both families, calling and
+    called, and nobody else's"""
+    host, peer = lab.hosts()
+    python = lab.path("snake")
+    shutil.copy(os.path.realpath(sys.executable), python)
+    os.chmod(python, 0o755)
+    directory, path = cgroup_directory(lab, f"{lab.name}-jail")
+    agent = lab.agent(host)
+    plain = Process(lab, host, 7000)
+    known = {f"user {GUEST}": Process(lab, host, 7001, uid=GUEST), f"exe {python}": Process(lab, host, 7002, python=python),
+             f"cgroup {path}": Process(lab, host, 7003, cgroup=directory)}
+    asked = Process(lab, host, 7004, uid=OTHER)
+    known[f"pid {asked.process.pid}"] = asked
+    stranger = Process(lab, peer, 7100)
+    everybody = {"nobody": plain, **known}
+    cases = [(kind, way) for kind in ("tcp", "udp") for way in ("calls", "is called")]
+
+    def state():
+        """Who can call and be called."""
+        found = {}
+        for number, ((name, process), (kind, way)) in enumerate(itertools.product(everybody.items(), cases)):
+            six = number % 2
+            if way == "calls":
+                found[name, kind, way] = process.reaches(kind, ("10.1.0.2", "fd00:1::2")[six], 7100)
+            else:
+                found[name, kind, way] = stranger.reaches(kind, ("fd00:1::1", "10.1.0.1")[six], process.port)
+        return found
+
+    def wanted(stopped):
+        return {(name, kind, way): not stopped(name, kind, way) for name in everybody for kind, way in cases}
+
+    expect_equal(state(), wanted(lambda *_: False), "before there are rules")
+    for name in known:
+        number = add(agent, f"drop in tcp by {name}")["id"]
+        second = add(agent, f"drop out udp by {name}")["id"]
+        expect_equal(state(), wanted(lambda who, kind, way, name=name: who == name), f"drop by {name}")
+        for rule in (number, second):
+            done(agent, "POST", "/v1/rules/delete", id=rule)
+    add(agent, f"accept not by user {GUEST}")
+    add(agent, "drop tcp")
+    expect_equal(state(), wanted(lambda who, kind, way: who == f"user {GUEST}" and kind == "tcp"), "not by")
+
+
+# ---------------------------------------------------------------------------------------------- what was there before
+
+
+class Talk:
+    """A connection between two namespaces that can be asked whether it goes on."""
+
+    def __init__(self, lab, client, server, address, kind, port):
+        family = address_family(address)
+        with server:
+            self.listener = socket.socket(family, kind)
+            self.listener.bind((address, port))
+        with client:
+            self.near = socket.socket(family, kind)
+        if kind == socket.SOCK_STREAM:
+            self.listener.listen()
+        self.near.connect((address, port))
+        self.far = self.listener.accept()[0] if kind == socket.SOCK_STREAM else self.listener
+        for sock in (self.listener, self.near, self.far):
+            sock.settimeout(0.4)
+            lab.on_close(sock.close)
+        if kind == socket.SOCK_DGRAM:
+            self.near.send(b"a")
+            self.far.connect(self.far.recvfrom(1)[1])
+            self.far.send(b"b")
+            self.near.recv(1)
+
+    def goes_on(self):
+        try:
+            self.near.send(b"a")
+            self.far.recv(100)
+            self.far.send(b"b")
+            return bool(self.near.recv(100))
+        except (TimeoutError, ConnectionError):
+            return False
+
+
+@test(seconds=90)
+def what_was_there_goes_on_until_it_is_cut(lab):
+    """connections of before go on when a rule drops them, TCP and UDP, of this host and forwarded, while new ones do not begin;
+    a change with cut ends them all"""
+    host, peer, third = lab.namespace("host"), lab.namespace("peer"), lab.namespace("third")
+    lab.pair(host, "w0", peer, "p0", number=1)
+    lab.pair(host, "w1", third, "t0", number=2)
+    host.sysctl("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    for namespace, number in ((peer, 1), (third, 2)):
+        for net, gateway in (("10.0.0.0/8", f"10.{number}.0.1"), ("fd00::/16", f"fd00:{number}::1")):
+            namespace.ip("route", "add", net, "via", gateway)
+    agent = lab.agent(host, "interfaces: [w0, w1]\n")
+    add(agent, "drop in tcp to port 9")
+    places = (("to the host", peer, host, "10.1.0.1", "fd00:1::1"), ("from the host", host, peer, "10.1.0.2", "fd00:1::2"),
+              ("forwarded", peer, third, "10.2.0.2", "fd00:2::2"))
+    kinds = ((socket.SOCK_STREAM, "TCP"), (socket.SOCK_DGRAM, "UDP"))
+    talks = {f"{name} {what} {address}": Talk(lab, client, server, address, kind, 8000)
+             for name, client, server, *addresses in places for address in addresses for kind, what in kinds}
+    expect_equal([name for name, talk in talks.items() if not talk.goes_on()], [], "broken before there is a rule")
+    add(agent, "drop port 8000-9000")
+    expect_equal([name for name, talk in talks.items() if not talk.goes_on()], [], "broken by the new rule")
+    for name, client, server, *addresses in places:
+        for kind, what in kinds:
+            expect_equal(reaches(client, server, addresses[0], 8001, kind), False, f"a new one {name} by {what}")
+    add(agent, "drop in tcp to port 10")
+    expect_equal([name for name, talk in talks.items() if not talk.goes_on()], [], "broken by another change")
+    add(agent, "drop in tcp to port 11", cut=1)
+    expect_equal([name for name, talk in talks.items() if talk.goes_on()], [], "alive after the cut")
