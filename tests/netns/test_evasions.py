@@ -80,7 +80,7 @@ def tags_do_not_hide_a_port(lab, direction):
                      for port, passes in ((80, False), (81, True), (82, name != "QinQ"), (83, name != "no tag"))], direction)
 
 
-@test("vm")
+@test()
 def headers_do_not_hide_a_port(lab):
     """neither IPv4 options nor up to eight IPv6 extension headers, of any kind and length, get a packet past a rule about its
     port or flags"""
@@ -136,12 +136,7 @@ def short_ipv6(packet, length):
     return packet[:4] + struct.pack("!H", length) + packet[6:]
 
 
-@each()
-@variants("family", 4, 6)
-def later_fragments_have_no_ports(lab, family):
-    """a later fragment (IPv{family}) whose payload looks like a header is neither dropped nor accepted by its looks"""
-    wire = Wire(lab)
-
+def check_later_fragments_have_no_ports(wire, family):
     def later(port, proto=UDP, number=1):
         header = pcap.udp(40000, port, bytes(8)) if proto == UDP else pcap.tcp(40000, port, SYN)
         return lambda tail: fragment(family, proto, header + tail, 1480, False, number)
@@ -166,12 +161,15 @@ def later_fragments_have_no_ports(lab, family):
         + [case("whole", syn(family, 53), True)])
 
 
-@each()
-@variants("family", 4, 6)
-def fragments_follow_their_first(lab, family):
-    """with rules about states a later fragment (IPv{family}) comes through if its first one did, and no other; one of TCP that
-    would write over the header is invalid"""
+@test()
+def later_fragments_have_no_ports(lab):
+    """a later fragment whose payload looks like a header is neither dropped nor accepted by its looks"""
     wire = Wire(lab)
+    for family in (4, 6):
+        check_later_fragments_have_no_ports(wire, family)
+
+
+def check_fragments_follow_their_first(wire, family):
     apply(wire.agent, "drop in state invalid", "accept in port 53", "accept in state new,established fragment later",
           head="default: {in: drop}\n")
 
@@ -190,19 +188,23 @@ def fragments_follow_their_first(lab, family):
         case("one behind it", part(48, 4, 53, TCP), True)])
 
 
+@test()
+def fragments_follow_their_first(lab):
+    """with rules about states a later fragment comes through if its first one did, and no other; one of TCP that
+    would write over the header is invalid"""
+    wire = Wire(lab)
+    for family in (4, 6):
+        check_fragments_follow_their_first(wire, family)
+
+
 def error_about(family, inner, kind=None, code=None, **options):
     """An ICMP unreachable about this packet; `options` are its addresses."""
     kind, code = (kind or 3, 3 if code is None else code) if family == 4 else (kind or 1, 4 if code is None else code)
     return lambda tail: BUILD[family](ICMP[family], pcap.icmp(kind, code, payload=inner + tail), **options)
 
 
-@each()
-@variants("family", 4, 6)
-def errors_belong_to_their_connection(lab, family):
-    """the ports in an ICMP error (IPv{family}) are not the packet's: no rule about ports fits it; it is related to the
-    connection of the packet inside if that was sent by whom it goes to, and else invalid"""
+def check_errors_belong_to_their_connection(wire, family):
     own, other = ADDRESS[family]
-    wire = Wire(lab)
     apply(wire.agent, "accept in state related", "accept in port 80", "accept in state established",
           head="default: {in: drop}\n")
     build = BUILD[family]
@@ -230,6 +232,15 @@ def errors_belong_to_their_connection(lab, family):
         case("the answer itself", lambda tail: build(UDP, pcap.udp(53, 40000, tail)), True)])
 
 
+@test()
+def errors_belong_to_their_connection(lab):
+    """the ports in an ICMP error are not the packet's: no rule about ports fits it; it is related to the
+    connection of the packet inside if that was sent by whom it goes to, and else invalid"""
+    wire = Wire(lab)
+    for family in (4, 6):
+        check_errors_belong_to_their_connection(wire, family)
+
+
 def segment(family, sport, dport, seq, ack, flags, out=False):
     own, other = ADDRESS[family] if out else ADDRESS[family][::-1]
 
@@ -240,12 +251,7 @@ def segment(family, sport, dport, seq, ack, flags, out=False):
     return make
 
 
-@each(vm=4)
-@variants("family", 4, 6)
-def tcp_is_held_to_its_connection(lab, family):
-    """TCP without a SYN, resets and data out of the window and impossible flags are invalid (IPv{family}); what is in order
-    passes, and only an exact reset ends the connection"""
-    wire = Wire(lab)
+def check_tcp_is_held_to_its_connection(wire, family):
     apply(wire.agent, "drop in state invalid", "accept in tcp to port 80 state new", "accept in state established",
           head="default: {in: drop}\n")
 
@@ -269,6 +275,15 @@ def tcp_is_held_to_its_connection(lab, family):
         inward("the connection goes on", 1, 5001, ACK, True)])
     wire.expect([case("it does the other way", segment(family, 80, 40000, 5001, 1001, ACK, True), True, "out")], "out")
     wire.expect([inward("the exact reset", 1, 5001, RST, True)])
+
+
+@test("vm")
+def tcp_is_held_to_its_connection(lab):
+    """TCP without a SYN, resets and data out of the window and impossible flags are invalid; what is in order
+    passes, and only an exact reset ends the connection"""
+    wire = Wire(lab)
+    for family in (4, 6):
+        check_tcp_is_held_to_its_connection(wire, family)
 
 
 @test()
@@ -360,17 +375,21 @@ def loopback_is_an_interface(lab):
     expect_equal(rule(agent, number)["packets"], 3, "SYNs that were counted")
 
 
-@each()
-@variants("family", 4, 6)
-def big_packets_count_as_on_the_wire(lab, family):
-    """rules count a GSO packet as the packets it becomes on the wire (IPv{family}), so a limit is no wider for them"""
-    host, peer = lab.hosts()
-    for namespace, name in ((host, "w0"), (peer, "p0")):
-        namespace.offload(name, True)
-    agent = lab.agent(host)
+def check_big_packets_count_as_on_the_wire(agent, host, peer, family):
     out = add(agent, "count out tcp to port 8080")["id"]
     inward = add(agent, "count in tcp from port 8080")["id"]
     client, server, _ = tcp_transfer(host, peer, ADDRESS[family][1], 8080, 3_000_000, 1_000_000)
     expect_equal(rule(agent, out)["packets"], client["segs_out"], "packets out")
     # the last ACK of the client's FIN is not the transfer's
     expect_equal(rule(agent, inward)["packets"] - server["segs_out"] in (0, 1), True, "packets in")
+
+
+@test()
+def big_packets_count_as_on_the_wire(lab):
+    """rules count a GSO packet as the packets it becomes on the wire, so a limit is no wider for them"""
+    host, peer = lab.hosts()
+    for namespace, name in ((host, "w0"), (peer, "p0")):
+        namespace.offload(name, True)
+    agent = lab.agent(host)
+    for family in (4, 6):
+        check_big_packets_count_as_on_the_wire(agent, host, peer, family)
