@@ -324,6 +324,11 @@ static int text_read(struct sets *sets, const struct policy_set *from, unsigned 
 	int r;
 
 	if (from->file) {
+		/* a pipe would keep the agent waiting */
+		if (stat(from->file, &status) == 0 && !S_ISREG(status.st_mode)) {
+			error_set(error, -EINVAL, "set '%s': %s is no regular file", from->name, from->file);
+			return error_want(error, "a file with one entry a line");
+		}
 		file = fopen(from->file, "re");
 		if (!file || fstat(fileno(file), &status) < 0)
 			return error_set(error, -errno, "set '%s': cannot read %s: %s", from->name,

@@ -73,6 +73,9 @@ def a_file_becomes_the_policy(lab):
     agent.wait_watched("w0")
     echo = echoes(lab, host, peer)
     expect(echo(), "no echo before")
+    for named in (lab.directory, "/dev/null", "nothing"):
+        wrong = lab.write("wrong.yaml", f"sets: {{bad: {{file: {named}}}}}\n")
+        expect_equal(agent.weir("apply", wrong, check=False).returncode, 1, f"apply, with {named} for a set")
     agent.weir("diff", policy)
     expect(echo(), "diff has changed something")
     said = agent.weir("apply", policy, "--confirm", "60s").stdout
