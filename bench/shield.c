@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
  * How many packets a second the program at XDP drops, beside a program that does nothing else than drop:
- * bench-shield RECEIVER_NAMESPACE INTERFACE SENDER_NAMESPACE INTERFACE [SECONDS]
+ * bench-shield RECEIVER_NAMESPACE INTERFACE SENDER_NAMESPACE INTERFACE [SECONDS [MAP]]
  *
  * The sender makes frames in the kernel and redirects them into one end of a veth pair; the other end's
  * program gets them on the same core.  Every case is measured in turn, several times; shown is the median.
+ * With MAP, the pinned map of addresses of an xdp-filter that is attached already, that is measured alone.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,9 +26,11 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "compile/policy.h"
 #include "compile/trie.h"
 #include "generate.h"
 #include "generate.skel.h"
+#include "model/rule.h"
 #include "shared/policy.h"
 #include "shared/set.h"
 #include "shared/shield.h"
@@ -46,19 +49,22 @@ struct bench_case {
 	uint8_t family;
 	uint32_t prefixes; /* of the set; 0: a program that only drops */
 	uint32_t sources;  /* different addresses, each of a prefix of its own */
+	uint32_t rules;    /* on ports, of which the last fits; 0: one on the set */
 	double rate[ROUNDS];
 };
 
 static struct bench_case cases[] = {
-	{"bare XDP_DROP", 4, 0, 10000, {}},
-	{"set of 10,000 prefixes", 4, 10000, 10000, {}},
-	{"set of 100,000 prefixes", 4, 100000, 100000, {}},
-	{"set of 1,000,000 prefixes", 4, 1000000, 10000, {}},
-	{"set of 1,000,000 prefixes", 4, 1000000, 100000, {}},
-	{"set of 1,000,000 prefixes", 4, 1000000, 1000000, {}},
-	{"IPv6: set of 10,000 prefixes", 6, 10000, 10000, {}},
-	{"IPv6: set of 1,000,000 prefixes", 6, 1000000, 100000, {}},
-	{"IPv6: set of 1,000,000 prefixes", 6, 1000000, 1000000, {}},
+	{"bare XDP_DROP", 4, 0, 10000, 0, {}},
+	{"set of 10,000 prefixes", 4, 10000, 10000, 0, {}},
+	{"set of 100,000 prefixes", 4, 100000, 100000, 0, {}},
+	{"set of 1,000,000 prefixes", 4, 1000000, 10000, 0, {}},
+	{"set of 1,000,000 prefixes", 4, 1000000, 100000, 0, {}},
+	{"set of 1,000,000 prefixes", 4, 1000000, 1000000, 0, {}},
+	{"IPv6: set of 10,000 prefixes", 6, 10000, 10000, 0, {}},
+	{"IPv6: set of 1,000,000 prefixes", 6, 1000000, 100000, 0, {}},
+	{"IPv6: set of 1,000,000 prefixes", 6, 1000000, 1000000, 0, {}},
+	{"1 rule on a port", 4, 0, 10000, 1, {}},
+	{"1,000 rules on ports", 4, 0, 10000, 1000, {}},
 };
 
 struct side {
@@ -227,23 +233,79 @@ static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixe
 	munmap(units, count * sizeof(*units));
 }
 
+/* The packets' port is 9, the others' are behind it. */
+static void rules_fill(struct shield_bpf *shield, uint32_t count)
+{
+	struct rule *rules = calloc(count, sizeof(*rules));
+	struct policy_source *sources = calloc(count, sizeof(*sources));
+	const struct policy_world world = {};
+	const struct policy_order order = {.sources = sources, .count = count, .world = &world, .xdp = true};
+	struct policy_image image;
+	struct policy_unit *units;
+
+	if (!rules || !sources)
+		die("calloc");
+	for (uint32_t i = 0; i < count; i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "drop in udp to port %u", 8 + count - i);
+		if (rule_parse(text, &rules[i], NULL) < 0)
+			die(text);
+		sources[i] = (struct policy_source){.rule = &rules[i], .id = i + 1, .counter = i};
+	}
+	if (policy_compile(&order, &image, NULL) < 0)
+		die("policy_compile");
+	units = memory_make(bpf_map__fd(shield->maps.policies_xdp), 0, (uint32_t)image.count);
+	memcpy(units, image.units, image.count * sizeof(*units));
+	munmap(units, image.count * sizeof(*units));
+	policy_image_clear(&image);
+	free(rules);
+	free(sources);
+}
+
 static struct shield_bpf *shield_make(const struct bench_case *c)
 {
 	struct shield_bpf *shield = shield_bpf__open_and_load();
-	struct policy_now in_force = {.active = 1, .present = 1};
+	const struct policy_now in_force = {.active = 1, .present = 1};
 	struct shield_ways *ways = calloc(1, sizeof(*ways));
 	uint32_t key = 0;
 
 	if (!shield || !ways)
 		die("shield_bpf__open_and_load");
-	ways->sets = 1;
+	ways->sets = c->prefixes != 0;
 	ways->way[0] = SHIELD_PASS;
 	ways->way[1] = SHIELD_COUNTER + 5;
 	bpf_map_update_elem(bpf_map__fd(shield->maps.shield_ways), &key, ways, BPF_ANY);
 	free(ways);
-	set_fill(shield, c->family, c->prefixes);
+	if (c->prefixes)
+		set_fill(shield, c->family, c->prefixes);
+	if (c->rules)
+		rules_fill(shield, c->rules);
 	bpf_map_update_elem(bpf_map__fd(shield->maps.policy_now), &key, &in_force, BPF_ANY);
 	return shield;
+}
+
+/* xdp-filter's map of addresses, as far as it has room; of the programs that are attached already. */
+static uint32_t filter_fill(const char *path)
+{
+	const int cpus = libbpf_num_possible_cpus();
+	uint64_t *values = calloc((size_t)cpus, sizeof(*values));
+	int map = bpf_obj_get(path);
+	uint32_t n = 0;
+
+	if (map < 0 || !values)
+		die(path);
+	for (int cpu = 0; cpu < cpus; cpu++)
+		values[cpu] = 1; /* MAP_FLAG_SRC */
+	for (; n < 10000; n++) {
+		uint32_t source = htonl(generate_source(n));
+
+		if (bpf_map_update_elem(map, &source, values, BPF_ANY) < 0)
+			break;
+	}
+	free(values);
+	close(map);
+	return n;
 }
 
 static int compare(const void *a, const void *b)
@@ -262,6 +324,20 @@ int main(int argc, char **argv)
 	double seconds = argc > 5 ? atof(argv[5]) : 0.5, bare;
 	cpu_set_t cpu;
 
+	if (argc == 7) {
+		receiver = side_open(argv[1], argv[2]);
+		sender = side_open(argv[3], argv[4]);
+		uint32_t sources = filter_fill(argv[6]);
+		double rate[ROUNDS];
+
+		generators[0] = generator_open(&sender, sources);
+		for (int round = 0; round < ROUNDS; round++)
+			rate[round] = measure(&sender, &receiver, generators[0], 4, seconds);
+		qsort(rate, ROUNDS, sizeof(double), compare);
+		printf("%-32s %10u %8.2f %8.1f\n", "xdp-filter, addresses", sources, rate[ROUNDS / 2] / 1e6,
+			1e9 / rate[ROUNDS / 2]);
+		return 0;
+	}
 	if (argc < 5) {
 		fprintf(stderr, "usage: bench-shield NAMESPACE INTERFACE NAMESPACE INTERFACE [SECONDS]\n");
 		return 2;
@@ -274,7 +350,7 @@ int main(int argc, char **argv)
 	sender = side_open(argv[3], argv[4]);
 	for (int i = 0; i < COUNT; i++) {
 		generators[i] = generator_open(&sender, cases[i].sources);
-		if (cases[i].prefixes)
+		if (cases[i].prefixes || cases[i].rules)
 			shields[i] = shield_make(&cases[i]);
 	}
 	for (int round = 0; round < ROUNDS; round++)
