@@ -9,7 +9,8 @@ import struct
 import time
 
 import pcap
-from lab import LIBC, SYS_BPF, Skip, expect, expect_equal, send_frames, udp_socket, wait_for
+from lab import (LIBC, SYS_BPF, Skip, expect, expect_equal, maps_of_program, send_frames, udp_socket,
+                 wait_for)
 from suite import test
 from test_rules import add, apply, done, rule, rules
 
@@ -30,6 +31,8 @@ def need_xdp(agent, interface="w0"):
     if found["mode"] == "off" and "not supported" in found.get("failure", "").lower():
         raise Skip(f"no XDP: {found['failure']}")
     expect(found["mode"] in ("native", "generic"), f"XDP is not in use: {found}, {agent.errors()[-500:]}")
+    agent.programs.add(found["program"])  # it must be gone at the end
+    agent.maps.update(maps_of_program(found["program"]))
     return found
 
 
@@ -254,7 +257,7 @@ def the_configuration_says_how(lab):
 
 
 @test("vm")
-def killed_agent_leaves_the_shield(lab):
+def killed_agent_goes_on_at_xdp(lab):
     """A killed agent's program goes on dropping, the next agent takes over without a gap and with the counters; an
     interface that goes and comes back has it again"""
     host, peer = lab.hosts()
