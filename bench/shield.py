@@ -32,7 +32,8 @@ def main():
             return
         # its map is pinned in the usual place, which `ip netns exec` would hide
         inside = ["nsenter", f"--net=/run/netns/{host.name}", "xdp-filter"]
-        subprocess.run([*inside, "load", "w0", "--mode", "native", "--policy", "allow", "--features", "ipv4"], check=True)
+        subprocess.run([*inside, "load", "w0", "--mode", "native", "--policy", "allow", "--features", "ipv4"],
+                       check=True)
         try:
             subprocess.run([*command, "/sys/fs/bpf/xdp-filter/filter_ipv4"], check=True)
         finally:

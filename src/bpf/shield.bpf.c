@@ -72,6 +72,7 @@ struct shield_work {
 	__u32 bytes;  /* of the packet */
 	__u32 now;    /* tick */
 	__u32 judged; /* limits */
+	__u32 split;  /* there is more of it than stands here */
 	__u32 drop;
 };
 
@@ -243,6 +244,9 @@ static long shield_step(__u32 index, struct shield *shield)
 	if (rule->action == POLICY_DROP &&
 		!shield_drops(shield->context, shield->in_force, shield->work->now))
 		return 1;
+	/* several buffers may be several packets on the wire, which only tc can tell */
+	if (rule->action == POLICY_LIMIT && shield->work->split)
+		return 1;
 	if (rule->action == POLICY_LIMIT && !shield->work->judged && limit_note_begin(shield->context))
 		return 1;
 	if (!shield_rule_drops(shield, rule))
@@ -263,16 +267,16 @@ static __noinline int shield_ask(struct xdp_md *context, const struct policy_now
 		return XDP_PASS;
 	generation = header->generation;
 	p = &work->packet;
+	work->bytes = bpf_xdp_get_buff_len(context);
+	work->split = work->bytes > context->data_end - context->data;
 	/* its headers are not all here; in tc they are */
-	if (p->reason != PARSE_OK &&
-		(__s64)bpf_xdp_get_buff_len(context) > (long)context->data_end - (long)context->data)
+	if (p->reason != PARSE_OK && work->split)
 		return XDP_PASS;
 	facts_read(p, context->ingress_ifindex, 0, &work->facts);
 	if (p->family && header->asked & 1 << POLICY_BY_SRC_SETS)
 		work->facts.src_sets = shield_sets(work->facts.src, p->family, set_place);
 	if (p->family && header->asked & 1 << POLICY_BY_DST_SETS)
 		work->facts.dst_sets = shield_sets(work->facts.dst, p->family, set_place);
-	work->bytes = bpf_xdp_get_buff_len(context);
 	work->now = bpf_jiffies64();
 	work->judged = work->drop = 0;
 	policy_begin(policy, &work->cursor, &work->facts);
