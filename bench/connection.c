@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -29,6 +30,8 @@
 #define FLOOD       10000000
 #define SOURCES     0x0b000000
 #define FRAME_BYTES 1054
+#define BATCH       1024
+#define SLICE       16384 /* of the sweep of a million */
 
 enum { SAME, STREAM, MANY };
 
@@ -158,6 +161,46 @@ static uint64_t connections_count(const struct bpf_map *map)
 		count++;
 	}
 	return count;
+}
+
+static double now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+/* Walks the table as the agent's sweep does. */
+static void walk(const struct bench *bench)
+{
+	int map = bpf_map__fd(bench->programs->maps.connections), r;
+	struct connection_key *keys = calloc(BATCH, sizeof(*keys));
+	struct connection *values = calloc(BATCH, sizeof(*values));
+	double begin = now_ms(), slice = begin, longest = 0;
+	uint64_t seen = 0, sliced = 0;
+	__u32 position = 0, count;
+
+	if (!keys || !values)
+		die("memory", ENOMEM);
+	do {
+		count = BATCH;
+		r = bpf_map_lookup_batch(map, seen ? &position : NULL, &position, keys, values, &count, NULL);
+		if (r < 0 && errno != ENOENT)
+			die("walk", errno);
+		seen += count;
+		sliced += count;
+		if (sliced >= SLICE || r < 0) {
+			if (now_ms() - slice > longest)
+				longest = now_ms() - slice;
+			slice = now_ms();
+			sliced = 0;
+		}
+	} while (r == 0);
+	printf("\nwalking %llu connections: %.0f ms, at most %.1f ms in a slice of %u\n",
+		(unsigned long long)seen, now_ms() - begin, longest, SLICE);
+	free(keys);
+	free(values);
 }
 
 static void open_programs(struct bench *bench)
@@ -300,6 +343,7 @@ int main(int argc, char **argv)
 	measure_turns(&bench);
 	measure_many(&bench);
 	measure_new(&bench);
+	walk(&bench);
 	connection_bench_bpf__destroy(bench.programs);
 	open_programs(&bench);
 	flood(&bench);

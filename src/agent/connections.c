@@ -22,9 +22,10 @@
 #define SLICE_NS      (NS_PER_S / 4) /* between two slices of the sweep */
 #define SLICE_MIN     4096           /* entries of a slice; more where the table is large */
 #define SLICE_SHARE   64             /* a sweep takes so many slices, unless they are small */
-#define RECOUNT_EVERY 40             /* slices */
-#define PART          1024           /* entries of a part of an answer */
-#define UDP_GOES_ON_S 30             /* so long ago a UDP flow may have had its last packet */
+#define RECOUNT_EVERY 40             /* slices of the sweep */
+#define RECOUNT_SLICE 16384
+#define PART          1024 /* entries of a part of an answer */
+#define UDP_GOES_ON_S 30   /* so long ago a UDP flow may have had its last packet */
 
 struct counts {
 	uint64_t established, embryos, picked_up;
@@ -41,11 +42,13 @@ struct connections {
 	struct agent *agent;
 	struct event *timer;
 	struct engine_connection_cursor cursor;
-	struct counts counting, counts; /* in the sweep that is under way; in the last */
-	uint32_t tick;                  /* of the slice */
-	struct recount *recounts;       /* the last, sorted by key */
-	size_t recount_length;
-	unsigned int slices; /* since then */
+	struct counts counting, counts;       /* in the sweep that is under way; in the last */
+	uint32_t tick;                        /* of the slice */
+	struct recount *recounts, *recounted; /* those being made or made last, and the ones before; by key */
+	size_t recount_length, recounted_length;
+	struct engine_connection_cursor recount_cursor;
+	struct event *recount_timer; /* pending: a recount is under way */
+	unsigned int slices;         /* since the last one began */
 	uint64_t expired, deleted, picked_up, unpicked;
 };
 
@@ -129,7 +132,7 @@ static void sweep_slice(struct connections *connections)
  * The datapath counts connections where they begin and end.  It is not told which embryos the kernel pushed
  * out of the LRU, and CPUs may take off more than there is; so all are counted anew from time to time.  What
  * begins or ends meanwhile is the difference once, a mistake is there again: what two recounts agree on is
- * put right.  All in one go, since what is counted must not change much; it takes 0.1 µs each. */
+ * put right.  The slices of one follow each other at once, since what is counted must not change much. */
 
 static int compare_recounts(const void *left, const void *right)
 {
@@ -166,11 +169,12 @@ static int64_t recount_agreed(int64_t excess, int64_t before)
 	return 0;
 }
 
-static void recount_finish(struct connections *connections, struct recount *before, size_t length)
+static void recount_finish(struct connections *connections)
 {
 	for (size_t i = 0; i < connections->recount_length; i++) {
 		struct recount *recount = &connections->recounts[i];
-		const struct recount *last = recount_find(before, length, &recount->key);
+		const struct recount *last =
+			recount_find(connections->recounted, connections->recounted_length, &recount->key);
 		int64_t agreed;
 
 		recount->excess = (int64_t)recount->believed - recount->found;
@@ -182,14 +186,32 @@ static void recount_finish(struct connections *connections, struct recount *befo
 	}
 }
 
-static void recount_all(struct connections *connections)
+static void on_recount(evutil_socket_t fd, short what, void *context)
+{
+	struct connections *connections = context;
+	const struct timeval at_once = {};
+	int r;
+
+	(void)fd;
+	(void)what;
+	connections->tick = tick_now(connections->agent, NULL);
+	r = engine_connection_walk(connections->agent->engine, &connections->recount_cursor, RECOUNT_SLICE,
+		recount_entry, connections);
+	if (r == 0)
+		event_add(connections->recount_timer, &at_once);
+	else if (r == 1)
+		recount_finish(connections);
+}
+
+static void recount_begin(struct connections *connections)
 {
 	_cleanup_free_ struct engine_connection_count *counts = NULL;
-	_cleanup_free_ struct recount *before = connections->recounts;
-	struct engine_connection_cursor cursor = {};
-	size_t length = 0, before_length = connections->recount_length;
+	size_t length = 0;
 
 	connections->slices = 0;
+	free(connections->recounted);
+	connections->recounted = connections->recounts;
+	connections->recounted_length = connections->recount_length;
 	connections->recounts = NULL;
 	connections->recount_length = 0;
 	if (engine_connection_counts(connections->agent->engine, &counts, &length) < 0 || !length)
@@ -202,10 +224,8 @@ static void recount_all(struct connections *connections)
 			(struct recount){.key = counts[i].key, .believed = counts[i].count};
 	qsort(connections->recounts, length, sizeof(*connections->recounts), compare_recounts);
 	connections->recount_length = length;
-	connections->tick = tick_now(connections->agent, NULL);
-	if (engine_connection_walk(
-		    connections->agent->engine, &cursor, SIZE_MAX, recount_entry, connections) == 1)
-		recount_finish(connections, before, before_length);
+	connections->recount_cursor = (struct engine_connection_cursor){};
+	on_recount(-1, 0, connections);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *context)
@@ -217,8 +237,9 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 	if (!engine_connection_there(connections->agent->engine))
 		return;
 	sweep_slice(connections);
-	if (++connections->slices >= RECOUNT_EVERY)
-		recount_all(connections);
+	if (++connections->slices >= RECOUNT_EVERY &&
+		!event_pending(connections->recount_timer, EV_TIMEOUT, NULL))
+		recount_begin(connections);
 }
 
 /* -- what was there before -- */
@@ -736,7 +757,10 @@ static void connections_close(void *state)
 
 	if (connections->timer)
 		event_free(connections->timer);
+	if (connections->recount_timer)
+		event_free(connections->recount_timer);
 	free(connections->recounts);
+	free(connections->recounted);
 	free(connections);
 }
 
@@ -752,7 +776,9 @@ static int connections_open(struct agent *agent, void **ret_state, struct error 
 	r = settings_apply(agent, error);
 	if (r == 0) {
 		connections->timer = event_new(agent->base, -1, EV_PERSIST, on_timer, connections);
-		if (!connections->timer || event_add(connections->timer, &interval) < 0)
+		connections->recount_timer = evtimer_new(agent->base, on_recount, connections);
+		if (!connections->timer || !connections->recount_timer ||
+			event_add(connections->timer, &interval) < 0)
 			r = error_set(error, -ENOMEM, "out of memory");
 	}
 	if (r < 0) {

@@ -234,20 +234,30 @@ void engine_connection_uncount(struct engine *engine, const struct connection *c
 int engine_connection_counts(
 	struct engine *engine, struct engine_connection_count **ret_counts, size_t *ret_length)
 {
-	int map = map_of(engine, "limit_connections");
-	struct engine_connection_count *counts;
-	struct policy_limit_key *previous = NULL;
-	size_t length = 0, room = size_of(map);
+	int map = map_of(engine, "limit_connections"), r = 0;
+	__u32 room = size_of(map), length = 0, batch = 0, count;
+	struct policy_limit_key *keys = calloc(room + 1, sizeof(*keys));
+	__u32 *values = calloc(room + 1, sizeof(*values));
+	struct engine_connection_count *counts = calloc(room + 1, sizeof(*counts));
 
-	counts = calloc(room + 1, sizeof(*counts));
-	if (!counts)
-		return -ENOMEM;
-	/* one after the other: they are few, or somebody has found a reason to count many */
-	while (map >= 0 && length < room && bpf_map_get_next_key(map, previous, &counts[length].key) == 0) {
-		previous = &counts[length].key;
-		if (bpf_map_lookup_elem(map, previous, &counts[length].count) < 0)
+	if (!keys || !values || !counts)
+		r = -ENOMEM;
+	while (r == 0 && length < room) {
+		count = room - length;
+		if (bpf_map_lookup_batch(map, length ? &batch : NULL, &batch, keys + length, values + length,
+			    &count, NULL) < 0) {
+			length += errno == ENOENT ? count : 0;
 			break;
-		length++;
+		}
+		length += count;
+	}
+	for (__u32 i = 0; r == 0 && i < length; i++)
+		counts[i] = (struct engine_connection_count){.key = keys[i], .count = values[i]};
+	free(keys);
+	free(values);
+	if (r < 0) {
+		free(counts);
+		return r;
 	}
 	*ret_counts = counts;
 	*ret_length = length;

@@ -165,6 +165,7 @@ class Traffic:
             "parse": [{"reason": "not-ip", "packets": 17}, {"reason": "truncated", "packets": 0}],
             "memory": {"agent_bytes": 21_000_000, "cache_bytes": 5_200_000, "ring_bytes": 2_097_152,
                        "table_bytes": 9_000_000},
+            "connections": {"began": 5, "established": 3, "established_limit": 262144, "new": 1, "invalid": 2, "refused": 0},
             "drops": {"enabled": True, "rate": 1000, "packets": 1370, "bytes": 201_200, "records": 1100,
                       "unrecorded": 270, "lost": 0, "missed": 0, "unassigned": 0},
             "xdp": [{"interface": "eth0", "wanted": True, "mode": "native", "program": 77},

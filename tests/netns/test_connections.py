@@ -222,7 +222,7 @@ def bad_lines_make_nothing_invalid(lab):
     expect_equal(sums(agent)["invalid"], 0, "invalid packets")
 
 
-@test("vm")
+@test()
 def each_packet_may_be_seen_twice(lab):
     """at lo each packet is seen going out and coming in, and on a router coming in and going out: none is invalid"""
     client, router, server = lab.namespace("client"), lab.namespace("router"), lab.namespace("server")
@@ -246,7 +246,7 @@ def each_packet_may_be_seen_twice(lab):
 # ------------------------------------------------------------------------------------------------ evasions
 
 
-@test("vm")
+@test()
 def resets_out_of_the_window_end_nothing(lab):
     """a RST out of the window is invalid, one that is not exact and a SYN in the middle change nothing; an exact one ends"""
     host, peer = lab.hosts()
