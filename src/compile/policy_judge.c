@@ -11,8 +11,8 @@
 
 #define BLOCK 64 /* rules that are looked at together */
 
-/* As many numbers as every CPU compares at once. */
-#define LANES 4
+/* Numbers that AVX2 compares at once; for other CPUs the compiler makes as many steps of it as it takes. */
+#define LANES 8
 typedef int32_t lanes __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef uint32_t unsigned_lanes __attribute__((vector_size(LANES * sizeof(uint32_t))));
 
@@ -280,7 +280,7 @@ static bool rule_fits(const struct policy_judge *judge, const struct policy_rule
 }
 
 /* Rules of a block that may fit, a bit each: as many comparisons at once as the CPU can. */
-static uint64_t block_look(
+static inline __attribute__((always_inline)) uint64_t block_look(
 	const struct bounds bounds[BOUNDS], size_t block, const uint32_t values[BOUNDS], bool ip6)
 {
 	lanes out[BLOCK / LANES] = {0};
@@ -290,7 +290,8 @@ static uint64_t block_look(
 		const unsigned_lanes *first = (const unsigned_lanes *)(bounds[k].first + block);
 		const lanes *span = (const lanes *)(bounds[k].span + block);
 		uint32_t value = values[k];
-		lanes all = {-1, -1, -1, -1};
+		int32_t none = -1;
+		lanes all = {-1, -1, -1, -1, -1, -1, -1, -1};
 
 		if (!ip6 && (k == BOUND_SRC_LOW || k == BOUND_DST_LOW))
 			continue;
@@ -298,7 +299,9 @@ static uint64_t block_look(
 			out[i] |= (lanes)((lanes)(value - first[i]) > span[i]);
 			all &= out[i];
 		}
-		if ((all[0] & all[1] & all[2] & all[3]) == -1)
+		for (int i = 0; i < LANES; i++)
+			none &= all[i];
+		if (none == -1)
 			return 0;
 	}
 	for (int i = 0; i < BLOCK; i++)
@@ -309,8 +312,8 @@ static uint64_t block_look(
 /* The first view of views[start..end) that `fits`; `end`: none. */
 typedef bool fit_function(const struct policy_judge *judge, size_t rule, const void *what);
 
-static size_t judge_search(const struct policy_judge *judge, const struct policy_facts *facts, size_t start,
-	size_t end, fit_function *fits, const void *what)
+static inline __attribute__((always_inline)) size_t views_search(const struct policy_judge *judge,
+	const struct policy_facts *facts, size_t start, size_t end, fit_function *fits, const void *what)
 {
 	const uint32_t values[BOUNDS] = {
 		[BOUND_SRC] = ntohl(facts->src[0]),
@@ -344,6 +347,24 @@ static size_t judge_search(const struct policy_judge *judge, const struct policy
 		}
 	}
 	return end;
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static size_t views_search_avx2(const struct policy_judge *judge,
+	const struct policy_facts *facts, size_t start, size_t end, fit_function *fits, const void *what)
+{
+	return views_search(judge, facts, start, end, fits, what);
+}
+#endif
+
+static size_t judge_search(const struct policy_judge *judge, const struct policy_facts *facts, size_t start,
+	size_t end, fit_function *fits, const void *what)
+{
+#ifdef __x86_64__
+	if (__builtin_cpu_supports("avx2"))
+		return views_search_avx2(judge, facts, start, end, fits, what);
+#endif
+	return views_search(judge, facts, start, end, fits, what);
 }
 
 static bool fit_facts(const struct policy_judge *judge, size_t rule, const void *what)
