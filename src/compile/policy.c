@@ -136,7 +136,7 @@ static int units_take(struct compiler *compiler, size_t count, uint32_t *ret_uni
 	if (count > UNITS_MAX - compiler->used) {
 		error_set(compiler->error, -E2BIG,
 			"the rules tell more addresses and ports apart than a policy has memory for (%zu "
-		        "MiB)",
+			"MiB)",
 			MEMORY_BYTES >> 20);
 		return error_want(compiler->error, "fewer rules, or sets in the place of many prefixes");
 	}
@@ -416,6 +416,7 @@ static bool turn_add(struct turns *turns, struct turn turn)
 
 		if (!grown)
 			return false;
+		memset(grown + turns->count, 0, (room - turns->count) * sizeof(*grown));
 		turns->turns = grown;
 		turns->room = room;
 	}

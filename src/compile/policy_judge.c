@@ -110,6 +110,25 @@ static void judge_bounds(struct policy_judge *judge, size_t rule)
 	}
 }
 
+static int judge_room(struct policy_judge *judge)
+{
+	judge->room = (judge->views.count + BLOCK - 1) / BLOCK * BLOCK;
+	for (int i = 0; i < 2; i++)
+		for (int k = 0; k < BOUNDS; k++) {
+			struct bounds *bounds = &judge->bounds[i][k];
+			size_t bytes = (judge->room ? judge->room : BLOCK) * sizeof(*bounds->first);
+
+			bounds->first = aligned_alloc(sizeof(lanes), bytes);
+			bounds->span = aligned_alloc(sizeof(lanes), bytes);
+			if (!bounds->first || !bounds->span)
+				return -ENOMEM;
+			/* behind the last rule no packet fits */
+			for (size_t n = judge->views.count; n < judge->room; n++)
+				bound_set(bounds, n, PROTO_NEVER, PROTO_NEVER);
+		}
+	return 0;
+}
+
 int policy_judge_open(const struct policy_order *order, struct policy_judge **ret_judge, struct error *error)
 {
 	struct policy_judge *judge = calloc(1, sizeof(*judge));
@@ -119,22 +138,8 @@ int policy_judge_open(const struct policy_order *order, struct policy_judge **re
 		return error_set(error, -ENOMEM, "no memory for the policy");
 	judge->order = order;
 	r = policy_rule_views_make(&judge->views, order, error);
-	judge->room = (judge->views.count + BLOCK - 1) / BLOCK * BLOCK;
-	for (int i = 0; i < 2 && !r; i++)
-		for (int k = 0; k < BOUNDS && !r; k++) {
-			struct bounds *bounds = &judge->bounds[i][k];
-			size_t bytes = (judge->room ? judge->room : BLOCK) * sizeof(*bounds->first);
-
-			bounds->first = aligned_alloc(sizeof(lanes), bytes);
-			bounds->span = aligned_alloc(sizeof(lanes), bytes);
-			if (!bounds->first || !bounds->span) {
-				r = error_set(error, -ENOMEM, "no memory for the policy");
-				break;
-			}
-			/* behind the last rule no packet fits */
-			for (size_t n = judge->views.count; n < judge->room; n++)
-				bound_set(bounds, n, PROTO_NEVER, PROTO_NEVER);
-		}
+	if (!r && judge_room(judge))
+		r = error_set(error, -ENOMEM, "no memory for the policy");
 	if (r) {
 		policy_judge_close(judge);
 		return r;
