@@ -514,7 +514,7 @@ static int prefix_classes(struct compiler *compiler, uint64_t hash)
 		return r;
 	above[0].hash = hash;
 	for (size_t i = 0; i < compiler->turns.count; i = next) {
-		uint32_t class;
+		uint32_t class = 0;
 
 		while (depth && !turn_inside(above[depth].turn, &turns[i]))
 			depth--;
@@ -1001,41 +1001,50 @@ static int policy_begin(struct compiler *compiler)
 	return 0;
 }
 
-int policy_compile(const struct policy_order *order, struct policy_image *ret_image, struct error *error)
+static int compiler_run(struct compiler *compiler, const struct policy_order *order, struct error *error)
 {
-	_cleanup_(compiler_clear) struct compiler compiler = {0};
 	uint32_t asked = 0;
 	int r;
 
-	r = compiler_expand(&compiler, order, error);
+	r = compiler_expand(compiler, order, error);
 	if (!r)
-		r = policy_begin(&compiler);
-	for (size_t i = 0; i < compiler.bit_count; i++)
-		asked |= compiler.bits[i].asks;
+		r = policy_begin(compiler);
+	for (size_t i = 0; i < compiler->bit_count; i++)
+		asked |= compiler->bits[i].asks;
 	/* one field at least: its rows say how many rules there are */
-	if (compiler.bit_count && !asked)
+	if (compiler->bit_count && !asked)
 		asked = 1U << POLICY_BY_KIND;
 	for (enum policy_field_name name = 0; name < POLICY_FIELDS && !r; name++) {
 		if (!(asked & 1U << name))
 			continue;
 		if (name <= POLICY_BY_DST6)
-			r = field_prefixes(&compiler, name);
+			r = field_prefixes(compiler, name);
 		else if (name <= POLICY_BY_DST_SETS)
-			r = field_sets(&compiler, name);
+			r = field_sets(compiler, name);
 		else
-			r = field_values(&compiler, name);
+			r = field_values(compiler, name);
 	}
-	if (r)
-		return r;
-	compiler.header->units = (uint32_t)compiler.used;
-	*ret_image = (struct policy_image){
-		.units = TAKE(compiler.units),
-		.count = compiler.used,
-		.spare = SPARE,
-		.expression_count = compiler.views.expression_count,
-	};
-	memcpy(ret_image->expressions, compiler.views.expressions, sizeof(ret_image->expressions));
-	return 0;
+	return r;
+}
+
+int policy_compile(const struct policy_order *order, struct policy_image *ret_image, struct error *error)
+{
+	struct compiler compiler = {0};
+	int r = compiler_run(&compiler, order, error);
+
+	if (!r) {
+		compiler.header->units = (uint32_t)compiler.used;
+		*ret_image = (struct policy_image){
+			.units = compiler.units,
+			.count = compiler.used,
+			.spare = SPARE,
+			.expression_count = compiler.views.expression_count,
+		};
+		memcpy(ret_image->expressions, compiler.views.expressions, sizeof(ret_image->expressions));
+		compiler.units = NULL;
+	}
+	compiler_clear(&compiler);
+	return r;
 }
 
 void policy_image_clear(struct policy_image *image)
