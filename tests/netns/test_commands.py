@@ -89,6 +89,8 @@ def a_file_becomes_the_policy(lab):
     printed = agent.weir("policy").stdout
     lab.write("web.yaml", printed)
     expect("(0 new, 0 gone, 1 as before)" in agent.weir("apply", policy).stdout, printed)
+    expect_equal(agent.weir("set", "create", "other").stdout, "other: created\n", "create")
+    expect_equal(agent.weir("set", "destroy", "other").stdout, "other: destroyed\n", "destroy")
     agent.weir("save")
     expect(not echo(), "an echo after saving")
     agent.stop()

@@ -177,15 +177,22 @@ static void change_clear(struct change *change)
 	free(change->result);
 }
 
-static void result_print(const json_t *answer)
+static void result_print(const char *name, const json_t *answer)
 {
+	static const char *const whole[] = {"created", "flushed", "destroyed"};
 	static const struct {
 		const char *key, *one, *many;
 	} counts[] = {{"added", "added", "added"}, {"removed", "removed", "removed"},
 		{"bad", "bad line skipped", "bad lines skipped"}};
 	uint64_t entries = json_get_number(answer, "entries"), count;
 
-	printf("%s: %" PRIu64 " entr%s", json_get_text(answer, "set"), entries, entries == 1 ? "y" : "ies");
+	for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++) {
+		if (!json_is_true(json_object_get(answer, whole[i])))
+			continue;
+		printf("%s: %s\n", name, whole[i]);
+		return;
+	}
+	printf("%s: %" PRIu64 " entr%s", name, entries, entries == 1 ? "y" : "ies");
 	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
 		count = json_get_number(answer, counts[i].key);
 		if (count)
@@ -235,7 +242,7 @@ static int set_change(const struct cli *cli, const char *action, const char *nam
 	if (cli->json)
 		document_print(change.result, change.result_length);
 	else
-		result_print(answer);
+		result_print(name, answer);
 	return output_end(EXIT_OK);
 }
 
