@@ -113,6 +113,8 @@ static inline __u32 connection_times_of(__u8 proto, __u8 stage)
  * Later fragments have no ports: they take the state of the packet that they belong to, while its first
  * fragment is remembered (the LRU map `fragments`).
  */
+#define CONNECTION_FRAGMENT_TICKS 16384 /* as long: at least 16 s; a number may then be another packet's */
+
 struct connection_fragment_key {
 	__be32 src[4], dst[4];
 	__be32 id; /* IPv4: 16 bits */

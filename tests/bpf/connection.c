@@ -485,6 +485,9 @@ static void test_fragments(void **state)
 		assert_int_equal(accepted(first), POLICY_STATE_ESTABLISHED);
 		assert_int_equal(accepted(later), POLICY_STATE_ESTABLISHED);
 		assert_int_equal(accepted(stranger), POLICY_STATE_NONE);
+		/* remembered no longer than its receiver would wait for it */
+		skeleton->data->now += CONNECTION_FRAGMENT_TICKS + 1;
+		assert_int_equal(accepted(later), POLICY_STATE_NONE);
 		/* ends inside the header, and writes over it */
 		put32(&cut, 0x0fa00050);
 		put32(&cut, 1);

@@ -316,7 +316,7 @@ packet_function int connection_look_fragment(struct connection_sight *sight)
 		return POLICY_STATE_NONE;
 	key = sight->fragment; /* no key for Linux 6.1 where it stands */
 	fragment = bpf_map_lookup_elem(&fragments, &key);
-	if (fragment)
+	if (fragment && sight->now - fragment->seen <= CONNECTION_FRAGMENT_TICKS)
 		return fragment->state;
 	CONNECTION_COUNT(fragments);
 	return POLICY_STATE_NONE;
