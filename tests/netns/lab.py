@@ -251,7 +251,8 @@ class Agent:
 
     def start(self, seconds=20):
         self.launch()
-        wait_for(lambda: READY in self.output() or self.process.poll() is not None, seconds, "weir: ready")
+        wait_for(lambda: READY in self.output() or self.process.poll() is not None, seconds / min(self.lab.scale, 1),
+                 "weir: ready")
         if self.process.poll() is not None:
             raise Failure(f"weir run ended with status {self.process.returncode}:\n{self.errors()}")
         self.note_objects()
@@ -292,7 +293,7 @@ class Agent:
         if self.alive():
             self.kill(number)
         try:
-            return self.process.wait(seconds)
+            return self.process.wait(seconds / min(self.lab.scale, 1))
         except subprocess.TimeoutExpired:
             raise Failure(f"the agent did not end within {seconds} s of {signal.Signals(number).name}") from None
 
@@ -305,7 +306,7 @@ class Agent:
     def request(self, method, path, body=None, headers=None, timeout=10):
         """(status, body as text, headers)"""
         self.settle()
-        connection = UnixConnection(self.socket, timeout)
+        connection = UnixConnection(self.socket, timeout / min(self.lab.scale, 1))
         try:
             connection.request(method, path, body=body, headers=headers or {})
             answer = connection.getresponse()

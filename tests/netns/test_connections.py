@@ -179,7 +179,7 @@ class BadLine(threading.Thread):
         self.join()
 
 
-@test("vm")
+@test()
 def transfers_are_never_invalid(lab):
     """of large TCP transfers both ways, of both families, with offloads and SACK, no packet is invalid"""
     host, peer = lab.hosts()

@@ -43,7 +43,7 @@ def random_policy(chance):
     return rules, defaults, policy(*(rule.text for rule in rules), head=head)
 
 
-@test("vm", seconds=120)
+@test(seconds=120)
 def random_policies_decide_as_they_say(lab):
     """random policies over every kind of match decide about random packets, of both families, in and out, first of a flow or
     not, as a plain reader of the sentences does"""

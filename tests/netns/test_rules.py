@@ -217,7 +217,7 @@ def warnings_name_what_hides(lab):
     expect("nothing gets past rule" in answer["warnings"][0], f"{answer}")
 
 
-@test("vm", seconds=60)
+@test(seconds=60)
 def an_unconfirmed_change_goes_back(lab):
     """a change that is not confirmed in time is undone by the kernel itself, whether the agent lives or was killed; one that
     is confirmed stays; while it waits other changes are refused"""

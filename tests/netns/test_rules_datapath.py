@@ -79,7 +79,7 @@ def headers_of_every_kind():
     ]
 
 
-@test("vm")
+@test()
 def headers_are_judged_as_what_they_are(lab):
     """options, tags, extension headers and fragments hide no port from a rule, and what only looks like that port is not
     dropped for it; each frame is counted by the rule that decided, and its flow tells"""

@@ -143,7 +143,7 @@ def headers_are_looked_at_in_order(lab):
     expect_equal(seen(agent) - before, 4, "packets in tc: two accepted, one counted (and dropped), one of no rule")
 
 
-@test("vm")
+@test()
 def limits_at_xdp_are_exact(lab):
     """A limit per source lets through its burst of each source and no more, and is judged once, not in tc again"""
     host, peer = lab.hosts()
