@@ -112,6 +112,7 @@ void engine_close(struct engine *engine)
 	engine_parts_close(engine);
 	engine_names_close(engine);
 	watch_bpf__destroy(engine->skeleton);
+	watch_bpf__destroy(engine->skeleton_raw);
 	engine_netlink_close(engine);
 	pins_close(&engine->pins);
 	free(engine);
@@ -216,28 +217,22 @@ static int ring_open(struct engine *engine, unsigned int cpu, struct error *erro
 	             : 0;
 }
 
-/* Opens the programs, with maps of the wanted sizes or those that are pinned, and loads them. */
-static int load(struct engine *engine, struct error *error)
+/* Opens the programs, with maps of the wanted sizes or those that are pinned: those for interfaces with a
+ * link header, or those for the others. */
+static struct watch_bpf *programs_open(const struct engine *engine, bool raw)
 {
-	const struct engine_sizes *sizes = &engine->meta.sizes;
-	struct engine_view *view = &engine->view;
-	struct watch_bpf *skeleton = engine->skeleton = watch_bpf__open();
-	int r;
+	const struct engine_view *view = &engine->view;
+	struct watch_bpf *skeleton = watch_bpf__open();
 
 	if (!skeleton)
-		return error_set(error, -errno, "cannot open the datapath's programs: %s", strerror(errno));
-	view->cpus = engine->meta.cpus;
-	view->sets4 = sizes->cache4_lines / FLOW_WAYS;
-	view->sets6 = sizes->cache6_lines / FLOW_WAYS;
-	engine->cache4_bytes = (size_t)view->cpus * view->sets4 * sizeof(struct flow_set4);
-	engine->cache6_bytes = (size_t)view->cpus * view->sets6 * sizeof(struct flow_set6);
-	engine->rest6_bytes = (size_t)view->cpus * view->sets6 * sizeof(struct flow_rest_set6);
-	engine->stats_bytes = view->cpus * sizeof(struct flow_stats);
+		return NULL;
 	skeleton->rodata->flow_sets4 = view->sets4;
 	skeleton->rodata->flow_sets6 = view->sets6;
 	skeleton->rodata->flow_seed[0] = engine->meta.flow_seed[0];
 	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
-	skeleton->rodata->flow_ring_bytes = sizes->ring_bytes;
+	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
+	skeleton->rodata->owner_off = !engine->watch.owners;
+	engine_names_prepare(engine, skeleton, engine->watch.names);
 
 	bpf_map__set_max_entries(skeleton->maps.flow_cache4, view->cpus * view->sets4);
 	bpf_map__set_max_entries(skeleton->maps.flow_cache6, view->cpus * view->sets6);
@@ -245,14 +240,29 @@ static int load(struct engine *engine, struct error *error)
 	bpf_map__set_max_entries(skeleton->maps.flow_stats, view->cpus);
 	bpf_map__set_max_entries(skeleton->maps.flow_rings, view->cpus);
 	bpf_map__set_max_entries(skeleton->maps.rule_counts, view->cpus * POLICY_COUNTERS_MAX);
-	engine_names_prepare(engine, engine->watch.names);
-	skeleton->rodata->owner_off = !engine->watch.owners;
+	bpf_program__set_autoload(skeleton->progs.watch_ethernet_in, !raw);
+	bpf_program__set_autoload(skeleton->progs.watch_ethernet_out, !raw);
+	bpf_program__set_autoload(skeleton->progs.watch_raw_in, raw);
+	bpf_program__set_autoload(skeleton->progs.watch_raw_out, raw);
+	return skeleton;
+}
+
+static int programs_load(
+	struct engine *engine, bool raw, struct watch_bpf **ret_skeleton, struct error *error)
+{
+	struct watch_bpf *skeleton = programs_open(engine, raw);
+	int r;
+
+	if (!skeleton)
+		return error_set(error, -errno, "cannot open the datapath's programs: %s", strerror(errno));
 	r = component_load(engine, skeleton->obj, "flow", error);
 	if (r == -ENOMEM || r == -E2BIG)
 		error_want(error, "smaller sizes in flows.cache and flows.ring");
-	if (r < 0)
+	if (r < 0) {
+		watch_bpf__destroy(skeleton);
 		return r;
-	for (int i = 0; i < PROGRAM_COUNT; i++) {
+	}
+	for (int i = raw ? PROGRAM_RAW_IN : 0; i < (raw ? PROGRAM_COUNT : PROGRAM_RAW_IN); i++) {
 		struct bpf_prog_info info = {};
 		__u32 length = sizeof(info);
 
@@ -261,7 +271,36 @@ static int load(struct engine *engine, struct error *error)
 		if (bpf_obj_get_info_by_fd(engine->programs[i], &info, &length) == 0)
 			engine->program_ids[i] = info.id;
 	}
+	*ret_skeleton = skeleton;
 	return 0;
+}
+
+/* Interfaces without a link header are rare: their programs are loaded for the first one. */
+int engine_program(struct engine *engine, enum engine_program program)
+{
+	struct error error = {};
+	int r = 0;
+
+	if (program >= PROGRAM_RAW_IN && !engine->skeleton_raw)
+		r = programs_load(engine, true, &engine->skeleton_raw, &error);
+	if (r < 0)
+		log_warning("%s", error.what);
+	return r < 0 ? r : engine->programs[program];
+}
+
+static int load(struct engine *engine, struct error *error)
+{
+	const struct engine_sizes *sizes = &engine->meta.sizes;
+	struct engine_view *view = &engine->view;
+
+	view->cpus = engine->meta.cpus;
+	view->sets4 = sizes->cache4_lines / FLOW_WAYS;
+	view->sets6 = sizes->cache6_lines / FLOW_WAYS;
+	engine->cache4_bytes = (size_t)view->cpus * view->sets4 * sizeof(struct flow_set4);
+	engine->cache6_bytes = (size_t)view->cpus * view->sets6 * sizeof(struct flow_set6);
+	engine->rest6_bytes = (size_t)view->cpus * view->sets6 * sizeof(struct flow_rest_set6);
+	engine->stats_bytes = view->cpus * sizeof(struct flow_stats);
+	return programs_load(engine, false, &engine->skeleton, error);
 }
 
 static int hooks_open(struct engine *engine, struct error *error)

@@ -96,7 +96,7 @@ static int tcx_attach(
 			close(TAKE_FD(link));
 		}
 		link = bpf_link_create(
-			engine->programs[program], (int)interface->index, sides[i].tcx, &options);
+			engine_program(engine, program), (int)interface->index, sides[i].tcx, &options);
 		if (link < 0)
 			return link;
 		if (bpf_obj_pin(link, path) < 0)
@@ -112,7 +112,8 @@ static int clsact_attach_side(struct engine *engine, const struct engine_interfa
 {
 	enum engine_program program = side_program(side, interface->ethernet);
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)interface->index, .attach_point = side->clsact);
-	LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = engine->programs[program], .priority = FILTER_PRIORITY,
+	LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = engine_program(engine, program),
+		.priority = FILTER_PRIORITY,
 		.handle = made_qdisc ? FILTER_HANDLE_MADE : FILTER_HANDLE_FOREIGN);
 	int r = bpf_tc_attach(&hook, &options);
 
@@ -431,7 +432,8 @@ static void update_link(
 		return;
 	}
 	/* refused: take it away, and attaching finds no hook there and makes a new one */
-	if (bpf_link_update(link, engine->programs[side_program(side, !is_raw_program(program))], NULL) < 0)
+	if (bpf_link_update(
+		    link, engine_program(engine, side_program(side, !is_raw_program(program))), NULL) < 0)
 		unlink(path);
 }
 
@@ -441,7 +443,7 @@ static void update_filter(struct engine *engine, uint32_t index, const struct ho
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = side->clsact);
 	uint32_t old = clsact_program(index, side, priority, handle);
 	LIBBPF_OPTS(bpf_tc_opts, options, .priority = priority, .handle = handle, .flags = BPF_TC_F_REPLACE,
-		.prog_fd = engine->programs[side_program(side, !is_raw_program(old))]);
+		.prog_fd = engine_program(engine, side_program(side, !is_raw_program(old))));
 
 	if (old)
 		bpf_tc_attach(&hook, &options);

@@ -49,7 +49,8 @@ struct engine {
 	struct engine_watch watch;
 	struct engine_meta meta;
 	struct watch_bpf *skeleton;
-	int programs[PROGRAM_COUNT];
+	struct watch_bpf *skeleton_raw; /* NULL: no interface without a link header was met */
+	int programs[PROGRAM_COUNT];    /* by engine_program() */
 	uint32_t program_ids[PROGRAM_COUNT];
 	int hooks_map;
 	int clock_program;
@@ -86,7 +87,10 @@ int engine_go_live(struct engine *engine, struct error *error);
 void engine_not_live(struct engine *engine);
 
 /* name.c */
-void engine_names_prepare(struct engine *engine, bool on); /* before the programs are loaded */
+/* Before the programs are loaded. */
+void engine_names_prepare(const struct engine *engine, struct watch_bpf *skeleton, bool on);
+/* File descriptor of a program, or a negative errno. */
+int engine_program(struct engine *engine, enum engine_program program);
 int engine_names_open(struct engine *engine, struct error *error);
 void engine_names_close(struct engine *engine);
 

@@ -17,10 +17,8 @@ struct engine_names {
 	void *context;
 };
 
-void engine_names_prepare(struct engine *engine, bool on)
+void engine_names_prepare(const struct engine *engine, struct watch_bpf *skeleton, bool on)
 {
-	struct watch_bpf *skeleton = engine->skeleton;
-
 	skeleton->rodata->names_on = on;
 	skeleton->rodata->name_ring_bytes = NAME_RING_BYTES;
 	skeleton->rodata->name_ticks = (uint32_t)(NS_PER_S / engine->tick_ns);
