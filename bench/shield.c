@@ -190,7 +190,7 @@ static struct policy_unit *memory_make(int outer, uint32_t place, uint32_t units
 	return memory;
 }
 
-/* A set with prefixes around all addresses that the generator makes: /24 to /32, IPv6 /48 to /64. */
+/* A set with prefixes around all addresses that the generator makes: /24 to /32, IPv6 /56 to /64. */
 static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixes)
 {
 	size_t count = trie_units_for(family, prefixes);
@@ -207,20 +207,15 @@ static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixe
 		uint32_t source = generate_source(n);
 		struct prefix prefix = {.address.family = family};
 
-		prefix.length = (uint8_t)(family == 4 ? 24 + n % 9 : 48 + n % 17);
-		if (family == 4)
-			source &= 0xffffffffU << (32 - prefix.length);
-		source = htonl(source);
+		/* of the 32 bits that differ the first 24 to 32; of IPv6 they are the second word */
+		prefix.length = (uint8_t)(24 + n % 9);
+		source = htonl(source & 0xffffffffU << (32 - prefix.length));
 		if (family == 4) {
 			memcpy(prefix.address.bytes, &source, 4);
 		} else {
+			prefix.length = (uint8_t)(prefix.length + 32);
 			memcpy(prefix.address.bytes, (const uint8_t[]){0x20, 0x01, 0x0d, 0xb8}, 4);
 			memcpy(prefix.address.bytes + 4, &source, 4);
-			if (prefix.length < 64)
-				prefix.address.bytes[7] &=
-					(uint8_t)(0xff << (64 - prefix.length > 8 ? 8 : 64 - prefix.length)),
-					prefix.address.bytes[6] &=
-					(uint8_t)(prefix.length < 56 ? 0xff << (56 - prefix.length) : 0xff);
 		}
 		if (trie_set(trie, &prefix, 1) < 0)
 			die("trie_set");
