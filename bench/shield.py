@@ -38,6 +38,7 @@ def main():
             subprocess.run([*command, "/sys/fs/bpf/xdp-filter/filter_ipv4"], check=True)
         finally:
             subprocess.run([*inside, "unload", "w0"], check=True)
+            subprocess.run(["find", "/sys/fs/bpf/xdp", "-depth", "-type", "d", "-empty", "-delete"], check=False)
     finally:
         lab.close()
 
