@@ -239,8 +239,8 @@ static bool warn_of_interface(struct json_write *out, const struct rule_entry *e
 
 	if (!name[0] || if_nametoindex(name))
 		return false;
-	snprintf(text, sizeof(text), "there is no interface %s: until there is, nothing fits rule %u: %s", name,
-		entry->id, entry->text);
+	snprintf(text, sizeof(text), "there is no interface %s: until there is, nothing fits rule %u: %s",
+		name, entry->id, entry->text);
 	json_write_string(out, NULL, text);
 	return true;
 }

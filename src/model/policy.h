@@ -2,9 +2,13 @@
 /*
  * A policy as a person writes it: sets, default verdicts, rules, tenants.  As plain data.
  *
- *     default: {in: drop, out: accept, log: on}   # accept (the default), drop or reject; log: what is not
- * accepted sets: bastions: [192.0.2.1, 2001:db8::/64] blocklist: {file: blocklist.netset}       # relative:
- * beside the file that names it ports: |                                  # one a line, for long ones 22
+ *     default: {in: drop, out: accept, log: on}   # accept (the default), drop or reject;
+ *                                                 # log: what is not accepted
+ *     sets:
+ *       bastions: [192.0.2.1, "2001:db8::/64"]
+ *       blocklist: {file: blocklist.netset}       # relative: beside the file that names it
+ *       ports: |                                  # one a line, for long ones
+ *         22
  *         8000-8080
  *     rules:                                      # of packets and of sockets (rule.h), in their order
  *       - accept in tcp to port 22 from @bastions log

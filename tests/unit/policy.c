@@ -46,8 +46,7 @@ static size_t next_source(
 static void print_facts(const struct policy_facts *facts)
 {
 	print_error("family %u src %08x dst %08x sport %u dport %u proto %u icmp %x flags %x dscp %u vlan %u "
-	            "state %u out %u "
-		    "fragment %u ifindex %u sets %u %u\n",
+		    "state %u out %u fragment %u ifindex %u sets %u %u\n",
 		facts->family, ntohl(facts->src[0]), ntohl(facts->dst[0]), facts->sport, facts->dport,
 		facts->proto, facts->icmp, facts->flags, facts->dscp, facts->vlan, facts->state, facts->out,
 		facts->fragment, facts->ifindex, facts->src_sets, facts->dst_sets);
