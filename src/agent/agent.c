@@ -364,6 +364,7 @@ static int start(struct agent *agent, struct error *error)
 	sizes = sizes_of(&agent->config);
 	watch = (struct engine_watch){
 		.owners = agent->config.owners_enabled,
+		.drops = agent->config.drops_enabled,
 		.sockets = agent->config.owners_enabled && agent->config.sockets_enabled,
 		.names = agent->config.names_on,
 	};

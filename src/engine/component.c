@@ -257,6 +257,14 @@ int component_attach_trace(struct engine *engine, struct bpf_program *program, s
 	             : 0;
 }
 
+void component_detach_trace(struct engine *engine, const struct bpf_program *program)
+{
+	char path[PATH_MAX], pin[96];
+
+	snprintf(pin, sizeof(pin), TRACE_PIN "%s-%" PRIu64, bpf_program__name(program), engine->live_number);
+	unlink(pins_path(&engine->pins, path, pin)); /* nothing else holds the link */
+}
+
 struct btf *component_kernel_types(void)
 {
 	static struct btf *kernel;

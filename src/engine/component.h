@@ -45,6 +45,9 @@ void component_detach_cgroup(struct engine *engine, const struct bpf_program *pr
 /* Attaches a tp_btf, raw_tp, fentry or fexit program, to go live with all others. */
 int component_attach_trace(struct engine *engine, struct bpf_program *program, struct error *error);
 
+/* Takes one away that this engine has attached. */
+void component_detach_trace(struct engine *engine, const struct bpf_program *program);
+
 /* The kernel's types (BTF), read once and kept; NULL with errno set: it does not tell. */
 struct btf *component_kernel_types(void);
 /* Is this tracepoint (by its name in BTF, "sock_send_length") in this kernel? */

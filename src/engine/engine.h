@@ -34,6 +34,7 @@ struct engine_watch {
 	bool owners;  /* whose sockets and flows are */
 	bool sockets; /* what happens to them */
 	bool names;   /* flows' first bytes (engine/name.h) */
+	bool drops;   /* what the kernel drops (engine/drop.h); may change later */
 };
 
 /*
