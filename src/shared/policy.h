@@ -36,11 +36,9 @@
 #define POLICY_CONNECTED_MAX   65536  /* of them whose connections are counted */
 
 /* Where policies stand: two places each, one in force, the other for the next. */
-#define POLICY_HOST   0
-#define POLICY_TENANT 1 /* … and up */
-#define POLICY_TENANT_END                                                                                    \
-	62 /* bits 62 and 63 of policy_now.places are those of GUARD_PLACE and SET_PLACE                     \
-	    */
+#define POLICY_HOST       0
+#define POLICY_TENANT     1  /* … and up */
+#define POLICY_TENANT_END 62 /* bits 62, 63 of policy_now.places: GUARD_PLACE, SET_PLACE */
 #define POLICY_NUMBER_MAX 64
 
 /* The fields with classes.  The trie fields' tables are tries; the others' are arrays of __u16, one class for
