@@ -307,8 +307,8 @@ def huge_requests_are_refused(lab):
     host, _ = lab.hosts()
     agent = lab.agent(host)
     for head, filler, times in ((b"GET /v1/flows?filter=", b"a", 200), (b"GET /v1/status HTTP/1.1\r\nX: ", b"b", 200),
-                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 50000000\r\n\r\n", b"c", 200),
-                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 131072\r\n\r\n", b"d", 2)):
+                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 5000000000\r\n\r\n", b"c", 200),
+                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 67108865\r\n\r\n", b"d", 2)):
         with connect(agent) as sock:
             answer = b""
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
