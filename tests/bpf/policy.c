@@ -90,7 +90,7 @@ static void run(const struct bpf_program *program)
 static void expect_judged(const struct policy_rules *rules, const char *name, bool every, uint64_t *state)
 {
 	struct policy_headers made;
-	struct policy_judge *judge;
+	struct policy_judge *judge = NULL;
 	struct policy_image image;
 	struct error error = {0};
 	size_t wrong = 0, hits = 0;
