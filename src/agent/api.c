@@ -152,6 +152,20 @@ int query_check(const char *query, const char *const *names, struct error *error
 	return 0;
 }
 
+int query_flag(const char *query, const char *name, bool *ret_flag, struct error *error)
+{
+	_cleanup_free_ char *text = query_value(query, name);
+
+	if (!text)
+		return 0;
+	if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0) {
+		error_set(error, -EINVAL, "parameter '%s': expected 0 or 1, got '%s'", name, text);
+		return -EINVAL;
+	}
+	*ret_flag = *text == '1';
+	return 0;
+}
+
 /* -- long answers, in parts -- */
 
 struct reply_stream {

@@ -518,12 +518,12 @@ void policies_write_metrics(const struct agent *agent, struct evbuffer *out)
 	metrics_labelled(out, "weir_rejects_total", "answer", "sent", stats.rejected);
 	metrics_labelled(out, "weir_rejects_total", "answer", "none", stats.unanswered);
 	metrics_single(out, "weir_kept_packets_total", "counter",
-		"Packets of connections that went on against the rules, since they were there before.",
+		"Packets judged that went on against the rules: their connections were there before.",
 		stats.kept);
 	metrics_single(out, "weir_limits_full_packets_total", "counter",
 		"Packets of sources or destinations for which a limit had no room.", stats.limited_full);
 	metrics_single(out, "weir_broken_policy_packets_total", "counter",
-		"Packets that were accepted since their policy could not be read.", stats.broken);
+		"Packets whose policy could not be read to its end.", stats.broken);
 	metrics_single(out, "weir_unreadable_packets_total", "counter",
 		"Packets that were dropped since what rules ask about could not be read.", stats.unreadable);
 }

@@ -44,6 +44,9 @@ char *query_value(const char *query, const char *wanted);
  * one that is not, and the nearest. */
 int query_check(const char *query, const char *const *names, struct error *error);
 
+/* A parameter that is 0 or 1; *ret_flag stays where it is not there.  0 or -EINVAL. */
+int query_flag(const char *query, const char *name, bool *ret_flag, struct error *error);
+
 /* Who asks: user id of the process at the other end; -1: not known. */
 uid_t request_uid(struct evhttp_request *request);
 pid_t request_pid(struct evhttp_request *request);

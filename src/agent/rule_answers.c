@@ -27,27 +27,13 @@ static int refuse_missing(struct error *error, const char *name, const char *exa
 	return error_want(error, "%s", example);
 }
 
-static int flag_read(const char *query, const char *name, bool *ret_flag, struct error *error)
-{
-	_cleanup_free_ char *text = query_value(query, name);
-
-	if (!text)
-		return 0;
-	if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0) {
-		error_set(error, -EINVAL, "parameter '%s': expected 0 or 1, got '%s'", name, text);
-		return -EINVAL;
-	}
-	*ret_flag = *text == '1';
-	return 0;
-}
-
 int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error)
 {
 	_cleanup_free_ char *confirm = query_value(query, "confirm");
-	int r = flag_read(query, "cut", &ret_change->cut, error);
+	int r = query_flag(query, "cut", &ret_change->cut, error);
 
 	if (r == 0)
-		r = flag_read(query, "check", &ret_change->check, error);
+		r = query_flag(query, "check", &ret_change->check, error);
 	if (r < 0 || !confirm)
 		return r;
 	r = duration_parse(confirm, &ret_change->confirm_ns);

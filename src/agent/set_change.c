@@ -169,13 +169,6 @@ int set_fail_unknown(const struct sets *sets, const char *name, struct error *er
 	return -ENOENT;
 }
 
-static bool flag_read(const char *query, const char *name)
-{
-	_cleanup_free_ char *value = query_value(query, name);
-
-	return value && strcmp(value, "no") != 0 && strcmp(value, "0") != 0;
-}
-
 int set_request_read(struct sets *sets, struct evhttp_request *request, const char *const *parameters,
 	struct set_request *change, struct error *error)
 {
@@ -196,8 +189,11 @@ int set_request_read(struct sets *sets, struct evhttp_request *request, const ch
 	if (r < 0)
 		return r;
 	change->set = set_store_find(sets->store, change->name);
-	change->cut = flag_read(query, "cut");
-	change->skip_bad = flag_read(query, "skip_bad");
+	r = query_flag(query, "cut", &change->cut, error);
+	if (r == 0)
+		r = query_flag(query, "skip_bad", &change->skip_bad, error);
+	if (r < 0)
+		return r;
 	if (duration) {
 		if (duration_parse(duration, &ns) < 0 || ns < 1000000000 ||
 			ns > 365ULL * 86400 * 1000000000) {

@@ -51,7 +51,7 @@ def sets_hold_what_is_put_in(lab):
     error = change(agent, "add", "10.0.0.1\n", status=400, name="9lives")["error"]
     expect(error["what"], "no message about a bad name")
     expect_equal(len(entries(agent, "hosts")), 5, "entries after what was refused")
-    expect_equal(change(agent, "add", "10.0.0.1/33\n10.9.0.0/16\n", name="hosts", skip_bad="yes")["bad"], 1, "bad lines")
+    expect_equal(change(agent, "add", "10.0.0.1/33\n10.9.0.0/16\n", name="hosts", skip_bad=1)["bad"], 1, "bad lines")
 
     expect_equal(change(agent, "remove", "192.0.2.9\n192.0.2.99\n", name="hosts")["removed"], 1, "removed")
     change(agent, "flush", name="ports")

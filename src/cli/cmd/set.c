@@ -211,7 +211,7 @@ static int set_change(const struct cli *cli, const char *action, const char *nam
 	_cleanup_(change_clear) struct change change = {.cli = cli, .name = name};
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *query = query_make("name", name, "for", lasting, "skip_bad",
-		cli->skip_bad ? "yes" : NULL, "cut", cli->cut ? "yes" : NULL, NULL);
+		cli->skip_bad ? "1" : NULL, "cut", cli->cut ? "1" : NULL, NULL);
 	_cleanup_json_ json_t *answer = NULL;
 	struct error error;
 	char path[32];
