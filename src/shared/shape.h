@@ -3,13 +3,14 @@
  * Shaping: classes of traffic with rates, as the agent writes them and the datapath uses them.
  *
  * A *class* is what a sentence gives a rate: `limit`, `guarantee`, or a class that was declared (`shape add`)
- * and is assigned to.  Classes form trees; the root of a tree is a *link*: an interface in one direction, with
- * a rate.  A class below no link stands alone: its ceiling holds on all interfaces together, a guarantee it
- * has none to take from.
+ * and is assigned to.  Classes form trees; the root of a tree is a *link*: an interface in one direction,
+ * with a rate.  A class below no link stands alone: its ceiling holds on all interfaces together, a guarantee
+ * it has none to take from.
  *
- * Rules say to which classes a packet belongs (POLICY_SHAPE, which goes on to the next rule), so it may belong
- * to several, and every ceiling holds.  What a flow belongs to, the ancestors of its classes included, is its
- * *path*: found once, when the flow is judged, kept in flow_decision.class, and one entry of `shape_paths`.
+ * Rules say to which classes a packet belongs (POLICY_SHAPE, which goes on to the next rule), so it may
+ * belong to several, and every ceiling holds.  What a flow belongs to, the ancestors of its classes included,
+ * is its *path*: found once, when the flow is judged, kept in flow_decision.class, and one entry of
+ * `shape_paths`.
  *
  * Which engine holds a class's rate is the agent's choice (enum shape_engine); a class of SHAPE_PACING has
  * its share of what is not TCP of local sockets policed, so the ceiling holds for all together.
@@ -29,7 +30,7 @@
 #define SHAPE_DEPTH_MAX   4     /* levels of a tree: link, tenant, class, class */
 
 enum shape_engine {
-	SHAPE_NONE, /* nothing is held back, all is counted (a class without a rate) */
+	SHAPE_NONE,    /* nothing is held back, all is counted (a class without a rate) */
 	SHAPE_PACING,  /* sockets' pacing rate (bpf/pace.bpf.c): no queue */
 	SHAPE_HTB,     /* a leaf of the kernel's HTB, chosen by skb->priority */
 	SHAPE_EDT,     /* departure times, kept by fq */
@@ -54,18 +55,18 @@ enum shape_priority {
 /* The value of the map `shape_classes`: what was asked for.  The agent alone writes it; a change of rates is
  * one update of it. */
 struct shape_class {
-	__u32 generation; /* another for each class that ever had this number; 0: no class */
-	__u32 parent;     /* class; 0: none */
-	__u32 ifindex;    /* of its link; 0: any */
-	__u32 htb;        /* HTB: handle of its leaf (major << 16 | minor) */
-	__u8 engine;      /* enum shape_engine */
-	__u8 priority;    /* enum shape_priority */
-	__u16 flags;      /* SHAPE_CLASS_* */
-	__u32 weight;     /* 1..1000: of siblings' that borrow */
-	__u64 ceiling;    /* bytes a second */
-	__u64 guarantee;  /* bytes a second; 0: none */
+	__u32 generation;         /* another for each class that ever had this number; 0: no class */
+	__u32 parent;             /* class; 0: none */
+	__u32 ifindex;            /* of its link; 0: any */
+	__u32 htb;                /* HTB: handle of its leaf (major << 16 | minor) */
+	__u8 engine;              /* enum shape_engine */
+	__u8 priority;            /* enum shape_priority */
+	__u16 flags;              /* SHAPE_CLASS_* */
+	__u32 weight;             /* 1..1000: of siblings' that borrow */
+	__u64 ceiling;            /* bytes a second */
+	__u64 guarantee;          /* bytes a second; 0: none */
 	struct token_clock clock; /* of the ceiling, and the burst */
-	__u64 mark_ns; /* what waits, or is ahead of its time, so long is marked (ECN) if it can be */
+	__u64 mark_ns;    /* what waits, or is ahead of its time, so long is marked (ECN) if it can be */
 	__u64 horizon_ns; /* EDT: what would have to wait longer is dropped */
 };
 
@@ -88,9 +89,9 @@ struct shape_state {
 struct shape_count {
 	__u64 sent_packets, sent_bytes; /* wire */
 	__u64 dropped_packets, dropped_bytes;
-	__u64 marked_packets; /* ECN */
+	__u64 marked_packets;            /* ECN */
 	__u64 delayed_packets, delay_ns; /* EDT: sent later than asked for, and by how much in sum */
-	__u64 borrowed_bytes; /* of those sent: beyond the guarantee, of the parent's */
+	__u64 borrowed_bytes;            /* of those sent: beyond the guarantee, of the parent's */
 };
 
 /* The value of the map `shape_paths` (an array); the key of `shape_path_numbers`, whose value is the path. */
