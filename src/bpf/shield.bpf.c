@@ -26,26 +26,11 @@
 #include "bpf/lib/packet.h"
 #include "bpf/lib/policy.h"
 #include "bpf/lib/set.h"
+#include "bpf/lib/tenant.h"
 #include "bpf/lib/trie.h"
 #include "shared/shield.h"
 
 #define SHIELD_RULES_MAX 64 /* that fit one packet and do not decide: limits */
-
-/* As in the deciding program (bpf/decide.bpf.c). */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 2 * POLICY_NUMBER_MAX);
-	__type(key, __u32);
-	__array(values, struct policy_memory);
-} policies_xdp SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
-	__type(key, __u32);
-	__type(value, struct policy_grant);
-} tenant_interfaces SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -286,20 +271,6 @@ static __noinline int shield_ask(struct xdp_md *context, const struct policy_now
 	return work->drop ? XDP_DROP : XDP_PASS;
 }
 
-/* Whose policy holds on this interface. */
-packet_inline __u32 shield_number(struct xdp_md *context, const struct policy_now *in_force, __u32 now)
-{
-	__u32 interface = context->ingress_ifindex;
-	const struct policy_grant *tenant;
-
-	if (__builtin_expect(!in_force->tenants, 1))
-		return POLICY_HOST;
-	tenant = bpf_map_lookup_elem(&tenant_interfaces, &interface);
-	if (!tenant)
-		return POLICY_HOST;
-	return decide_lapsed(in_force, now) ? tenant->before : tenant->number;
-}
-
 SEC("xdp.frags") int shield(struct xdp_md *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
@@ -311,7 +282,9 @@ SEC("xdp.frags") int shield(struct xdp_md *context)
 	if (!in_force)
 		return XDP_PASS;
 	now = bpf_jiffies64();
-	number = shield_number(context, in_force, now);
+	number = POLICY_HOST;
+	if (__builtin_expect(in_force->tenants != 0, 0))
+		number = tenant_of_interface(context->ingress_ifindex, decide_lapsed(in_force, now));
 	place = decide_place(in_force, number, now);
 	if (number == POLICY_HOST) {
 		/* the packet may be for a tenant's process: only tc knows */

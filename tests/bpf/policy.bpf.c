@@ -4,21 +4,14 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/lib/memory.h"
 #include "bpf/lib/policy.h"
-
-struct policy_memory {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct policy_unit));
-};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__array(values, struct policy_memory);
+	__array(values, struct unit_memory);
 } policies SEC(".maps");
 
 struct header {

@@ -22,14 +22,6 @@ struct {
 	__type(value, struct policy_now);
 } policy_now SEC(".maps");
 
-struct policy_memory {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_INNER_MAP | BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct policy_unit));
-};
-
 /* CPU by CPU, POLICY_COUNTERS_MAX each: the agent sets the number of entries.  No per-CPU map, of which the
  * kernel allocates each entry by itself: that takes longer than all else at the agent's start. */
 struct {

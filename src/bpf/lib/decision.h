@@ -9,6 +9,7 @@
 #include "bpf/lib/cache.h"
 #include "bpf/lib/connection.h"
 #include "bpf/lib/decide.h"
+#include "bpf/lib/memory.h"
 #include "bpf/lib/policy.h"
 
 #define DECIDE_NEXT ACT_NEXT
@@ -20,16 +21,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 2 * POLICY_NUMBER_MAX);
 	__type(key, __u32);
-	__array(values, struct policy_memory);
+	__array(values, struct unit_memory);
 } policies SEC(".maps");
-
-/* For the shield's program, in the same places. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 2 * POLICY_NUMBER_MAX);
-	__type(key, __u32);
-	__array(values, struct policy_memory);
-} policies_xdp SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -56,15 +49,8 @@ struct {
 	__type(value, __u64);
 } decide_owners SEC(".maps");
 
-/* Whose policy: by interface, or by a level of the owner's cgroup path. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 4096);
-	__type(key, __u32);
-	__type(value, struct policy_grant);
-} tenant_interfaces SEC(".maps");
-
+/* Whose policy, where the interface does not tell (bpf/lib/tenant.h): by a level of the owner's cgroup path.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

@@ -6,36 +6,18 @@
 
 #include "bpf/lib/condition.h"
 #include "bpf/lib/decision.h"
-#include "bpf/lib/limit.h"
+#include "bpf/lib/facts.h"
 #include "bpf/lib/seek.h"
 #include "bpf/lib/set.h"
+#include "bpf/lib/tenant.h"
 
 /* -- facts -- */
 
 packet_inline void decide_gather(
 	const struct decide_ask *ask, struct __sk_buff *skb, struct policy_facts *facts)
 {
-	const struct packet *p = &ask->packet;
-	int ports = p->kind & FLOW_KIND_PORTS;
-
-	for (int i = 0; i < 4; i++) {
-		facts->src[i] = p->src[i];
-		facts->dst[i] = p->dst[i];
-	}
-	facts->ifindex = ask->ifindex;
-	facts->sport = ports ? bpf_ntohs(p->sport) : 65536;
-	facts->dport = ports ? bpf_ntohs(p->dport) : 65536;
-	facts->icmp = p->kind & FLOW_KIND_ICMP ? bpf_ntohs(p->dport) : 65536;
+	facts_read(&ask->packet, ask->ifindex, ask->out, facts);
 	facts->mark = ask->explain ? 0 : skb->mark;
-	facts->flags = ports && p->proto == PACKET_PROTO_TCP ? p->tcp_flags : 256;
-	facts->proto = p->family ? p->proto : 256;
-	facts->vlan = p->vlan_depth ? p->vlan : 4096;
-	facts->dscp = p->family ? p->tos >> 2 : 64;
-	facts->family = p->family;
-	facts->fragment = p->fragment;
-	facts->out = ask->out;
-	facts->state = POLICY_STATE_NONE;
-	facts->owners = 0;
 	facts->expressions = ask->expressions;
 }
 
@@ -147,14 +129,13 @@ static __noinline __u32 decide_cgroup_tenant(__u32 owner, int lapsed)
 packet_inline __u32 decide_number(const struct decide_ask *ask, const struct policy_now *in_force)
 {
 	int lapsed = decide_lapsed(in_force, ask->now);
-	const struct policy_grant *tenant;
-	__u32 ifindex = ask->ifindex;
+	__u32 number;
 
 	if (!in_force->tenants)
 		return POLICY_HOST;
-	tenant = bpf_map_lookup_elem(&tenant_interfaces, &ifindex);
-	if (tenant && (lapsed ? tenant->before : tenant->number))
-		return lapsed ? tenant->before : tenant->number;
+	number = tenant_of_interface(ask->ifindex, lapsed);
+	if (number != POLICY_HOST)
+		return number;
 	return in_force->tenants & POLICY_TENANT_CGROUPS ? decide_cgroup_tenant(ask->owner, lapsed)
 	                                                 : POLICY_HOST;
 }

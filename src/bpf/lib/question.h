@@ -5,6 +5,7 @@
 #define WEIR_BPF_QUESTION_H
 
 #include "bpf/lib/decision.h"
+#include "bpf/lib/tenant.h"
 
 /* -- one packet -- */
 
