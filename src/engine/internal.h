@@ -107,6 +107,8 @@ const struct bpf_object *engine_policy_loaded(const struct engine *engine);
 /* What stands in a place of the policies, mapped; NULL: nothing. */
 const struct policy_unit *engine_policy_units(
 	const struct engine *engine, bool xdp, uint32_t place, size_t *ret_count);
+
+/* policy_switch.c */
 /* The place of the policy that is in force on an interface. */
 uint32_t engine_policy_place_of(struct engine *engine, uint32_t index);
 

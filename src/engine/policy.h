@@ -3,9 +3,9 @@
  * Policies in the kernel (shared/policy.h): brought there beside those in force, verified, switched over at
  * one point, and read back by the next agent.
  *
- * The programs of decision are part of the datapath (bpf/watch.bpf.c); this part has the maps, and the
- * programs that ask the datapath's own code: policy_check (does this policy decide these packets as
- * expected?) and explain.
+ * The program that decides (bpf/decide.bpf.c) is loaded with the first policy; the same object has the
+ * programs that ask its own code: does this policy decide these packets as expected, and what would become of
+ * this one?
  */
 #ifndef WEIR_ENGINE_POLICY_H
 #define WEIR_ENGINE_POLICY_H
