@@ -9,6 +9,7 @@
 
 #include "agent/audit.h"
 #include "agent/internal.h"
+#include "agent/policies.h"
 #include "agent/rules.h"
 #include "basic/address.h"
 #include "basic/cleanup.h"
@@ -161,13 +162,16 @@ static void on_ring(evutil_socket_t fd, short what, void *context)
 
 /* -- what is said about them -- */
 
-void guards_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry)
+void guards_write_entry(const struct agent *agent, struct json_write *out, struct rule_entry *entry)
 {
 	struct guard_hits hits = {};
 
 	engine_guard_hits(agent->engine, entry->id, &hits);
+	policies_meter(&entry->meter, &(struct engine_policy_count){.packets = hits.hits});
 	json_write_string(out, "call", rule_calls[entry->rule.socket.call]);
 	json_write_number(out, "hits", hits.hits);
+	if (entry->meter.known)
+		json_write_number(out, "rate_hits", entry->meter.pps);
 	if (hits.last_ns)
 		answer_time(out, "last_hit", hits.last_ns);
 }

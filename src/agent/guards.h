@@ -17,8 +17,8 @@ int guards_bring(struct agent *agent, const struct rule_list *list, uint32_t gen
 /* Those in force were left by an earlier agent. */
 int guards_adopt(struct agent *agent, struct error *error);
 
-/* "call", "hits", "last_hit" of an entry, and the totals. */
-void guards_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry);
+/* "call", "hits", "rate_hits", "last_hit" of an entry, and the totals. */
+void guards_write_entry(const struct agent *agent, struct json_write *out, struct rule_entry *entry);
 void guards_write_stats(const struct agent *agent, struct json_write *out);
 
 extern const struct module guard_module;

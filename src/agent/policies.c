@@ -13,7 +13,9 @@
 #include "compile/policy.h"
 #include "engine/policy.h"
 
-#define SERIES_MAX 1000 /* rules with metrics of their own */
+#define SERIES_MAX    1000 /* rules with metrics of their own */
+#define METER_STEP_NS 500000000ULL
+#define METER_AGE_NS  10000000000ULL
 
 /* What names mean at the moment.  A policy of 10,000 rules asks for an interface as often. */
 struct names {
@@ -427,24 +429,48 @@ const char *policies_state(unsigned int state)
 	return WORD(words, state, NULL);
 }
 
-static void count_write(const struct agent *agent, struct json_write *out, uint32_t counter)
+void policies_meter(struct rule_meter *meter, const struct engine_policy_count *count)
+{
+	uint64_t now = agent_now_ns(), age = now - meter->at_ns;
+
+	if (meter->at_ns && age < METER_STEP_NS)
+		return;
+	/* what counts less than before began anew */
+	meter->known = meter->at_ns && age <= METER_AGE_NS && count->packets >= meter->packets;
+	if (meter->known) {
+		double seconds = (double)age / 1e9;
+
+		meter->pps = (uint64_t)((double)(count->packets - meter->packets) / seconds);
+		meter->bps = (uint64_t)((double)(count->bytes - meter->bytes) * 8 / seconds);
+	}
+	meter->packets = count->packets;
+	meter->bytes = count->bytes;
+	meter->at_ns = now;
+}
+
+static void count_write(
+	const struct agent *agent, struct json_write *out, uint32_t counter, struct rule_meter *meter)
 {
 	struct engine_policy_count count = {};
 
 	engine_policy_count(agent->engine, counter, &count);
+	policies_meter(meter, &count);
 	json_write_number(out, "packets", count.packets);
 	json_write_number(out, "bytes", count.bytes);
+	if (meter->known) {
+		json_write_number(out, "rate_pps", meter->pps);
+		json_write_number(out, "rate_bps", meter->bps);
+	}
 	if (count.last_ns)
 		answer_time(out, "last_hit", count.last_ns);
 }
 
-void policies_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry)
+void policies_write_entry(const struct agent *agent, struct json_write *out, struct rule_entry *entry)
 {
-	count_write(agent, out, entry->counter);
+	count_write(agent, out, entry->counter, &entry->meter);
 }
 
-void policies_write_defaults(
-	const struct agent *agent, struct json_write *out, const struct rule_policy *policy)
+void policies_write_defaults(const struct agent *agent, struct json_write *out, struct rule_policy *policy)
 {
 	static const char *const directions[] = {"in", "out"};
 
@@ -452,7 +478,7 @@ void policies_write_defaults(
 	for (unsigned int i = 0; i < 2; i++) {
 		json_write_object_begin(out, directions[i]);
 		json_write_string(out, "verdict", policy_verdicts[policy->defaults[i]]);
-		count_write(agent, out, 2 * policy->number + i);
+		count_write(agent, out, 2 * policy->number + i, &policy->meters[i]);
 		json_write_object_end(out);
 	}
 	json_write_boolean(out, "log", policy->log);

@@ -13,6 +13,7 @@
 #include "agent/verify.h"
 #include "basic/error.h"
 #include "basic/json_write.h"
+#include "engine/policy.h"
 
 struct agent;
 struct evbuffer;
@@ -58,11 +59,12 @@ const char *policies_action(unsigned int action);
 const char *policies_hook(unsigned int hook);
 const char *policies_state(unsigned int state);
 
-/* "hook", "packets", "bytes", "last_hit" of an entry. */
-void policies_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry);
+/* "packets", "bytes", "rate_pps", "rate_bps", "last_hit" of an entry. */
+void policies_write_entry(const struct agent *agent, struct json_write *out, struct rule_entry *entry);
 /* The object "default". */
-void policies_write_defaults(
-	const struct agent *agent, struct json_write *out, const struct rule_policy *policy);
+void policies_write_defaults(const struct agent *agent, struct json_write *out, struct rule_policy *policy);
+/* What a meter says now that the count is this one: moved at most twice a second, and forgotten after ten. */
+void policies_meter(struct rule_meter *meter, const struct engine_policy_count *count);
 
 /* Lines of the metrics page: packets and bytes of each rule of the host's list, the first so many by number,
  * the others in one sum; and what the datapath says of all. */

@@ -85,8 +85,7 @@ static int place_named(const struct rulebook *book, const char *text, struct rul
 	return error_want(error, "there are no rules");
 }
 
-/* The policy that ?tenant= names; the host without. */
-static int policy_named(
+int rules_policy_named(
 	const struct rulebook *book, const char *query, struct rule_policy **ret_policy, struct error *error)
 {
 	_cleanup_free_ char *name = query_value(query, "tenant");
@@ -121,69 +120,6 @@ void reply_refusal(struct evhttp_request *request, const struct error *error)
 		}
 	}
 	reply_bad_request(request, error);
-}
-
-/* -- the list -- */
-
-static void entry_write(const struct agent *agent, struct json_write *out, const struct rule_slot *slot)
-{
-	const struct rule_entry *entry = slot->entry;
-
-	json_write_object_begin(out, NULL);
-	json_write_number(out, "id", entry->id);
-	json_write_string(out, "text", entry->text);
-	json_write_string(out, "verdict", rule_verbs[entry->rule.verb]);
-	json_write_string(
-		out, "hook", rule_entry_is_on_sockets(entry) ? "socket" : shields_hook(agent, &entry->rule));
-	json_write_string(out, "source", slot->live ? "api" : "file");
-	if (rule_entry_is_on_sockets(entry))
-		guards_write_entry(agent, out, entry);
-	else
-		policies_write_entry(agent, out, entry);
-	if (entry->ends_ns)
-		answer_time(out, "ends", entry->ends_ns);
-	json_write_number(out, "generation", entry->generation);
-	json_write_object_end(out);
-}
-
-void rules_write_pending(const struct agent *agent, struct json_write *out)
-{
-	uint64_t now = agent_now_ns(), deadline;
-
-	if (!rules_pending(agent, &deadline))
-		return;
-	json_write_object_begin(out, "pending");
-	answer_time(out, "deadline", deadline);
-	json_write_real(out, "seconds", deadline > now ? (double)(deadline - now) / 1e9 : 0, 3);
-	json_write_object_end(out);
-}
-
-static void reply_rules(struct agent *agent, struct evhttp_request *request)
-{
-	static const char *const names[] = {"tenant", NULL};
-	const char *query = query_of(request);
-	struct rule_policy *policy;
-	struct json_write json = {};
-	struct error error = {};
-
-	if (query_check(query, names, &error) < 0 ||
-		policy_named(rules_book(agent), query, &policy, &error) < 0) {
-		reply_refusal(request, &error);
-		return;
-	}
-	json_write_object_begin(&json, NULL);
-	json_write_array_begin(&json, "rules");
-	for (size_t i = 0; i < policy->list.count; i++)
-		entry_write(agent, &json, &policy->list.slots[i]);
-	json_write_array_end(&json);
-	policies_write_defaults(agent, &json, policy);
-	json_write_number(&json, "generation", policy->generation);
-	json_write_boolean(&json, "applied", rules_book(agent)->applied);
-	rules_write_pending(agent, &json);
-	guards_write_stats(agent, &json);
-	json_write_object_end(&json);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
 }
 
 /* -- warnings -- */
@@ -306,7 +242,7 @@ static void reply_rule(struct agent *agent, struct evhttp_request *request, uint
 		return;
 	json_write_object_begin(&json, NULL);
 	json_write_array_begin(&json, "rules");
-	entry_write(agent, &json, &policy->list.slots[place]);
+	rule_write_entry(agent, &json, &policy->list.slots[place]);
 	json_write_array_end(&json);
 	json_write_array_begin(&json, "warnings");
 	warnings_write(&json, &policy->list, policy->list.slots[place].entry);
@@ -360,7 +296,7 @@ static int edit_add(struct edit *edit, struct error *error)
 			    *before = query_value(edit->query, "before");
 	struct rule_policy *policy;
 	size_t place = SIZE_MAX;
-	int r = policy_named(&edit->next, edit->query, &policy, error);
+	int r = rules_policy_named(&edit->next, edit->query, &policy, error);
 
 	if (r < 0)
 		return r;
@@ -529,7 +465,7 @@ static void reply_move(struct agent *agent, struct evhttp_request *request)
 
 static int edit_flush(struct edit *edit, struct error *error)
 {
-	int r = policy_named(&edit->next, edit->query, &edit->policy, error);
+	int r = rules_policy_named(&edit->next, edit->query, &edit->policy, error);
 
 	if (r < 0)
 		return r;
@@ -567,7 +503,7 @@ static void reply_flush(struct agent *agent, struct evhttp_request *request)
 }
 
 const struct route rule_routes[] = {
-	{"/v1/rules", EVHTTP_REQ_GET, reply_rules},
+	{"/v1/rules", EVHTTP_REQ_GET, reply_rule_list},
 	{"/v1/rules/add", EVHTTP_REQ_POST, reply_add},
 	{"/v1/rules/delete", EVHTTP_REQ_POST, reply_delete},
 	{"/v1/rules/move", EVHTTP_REQ_POST, reply_move},

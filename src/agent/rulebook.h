@@ -28,6 +28,13 @@ struct rule_places {
 	uint32_t next_counter, next_limit; /* where to look first */
 };
 
+/* How fast something counts: the mean between two questions. */
+struct rule_meter {
+	uint64_t packets, bytes, at_ns; /* at the last question that moved it; at_ns 0: none */
+	uint64_t pps, bps;
+	bool known;
+};
+
 struct rule_entry {
 	unsigned int users; /* slots that have it */
 	struct rule_places *places;
@@ -39,6 +46,7 @@ struct rule_entry {
 	struct guard_rule *guard; /* of a rule on sockets: as the kernel has it */
 	struct rule rule;
 	const struct rule_entry *previous; /* for whoever compares two lists just now */
+	struct rule_meter meter;
 	/* of denied calls */
 	uint64_t logged_ns;
 	uint64_t unlogged; /* that were reported since, and not logged */
@@ -63,6 +71,7 @@ struct rule_policy {
 	uint32_t generation;
 	enum policy_action defaults[2]; /* in, out */
 	bool log;
+	struct rule_meter meters[2];  /* of the default verdicts */
 	char **interfaces, **cgroups; /* a tenant's; NULL-terminated; NULL: none */
 	struct rule_list list;
 };

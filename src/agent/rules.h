@@ -81,6 +81,13 @@ extern const struct module rules_module;
 
 /* rule_answers.c */
 extern const struct route rule_routes[];
+/* The policy that ?tenant= names; the host without.  0 or -ENOENT naming those that are there. */
+int rules_policy_named(
+	const struct rulebook *book, const char *query, struct rule_policy **ret_policy, struct error *error);
+
+/* rule_list.c: GET /v1/rules, and one rule of it. */
+void reply_rule_list(struct agent *agent, struct evhttp_request *request);
+void rule_write_entry(struct agent *agent, struct json_write *out, const struct rule_slot *slot);
 /* "pending", while a change waits for its confirmation. */
 void rules_write_pending(const struct agent *agent, struct json_write *out);
 

@@ -390,8 +390,10 @@ const struct command commands[] = {
 		.name = "rules",
 		.summary = "list the rules in the order in which they are asked",
 		.help = "HOOK is where a rule is asked first: xdp, tc, or socket.  HITS are packets; of "
-			"rules on sockets, calls.",
-		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH) | OPTION_BIT(TENANT),
+			"rules on sockets, calls.\n"
+			"Sort keys: place, packets, bytes, rate, last.",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH) | OPTION_BIT(TENANT) | OPTION_BIT(SORT) |
+                           OPTION_BIT(REVERSE) | OPTION_BIT(LIMIT),
 		.run = cmd_rules,
 	},
 	{
@@ -531,9 +533,9 @@ const struct command commands[] = {
 	},
 	{
 		.name = "top",
-		.summary = "show flows, hosts, ports, interfaces, drops and processes live",
+		.summary = "show flows, hosts, ports, interfaces, drops, processes and rules live",
 		.usage = "[MATCH]",
-		.help = "Keys: f, h, p, i, d, o, w or Tab change the screen, s and S the sort key, r the "
+		.help = "Keys: f, h, p, i, d, o, w, l or Tab change the screen, s and S the sort key, r the "
 			"order,\n"
 			"b what owners are summed up by, u the units;\n"
 			"/ edits the filter, space pauses, + and - change the interval, ? explains, q "

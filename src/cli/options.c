@@ -218,7 +218,7 @@ static const struct option_entry options[OPTION_COUNT] = {
 	[OPTION_INTERVAL] = {"interval", 'i', "TIME", "time between two pictures (default 1s)",
 		TAKE_WITH(take_interval)},
 	[OPTION_SCREEN] = {"screen", 0, "SCREEN",
-		"begin with flows, hosts, ports, interfaces, drops, procs or owners", TAKE_WITH(take_screen)},
+		"begin with flows, hosts, ports, interfaces, drops, procs, owners or rules", TAKE_WITH(take_screen)},
 	[OPTION_BEFORE] = {"before", 0, "ID|TIME",
 		"rules: in front of this one (default: behind all); capture: from so long ago on",
 		SET_TEXT(before)},

@@ -25,7 +25,8 @@ SORTS = {"/v1/flows": ["bytes", "packets", "rate", "first", "last", "duration", 
          "/v1/ports": ["bytes", "packets", "in", "out", "rate", "flows", "port"],
          "/v1/processes": ["bytes", "packets", "in", "out", "rate", "flows", "command", "pid", "started"],
          "/v1/owners": ["bytes", "packets", "in", "out", "rate", "flows", "name"],
-         "/v1/drops": ["packets", "bytes", "last", "reason"]}
+         "/v1/drops": ["packets", "bytes", "last", "reason"],
+         "/v1/rules": ["place", "packets", "bytes", "rate", "last"]}
 
 
 def rfc3339(seconds):
@@ -147,6 +148,17 @@ class Traffic:
              "owner": {"kind": "process", "pid": 812, "command": "spamd"}},
         ]
 
+    def rules(self):
+        return [
+            {"id": 7, "text": "accept in tcp from @bastions to port 22 log", "hook": "tc", "source": "file", "packets": 812,
+             "bytes": 98_400, "rate_pps": 0, "rate_bps": 0, "last_hit": rfc3339(self.now - 7), "generation": 3},
+            {"id": 9, "text": "drop in udp to port 9", "hook": "xdp", "source": "api", "packets": 51_000_000 + int(self.age * 1.2e6),
+             "bytes": 3_060_000_000, "rate_pps": 1_200_000, "rate_bps": 576_000_000, "last_hit": rfc3339(self.now),
+             "generation": 4},
+            {"id": 4, "text": "deny connect by user guest to 10.0.0.0/8", "hook": "socket", "call": "connect", "source": "api",
+             "hits": 3, "rate_hits": 0, "generation": 2},
+        ]
+
     def table(self):
         return {"flows": 6, "limit": 131072, "sample_rate": self.sample_rate}
 
@@ -227,14 +239,15 @@ class Agent:
         elif path == "/metrics":
             return 200, "# TYPE weir_packets_total counter\nweir_packets_total 5000\n"
         elif path in ("/v1/flows", "/v1/hosts", "/v1/ports", "/v1/interfaces", "/v1/drops",
-                      "/v1/processes", "/v1/owners"):
+                      "/v1/processes", "/v1/owners", "/v1/rules"):
             return self.listed(path, parameters, traffic)
         return 404, {"error": {"what": f"there is no {path}"}}
 
     def listed(self, path, parameters, traffic):
         name = path.rpartition("/")[2]
         entries = getattr(traffic, name)()
-        for unknown in set(parameters) - ({"filter", "sort", "order", "limit"} if path in SORTS else set()) - (
+        for unknown in set(parameters) - ({"sort", "order", "limit"} if path in SORTS else set()) - (
+                set() if path == "/v1/rules" else {"filter"}) - (
                 {"by"} if path == "/v1/owners" else set()):
             return 400, {"error": {"what": f"unknown parameter '{unknown}'"}}
         if path in SORTS:
@@ -256,6 +269,9 @@ class Agent:
         if name in ("processes", "owners"):
             document.update(source="totals", forwarded=both((7, 700), (7, 700)), kernel=both((20, 1960), (0, 0)),
                             unknown=both((0, 0), (0, 0)), other=both((0, 0), (0, 0)), undecided=both((1, 74), (0, 0)))
+        if name == "rules":
+            drop, accept = ({"verdict": verdict, "packets": 40, "bytes": 2400} for verdict in ("drop", "accept"))
+            document["default"] = {"in": drop, "out": accept, "log": True}
         if name in ("hosts", "ports"):
             document["source"] = "flows" if "port" in parameters.get("filter", "") else "totals"
             document["other"] = both((1, 60), (0, 0)) if self.replies.get("other") else both((0, 0), (0, 0))
@@ -269,6 +285,10 @@ def sort_value(entry, key):
         return total[key]("bytes")
     if key in ("bytes", "packets") and "in" in entry:
         return total["in"](key) + total["out"](key)
+    if key == "place":
+        return 0
+    if key == "packets" and "hits" in entry:
+        return entry["hits"]
     if key == "rate":
         return entry.get("rate_bps", 0) + entry.get("rate_in_bps", 0) + entry.get("rate_out_bps", 0)
     return entry[key]

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import time
 import urllib.parse
 
 from lab import UnixConnection, expect, expect_equal, udp_socket, wait_for
@@ -141,6 +142,37 @@ def packets_are_dropped_and_counted(lab):
     done(agent, "POST", "/v1/rules/delete", id=dropped["id"])
     expect(echo.once(), "no echo after the rule was deleted")
     expect_equal(texts(agent), ["count in udp to port 7", "deny connect by user 64321 to 10.9.9.9"], "rules")
+
+
+@test()
+def the_list_says_how_fast_and_in_which_order(lab):
+    """a rule's rate is what it counted between two questions; the list comes in the order that is asked for, cut where it is
+    to be; what it cannot be sorted by is refused with the nearest word"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    add(agent, "drop in udp to port 8")
+    add(agent, "drop in udp to port 9")
+    expect(all("rate_pps" not in r for r in rules(agent)), "a rate after one question")
+    sender = udp_socket(peer, "10.1.0.2")
+    begun = time.monotonic()
+    for _ in range(60):
+        sender.sendto(b"12345678", ("10.1.0.1", 9))
+    sender.close()
+
+    def measured():
+        found = rules(agent, sort="rate", limit=1)
+        return found[0].get("rate_pps") and found[0]
+    found = wait_for(measured, 10, "a rate")
+    seconds = time.monotonic() - begun
+    expect_equal(found["text"], "drop in udp to port 9", "the fastest")
+    # the two questions were at least half a second, and at most all the time from before the first packet apart
+    expect(60 / (seconds + 1) <= found["rate_pps"] <= 120, f"{found['rate_pps']} packets a second")
+    expect(abs(found["rate_bps"] - found["rate_pps"] * 8 * 50) <= 8 * 50, f"{found['rate_bps']} bit/s")
+    expect_equal(texts(agent, sort="packets", limit=1), ["drop in udp to port 9"], "by packets")
+    expect_equal(texts(agent, sort="packets", order="ascending"), ["drop in udp to port 8", "drop in udp to port 9"], "ascending")
+    expect_equal(texts(agent, order="descending"), ["drop in udp to port 9", "drop in udp to port 8"], "from the end")
+    refused(agent, 400, "did you mean 'packets'?", "GET", "/v1/rules", sort="packet")
 
 
 @test()

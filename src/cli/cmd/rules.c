@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/filter.h"
 #include "cli/view/print.h"
+#include "cli/view/screens.h"
 
 struct rules {
 	const struct cli *cli;
@@ -137,10 +138,18 @@ static int rules_print(void *user, struct error *error)
 int cmd_rules(const struct cli *cli)
 {
 	_cleanup_client_ struct weir_client *client = NULL;
-	_cleanup_free_ char *query = query_make("tenant", cli->tenant, NULL);
+	_cleanup_free_ char *tenant = query_make("tenant", cli->tenant, NULL), *shown = NULL, *query = NULL;
+	const struct screen *screen = &screens[SCREEN_RULES];
+	struct question question = {.reverse = cli->reverse, .limit = cli->limit};
 	struct error error;
 
-	if (!query) {
+	if (cli->sort || cli->reverse)
+		question.sort = sort_find(screen, cli->sort, &error);
+	if (cli->sort && !question.sort)
+		return fail_usage(&error);
+	shown = screen_query(screen, &question);
+	if (!tenant || !shown ||
+		asprintf(&query, "%s%s%s", tenant, *tenant && *shown ? "&" : "", shown) < 0) {
 		error_set(&error, -ENOMEM, "no memory");
 		return fail(&error);
 	}

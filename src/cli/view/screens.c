@@ -17,6 +17,8 @@
 /* An endpoint is not cut further than this: both ends of it are to be recognised. */
 #define ENDPOINT_MIN 12
 
+#define SENTENCE_MIN 30 /* of a rule */
+
 #define SORT_KEYS_MAX 20 /* of one screen */
 
 uint64_t json_get_number(const json_t *object, const char *key)
@@ -62,10 +64,11 @@ static void seconds_format(char *buffer, size_t size, double seconds)
 	duration_format(buffer, size, seconds > 0 ? (uint64_t)(seconds * 1e9) : 0);
 }
 
-/* Time since an entry's `last`. */
-static void idle_format(const json_t *entry, const struct cell_context *context, char *buffer, size_t size)
+/* Time since an entry's `last`, or what else it is called. */
+static void since_format(
+	const json_t *entry, const char *key, const struct cell_context *context, char *buffer, size_t size)
 {
-	double last = json_get_time(entry, "last"), idle = context->now - last;
+	double last = json_get_time(entry, key), idle = context->now - last;
 
 	if (!last)
 		return;
@@ -74,6 +77,11 @@ static void idle_format(const json_t *entry, const struct cell_context *context,
 		snprintf(buffer, size, "now");
 	else
 		seconds_format(buffer, size, (double)(uint64_t)idle);
+}
+
+static void idle_format(const json_t *entry, const struct cell_context *context, char *buffer, size_t size)
+{
+	since_format(entry, "last", context, buffer, size);
 }
 
 static void amount_format(const json_t *entry, const char *direction, const struct cell_context *context,
@@ -787,6 +795,100 @@ static void owner_cell(const json_t *owner, unsigned int column, const struct ce
 	}
 }
 
+/* ---- rules ---- */
+
+enum {
+	RULE_ID,
+	RULE_HOOK,
+	RULE_PACKETS,
+	RULE_PPS,
+	RULE_BYTES,
+	RULE_RATE,
+	RULE_LAST,
+	RULE_SOURCE,
+	RULE_SENTENCE,
+};
+
+static const struct table_column rule_columns[] = {
+	[RULE_ID] = {"ID", ALIGN_RIGHT},
+	[RULE_HOOK] = {"HOOK", .importance = 1},
+	[RULE_PACKETS] = {"HITS", ALIGN_RIGHT},
+	[RULE_PPS] = {"HITS/S", ALIGN_RIGHT},
+	[RULE_BYTES] = {"BYTES", ALIGN_RIGHT, .importance = 2},
+	[RULE_RATE] = {"RATE", ALIGN_RIGHT, .importance = 3},
+	[RULE_LAST] = {"LAST HIT", ALIGN_RIGHT},
+	[RULE_SOURCE] = {"SOURCE", .importance = 4},
+	[RULE_SENTENCE] = {"RULE", .elastic = SENTENCE_MIN, .rest = true},
+};
+
+static const struct sort_key rule_sorts[] = {
+	{"place", .ascending = true},
+	{"packets"},
+	{"bytes"},
+	{"rate"},
+	{"last"},
+	{NULL},
+};
+
+static void rule_cell(const json_t *rule, unsigned int column, const struct cell_context *context,
+	char *buffer, size_t size)
+{
+	bool calls = json_object_get(rule, "hits");
+	const char *rate = calls ? "rate_hits" : "rate_pps";
+
+	switch (column) {
+	case RULE_ID:
+		if (json_object_get(rule, "id"))
+			snprintf(buffer, size, "%" PRIu64, json_get_number(rule, "id"));
+		break;
+	case RULE_HOOK:
+		snprintf(buffer, size, "%s", json_get_text(rule, "hook"));
+		break;
+	case RULE_PACKETS:
+		count_format(buffer, size, json_get_number(rule, calls ? "hits" : "packets"), context->units);
+		break;
+	case RULE_PPS:
+		if (json_object_get(rule, rate))
+			count_format(buffer, size, json_get_number(rule, rate), context->units);
+		break;
+	case RULE_BYTES:
+		if (!calls)
+			size_format(buffer, size, json_get_number(rule, "bytes"), context->units);
+		break;
+	case RULE_RATE:
+		rate_cell(rule, "rate_bps", context, buffer, size);
+		break;
+	case RULE_LAST:
+		since_format(rule, "last_hit", context, buffer, size);
+		break;
+	case RULE_SOURCE:
+		snprintf(buffer, size, "%s", json_get_text(rule, "source"));
+		break;
+	case RULE_SENTENCE:
+		snprintf(buffer, size, "%s", json_get_text(rule, "text"));
+		break;
+	}
+}
+
+/* A default verdict that is more than nothing, as a rule that comes behind all others. */
+static json_t *default_rule(const json_t *defaults, const char *direction)
+{
+	const json_t *entry = json_object_get(defaults, direction);
+	const char *verdict = json_get_text(entry, "verdict");
+	json_t *rule;
+	char text[64];
+
+	if (!entry || strcmp(verdict, "accept") == 0)
+		return NULL;
+	rule = json_copy((json_t *)entry);
+	snprintf(text, sizeof(text), "%s %s%s", verdict, direction,
+		json_is_true(json_object_get(defaults, "log")) ? " log" : "");
+	json_object_set_new(rule, "text", json_string(text));
+	json_object_set_new(rule, "hook", json_string("tc"));
+	json_object_set_new(rule, "source", json_string("default"));
+	return rule;
+}
+
 const char *const screen_groups[] = {
 	"process", "user", "group", "exe", "cgroup", "unit", "container", "pod", NULL};
 
@@ -820,6 +922,8 @@ const struct screen screens[SCREEN_COUNT] = {
 		proc_cell, "no processes", .list = "processes"},
 	[SCREEN_OWNERS] = {"owners", "/v1/owners", 'w', owner_sorts, owner_columns, COUNT_OF(owner_columns),
 		owner_cell, "no owners"},
+	[SCREEN_RULES] = {"rules", "/v1/rules", 'l', rule_sorts, rule_columns, COUNT_OF(rule_columns),
+		rule_cell, "no rules: every packet is accepted, every call is allowed", .unfiltered = true},
 };
 
 const struct screen *screen_find(const char *name)
@@ -864,7 +968,7 @@ char *screen_query(const struct screen *screen, const struct question *question)
 
 	if (!screen->sorts)
 		return strdup("");
-	if (question->filter && *question->filter) {
+	if (question->filter && *question->filter && !screen->unfiltered) {
 		filter = weir_escape(question->filter);
 		if (!filter)
 			return NULL;
@@ -889,7 +993,7 @@ char *screen_query(const struct screen *screen, const struct question *question)
 static void screen_add(const struct screen *screen, const json_t *entry, const struct cell_context *context,
 	struct table *table)
 {
-	char cell[256];
+	char cell[TABLE_LINE_MAX];
 
 	for (unsigned int i = 0; i < screen->column_count; i++) {
 		cell[0] = '\0';
@@ -901,6 +1005,7 @@ static void screen_add(const struct screen *screen, const json_t *entry, const s
 void screen_fill(const struct screen *screen, const json_t *answer, enum units units, struct table *ret_table)
 {
 	static const char *const rests[] = {"other", "forwarded", "kernel", "unknown", "undecided"};
+	static const char *const directions[] = {"in", "out"};
 	const json_t *list = json_object_get(answer, screen->list ? screen->list : screen->name), *entry;
 	struct cell_context context = {.units = units};
 	struct timespec now;
@@ -919,6 +1024,14 @@ void screen_fill(const struct screen *screen, const json_t *answer, enum units u
 		if (json_get_number(json_object_get(entry, "in"), "packets") ||
 			json_get_number(json_object_get(entry, "out"), "packets"))
 			screen_add(screen, entry, &context, ret_table);
+	}
+	context.rest = NULL;
+	for (i = 0; i < COUNT_OF(directions); i++) {
+		json_t *rule = default_rule(json_object_get(answer, "default"), directions[i]);
+
+		if (rule)
+			screen_add(screen, rule, &context, ret_table);
+		json_decref(rule);
 	}
 }
 

@@ -21,6 +21,7 @@ enum screen_id {
 	SCREEN_DROPS,
 	SCREEN_PROCS,
 	SCREEN_OWNERS,
+	SCREEN_RULES,
 	SCREEN_COUNT
 };
 
@@ -50,6 +51,7 @@ struct screen {
 		char *buffer, size_t size);
 	const char *nothing; /* said instead of an empty list */
 	const char *list;    /* of the list in the answer; NULL: as `name` */
+	bool unfiltered;     /* takes no match */
 };
 
 extern const struct screen screens[SCREEN_COUNT];

@@ -122,7 +122,8 @@ size_t table_rows(const struct table *table)
 
 void table_add(struct table *table, const char *text)
 {
-	char clean[256];
+	size_t size = strlen(text) + 1;
+	char *clean;
 
 	if (table->no_memory)
 		return;
@@ -137,12 +138,13 @@ void table_add(struct table *table, const char *text)
 		table->cells = cells;
 		table->cell_room = room;
 	}
-	text_copy(clean, sizeof(clean), text, UINT32_MAX);
-	table->cells[table->cell_count] = strdup(clean);
-	if (table->cells[table->cell_count])
-		table->cell_count++;
-	else
+	clean = malloc(size);
+	if (!clean) {
 		table->no_memory = true;
+		return;
+	}
+	text_copy(clean, size, text, UINT32_MAX);
+	table->cells[table->cell_count++] = clean;
 }
 
 static unsigned int table_width(const struct table *table)
@@ -237,6 +239,24 @@ static void table_refill(struct table *table, unsigned int width, const unsigned
 	}
 }
 
+static void rests_shrink(struct table *table)
+{
+	for (unsigned int i = 0; i < table->column_count; i++)
+		if (table->columns[i].rest && table->widths[i] > table->columns[i].elastic)
+			table->widths[i] = table->columns[i].elastic;
+}
+
+static void rests_grow(struct table *table, unsigned int width, const unsigned int *wanted)
+{
+	for (unsigned int i = 0; i < table->column_count; i++) {
+		unsigned int used = table_width(table), room = used < width ? width - used : 0;
+
+		if (!table->columns[i].rest || !table->widths[i])
+			continue;
+		table->widths[i] += wanted[i] - table->widths[i] < room ? wanted[i] - table->widths[i] : room;
+	}
+}
+
 void table_fit(struct table *table, unsigned int width, unsigned int *widths)
 {
 	unsigned int wanted[TABLE_COLUMNS_MAX];
@@ -248,11 +268,13 @@ void table_fit(struct table *table, unsigned int width, unsigned int *widths)
 
 	table->gap = GAP_NARROW;
 	memcpy(wanted, table->widths, sizeof(wanted));
+	rests_shrink(table);
 	while (table_width(table) > width && table_drop(table))
 		;
 	while (table_width(table) > width && table_squeeze(table))
 		;
 	table_refill(table, width, wanted);
+	rests_grow(table, width, wanted);
 
 	table->gap = GAP_WIDE;
 	if (table_width(table) > width)
@@ -268,13 +290,16 @@ char *table_line(const struct table *table, size_t row, char *buffer, size_t siz
 	for (unsigned int i = 0; i < table->column_count; i++) {
 		const struct table_column *column = &table->columns[i];
 		unsigned int width = table->widths[i], pad, used;
-		char cell[512];
+		const char *text;
+		char cell[TABLE_LINE_MAX];
 
 		if (!width)
 			continue;
-		text_squeeze(cell, sizeof(cell),
-			row == TABLE_HEADER ? column->title : table->cells[row * table->column_count + i],
-			width);
+		text = row == TABLE_HEADER ? column->title : table->cells[row * table->column_count + i];
+		if (column->rest)
+			text_fit(cell, sizeof(cell), text, width);
+		else
+			text_squeeze(cell, sizeof(cell), text, width);
 		used = text_width(cell);
 		pad = used < width ? width - used : 0;
 

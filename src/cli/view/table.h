@@ -3,7 +3,8 @@
  * A table of text: cells in, aligned lines out.  The lists print its lines, the live screen draws them.
  *
  * Too wide for the place it gets, a table gives way step by step: narrow gaps, then without its least
- * important columns, one by one, then with the elastic columns cut in the middle.
+ * important columns, one by one, then with the elastic columns cut in the middle.  A column of sentences
+ * takes what the others leave.
  */
 #ifndef WEIR_CLI_VIEW_TABLE_H
 #define WEIR_CLI_VIEW_TABLE_H
@@ -22,6 +23,7 @@ struct table_column {
 	unsigned int importance; /* 0: never left out; the higher, the sooner */
 	unsigned int elastic;    /* not 0: may be cut down to this width */
 	bool hide_empty;         /* left out when no row has text in it */
+	bool rest;               /* elastic: gives way before others go, and is cut at its end */
 };
 
 struct table {

@@ -256,7 +256,8 @@ static void tabs_draw(const struct top *top)
 		x = left_draw(2, x, look, head);
 		x = left_draw(2, x, look | A_UNDERLINE, letter);
 		x = left_draw(2, x, look, screens[i].name + before + 1);
-		x = left_draw(2, x, look, " ");
+		if (i == shown)
+			left_draw(2, x, look, " ");
 	}
 	if (top->paused) {
 		right_draw(2, x, A_BOLD | A_REVERSE, " paused ");
@@ -280,10 +281,14 @@ static void tabs_draw(const struct top *top)
 
 static void filter_draw(const struct top *top)
 {
+	char title[48];
 	int x;
 
 	line_clear(3);
-	x = left_draw(3, 0, top->look.dim, top->screen->sorts ? "filter " : "filter (not for interfaces) ");
+	snprintf(title, sizeof(title),
+		top->screen->sorts && !top->screen->unfiltered ? "filter " : "filter (not for %s) ",
+		top->screen->name);
+	x = left_draw(3, 0, top->look.dim, title);
 	left_draw(3, x, A_BOLD, top->filter);
 }
 
@@ -366,7 +371,7 @@ static void help_draw(const struct top *top)
 {
 	static const char *const lines[] = {
 		"f h p i d, Tab flows, hosts, ports, interfaces, drops",
-		"o w            processes, owners",
+		"o w l          processes, owners, rules",
 		"b              owners by process, user, group, exe, cgroup, unit, ...",
 		"s S            next, previous sort key",
 		"r              the other order",

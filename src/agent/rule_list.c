@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* The list of rules as the API tells it (docs/api.md, GET /v1/rules). */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/guards.h"
+#include "agent/internal.h"
+#include "agent/policies.h"
+#include "agent/rules.h"
+#include "agent/shields.h"
+#include "basic/cleanup.h"
+#include "basic/text.h"
+#include "engine/guard.h"
+#include "engine/policy.h"
+
+/* A rule with what it is sorted by. */
+struct row {
+	const struct rule_slot *slot;
+	size_t place;
+	uint64_t key;
+};
+
+struct rule_question {
+	const struct rule_sort *sort;
+	bool ascending;
+	uint64_t limit;
+};
+
+enum { KEY_PLACE, KEY_PACKETS, KEY_BYTES, KEY_RATE, KEY_LAST };
+
+static const struct rule_sort {
+	const char *name;
+	bool ascending; /* unless asked otherwise */
+} sorts[] = {
+	[KEY_PLACE] = {"place", true},
+	[KEY_PACKETS] = {"packets", false},
+	[KEY_BYTES] = {"bytes", false},
+	[KEY_RATE] = {"rate", false},
+	[KEY_LAST] = {"last", false},
+};
+
+#define SORTS (sizeof(sorts) / sizeof(sorts[0]))
+
+static int sort_read(const char *text, const struct rule_sort **ret_sort, struct error *error)
+{
+	const char *names[SORTS + 1] = {}, *near;
+
+	for (size_t i = 0; i < SORTS; i++) {
+		names[i] = sorts[i].name;
+		if (strcmp(sorts[i].name, text) == 0) {
+			*ret_sort = &sorts[i];
+			return 0;
+		}
+	}
+	error_set(error, -EINVAL, "rules cannot be sorted by '%s'", text);
+	near = text_nearest(text, names);
+	if (near)
+		return error_want(error, "did you mean '%s'?", near);
+	return error_want(error, "one of place, packets, bytes, rate, last");
+}
+
+static int question_read(const char *query, struct rule_question *ret_question, struct error *error)
+{
+	_cleanup_free_ char *sort = query_value(query, "sort"), *order = query_value(query, "order"),
+			    *limit = query_value(query, "limit");
+	struct rule_question question = {.sort = &sorts[0], .limit = UINT64_MAX};
+	int r = sort ? sort_read(sort, &question.sort, error) : 0;
+
+	if (r < 0)
+		return r;
+	question.ascending = order ? strcmp(order, "ascending") == 0 : question.sort->ascending;
+	if (order && !question.ascending && strcmp(order, "descending") != 0) {
+		error_set(error, -EINVAL, "unknown order '%s'", order);
+		return error_want(error, "ascending or descending");
+	}
+	if (limit) {
+		char *end;
+
+		question.limit = strtoull(limit, &end, 10);
+		if (*limit < '0' || *limit > '9' || *end) {
+			error_set(error, -EINVAL, "the limit '%s' is not a number", limit);
+			return error_want(error, "a whole number");
+		}
+	}
+	*ret_question = question;
+	return 0;
+}
+
+/* What a rule has counted; of one on sockets, calls. */
+static void count_read(
+	const struct agent *agent, const struct rule_entry *entry, struct engine_policy_count *ret_count)
+{
+	struct guard_hits hits = {};
+
+	if (!rule_entry_is_on_sockets(entry)) {
+		engine_policy_count(agent->engine, entry->counter, ret_count);
+		return;
+	}
+	engine_guard_hits(agent->engine, entry->id, &hits);
+	*ret_count = (struct engine_policy_count){.packets = hits.hits, .last_ns = hits.last_ns};
+}
+
+static int row_compare(const void *left, const void *right)
+{
+	const struct row *a = left, *b = right;
+
+	if (a->key != b->key)
+		return a->key < b->key ? -1 : 1;
+	return (a->place > b->place) - (a->place < b->place);
+}
+
+static int row_compare_down(const void *left, const void *right)
+{
+	const struct row *a = left, *b = right;
+
+	if (a->key != b->key)
+		return a->key > b->key ? -1 : 1;
+	return (a->place > b->place) - (a->place < b->place);
+}
+
+/* What rules are sorted by. */
+static uint64_t key_read(
+	const struct agent *agent, const struct rule_sort *sort, struct rule_entry *entry, size_t place)
+{
+	struct engine_policy_count count = {};
+
+	if (sort == &sorts[KEY_PLACE])
+		return place;
+	count_read(agent, entry, &count);
+	if (sort == &sorts[KEY_PACKETS])
+		return count.packets;
+	if (sort == &sorts[KEY_BYTES])
+		return count.bytes;
+	if (sort == &sorts[KEY_LAST])
+		return count.last_ns;
+	policies_meter(&entry->meter, &count);
+	return entry->meter.known ? entry->meter.pps : 0;
+}
+
+static void rows_fill(const struct agent *agent, const struct rule_list *list,
+	const struct rule_question *question, struct row *rows)
+{
+	for (size_t i = 0; i < list->count; i++)
+		rows[i] = (struct row){.slot = &list->slots[i],
+			.place = i,
+			.key = key_read(agent, question->sort, list->slots[i].entry, i)};
+	qsort(rows, list->count, sizeof(*rows), question->ascending ? row_compare : row_compare_down);
+}
+
+static int rows_write(struct agent *agent, struct json_write *out, const struct rule_list *list,
+	const struct rule_question *question)
+{
+	_cleanup_free_ struct row *rows = calloc(list->count + 1, sizeof(*rows));
+
+	if (!rows)
+		return -ENOMEM;
+	rows_fill(agent, list, question, rows);
+	json_write_array_begin(out, "rules");
+	for (size_t i = 0; i < list->count && i < question->limit; i++)
+		rule_write_entry(agent, out, rows[i].slot);
+	json_write_array_end(out);
+	return 0;
+}
+
+void rule_write_entry(struct agent *agent, struct json_write *out, const struct rule_slot *slot)
+{
+	struct rule_entry *entry = slot->entry;
+
+	json_write_object_begin(out, NULL);
+	json_write_number(out, "id", entry->id);
+	json_write_string(out, "text", entry->text);
+	json_write_string(out, "verdict", rule_verbs[entry->rule.verb]);
+	json_write_string(
+		out, "hook", rule_entry_is_on_sockets(entry) ? "socket" : shields_hook(agent, &entry->rule));
+	json_write_string(out, "source", slot->live ? "api" : "file");
+	if (rule_entry_is_on_sockets(entry))
+		guards_write_entry(agent, out, entry);
+	else
+		policies_write_entry(agent, out, entry);
+	if (entry->ends_ns)
+		answer_time(out, "ends", entry->ends_ns);
+	json_write_number(out, "generation", entry->generation);
+	json_write_object_end(out);
+}
+
+void rules_write_pending(const struct agent *agent, struct json_write *out)
+{
+	uint64_t now = agent_now_ns(), deadline;
+
+	if (!rules_pending(agent, &deadline))
+		return;
+	json_write_object_begin(out, "pending");
+	answer_time(out, "deadline", deadline);
+	json_write_real(out, "seconds", deadline > now ? (double)(deadline - now) / 1e9 : 0, 3);
+	json_write_object_end(out);
+}
+
+void reply_rule_list(struct agent *agent, struct evhttp_request *request)
+{
+	static const char *const names[] = {"tenant", "sort", "order", "limit", NULL};
+	const char *query = query_of(request);
+	struct rule_question question = {};
+	struct rule_policy *policy;
+	struct json_write json = {};
+	struct error error = {};
+	int r;
+
+	if (query_check(query, names, &error) < 0 || question_read(query, &question, &error) < 0 ||
+		rules_policy_named(rules_book(agent), query, &policy, &error) < 0) {
+		reply_refusal(request, &error);
+		return;
+	}
+	json_write_object_begin(&json, NULL);
+	r = rows_write(agent, &json, &policy->list, &question);
+	policies_write_defaults(agent, &json, policy);
+	json_write_number(&json, "generation", policy->generation);
+	json_write_boolean(&json, "applied", rules_book(agent)->applied);
+	rules_write_pending(agent, &json);
+	guards_write_stats(agent, &json);
+	json_write_object_end(&json);
+	if (r < 0)
+		reply_failure(request, r);
+	else
+		reply_json(request, HTTP_OK, "OK", &json);
+	json_write_free(&json);
+}
