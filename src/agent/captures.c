@@ -158,6 +158,7 @@ void capture_set_clock(const struct engine_capture_view *view)
 	for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
 		view->states[cpu].clock_ns = -seconds * 1000000000;
 }
+
 /* -- beginning and end -- */
 
 static void capture_free(struct capture *capture)
