@@ -13,6 +13,7 @@
 
 #define SET_FILE_BYTES_MAX (256 * 1024 * 1024)
 #define ENTRIES_IN_LINE    8 /* a set of more is printed one entry a line */
+#define ENTRIES_SHOWN      3 /* of those that a set gets or loses */
 
 static void list_free(char **list)
 {
@@ -417,11 +418,28 @@ static int entries_read(const struct policy_set *set, struct entries *list)
 	return 0;
 }
 
-static int set_count(
-	const struct policy_set *from, const struct policy_set *to, size_t *ret_come, size_t *ret_go)
+/* What differs on one side: how many, and the first few. */
+struct change {
+	size_t count;
+	char shown[ENTRIES_SHOWN * (ADDRESS_TEXT_MAX + 2)];
+};
+
+static void change_add(struct change *change, const struct set_entry *entry)
+{
+	char text[ADDRESS_TEXT_MAX];
+	size_t length = strlen(change->shown);
+
+	if (change->count++ >= ENTRIES_SHOWN)
+		return;
+	set_entry_print(entry, text, sizeof(text));
+	snprintf(change->shown + length, sizeof(change->shown) - length, "%s%s", length ? ", " : "", text);
+}
+
+static int set_changes(const struct policy_set *from, const struct policy_set *to, struct change *ret_come,
+	struct change *ret_go)
 {
 	struct entries a = {}, b = {};
-	size_t i = 0, j = 0, come = 0, go = 0;
+	size_t i = 0, j = 0;
 	int r = from ? entries_read(from, &a) : 0;
 
 	if (r == 0)
@@ -431,47 +449,71 @@ static int set_count(
 		            : j == b.count ? -1
 		                           : entry_compare(&a.entries[i], &b.entries[j]);
 
-		go += order < 0;
-		come += order > 0;
+		if (order < 0)
+			change_add(ret_go, &a.entries[i]);
+		if (order > 0)
+			change_add(ret_come, &b.entries[j]);
 		i += order <= 0;
 		j += order >= 0;
 	}
 	free(a.entries);
 	free(b.entries);
-	*ret_come = come;
-	*ret_go = go;
 	return r;
 }
 
 /* The set with the entries of its file; what cannot be read (or would make one wait) leaves it as it is. */
-static struct policy_set set_resolve(const struct policy_set *set, char **ret_text)
+static struct policy_set set_resolve(const struct policy_set *set, char **ret_text, struct error *error)
 {
 	struct policy_set resolved = *set;
 	struct stat status;
 
 	*ret_text = NULL;
-	if (set->file && stat(set->file, &status) == 0 && S_ISREG(status.st_mode) &&
-		yaml_file_read(set->file, SET_FILE_BYTES_MAX, ret_text, &resolved.length, NULL) == 0) {
+	if (!set->file)
+		return resolved;
+	if (stat(set->file, &status) == 0 && !S_ISREG(status.st_mode)) {
+		error_set(error, -EINVAL, "is no file");
+	} else if (yaml_file_read(set->file, SET_FILE_BYTES_MAX, ret_text, &resolved.length, error) == 0) {
 		resolved.entries = *ret_text;
 		resolved.file = NULL;
 	}
 	return resolved;
 }
 
+/* "3 entries come (a, b, c)", nothing where nothing does. */
+static void change_print(
+	FILE *out, const struct change *change, const char *separator, const char *one, const char *more)
+{
+	if (!change->count)
+		return;
+	fprintf(out, "%s%zu %s (%s%s)", separator, change->count, change->count == 1 ? one : more,
+		change->shown, change->count > ENTRIES_SHOWN ? ", ..." : "");
+}
+
 static int entries_compare(const struct policy_set *from, const struct policy_set *to,
 	policy_diff_function *function, void *context)
 {
-	char text[SET_NAME_MAX + 128];
-	size_t come = 0, go = 0;
-	int r = set_count(from, to, &come, &go);
+	struct change come = {}, go = {};
+	_cleanup_free_ char *text = NULL;
+	size_t length = 0;
+	FILE *out;
+	int r = set_changes(from, to, &come, &go);
 
-	if (r < 0 || (from && !come && !go))
+	if (r < 0 || (from && !come.count && !go.count))
 		return r;
+	out = open_memstream(&text, &length);
+	if (!out)
+		return -ENOMEM;
+	fprintf(out, "set %s: ", to->name);
 	if (from)
-		snprintf(text, sizeof(text), "set %s: %zu entr%s, %zu go%s", to->name, come,
-			come == 1 ? "y comes" : "ies come", go, go == 1 ? "es" : "");
+		change_print(out, &come, "", "entry comes", "entries come");
+	else if (come.count)
+		change_print(out, &come, "", "entry", "entries");
 	else
-		snprintf(text, sizeof(text), "set %s: %zu entr%s", to->name, come, come == 1 ? "y" : "ies");
+		fputs("no entries", out);
+	change_print(out, &go, come.count ? ", " : "", come.count ? "goes" : "entry goes",
+		come.count ? "go" : "entries go");
+	if (fclose(out) != 0)
+		return -ENOMEM;
 	return function(context, from ? '~' : '+', "", text);
 }
 
@@ -479,17 +521,18 @@ static int set_compare(const struct policy_set *from, const struct policy_set *t
 	policy_diff_function *function, void *context)
 {
 	_cleanup_free_ char *from_text = NULL, *to_text = NULL;
-	char text[SET_NAME_MAX + 4096];
+	char text[SET_NAME_MAX + ERROR_TEXT_MAX + 4096];
 	struct policy_set before = {}, after;
+	struct error error = {};
 
 	if (from && from->file && to->file && strcmp(from->file, to->file) == 0)
 		return 0;
 	if (from)
-		before = set_resolve(from, &from_text);
-	after = set_resolve(to, &to_text);
+		before = set_resolve(from, &from_text, NULL);
+	after = set_resolve(to, &to_text, &error);
 	if (!after.file)
 		return entries_compare(from && !before.file ? &before : NULL, &after, function, context);
-	snprintf(text, sizeof(text), "set %s from %s", to->name, to->file);
+	snprintf(text, sizeof(text), "set %s from %s, which %s", to->name, to->file, error.what);
 	return function(context, from ? '~' : '+', "", text);
 }
 

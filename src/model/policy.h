@@ -89,10 +89,11 @@ int policy_text_read_file(const char *file, struct policy_text *ret_policy, stru
 int policy_text_print(const struct policy_text *policy, FILE *out);
 
 /*
- * What makes one policy of the other, line by line: '-' goes, '+' comes, '~' changes ("set blocklist: 3
- * entries come, 1 goes"), in the order of the lists; a rule that moves goes and comes.  `tenant` is "" for
- * the host.  A function that returns non-zero ends it with that.  Sets that `to` does not have stay, and are
- * no difference; of a set in a file that is there the entries are compared.  0 or -ENOMEM.
+ * What makes one policy of the other, line by line: '-' goes, '+' comes, '~' changes ("set blocklist: 2
+ * entries come (192.0.2.1, 192.0.2.8), 1 goes (10.0.0.0/8)", three shown at most), in the order of the lists;
+ * a rule that moves goes and comes.  `tenant` is "" for the host.  A function that returns non-zero ends it
+ * with that.  Sets that `to` does not have stay, and are no difference; of a set in a file that is there the
+ * entries are compared.  0 or -ENOMEM.
  */
 typedef int policy_diff_function(void *context, char sign, const char *tenant, const char *text);
 int policy_text_diff(const struct policy_text *from, const struct policy_text *to,
