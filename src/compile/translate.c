@@ -26,17 +26,10 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/bpf.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "compile/classic.h"
-
-#define NEVER UINT32_MAX
-
-/* Packet pointers: constant offset and X are at most this each (the verifier's limit is 0xffff for the sum,
- * an instruction's offset has 15 bits). */
-#define DIRECT_MAX 0x7fff
+#include "compile/translate.h"
 
 /* Below r10. */
 #define STACK_MEMORY(i) (-4 * (short)((i) + 1))
@@ -56,459 +49,9 @@ enum {
 	BEHIND_X = BPF_REG_5
 };
 
-/* How a copy of a program reads the packet. */
-enum way { DIRECT, PATIENT };
-
-struct fact {
-	bool reached, patient; /* in the direct copy, in the patient one */
-	bool live_a, live_x;   /* read before written, from here on */
-	bool no_x;             /* BEHIND_X is not set */
-	uint16_t stored;       /* slots of M[] written on every way to here */
-	uint32_t need, need_x, have, have_x;
-	uint32_t x_max;
-	uint32_t leaves; /* bytes that the direct load checks for; 0: no check */
-	uint32_t
-		value; /* what A is: the instruction that made it, + 1; 0: the 0 of the start, or not known */
-};
-
-/* One program under translation. */
-struct part {
-	const struct expression_program *program;
-	struct fact *facts;
-	uint32_t *
-		values; /* by the instruction that made it: another value that it has to be like, or itself */
-	bool *swapped;  /* of those that are themselves: it cannot stay raw */
-	struct classic_loops loops;
-	bool has_loop, is_tagged;
-	size_t labels; /* the first of this program's */
-};
-
-struct fixup {
-	size_t at, label;
-};
-
-struct writer {
-	const struct expression_target *target;
-	uint32_t direct_most; /* bytes that direct loads reach */
-	uint32_t result;      /* of most returns that match */
-	struct bpf_insn *code;
-	struct fixup *fixups;
-	size_t count, room, fixup_count, fixup_room;
-	size_t *labels, label_count; /* where each stands, + 1 */
-	bool *wanted;                /* labels that are jumped to */
-	int failure;
-};
-
-enum { LABEL_RESULT, LABEL_MATCH, LABEL_NO_MATCH, LABEL_TAGGED, LABELS };
-enum { LABEL_DIRECT, LABEL_PATIENT, LABEL_LEAVE, LABELS_EACH };
-
-#define NOWHERE SIZE_MAX
-
-static size_t part_label(const struct part *part, int kind, size_t at)
-{
-	return part->labels + (size_t)kind * part->program->count + at;
-}
-
-/* ---------------------------------------------------------------------------------------- instructions */
-
-static bool grow(void **array, size_t *room, size_t count, size_t size)
-{
-	size_t wanted = *room ? *room * 2 : 256;
-	void *bigger;
-
-	if (count < *room)
-		return true;
-	bigger = reallocarray(*array, wanted, size);
-	if (!bigger)
-		return false;
-	*array = bigger;
-	*room = wanted;
-	return true;
-}
-
-static void emit_one(struct writer *writer, struct bpf_insn instruction)
-{
-	if (writer->failure)
-		return;
-	if (!grow((void **)&writer->code, &writer->room, writer->count, sizeof(*writer->code))) {
-		writer->failure = -ENOMEM;
-		return;
-	}
-	writer->code[writer->count++] = instruction;
-}
-
-static void emit(struct writer *writer, uint8_t code, uint8_t dst, uint8_t src, short offset, int immediate)
-{
-	if (writer->count >= EXPRESSION_CODE_MAX)
-		writer->failure = writer->failure ? writer->failure : -E2BIG;
-	emit_one(writer,
-		(struct bpf_insn){
-			.code = code, .dst_reg = dst, .src_reg = src, .off = offset, .imm = immediate});
-}
-
-static void emit_move(struct writer *writer, uint8_t dst, uint8_t src)
-{
-	emit(writer, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0);
-}
-
-static void emit_set(struct writer *writer, uint8_t dst, uint32_t value)
-{
-	emit(writer, BPF_ALU | BPF_MOV | BPF_K, dst, 0, 0, (int)value);
-}
-
-static void emit_add(struct writer *writer, uint8_t dst, int value)
-{
-	/* NOLINTNEXTLINE(misc-redundant-expression): both are 0, and are written all the same */
-	emit(writer, BPF_ALU64 | BPF_ADD | BPF_K, dst, 0, 0, value);
-}
-
-static void emit_load(struct writer *writer, uint8_t size, uint8_t dst, uint8_t src, long offset)
-{
-	emit(writer, BPF_LDX | BPF_MEM | size, dst, src, (short)offset, 0);
-}
-
-static void emit_store(struct writer *writer, short offset, uint8_t src)
-{
-	emit(writer, BPF_STX | BPF_MEM | BPF_W, BPF_REG_10, src, offset, 0);
-}
-
-static void emit_call(struct writer *writer, int helper)
-{
-	emit(writer, BPF_JMP | BPF_CALL, 0, 0, 0, helper);
-}
-
-/* A jump to a label; code JA: always. */
-static void emit_jump(
-	struct writer *writer, uint8_t code, uint8_t dst, uint8_t src, uint32_t immediate, size_t label)
-{
-	if (!writer->failure && !grow((void **)&writer->fixups, &writer->fixup_room, writer->fixup_count,
-					sizeof(*writer->fixups)))
-		writer->failure = -ENOMEM;
-	if (writer->failure)
-		return;
-	writer->fixups[writer->fixup_count++] = (struct fixup){writer->count, label};
-	writer->wanted[label] = true;
-	emit(writer, code, dst, src, 0, (int)immediate);
-}
-
-static void emit_go(struct writer *writer, size_t label)
-{
-	emit_jump(writer, BPF_JMP | BPF_JA, 0, 0, 0, label);
-}
-
-static void place(struct writer *writer, size_t label)
-{
-	writer->labels[label] = writer->count + 1;
-}
-
-/* From network byte order in memory to a number. */
-static void emit_swap(struct writer *writer, uint8_t dst, uint8_t size)
-{
-	if (size != BPF_B)
-		emit(writer, BPF_ALU | BPF_END | BPF_TO_BE, dst, 0, 0, size == BPF_H ? 16 : 32);
-}
-
-/* -------------------------------------------------------------------------------------------- analysis */
-
-static bool is_absolute(const struct sock_filter *filter)
-{
-	return filter->code == (BPF_LDX | BPF_MSH | BPF_B) ||
-	       (BPF_CLASS(filter->code) == BPF_LD && BPF_MODE(filter->code) == BPF_ABS);
-}
-
-static bool is_indirect(const struct sock_filter *filter)
-{
-	return BPF_CLASS(filter->code) == BPF_LD && BPF_MODE(filter->code) == BPF_IND;
-}
-
-/* A question about what stands beside the packet. */
-static bool is_beside(const struct sock_filter *filter)
-{
-	return BPF_CLASS(filter->code) == BPF_LD && BPF_MODE(filter->code) == BPF_ABS &&
-	       (filter->k == CLASSIC_TYPE || filter->k == CLASSIC_INTERFACE || filter->k == CLASSIC_TAG ||
-		       filter->k == CLASSIC_TAG_PRESENT);
-}
-
-static bool reads_packet(const struct sock_filter *filter)
-{
-	return (is_absolute(filter) && !is_beside(filter)) || is_indirect(filter);
-}
-
-/* Bytes from where the load counts (the packet's begin or X) to its end. */
-static uint32_t load_end(const struct sock_filter *filter)
-{
-	return filter->k + classic_load_size(filter->code);
-}
-
-/* The instructions that may come next: 0, 1 or 2. */
-static unsigned int successors(const struct part *part, size_t at, size_t ret_next[2])
-{
-	const struct sock_filter *filter = &part->program->filters[at];
-
-	if (BPF_CLASS(filter->code) == BPF_RET)
-		return 0;
-	if (BPF_CLASS(filter->code) != BPF_JMP) {
-		ret_next[0] = at + 1;
-		return 1;
-	}
-	if (BPF_OP(filter->code) == BPF_JA) {
-		ret_next[0] = classic_ja_target(filter, at);
-		return 1;
-	}
-	ret_next[0] = at + 1 + filter->jt;
-	ret_next[1] = at + 1 + filter->jf;
-	return ret_next[0] == ret_next[1] ? 1 : 2;
-}
-
-static bool writes_a(const struct sock_filter *filter)
-{
-	return BPF_CLASS(filter->code) == BPF_LD || BPF_CLASS(filter->code) == BPF_ALU ||
-	       filter->code == (BPF_MISC | BPF_TXA);
-}
-
-static bool reads_a(const struct sock_filter *filter)
-{
-	return BPF_CLASS(filter->code) == BPF_ALU || BPF_CLASS(filter->code) == BPF_ST ||
-	       (BPF_CLASS(filter->code) == BPF_JMP && BPF_OP(filter->code) != BPF_JA) ||
-	       filter->code == (BPF_MISC | BPF_TAX) || filter->code == (BPF_RET | BPF_A);
-}
-
-static bool writes_x(const struct sock_filter *filter)
-{
-	return BPF_CLASS(filter->code) == BPF_LDX || filter->code == (BPF_MISC | BPF_TAX);
-}
-
-static bool reads_x(const struct sock_filter *filter)
-{
-	__u16 class = BPF_CLASS(filter->code);
-
-	return class == BPF_STX || filter->code == (BPF_MISC | BPF_TXA) || is_indirect(filter) ||
-	       ((class == BPF_ALU || (class == BPF_JMP && BPF_OP(filter->code) != BPF_JA)) &&
-		       BPF_SRC(filter->code) == BPF_X && filter->code != (BPF_ALU | BPF_NEG));
-}
-
-static uint32_t larger(uint32_t a, uint32_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint32_t smaller(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
-/* Where a jump to `at` ends: past jumps that only lead on, and at a tail for a return that is one.
- * ret_label is the tail's label, for which NOWHERE is returned. */
-static size_t follow(const struct part *part, uint32_t result, size_t at, size_t *ret_label)
-{
-	const struct sock_filter *filter = &part->program->filters[at];
-
-	while (filter->code == (BPF_JMP | BPF_JA) && !classic_jumps_back(filter)) {
-		at = classic_ja_target(filter, at);
-		filter = &part->program->filters[at];
-	}
-	if (part->facts[at].need == NEVER || (filter->code == (BPF_RET | BPF_K) && !filter->k))
-		*ret_label = LABEL_NO_MATCH;
-	else if (filter->code == (BPF_RET | BPF_K) && filter->k == result)
-		*ret_label = LABEL_RESULT;
-	else
-		return at;
-	return NOWHERE;
-}
-
-/* Backwards: need, need_x, liveness.  `limit` is the longest packet. */
-static void look_back(const struct part *part, uint32_t limit)
-{
-	for (size_t i = part->program->count; i-- > 0;) {
-		const struct sock_filter *filter = &part->program->filters[i];
-		struct fact *fact = &part->facts[i];
-		size_t next[2];
-		unsigned int count = successors(part, i, next);
-
-		fact->need = fact->need_x = part->has_loop ? 0 : NEVER;
-		fact->live_a = fact->live_x = part->has_loop;
-		for (unsigned int j = 0; j < count && !part->has_loop; j++) {
-			const struct fact *after = &part->facts[next[j]];
-
-			fact->need = smaller(fact->need, after->need);
-			fact->need_x = smaller(fact->need_x, after->need_x);
-			fact->live_a |= after->live_a;
-			fact->live_x |= after->live_x;
-		}
-		if (BPF_CLASS(filter->code) == BPF_RET && (BPF_RVAL(filter->code) == BPF_A || filter->k))
-			fact->need = fact->need_x = 0;
-		fact->live_a = (fact->live_a && !writes_a(filter)) || reads_a(filter);
-		fact->live_x = (fact->live_x && !writes_x(filter)) || reads_x(filter);
-		if (writes_x(filter) && fact->need != NEVER)
-			fact->need_x = 0;
-		if (!reads_packet(filter) || fact->need == NEVER)
-			continue;
-		if (filter->k > CLASSIC_OFFSET_MAX || load_end(filter) > limit) {
-			fact->need = fact->need_x = NEVER;
-			continue;
-		}
-		fact->need = larger(fact->need, load_end(filter)); /* X is not negative */
-		if (is_indirect(filter))
-			fact->need_x = larger(fact->need_x, load_end(filter));
-	}
-}
-
-static uint32_t value_root(const struct part *part, uint32_t value)
-{
-	while (part->values[value] != value)
-		value = part->values[value] = part->values[part->values[value]];
-	return value;
-}
-
-static void value_join(const struct part *part, uint32_t a, uint32_t b)
-{
-	const struct sock_filter *filters = part->program->filters;
-
-	a = value_root(part, a);
-	b = value_root(part, b);
-	if (a == b)
-		return;
-	part->values[b] = a;
-	part->swapped[a] |= part->swapped[b] || BPF_SIZE(filters[a].code) != BPF_SIZE(filters[b].code);
-}
-
-/* Compared with a constant, or masked with one: raw values can be, too. */
-static bool takes_raw(const struct sock_filter *filter)
-{
-	return filter->code == (BPF_JMP | BPF_JEQ | BPF_K) || filter->code == (BPF_JMP | BPF_JSET | BPF_K) ||
-	       filter->code == (BPF_ALU | BPF_AND | BPF_K);
-}
-
-/* What is known after one instruction is known before the next, unless another way there knows less. */
-static void fact_merge(const struct part *part, struct fact *next, const struct fact *after)
-{
-	if (!next->reached) {
-		next->reached = true;
-		next->no_x = after->no_x;
-		next->stored = after->stored;
-		next->have = after->have;
-		next->have_x = after->have_x;
-		next->x_max = after->x_max;
-		next->value = next->live_a ? after->value : 0;
-		return;
-	}
-	next->no_x |= after->no_x;
-	next->stored &= after->stored;
-	next->have = smaller(next->have, after->have);
-	next->have_x = smaller(next->have_x, after->have_x);
-	next->x_max = larger(next->x_max, after->x_max);
-	if (!next->live_a || !after->value)
-		return;
-	if (next->value)
-		value_join(part, next->value - 1, after->value - 1);
-	else
-		next->value = after->value;
-}
-
-/* How many bytes a load checks for: all that the ways behind it need, if that can be. */
-static uint32_t check_bytes(uint32_t need, uint32_t end, uint32_t most)
-{
-	return need > most ? end : need;
-}
-
-/* What one instruction adds to what is known. */
-static void fact_step(const struct part *part, size_t at, struct fact *fact, bool pointers, uint32_t most)
-{
-	const struct sock_filter *filter = &part->program->filters[at];
-
-	if (fact->value && reads_a(filter) && !takes_raw(filter))
-		part->swapped[value_root(part, fact->value - 1)] = true;
-	if (reads_packet(filter) && is_absolute(filter) && fact->have < load_end(filter))
-		fact->have = check_bytes(fact->need, load_end(filter), most);
-	if (is_indirect(filter)) {
-		if (fact->no_x || fact->have_x < load_end(filter))
-			fact->have_x = check_bytes(fact->need_x, load_end(filter), most);
-		fact->no_x = false;
-		if (pointers)
-			fact->x_max = smaller(fact->x_max, DIRECT_MAX);
-	}
-	/* Where A cannot equal X, Linux 6.1 looks at the way on which it does all the same, with any X. */
-	if (BPF_CLASS(filter->code) == BPF_JMP && reads_x(filter))
-		fact->x_max = UINT32_MAX;
-	if (writes_x(filter)) {
-		fact->no_x = true;
-		fact->have_x = 0;
-		fact->x_max = UINT32_MAX;
-		if (filter->code == (BPF_LDX | BPF_IMM))
-			fact->x_max = filter->k;
-		else if (filter->code == (BPF_LDX | BPF_MSH | BPF_B))
-			fact->x_max = 0xf << 2;
-	}
-	if (writes_a(filter) && filter->code != (BPF_ALU | BPF_AND | BPF_K)) {
-		fact->value = (uint32_t)at + 1;
-		if (!reads_packet(filter) || BPF_SIZE(filter->code) == BPF_B)
-			part->swapped[value_root(part, (uint32_t)at)] = true;
-	}
-	if (BPF_CLASS(filter->code) == BPF_ST || BPF_CLASS(filter->code) == BPF_STX)
-		fact->stored |= (uint16_t)(1U << filter->k);
-}
-
-/* Forwards, the direct copy: what is reached and known.  Of a program with a loop only what is reached.
- * Returns whether a jump back reached something new. */
-static bool look_forward(const struct part *part, const struct writer *writer)
-{
-	bool pointers = writer->target->context != EXPRESSION_BUFFER;
-	uint32_t most = writer->direct_most;
-	size_t label, next[2];
-	unsigned int count;
-	bool again = false;
-
-	for (size_t i = 0; i < part->program->count; i++) {
-		const struct sock_filter *filter = &part->program->filters[i];
-		struct fact after = part->facts[i];
-
-		/* What cannot be read directly goes on in the patient copy. */
-		if (!after.reached || (reads_packet(filter) && load_end(filter) > most))
-			continue;
-		fact_step(part, i, &after, pointers, most);
-		if (part->has_loop)
-			after = (struct fact){.no_x = true, .x_max = UINT32_MAX};
-		count = successors(part, i, next);
-		for (unsigned int j = 0; j < count; j++) {
-			size_t to = follow(part, writer->result, next[j], &label);
-
-			if (to == NOWHERE)
-				continue;
-			again |= to <= i && !part->facts[to].reached;
-			fact_merge(part, &part->facts[to], &after);
-		}
-	}
-	return again;
-}
-
-/* Of a program whose places in the patient copy that the direct one leaves for are marked: the rest of it. */
-static void look_patient(const struct part *part, const struct writer *writer)
-{
-	size_t label, next[2];
-	bool again; /* a jump back reached something new */
-
-	do {
-		again = false;
-		for (size_t i = 0; i < part->program->count; i++) {
-			unsigned int count = part->facts[i].patient ? successors(part, i, next) : 0;
-
-			for (unsigned int j = 0; j < count; j++) {
-				size_t to = follow(part, writer->result, next[j], &label);
-
-				if (to == NOWHERE || part->facts[to].patient)
-					continue;
-				part->facts[to].patient = true;
-				again |= to <= i;
-			}
-		}
-	} while (again);
-}
-
-/* ------------------------------------------------------------------------------------------ translation */
-
 static bool is_raw(const struct part *part, uint32_t value)
 {
-	return value && !part->swapped[value_root(part, value - 1)];
+	return value && !part->swapped[look_value_root(part, value - 1)];
 }
 
 /* A constant for a comparison with A. */
@@ -519,7 +62,7 @@ static uint32_t constant(const struct part *part, size_t at)
 
 	if (!is_raw(part, value))
 		return k;
-	if (BPF_SIZE(part->program->filters[value_root(part, value - 1)].code) == BPF_W)
+	if (BPF_SIZE(part->program->filters[look_value_root(part, value - 1)].code) == BPF_W)
 		return htonl(k);
 	if (filter->code == (BPF_JMP | BPF_JEQ | BPF_K) && k > UINT16_MAX)
 		return k; /* fits no value of two bytes, raw or not */
@@ -529,7 +72,7 @@ static uint32_t constant(const struct part *part, size_t at)
 /* From a place of the direct copy into the patient one, if the packet is long enough for it to end well. */
 static void leave(struct writer *writer, const struct part *part, size_t at, uint32_t bytes)
 {
-	place(writer, part_label(part, LABEL_LEAVE, at));
+	emit_label(writer, part_label(part, LABEL_LEAVE, at));
 	if (writer->target->context == EXPRESSION_SKB && bytes) {
 		emit_load(writer, BPF_W, BPF_REG_3, CONTEXT, offsetof(struct __sk_buff, len));
 		if (is_indirect(&part->program->filters[at])) {
@@ -550,8 +93,8 @@ static void direct_check(
 	const struct sock_filter *filter = &part->program->filters[at];
 	const struct fact *fact = &part->facts[at];
 	bool buffer = writer->target->context == EXPRESSION_BUFFER, indirect = is_indirect(filter);
-	uint32_t end = load_end(filter), most = writer->direct_most;
-	uint32_t bytes = check_bytes(indirect ? fact->need_x : fact->need, end, most);
+	uint32_t end = look_load_end(filter), most = writer->direct_most;
+	uint32_t bytes = look_check_bytes(indirect ? fact->need_x : fact->need, end, most);
 	uint32_t x_most = buffer ? most - bytes : DIRECT_MAX;
 	size_t short_label = buffer ? LABEL_NO_MATCH : part_label(part, LABEL_LEAVE, at);
 	uint8_t base = indirect ? BEHIND_X : DATA;
@@ -734,7 +277,7 @@ static void translate_arithmetic(struct writer *writer, const struct part *part,
 /* Goes on at the classic instruction `to`, which may be the one that is written next. */
 static void go_on(struct writer *writer, const struct part *part, enum way way, size_t to, size_t following)
 {
-	size_t label, at = follow(part, writer->result, to, &label);
+	size_t label, at = look_follow(part, writer->result, to, &label);
 
 	if (at == NOWHERE)
 		emit_go(writer, label);
@@ -760,7 +303,7 @@ static void translate_jump(
 		struct classic_loops loops = part->loops;
 		short rounds = STACK_ROUNDS(classic_loop(&loops, head));
 
-		yes = follow(part, writer->result, head, &yes_label);
+		yes = look_follow(part, writer->result, head, &yes_label);
 		if (yes != NOWHERE)
 			yes_label = part_label(part, kind, yes);
 		emit_load(writer, BPF_DW, BPF_REG_3, BPF_REG_10, rounds);
@@ -771,8 +314,8 @@ static void translate_jump(
 		emit_go(writer, LABEL_NO_MATCH);
 		return;
 	}
-	yes = follow(part, writer->result, at + 1 + filter->jt, &yes_label);
-	no = follow(part, writer->result, at + 1 + filter->jf, &no_label);
+	yes = look_follow(part, writer->result, at + 1 + filter->jt, &yes_label);
+	no = look_follow(part, writer->result, at + 1 + filter->jf, &no_label);
 	if (yes != NOWHERE)
 		yes_label = part_label(part, kind, yes);
 	if (no != NOWHERE)
@@ -807,7 +350,7 @@ static void translate_one(struct writer *writer, struct part *part, enum way way
 	switch (BPF_CLASS(filter->code)) {
 	case BPF_LD:
 	case BPF_LDX:
-		if (way == DIRECT && reads_packet(filter) && load_end(filter) > writer->direct_most) {
+		if (way == DIRECT && reads_packet(filter) && look_load_end(filter) > writer->direct_most) {
 			part->facts[at].patient = true;
 			emit_go(writer, part_label(part, LABEL_PATIENT, at));
 			return;
@@ -857,7 +400,7 @@ static void translate_copy(struct writer *writer, struct part *part, enum way wa
 			following++;
 		if (!(way == DIRECT ? facts[i].reached : facts[i].patient))
 			continue;
-		place(writer, part_label(part, way == DIRECT ? LABEL_DIRECT : LABEL_PATIENT, i));
+		emit_label(writer, part_label(part, way == DIRECT ? LABEL_DIRECT : LABEL_PATIENT, i));
 		translate_one(writer, part, way, i, following < count ? following : NOWHERE);
 	}
 }
@@ -888,7 +431,7 @@ static void translate_start(struct writer *writer, const struct part *part, size
 static void translate_part(struct writer *writer, struct part *part)
 {
 	enum expression_context context = writer->target->context;
-	size_t label, first = follow(part, writer->result, 0, &label);
+	size_t label, first = look_follow(part, writer->result, 0, &label);
 
 	if (first == NOWHERE) {
 		emit_go(writer, label);
@@ -982,34 +525,19 @@ static void translate_tails(struct writer *writer)
 	bool goes_on = matches && (target->match_count == 0 || target->match[target->match_count - 1].code !=
 								       (BPF_JMP | BPF_EXIT));
 
-	place(writer, LABEL_RESULT);
+	emit_label(writer, LABEL_RESULT);
 	if (writer->wanted[LABEL_RESULT])
 		emit_set(writer, BPF_REG_0, writer->result);
-	place(writer, LABEL_MATCH);
+	emit_label(writer, LABEL_MATCH);
 	for (size_t i = 0; matches && i < target->match_count; i++)
 		emit_one(writer, target->match[i]);
 	/* The verifier takes no instruction that nothing leads to. */
-	place(writer, LABEL_NO_MATCH);
+	emit_label(writer, LABEL_NO_MATCH);
 	if (!writer->wanted[LABEL_NO_MATCH] && !goes_on)
 		return;
 	emit_set(writer, BPF_REG_0, 0);
 	for (size_t i = 0; i < target->no_match_count; i++)
 		emit_one(writer, target->no_match[i]);
-}
-
-static void fix_jumps(struct writer *writer)
-{
-	for (size_t i = 0; i < writer->fixup_count && !writer->failure; i++) {
-		const struct fixup *fixup = &writer->fixups[i];
-		long distance = (long)writer->labels[fixup->label] - (long)fixup->at - 2;
-
-		if (!writer->labels[fixup->label])
-			writer->failure = -EINVAL; /* nothing stands there */
-		else if (distance < INT16_MIN || distance > INT16_MAX)
-			writer->failure = -E2BIG;
-		else
-			writer->code[fixup->at].off = (short)distance;
-	}
 }
 
 static int part_open(struct part *part, const struct expression_program *program, struct writer *writer)
@@ -1060,12 +588,12 @@ static int write_all(struct writer *writer, struct part parts[2], size_t count)
 	translate_entry(writer, parts, count);
 	for (size_t i = 0; i < count; i++) {
 		if (i == 1)
-			place(writer, LABEL_TAGGED);
+			emit_label(writer, LABEL_TAGGED);
 		translate_pointers(writer);
 		translate_part(writer, &parts[i]);
 	}
 	translate_tails(writer);
-	fix_jumps(writer);
+	emit_fix_jumps(writer);
 	return writer->failure;
 }
 
