@@ -78,6 +78,18 @@ static __noinline int decide_limit(struct decision *d, __u32 place)
 	return verdict == LIMIT_OVER;
 }
 
+/* The packet belongs to a class. */
+packet_inline void decide_class(struct decide_ask *ask, const struct policy_rule *rule)
+{
+	__u32 place = ask->class_count;
+
+	if (place >= SHAPE_RULES_MAX || !rule->class)
+		return;
+	ask->classes[place & (SHAPE_RULES_MAX - 1)] = rule->class;
+	ask->counters[place & (SHAPE_RULES_MAX - 1)] = rule->counter;
+	ask->class_count = place + 1;
+}
+
 /* What a rule does that fits; 1: it decides. */
 packet_inline int decide_act(struct decision *d, const struct policy_rule *rule, __u32 unit)
 {
@@ -101,6 +113,9 @@ packet_inline int decide_act(struct decision *d, const struct policy_rule *rule,
 		break;
 	case POLICY_MAC:
 		work->mac = unit;
+		break;
+	case POLICY_SHAPE:
+		decide_class(d->ask, rule);
 		break;
 	case POLICY_COUNT:
 	case POLICY_LOG:
@@ -132,7 +147,9 @@ static long decide_step(__u32 index, struct decision *d)
 		work->decided = unit;
 		return 1;
 	}
-	work->uncached = 1;
+	/* what belongs to a class is counted with its path */
+	if (rule->action != POLICY_SHAPE || rule->flags & POLICY_RULE_LOG)
+		work->uncached = 1;
 	id = rule->id;
 	if (work->passed < POLICY_PASSED_MAX)
 		work->explanation.passed[work->passed & (POLICY_PASSED_MAX - 1)] = id;
@@ -248,10 +265,20 @@ static __noinline int decide_nothing(struct decide_ask *ask)
 	return DECIDE_NEXT;
 }
 
+/* The packet goes on; but not where it goes through classes before. */
+packet_inline int decide_pass(const struct decision *d)
+{
+	if (d->ask->explain)
+		bpf_tail_call(d->skb, &shape_programs, SHAPE_EXPLAIN);
+	bpf_tail_call(d->skb, &shape_programs, SHAPE_FIND);
+	return DECIDE_NEXT;
+}
+
 SEC("tc") int decide(struct __sk_buff *skb)
 {
 	struct decision d = {.skb = skb, .in_force = decide_in_force()};
 	__u32 zero = 0, place;
+	int verdict;
 
 	d.ask = decide_is_question(skb) ? decide_question_ask() : decide_ask_get();
 	if (!d.ask || !d.in_force)
@@ -260,11 +287,14 @@ SEC("tc") int decide(struct __sk_buff *skb)
 	d.work = bpf_map_lookup_elem(&decide_works, &place);
 	if (!d.work)
 		return DECIDE_NEXT;
+	d.ask->class_count = 0;
 	d.number = decide_number(d.ask, d.in_force);
 	place = d.place = decide_place(d.in_force, d.number, d.ask->now);
 	d.policy = bpf_map_lookup_elem(&policies, &place);
-	if (!d.policy)
-		return decide_nothing(d.ask);
+	if (!d.policy) {
+		decide_nothing(d.ask);
+		return decide_pass(&d);
+	}
 	d.header = bpf_map_lookup_elem(d.policy, &zero);
 	if (!d.header) {
 		decide_stat(broken);
@@ -274,8 +304,12 @@ SEC("tc") int decide(struct __sk_buff *skb)
 		decide_expressions_ask(&d, place);
 	decide_begin(&d);
 	decide_look(&d);
-	if (d.ask->held & FLOW_VERDICT_TRACKED && d.work->facts.state == POLICY_STATE_ESTABLISHED)
-		return decide_held(&d);
+	if (d.ask->held & FLOW_VERDICT_TRACKED && d.work->facts.state == POLICY_STATE_ESTABLISHED) {
+		verdict = decide_held(&d);
+		if (verdict == DECIDE_NEXT)
+			bpf_tail_call(skb, &shape_programs, SHAPE_APPLY);
+		return verdict;
+	}
 	if (decide_by_rules(&d)) {
 		/* another place is in force meanwhile */
 		d.ask->phase = 0;
@@ -283,9 +317,8 @@ SEC("tc") int decide(struct __sk_buff *skb)
 		decide_stat(broken);
 		return DECIDE_NEXT;
 	}
-	if (d.ask->explain)
-		return DECIDE_NEXT;
-	return decide_carry_out(&d);
+	verdict = d.ask->explain ? DECIDE_NEXT : decide_carry_out(&d);
+	return verdict == DECIDE_NEXT ? decide_pass(&d) : verdict;
 }
 
 /* -- asking -- */

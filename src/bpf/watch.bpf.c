@@ -92,6 +92,8 @@ packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_
 		seek_zero_window(skb, p, direction == WATCH_OUT);
 	if (fate == FLOW_ASK)
 		bpf_tail_call(skb, &decide_programs, 0);
+	if (fate == FLOW_SHAPE)
+		bpf_tail_call(skb, &shape_programs, SHAPE_APPLY);
 	return fate == FLOW_DROP ? WATCH_DROP : WATCH_NEXT;
 }
 

@@ -15,7 +15,7 @@
 /* The value of the pinned map "meta": what an adopting agent has to know before it touches anything. */
 #define META_MAGIC 0x72696577 /* "weir" */
 #define META_LAYOUT                                                                                          \
-	8 /* of the shared structs and of the agent's regions; changes whenever one of them does */
+	9 /* of the shared structs and of the agent's regions; changes whenever one of them does */
 
 struct engine_meta {
 	uint32_t magic, layout;
@@ -115,6 +115,10 @@ uint32_t engine_policy_place_of(struct engine *engine, uint32_t index);
 /* shield.c */
 /* There is another policy for XDP in this place, which is not in force. */
 void engine_shield_learn(struct engine *engine, uint32_t place);
+
+/* shape.c */
+/* Loads what classes need, if it is not there yet. */
+int engine_shape_load(struct engine *engine, struct error *error);
 
 /* connection.c */
 /* Sizes, before the object with the table is loaded; times, afterwards.  0 or a negative errno. */

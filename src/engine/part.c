@@ -4,6 +4,7 @@
 #include "engine/internal.h"
 #include "engine/policy.h"
 #include "engine/set.h"
+#include "engine/shape.h"
 
 static const struct engine_part *const parts[] = {
 	&owner_part,
@@ -11,6 +12,7 @@ static const struct engine_part *const parts[] = {
 	&set_part, /* before the policies, whose programs use its maps */
 	&policy_part,
 	&shield_part, /* behind the policies, which it reads */
+	&shape_part,
 	&drop_part,
 	&socket_part,
 	&owner_end_part,

@@ -65,12 +65,11 @@ struct flow_marks {
 	__u8 names;     /* NAME_* (shared/name.h) */
 };
 
-/* What was found out and decided about the flow; class and backend are zero until shaping and balancing are
- * built. */
+/* What was found out and decided about the flow; backend is zero until balancing is built. */
 struct flow_decision {
 	__u32 rule; /* id of the rule that decided about the last packet that was asked about; 0: none did */
 	__u32 counter; /* of that rule, in the map `rule_counts` */
-	__u16 class;   /* for shaping */
+	__u16 class;   /* path (shared/shape.h) of what is not dropped; 0: none */
 	__u16 backend; /* for balancing */
 	__u32 owner;   /* whose socket it is: an id of shared/owner.h, maybe with OWNER_INHERITED */
 };

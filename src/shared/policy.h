@@ -137,6 +137,7 @@ enum policy_action {
 	POLICY_MIRROR,
 	POLICY_DSCP,  /* rewrite */
 	POLICY_MAC,   /* rewrite */
+	POLICY_SHAPE, /* the packet belongs to a class (shared/shape.h) */
 	POLICY_DEFER, /* XDP only: tc will judge this packet */
 	POLICY_ACTIONS,
 };
@@ -170,7 +171,7 @@ struct policy_rule {
 	__u8 expression; /* + 1 */
 	__u8 reject;     /* enum policy_reject */
 	__u8 dscp;
-	__u16 reserved0;
+	__u16 class;                   /* SHAPE (shared/shape.h); 0: none */
 	__u32 mark, mark_mask;         /* condition: (mark & mark_mask) == mark; mask 0: not asked */
 	__u32 set_mark, set_mark_mask; /* POLICY_MARK: mark = mark & ~mask | set */
 	__u32 ifindex;                 /* REDIRECT, MIRROR */

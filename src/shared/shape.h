@@ -131,7 +131,7 @@ struct shape_path {
 /* The only value of the map `shape_numbering`. */
 struct shape_numbering {
 	__u32 half; /* 0, 1: in use */
-	__u32 next; /* number - half * SHAPE_HALF of the next path; SHAPE_HALF: full; may be beyond it */
+	__u32 made; /* paths numbered in it; may count beyond what there is */
 	__u64 full; /* packets of flows that got no number: each of them is asked about */
 };
 

@@ -38,11 +38,11 @@ static __attribute__((always_inline)) inline __s64 token_bucket_left(
 	return left > (__s64)clock->burst || left < -(__s64)TOKEN_AHEAD ? (__s64)clock->burst : left;
 }
 
-/* Takes `cost` tokens: 1.  Or leaves all as it is: 0, they are not there. */
-static __attribute__((always_inline)) inline int token_bucket_consume(
-	struct token_bucket *bucket, const struct token_clock *clock, __u64 cost, __u64 now_ns)
+/* Takes `cost` tokens: 1.  Or leaves all as it is: 0, they are not there.  `now` is token_clock_now(). */
+static __attribute__((always_inline)) inline int token_bucket_take(
+	struct token_bucket *bucket, const struct token_clock *clock, __u64 cost, __u64 now)
 {
-	__u64 now = token_clock_now(clock, now_ns), needed = cost < clock->burst ? cost : clock->burst;
+	__u64 needed = cost < clock->burst ? cost : clock->burst;
 	__u64 spent;
 	int i;
 
@@ -63,6 +63,18 @@ static __attribute__((always_inline)) inline int token_bucket_consume(
 		return 1;
 	__sync_fetch_and_sub(&bucket->spent, cost);
 	return 0;
+}
+
+static __attribute__((always_inline)) inline int token_bucket_consume(
+	struct token_bucket *bucket, const struct token_clock *clock, __u64 cost, __u64 now_ns)
+{
+	return token_bucket_take(bucket, clock, cost, token_clock_now(clock, now_ns));
+}
+
+/* Gives back what was taken for something that did not happen after all. */
+static __attribute__((always_inline)) inline void token_bucket_give(struct token_bucket *bucket, __u64 cost)
+{
+	__sync_fetch_and_sub(&bucket->spent, cost);
 }
 
 #endif

@@ -10,6 +10,7 @@
 #include "bpf/lib/packet.h"
 #include "shared/flow.h"
 #include "shared/policy.h"
+#include "shared/shape.h"
 
 /* The agent sets the numbers of entries: CPUs times sets, and CPUs. */
 struct {
@@ -52,6 +53,9 @@ struct decide_ask {
 	__u8 busy;    /* copies of the packet are on their way */
 	__u8 reserved[2];
 	__u64 expressions; /* bit n: expression n fits */
+	__u32 class_count; /* the rules that fit give it so many classes … */
+	__u16 classes[SHAPE_RULES_MAX];
+	__u32 counters[SHAPE_RULES_MAX]; /* … and these are the rules' counters */
 };
 
 enum decide_slot {
@@ -90,5 +94,51 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } decide_programs SEC(".maps");
+
+/* What goes on in a class (shape.bpf.c).  Empty: there never was one. */
+enum shape_program {
+	SHAPE_APPLY,   /* struct shape_ask has the path */
+	SHAPE_FIND,    /* struct decide_ask has the classes that rules gave */
+	SHAPE_EXPLAIN, /* the same of a packet that is only asked about */
+	SHAPE_PROGRAMS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, SHAPE_PROGRAMS);
+	__type(key, __u32);
+	__type(value, __u32);
+} shape_programs SEC(".maps");
+
+/* A packet whose path is known. */
+struct shape_ask {
+	__u32 path;
+	__u32 packets, bytes; /* wire */
+	__u32 now;            /* tick */
+	__u32 out;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shape_ask);
+} shape_asks SEC(".maps");
+
+/* Writes down what the program SHAPE_APPLY is to do; 0: it cannot be asked. */
+packet_inline int shape_ask_put(__u32 path, __u32 packets, __u32 bytes, __u32 now, __u32 out)
+{
+	__u32 zero = 0;
+	struct shape_ask *ask = bpf_map_lookup_elem(&shape_asks, &zero);
+
+	if (!ask)
+		return 0;
+	ask->path = path;
+	ask->packets = packets;
+	ask->bytes = bytes;
+	ask->now = now;
+	ask->out = out;
+	return 1;
+}
 
 #endif

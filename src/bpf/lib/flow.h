@@ -172,7 +172,7 @@ packet_inline int flow_hit(
 }
 
 /* What becomes of the packet. */
-enum flow_fate { FLOW_PASS, FLOW_DROP, FLOW_ASK };
+enum flow_fate { FLOW_PASS, FLOW_DROP, FLOW_ASK, FLOW_SHAPE };
 
 #define FLOW_TRACKED_SHIFT 8 /* a tracked flow is looked at anew after so many ticks, as a power of two */
 
@@ -203,8 +203,13 @@ packet_inline enum flow_fate flow_settle(
 	const struct flow_sight *sight, __u32 held, const struct flow_decision *decision)
 {
 	decide_count(decision->counter, sight->packets, sight->bytes, sight->now);
-	if (!(held & FLOW_VERDICT_DROP))
+	if (!(held & FLOW_VERDICT_DROP)) {
+		if (__builtin_expect(decision->class, 0) &&
+			shape_ask_put(decision->class, sight->packets, sight->bytes, sight->now,
+				sight->kind & FLOW_KIND_OUT))
+			return FLOW_SHAPE;
 		return FLOW_PASS;
+	}
 	note_drop(decision->rule);
 	return FLOW_DROP;
 }

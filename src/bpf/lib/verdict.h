@@ -118,6 +118,7 @@ packet_inline void decide_keep_in(
 
 	decision->rule = v->rule;
 	decision->counter = v->counter;
+	decision->class = 0;
 	marks->origin = (marks->origin & ~(FLOW_VERDICT_MASK | FLOW_DROPPED)) | bits | dropped;
 }
 
@@ -229,19 +230,21 @@ packet_inline int decide_carry_out(struct decision *d)
 packet_inline int decide_held(struct decision *d)
 {
 	struct decide_ask *ask = d->ask;
-	__u32 set = ask->set, way = ask->way % FLOW_WAYS, rule = 0, counter = POLICY_NO_COUNTER;
+	__u32 set = ask->set, way = ask->way % FLOW_WAYS, rule = 0, counter = POLICY_NO_COUNTER, path = 0;
 	struct flow_rest_set6 *rest;
 	struct flow_set4 *set4;
 
 	if (ask->packet.family != 6) {
 		set4 = bpf_map_lookup_elem(&flow_cache4, &set);
 		if (set4) {
+			path = set4->line[way].decision.class;
 			rule = set4->line[way].decision.rule;
 			counter = set4->line[way].decision.counter;
 		}
 	} else {
 		rest = bpf_map_lookup_elem(&flow_rest6, &set);
 		if (rest) {
+			path = rest->line[way].decision.class;
 			rule = rest->line[way].decision.rule;
 			counter = rest->line[way].decision.counter;
 		}
@@ -252,6 +255,7 @@ packet_inline int decide_held(struct decision *d)
 		return DECIDE_DROP;
 	}
 	decide_commit(d, rule);
+	shape_ask_put(path, ask->packets, ask->bytes, ask->now, ask->out);
 	return DECIDE_NEXT;
 }
 

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * What the classes of a path (shared/shape.h) do to a packet.  For tc programs.
+ *
+ * Every class has its say, from leaf to link: it lets the packet go, later perhaps (EDT), or does not.  One
+ * that refuses ends it: what the classes before have counted and taken is put back, so each counts what was
+ * sent, and nobody pays for what was not.
+ *
+ * A policer costs a look at the clock, some 20 ns, and three divisions.  Both are saved within a tick: what
+ * the clock said when it was read last is a lower bound of what it says now, and less than the tokens of a
+ * tick below it.  So what the bucket has by the old reading it surely has; and a bucket that may have filled
+ * up meanwhile is taken to hold a tick's tokens less than its burst.  Where that is not enough the clock is
+ * read.  So nothing passes that an exact bucket would not have let pass, but where a tick comes late: then
+ * what the delay gives out may pass once more, at most a burst.
+ */
+#ifndef WEIR_BPF_SHAPE_H
+#define WEIR_BPF_SHAPE_H
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "bpf/lib/bucket.h"
+#include "shared/shape.h"
+
+#define SHAPE_NS_PER_S 1000000000ULL
+
+/* A class' share may be used up ahead, or saved up, for so long: the control loop looks more often. */
+#define SHAPE_SHARE_NS 20000000ULL
+
+/* A tick is shorter than a second divided by two to the power of this. */
+const volatile __u32 shape_tick_shift = 6;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SHAPE_CLASSES_MAX);
+	__type(key, __u32);
+	__type(value, struct shape_class);
+} shape_classes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SHAPE_CLASSES_MAX);
+	__type(key, __u32);
+	__type(value, struct shape_state);
+} shape_states SEC(".maps");
+
+/* CPU by CPU, SHAPE_CLASSES_MAX each: the agent sets the number of entries. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shape_count);
+} shape_counts SEC(".maps");
+
+/* A packet on its way through its classes. */
+struct shape_packet {
+	struct __sk_buff *skb;
+	__u32 packets, bytes; /* wire */
+	__u32 tick;
+	__u32 counts;   /* place of the CPU's counters */
+	__u64 now;      /* CLOCK_MONOTONIC, ns; 0: not looked at */
+	__u64 departs;  /* EDT: not before this */
+	__u32 priority; /* HTB: leaf; 0: none */
+	__u32 redirect; /* HTB, in: where its tree is; 0: nowhere */
+	__u32 mark;     /* class that wants it marked; 0: none */
+	__u8 out;
+	__u8 local; /* TCP of a local socket; 2: not known */
+};
+
+static __always_inline struct shape_count *shape_count_of(const struct shape_packet *p, __u32 number)
+{
+	__u32 place = p->counts + (number & (SHAPE_CLASSES_MAX - 1));
+
+	return bpf_map_lookup_elem(&shape_counts, &place);
+}
+
+static __always_inline __u64 shape_now(struct shape_packet *p)
+{
+	if (!p->now)
+		p->now = bpf_ktime_get_ns();
+	return p->now;
+}
+
+/* Does it come from a TCP socket of this host?  Then the class has other means than to drop it. */
+static __always_inline int shape_is_local_tcp(struct shape_packet *p)
+{
+	struct bpf_sock *sk;
+
+	if (p->local != 2)
+		return p->local;
+	p->local = 0;
+	sk = p->out ? p->skb->sk : (void *)0;
+	if (!sk)
+		return 0;
+	/* connections at their beginning and after their end are none, but only TCP has such */
+	p->local = 1;
+	sk = bpf_sk_fullsock(sk);
+	if (sk)
+		p->local = sk->protocol == 6 /* IPPROTO_TCP */;
+	return p->local;
+}
+
+/* -- the policer -- */
+
+/* Takes from the ceiling's bucket by what the clock said before in this tick: 1; 0: that does not do. */
+static __always_inline int shape_take_unread(
+	struct shape_state *state, const struct shape_meter *meter, __u64 cap, __u64 bytes, __s64 *ret_left)
+{
+	__u64 spent = *(volatile __u64 *)&state->bucket.spent;
+	__s64 left = (__s64)(*(volatile __u64 *)&state->read - spent);
+
+	if (left > (__s64)cap)
+		left = left > (__s64)TOKEN_AHEAD ? 0 : (__s64)cap;
+	if (left < (__s64)bytes)
+		return 0;
+	*ret_left = left - (__s64)bytes;
+	return __sync_val_compare_and_swap(
+		       &state->bucket.spent, spent, *(volatile __u64 *)&state->read - left + bytes) == spent;
+}
+
+/* May the packet pass? */
+static __always_inline int shape_police(
+	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
+{
+	const struct shape_meter *meter = &class->meters[class->meter & 1];
+	__u64 burst = meter->clock.burst, tick_tokens = class->ceiling >> shape_tick_shift, now;
+	__s64 left;
+
+	if (state->tick != p->tick || burst <= 2 * tick_tokens ||
+		!shape_take_unread(state, meter, burst - tick_tokens, p->bytes, &left)) {
+		now = token_clock_now(&meter->clock, shape_now(p));
+		*(volatile __u64 *)&state->read = now;
+		*(volatile __u32 *)&state->tick = p->tick;
+		if (!token_bucket_take(&state->bucket, &meter->clock, p->bytes, now))
+			return 0;
+		left = (__s64)(now - *(volatile __u64 *)&state->bucket.spent);
+	}
+	if (left < (__s64)meter->mark)
+		p->mark = number;
+	return 1;
+}
+
+/* -- the share of a class whose sockets are paced -- */
+
+/* What is no TCP of a local socket cannot be paced: it takes from what the control loop gives out. */
+static __always_inline int shape_share(struct shape_packet *p, struct shape_state *state, __u32 number)
+{
+	__u64 allowance = state->allowance, now = shape_now(p), cost, spent, from;
+
+	cost = p->bytes * SHAPE_NS_PER_S / (allowance | !allowance);
+	spent = *(volatile __u64 *)&state->share;
+	from = (__s64)(now - spent) > (__s64)SHAPE_SHARE_NS ? now - SHAPE_SHARE_NS : spent;
+	if ((__s64)(from - now) > (__s64)(4 * SHAPE_SHARE_NS)) /* from another time */
+		from = now;
+	/* a packet that alone costs more than may be saved up passes when that is full, and is paid for later
+	 */
+	if ((__s64)(now - from) < (__s64)(cost < SHAPE_SHARE_NS ? cost : SHAPE_SHARE_NS))
+		return 0;
+	if (__sync_val_compare_and_swap(&state->share, spent, from + cost) != spent)
+		__sync_fetch_and_add(&state->share, cost);
+	if ((__s64)(now - from - cost) < (__s64)(SHAPE_SHARE_NS / 4))
+		p->mark = number;
+	return 1;
+}
+
+/* -- departure times -- */
+
+#define SHAPE_TRIES 8
+
+/* When may it leave?  0: so late that it had better not. */
+static __always_inline int shape_depart(
+	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
+{
+	__u64 now = shape_now(p), ceiling = class->ceiling, cost, burst_ns, last, from;
+	int i;
+
+	cost = p->bytes * SHAPE_NS_PER_S / (ceiling | !ceiling);
+	burst_ns = class->meters[class->meter & 1].clock.burst * SHAPE_NS_PER_S / (ceiling | !ceiling);
+	for (i = 0; i < SHAPE_TRIES; i++) {
+		last = *(volatile __u64 *)&state->departs_ns;
+		from = (__s64)(now - last) > (__s64)burst_ns ? now - burst_ns : last;
+		if (class->horizon_ns && (__s64)(from - now) > (__s64) class->horizon_ns)
+			return 0;
+		if (__sync_val_compare_and_swap(&state->departs_ns, last, from + cost) == last)
+			break;
+	}
+	if (i == SHAPE_TRIES)
+		from = __sync_fetch_and_add(&state->departs_ns, cost);
+	if (class->mark_ns && (__s64)(from - now) > (__s64) class->mark_ns)
+		p->mark = number;
+	if ((__s64)(from - p->departs) > 0)
+		p->departs = from;
+	return 1;
+}
+
+/* -- a class -- */
+
+/* Is it let go by this class? */
+static __always_inline int shape_class_allows(
+	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
+{
+	switch (class->engine) {
+	case SHAPE_POLICER:
+		return !class->ceiling || shape_police(p, class, state, number);
+	case SHAPE_PACING:
+		if (shape_is_local_tcp(p))
+			return 1;
+		if (state->allowance)
+			return shape_share(p, state, number);
+		return !class->ceiling || shape_police(p, class, state, number);
+	case SHAPE_EDT:
+		return !class->ceiling || shape_depart(p, class, state, number);
+	case SHAPE_HTB:
+		if (!p->priority) {
+			p->priority = class->htb;
+			p->redirect = class->redirect;
+		}
+		return 1;
+	default:
+		return 1;
+	}
+}
+
+/* Puts back what it has taken from this class. */
+static __always_inline void shape_class_returns(
+	struct shape_packet *p, const struct shape_class *class, struct shape_state *state)
+{
+	if (!class->ceiling)
+		return;
+	if (class->engine == SHAPE_POLICER ||
+		(class->engine == SHAPE_PACING && !shape_is_local_tcp(p) && !state->allowance))
+		token_bucket_give(&state->bucket, p->bytes);
+	else if (class->engine == SHAPE_PACING && !shape_is_local_tcp(p))
+		__sync_fetch_and_sub(
+			&state->share, p->bytes * SHAPE_NS_PER_S / (state->allowance | !state->allowance));
+	else if (class->engine == SHAPE_EDT)
+		__sync_fetch_and_sub(&state->departs_ns, p->bytes * SHAPE_NS_PER_S / class->ceiling);
+}
+
+#endif

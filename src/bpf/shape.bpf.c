@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Classes (shared/shape.h): finds the path of a flow that was just judged, and does to each packet what the
+ * classes of its path ask for.  The entry programs and the one that decides hand packets over by tail calls;
+ * so all of this costs nothing, and is not loaded, where there is no class.
+ */
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#define PACKET_CONTEXT                          struct __sk_buff
+#define packet_load(context, offset, to, bytes) bpf_skb_load_bytes(context, offset, to, bytes)
+
+#include "bpf/lib/cache.h"
+#include "bpf/lib/decide.h"
+#include "bpf/lib/note.h"
+#include "bpf/lib/packet.h"
+#include "bpf/lib/shape.h"
+
+#define SHAPE_NEXT (-1) /* TCX_NEXT and TC_ACT_UNSPEC */
+#define SHAPE_DROP 2    /* TCX_DROP and TC_ACT_SHOT */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SHAPE_PATHS_MAX);
+	__type(key, __u32);
+	__type(value, struct shape_path);
+} shape_paths SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SHAPE_PATHS_MAX);
+	__type(key, struct shape_path);
+	__type(value, __u32);
+} shape_path_numbers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shape_numbering);
+} shape_numbering SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SHAPE_LINKS_MAX);
+	__type(key, __u32);
+	__type(value, struct shape_link);
+} shape_links SEC(".maps");
+
+/* The path of the last packet that was only asked about. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shape_path);
+} shape_explanation SEC(".maps");
+
+/* Paths that are being put together on this CPU: of a packet, of a question that packets may interrupt. */
+enum { SHAPE_OF_PACKET, SHAPE_OF_QUESTION, SHAPE_DRAFTS };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SHAPE_DRAFTS);
+	__type(key, __u32);
+	__type(value, struct shape_path);
+} shape_drafts SEC(".maps");
+
+/* -- a packet in its classes -- */
+
+/* Puts back what it took from the classes in front of `end`. */
+static __noinline int shape_take_back(struct shape_packet *p, const struct shape_path *path, __u32 end)
+{
+	struct shape_class *class;
+	struct shape_state *state;
+	struct shape_count *count;
+	__u32 i, number;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SHAPE_PATH_MAX; i++) {
+		if (i >= end)
+			break;
+		number = path->class[i];
+		class = bpf_map_lookup_elem(&shape_classes, &number);
+		state = bpf_map_lookup_elem(&shape_states, &number);
+		count = shape_count_of(p, number);
+		if (!class || !state || !count || !class->generation)
+			continue;
+		shape_class_returns(p, class, state);
+		count->sent_packets -= p->packets;
+		count->sent_bytes -= p->bytes;
+	}
+	return 0;
+}
+
+/* Marks it (ECN) for the class that wants it so, if it can be. */
+static __noinline int shape_mark(struct shape_packet *p)
+{
+	struct shape_count *count = shape_count_of(p, p->mark);
+
+	if (bpf_skb_ecn_set_ce(p->skb) == 1 && count)
+		count->marked_packets += p->packets;
+	return 0;
+}
+
+/* It leaves when its classes say, or when its socket says if that is later. */
+static __noinline int shape_delay(struct shape_packet *p, __u32 number)
+{
+	__u64 wanted = p->skb->tstamp, departs = p->departs;
+	struct shape_count *count = shape_count_of(p, number);
+
+	if ((__s64)(wanted - p->now) < 0)
+		wanted = p->now;
+	if ((__s64)(departs - wanted) <= 0)
+		return 0;
+	if (bpf_skb_set_tstamp(p->skb, departs, BPF_SKB_TSTAMP_DELIVERY_MONO) || !count)
+		return 0;
+	count->delayed_packets += p->packets;
+	count->delay_ns += (departs - wanted) * p->packets;
+	return 0;
+}
+
+static __always_inline void shape_count_rules(
+	const struct shape_path *path, const struct shape_packet *p, __u32 now)
+{
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < SHAPE_RULES_MAX; i++) {
+		if (!path->counter[i])
+			break;
+		decide_count(path->counter[i], p->packets, p->bytes, now);
+	}
+}
+
+/* What becomes of a packet with this path. */
+static __always_inline int shape_pass(struct shape_packet *p, const struct shape_path *path)
+{
+	struct shape_class *class;
+	struct shape_state *state;
+	struct shape_count *count;
+	__u32 i, number, delayed = 0, rule;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SHAPE_PATH_MAX; i++) {
+		number = path->class[i];
+		if (!number)
+			break;
+		class = bpf_map_lookup_elem(&shape_classes, &number);
+		state = bpf_map_lookup_elem(&shape_states, &number);
+		count = shape_count_of(p, number);
+		if (!class || !state || !count || !class->generation)
+			continue;
+		if (!shape_class_allows(p, class, state, number)) {
+			count->dropped_packets += p->packets;
+			count->dropped_bytes += p->bytes;
+			rule = class->rule;
+			shape_take_back(p, path, i);
+			note_drop(rule);
+			return SHAPE_DROP;
+		}
+		count->sent_packets += p->packets;
+		count->sent_bytes += p->bytes;
+		if (class->engine == SHAPE_EDT && !delayed)
+			delayed = number;
+	}
+	if (p->mark)
+		shape_mark(p);
+	if (p->departs)
+		shape_delay(p, delayed);
+	if (p->priority) {
+		p->skb->priority = p->priority;
+		if (p->redirect && !p->out)
+			return bpf_redirect(p->redirect, 0);
+	}
+	return SHAPE_NEXT;
+}
+
+SEC("tc") int shape_apply(struct __sk_buff *skb)
+{
+	__u32 zero = 0, number;
+	const struct shape_ask *ask = bpf_map_lookup_elem(&shape_asks, &zero);
+	const struct shape_path *path;
+	struct shape_packet p = {.skb = skb, .local = 2};
+
+	if (!ask || !ask->path)
+		return SHAPE_NEXT;
+	number = ask->path;
+	path = bpf_map_lookup_elem(&shape_paths, &number);
+	if (!path)
+		return SHAPE_NEXT;
+	p.packets = ask->packets;
+	p.bytes = ask->bytes;
+	p.tick = ask->now;
+	p.out = ask->out != 0;
+	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
+	shape_count_rules(path, &p, ask->now);
+	return shape_pass(&p, path);
+}
+
+/* -- the path of a flow -- */
+
+/* Adds a class that is not there yet; a path that is full stays as it is. */
+__attribute__((noinline)) int shape_path_add(struct shape_path *path, __u32 number)
+{
+	__u32 i;
+
+	if (!path)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SHAPE_PATH_MAX; i++) {
+		if (path->class[i] == number)
+			return 0;
+		if (!path->class[i]) {
+			path->class[i] = number;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+/* Adds a class and those above it; returns whether they stand below a link of this interface.  One that
+ * belongs to another interface, or to the other direction, is not meant. */
+__attribute__((noinline)) int shape_path_climb(
+	struct shape_path *path, __u32 number, __u32 ifindex, __u32 out)
+{
+	const struct shape_class *class;
+	int below = 0;
+	__u32 i;
+
+	if (!path)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SHAPE_DEPTH_MAX; i++) {
+		class = bpf_map_lookup_elem(&shape_classes, &number);
+		if (!number || !class || !class->generation)
+			break;
+		if ((class->ifindex && class->ifindex != ifindex) ||
+			!(class->flags & SHAPE_CLASS_OUT) != !out)
+			break;
+		below |= class->ifindex && !(class->flags & SHAPE_CLASS_LINK);
+		shape_path_add(path, number);
+		number = class->parent;
+	}
+	return below;
+}
+
+/* Puts together what the rules said and what the link asks for. */
+static __always_inline void shape_path_make(const struct decide_ask *ask, struct shape_path *path)
+{
+	__u32 key = SHAPE_LINK_KEY(ask->ifindex, ask->out != 0), i, out = ask->out != 0;
+	const struct shape_link *link;
+	int below = 0;
+
+	__builtin_memset(path, 0, sizeof(*path));
+	/* what is not IP would be missed by IP */
+	if (!ask->packet.family)
+		return;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SHAPE_RULES_MAX; i++) {
+		if (i >= ask->class_count)
+			break;
+		path->counter[i] = ask->counters[i];
+		below |= shape_path_climb(path, ask->classes[i], ask->ifindex, out);
+	}
+	link = bpf_map_lookup_elem(&shape_links, &key);
+	if (!link)
+		return;
+	if (!below && link->rest)
+		shape_path_climb(path, link->rest, ask->ifindex, out);
+	shape_path_climb(path, link->class, ask->ifindex, out);
+}
+
+/* The number of a path; 0: there is none left. */
+static __noinline __u32 shape_path_number(const struct shape_path *path)
+{
+	struct shape_numbering *numbering;
+	__u32 zero = 0, *known, number, half;
+
+	numbering = bpf_map_lookup_elem(&shape_numbering, &zero);
+	if (!numbering || !path)
+		return 0;
+	half = numbering->half & 1;
+	known = bpf_map_lookup_elem(&shape_path_numbers, path);
+	if (known && *known / SHAPE_HALF == half)
+		return *known;
+	if (numbering->made >= SHAPE_HALF - 1)
+		return 0;
+	number = __sync_fetch_and_add(&numbering->made, 1) + 1; /* 0 is none */
+	if (number >= SHAPE_HALF)
+		return 0;
+	number += half * SHAPE_HALF;
+	/* two CPUs at once: each uses its own number, the later stays */
+	if (bpf_map_update_elem(&shape_paths, &number, path, BPF_ANY) ||
+		bpf_map_update_elem(&shape_path_numbers, path, &number, BPF_ANY))
+		return 0;
+	return number;
+}
+
+/* Keeps the path with the flow; without a number, each packet is asked about. */
+static __noinline int shape_path_keep(const struct decide_ask *ask, __u32 number)
+{
+	__u32 set = ask->set, way = ask->way % FLOW_WAYS;
+	struct flow_decision *decision;
+	struct flow_rest_set6 *rest;
+	struct flow_marks *marks;
+	struct flow_set6 *set6;
+	struct flow_set4 *set4;
+
+	if (ask->packet.family != 6) {
+		set4 = bpf_map_lookup_elem(&flow_cache4, &set);
+		if (!set4)
+			return 0;
+		marks = &set4->line[way].marks;
+		decision = &set4->line[way].decision;
+	} else {
+		set6 = bpf_map_lookup_elem(&flow_cache6, &set);
+		rest = bpf_map_lookup_elem(&flow_rest6, &set);
+		if (!set6 || !rest)
+			return 0;
+		marks = &set6->line[way].marks;
+		decision = &rest->line[way].decision;
+	}
+	decision->class = number;
+	if (!number)
+		marks->origin = (marks->origin & ~FLOW_VERDICT_MASK) | FLOW_VERDICT_ASK;
+	return 0;
+}
+
+SEC("tc") int shape_find(struct __sk_buff *skb)
+{
+	const struct decide_ask *ask = decide_ask_get();
+	__u32 draft = SHAPE_OF_PACKET, zero = 0, number;
+	struct shape_packet p = {.skb = skb, .local = 2};
+	struct shape_path *path = bpf_map_lookup_elem(&shape_drafts, &draft);
+	struct shape_numbering *numbering;
+
+	if (!ask || !path)
+		return SHAPE_NEXT;
+	shape_path_make(ask, path);
+	if (!path->class[0])
+		return SHAPE_NEXT;
+	number = shape_path_number(path);
+	if (!number) {
+		numbering = bpf_map_lookup_elem(&shape_numbering, &zero);
+		if (numbering)
+			__sync_fetch_and_add(&numbering->full, ask->packets);
+	}
+	shape_path_keep(ask, number);
+	p.packets = ask->packets;
+	p.bytes = ask->bytes;
+	p.tick = ask->now;
+	p.out = ask->out != 0;
+	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
+	return shape_pass(&p, path); /* the rules have counted it */
+}
+
+SEC("tc") int shape_explain(struct __sk_buff *skb)
+{
+	__u32 question = DECIDE_QUESTION, draft = SHAPE_OF_QUESTION, zero = 0;
+	const struct decide_ask *ask = bpf_map_lookup_elem(&decide_asks, &question);
+	struct shape_path *path = bpf_map_lookup_elem(&shape_drafts, &draft);
+
+	if (!ask || !path)
+		return SHAPE_NEXT;
+	shape_path_make(ask, path);
+	bpf_map_update_elem(&shape_explanation, &zero, path, BPF_ANY);
+	return SHAPE_NEXT;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
