@@ -21,7 +21,7 @@
 #define SWEEP_AT       (SHAPE_HALF / 4 * 3)         /* paths in use: time for the other half */
 #define SWEEP_NS       (10ULL * 1000 * 1000 * 1000) /* halves take turns no more often than this */
 
-struct shape_engine {
+struct shape_kernel {
 	struct shape_bpf *skeleton; /* NULL: there never was a class */
 	/* mapped */
 	struct shape_class *classes;
@@ -35,7 +35,7 @@ struct shape_engine {
 #define load(field)         __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
 #define store(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
 
-static struct shape_engine *shape_of(const struct engine *engine)
+static struct shape_kernel *shape_of(const struct engine *engine)
 {
 	return engine_part_state(engine, &shape_part);
 }
@@ -50,12 +50,12 @@ static uint64_t monotonic_ns(void)
 
 /* -- loading -- */
 
-static size_t counts_bytes(const struct shape_engine *shape)
+static size_t counts_bytes(const struct shape_kernel *shape)
 {
 	return (size_t)shape->cpus * SHAPE_CLASSES_MAX * sizeof(struct shape_count);
 }
 
-static void maps_unmap(struct shape_engine *shape)
+static void maps_unmap(struct shape_kernel *shape)
 {
 	if (shape->classes)
 		munmap(shape->classes, SHAPE_CLASSES_MAX * sizeof(*shape->classes));
@@ -71,7 +71,7 @@ static void maps_unmap(struct shape_engine *shape)
 	shape->numbering = NULL;
 }
 
-static int maps_map(struct shape_engine *shape, struct error *error)
+static int maps_map(struct shape_kernel *shape, struct error *error)
 {
 	const struct {
 		const struct bpf_map *map;
@@ -113,7 +113,7 @@ static uint32_t tick_shift(const struct engine *engine)
 	return shift;
 }
 
-static int programs_load(struct engine *engine, struct shape_engine *shape, struct error *error)
+static int programs_load(struct engine *engine, struct shape_kernel *shape, struct error *error)
 {
 	const struct {
 		enum shape_program place;
@@ -146,7 +146,7 @@ static int programs_load(struct engine *engine, struct shape_engine *shape, stru
 
 /* Verifying these programs and making their maps takes its time and memory; who has no classes needs neither.
  */
-static int shape_load(struct engine *engine, struct shape_engine *shape, struct error *error)
+static int shape_load(struct engine *engine, struct shape_kernel *shape, struct error *error)
 {
 	int r;
 
@@ -166,7 +166,7 @@ static int shape_load(struct engine *engine, struct shape_engine *shape, struct 
 
 static void shape_close(void *state)
 {
-	struct shape_engine *shape = state;
+	struct shape_kernel *shape = state;
 
 	maps_unmap(shape);
 	shape_bpf__destroy(shape->skeleton);
@@ -175,7 +175,7 @@ static void shape_close(void *state)
 
 static int shape_open(struct engine *engine, void **ret_state, struct error *error)
 {
-	struct shape_engine *shape = calloc(1, sizeof(*shape));
+	struct shape_kernel *shape = calloc(1, sizeof(*shape));
 	char path[PATH_MAX];
 	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "shape_classes"));
 
@@ -248,7 +248,7 @@ static int meter_make(const struct shape_class *now, const struct shape_class *n
 	return 0;
 }
 
-static void counts_clear(struct shape_engine *shape, uint32_t number)
+static void counts_clear(struct shape_kernel *shape, uint32_t number)
 {
 	for (unsigned int cpu = 0; cpu < shape->cpus; cpu++)
 		shape->counts[(size_t)cpu * SHAPE_CLASSES_MAX + number] = (struct shape_count){};
@@ -257,7 +257,7 @@ static void counts_clear(struct shape_engine *shape, uint32_t number)
 int engine_shape_class_set(struct engine *engine, uint32_t number, const struct shape_class *class,
 	uint64_t burst, struct error *error)
 {
-	struct shape_engine *shape = shape_of(engine);
+	struct shape_kernel *shape = shape_of(engine);
 	union shape_control control = {.engine = class->engine,
 		.priority = class->priority,
 		.flags = class->flags,
@@ -302,7 +302,7 @@ int engine_shape_class_set(struct engine *engine, uint32_t number, const struct 
 
 void engine_shape_class_clear(struct engine *engine, uint32_t number)
 {
-	struct shape_engine *shape = shape_of(engine);
+	struct shape_kernel *shape = shape_of(engine);
 
 	if (shape->classes && number < SHAPE_CLASSES_MAX)
 		store(shape->classes[number].generation, 0);
@@ -310,7 +310,7 @@ void engine_shape_class_clear(struct engine *engine, uint32_t number)
 
 int engine_shape_class(struct engine *engine, uint32_t number, struct shape_class *ret_class)
 {
-	const struct shape_engine *shape = shape_of(engine);
+	const struct shape_kernel *shape = shape_of(engine);
 
 	if (!shape->classes || number >= SHAPE_CLASSES_MAX || !shape->classes[number].generation)
 		return -ENOENT;
@@ -320,7 +320,7 @@ int engine_shape_class(struct engine *engine, uint32_t number, struct shape_clas
 
 void engine_shape_count(struct engine *engine, uint32_t number, struct shape_count *ret_count)
 {
-	const struct shape_engine *shape = shape_of(engine);
+	const struct shape_kernel *shape = shape_of(engine);
 	struct shape_count sum = {};
 
 	for (unsigned int cpu = 0; shape->counts && number < SHAPE_CLASSES_MAX && cpu < shape->cpus; cpu++) {
@@ -340,7 +340,7 @@ void engine_shape_count(struct engine *engine, uint32_t number, struct shape_cou
 
 void engine_shape_state(struct engine *engine, uint32_t number, struct shape_state *ret_state)
 {
-	const struct shape_engine *shape = shape_of(engine);
+	const struct shape_kernel *shape = shape_of(engine);
 
 	*ret_state =
 		shape->states && number < SHAPE_CLASSES_MAX ? shape->states[number] : (struct shape_state){};
@@ -351,7 +351,7 @@ void engine_shape_state(struct engine *engine, uint32_t number, struct shape_sta
 int engine_shape_link_set(
 	struct engine *engine, uint32_t ifindex, bool out, const struct shape_link *link, struct error *error)
 {
-	struct shape_engine *shape = shape_of(engine);
+	struct shape_kernel *shape = shape_of(engine);
 	__u32 key = SHAPE_LINK_KEY(ifindex, out);
 	int map, r;
 
@@ -369,7 +369,7 @@ int engine_shape_link_set(
 
 int engine_shape_link(struct engine *engine, uint32_t ifindex, bool out, struct shape_link *ret_link)
 {
-	const struct shape_engine *shape = shape_of(engine);
+	const struct shape_kernel *shape = shape_of(engine);
 	__u32 key = SHAPE_LINK_KEY(ifindex, out);
 
 	if (!shape->skeleton ||
@@ -380,7 +380,7 @@ int engine_shape_link(struct engine *engine, uint32_t ifindex, bool out, struct 
 
 void engine_shape_links(struct engine *engine, engine_shape_link_function *function, void *context)
 {
-	const struct shape_engine *shape = shape_of(engine);
+	const struct shape_kernel *shape = shape_of(engine);
 	__u32 keys[SHAPE_LINKS_MAX], *previous = NULL;
 	size_t count = 0;
 	int map;
@@ -403,7 +403,7 @@ void engine_shape_links(struct engine *engine, engine_shape_link_function *funct
 
 void engine_shape_stats(struct engine *engine, struct engine_shape_stats *ret_stats)
 {
-	const struct shape_engine *shape = shape_of(engine);
+	const struct shape_kernel *shape = shape_of(engine);
 	struct engine_shape_stats stats = {.paths_max = SHAPE_HALF - 1};
 
 	if (shape->numbering) {
@@ -417,7 +417,7 @@ void engine_shape_stats(struct engine *engine, struct engine_shape_stats *ret_st
 
 /* Takes away the numbers of a half.  Nothing refers to them: since the other half is in use every flow was
  * asked about anew. */
-static void half_empty(const struct shape_engine *shape, uint32_t half)
+static void half_empty(const struct shape_kernel *shape, uint32_t half)
 {
 	int map = bpf_map__fd(shape->skeleton->maps.shape_path_numbers);
 	struct shape_path key, next;
@@ -434,7 +434,7 @@ static void half_empty(const struct shape_engine *shape, uint32_t half)
 
 void engine_shape_sweep(struct engine *engine)
 {
-	struct shape_engine *shape = shape_of(engine);
+	struct shape_kernel *shape = shape_of(engine);
 	uint32_t other;
 
 	if (!shape->numbering || load(shape->numbering->made) < SWEEP_AT ||
@@ -453,7 +453,7 @@ void engine_shape_sweep(struct engine *engine)
 
 int engine_shape_explained(struct engine *engine, struct shape_path *ret_path)
 {
-	const struct shape_engine *shape = shape_of(engine);
+	const struct shape_kernel *shape = shape_of(engine);
 	__u32 zero = 0;
 
 	if (!shape->skeleton || bpf_map_lookup_elem(bpf_map__fd(shape->skeleton->maps.shape_explanation),

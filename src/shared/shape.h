@@ -141,6 +141,14 @@ struct shape_link {
 	__u16 rest;  /* for what no rule gives a class on it; 0: none */
 };
 
+/* The programs of shape.bpf.c in the map `shape_programs`, by what is known of a packet. */
+enum shape_program {
+	SHAPE_APPLY,   /* its path, in struct shape_ask */
+	SHAPE_FIND,    /* the classes that rules gave it, in struct decide_ask */
+	SHAPE_EXPLAIN, /* the same, and it is only asked about */
+	SHAPE_PROGRAMS,
+};
+
 #define SHAPE_LINK_KEY(ifindex, out) ((ifindex) << 1 | (out))
 #define SHAPE_LINKS_MAX              4096
 

@@ -95,14 +95,7 @@ struct {
 	__type(value, __u32);
 } decide_programs SEC(".maps");
 
-/* What goes on in a class (shape.bpf.c).  Empty: there never was one. */
-enum shape_program {
-	SHAPE_APPLY,   /* struct shape_ask has the path */
-	SHAPE_FIND,    /* struct decide_ask has the classes that rules gave */
-	SHAPE_EXPLAIN, /* the same of a packet that is only asked about */
-	SHAPE_PROGRAMS,
-};
-
+/* What goes on in a class, by enum shape_program.  Empty: there never was one. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, SHAPE_PROGRAMS);
