@@ -112,8 +112,9 @@ static bool rule_tracks(const struct rule *rule)
 	case RULE_DROP:
 	case RULE_REJECT:
 	case RULE_REDIRECT:
-	case RULE_LIMIT:
 		return true;
+	case RULE_LIMIT:
+		return !rule_is_shape(rule) || rule->packet.states;
 	default:
 		return rule->packet.states;
 	}
@@ -404,6 +405,7 @@ const char *policies_action(unsigned int action)
 		[POLICY_MIRROR] = "mirror",
 		[POLICY_DSCP] = "rewrite",
 		[POLICY_MAC] = "rewrite",
+		[POLICY_SHAPE] = "shape",
 		[POLICY_DEFER] = "defer",
 	};
 

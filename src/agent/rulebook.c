@@ -52,7 +52,7 @@ int rule_entry_place(struct rule_entry *entry, struct error *error)
 		place_take(places->counters, POLICY_COUNTERS_MAX, &places->next_counter, &entry->counter) < 0)
 		return error_set(error, -ENOSPC, "too many rules: there are counters for %d in all lists",
 			POLICY_COUNTERS_MAX - RULEBOOK_DEFAULT_COUNTERS);
-	if (entry->rule.verb == RULE_LIMIT && entry->limit == RULE_NO_PLACE &&
+	if (entry->rule.verb == RULE_LIMIT && !rule_is_shape(&entry->rule) && entry->limit == RULE_NO_PLACE &&
 		place_take(places->limits, POLICY_LIMITS_MAX, &places->next_limit, &entry->limit) < 0)
 		return error_set(
 			error, -ENOSPC, "too many limits: at most %d in all lists", POLICY_LIMITS_MAX);

@@ -300,6 +300,18 @@ char *duration_print(char *buffer, size_t size, uint64_t ns)
 	return buffer;
 }
 
+char *rate_print(char *buffer, size_t size, uint64_t bps)
+{
+	static const struct unit units[] = {
+		{"gbit", 1000000000}, {"mbit", 1000000}, {"kbit", 1000}, {"bit", 1}};
+	const struct unit *unit = units;
+
+	while (unit->factor > 1 && (!bps || bps % unit->factor))
+		unit++;
+	snprintf(buffer, size, "%" PRIu64 "%s", bps / unit->factor, unit->name);
+	return buffer;
+}
+
 char *size_print(char *buffer, size_t size, uint64_t bytes)
 {
 	const struct unit *unit = size_units;

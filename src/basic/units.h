@@ -32,6 +32,7 @@ char *rate_format(char *buffer, size_t size, uint64_t bps, enum units units);   
 char *count_format(char *buffer, size_t size, uint64_t count, enum units units); /* "1.2 M" */
 char *duration_format(char *buffer, size_t size, uint64_t ns); /* "1m30s", "2d4h", "250ms" */
 char *duration_print(char *buffer, size_t size, uint64_t ns);  /* exact, parses back: "90s" -> "1m30s" */
+char *rate_print(char *buffer, size_t size, uint64_t bps);     /* exact, parses back: "10mbit" */
 char *size_print(char *buffer, size_t size, uint64_t bytes); /* exact, parses back: "1mib", "64kb", "1234" */
 
 #endif

@@ -203,6 +203,7 @@ static void rule_write(
 		.set_mark_mask = packet->set_mark_mask,
 		.ifindex = view->target,
 		.limit = source->limit,
+		.class = source->class,
 		.generation = source->generation,
 		.source = view->source,
 		.dscp = packet->set_dscp < 0 ? 0 : (uint8_t)packet->set_dscp,

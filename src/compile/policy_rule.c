@@ -12,6 +12,9 @@ static const enum policy_action verb_actions[RULE_VERBS] = {
 	[RULE_DROP] = POLICY_DROP,
 	[RULE_REJECT] = POLICY_REJECT,
 	[RULE_LIMIT] = POLICY_LIMIT,
+	[RULE_GUARANTEE] = POLICY_SHAPE,
+	[RULE_ASSIGN] = POLICY_SHAPE,
+	[RULE_SHAPE] = POLICY_SHAPE,
 	[RULE_COUNT] = POLICY_COUNT,
 	[RULE_LOG] = POLICY_LOG,
 	[RULE_MARK] = POLICY_MARK,
@@ -25,6 +28,9 @@ bool policy_xdp_decides(const struct rule *rule)
 	const struct rule_packet *packet = &rule->packet;
 
 	if (rule->verb != RULE_DROP && (rule->verb != RULE_LIMIT || packet->unit == POLICY_LIMIT_CONNECTIONS))
+		return false;
+	/* the classes of a packet are found in tc, all of them */
+	if (rule_is_shape(rule))
 		return false;
 	/* the tag of a VLAN may stand beside the packet, where XDP does not see it */
 	return rule->match.direction != MATCH_OUT && !packet->states && rule->match.owner.kind == OWNER_ANY &&
@@ -170,6 +176,9 @@ static int view_make(
 		.fragments = rule->packet.fragment != RULE_FRAGMENT_ANY,
 	};
 	view->family = rule_family(match, &view->never);
+	if (rule_is_shape(rule))
+		view->action = POLICY_SHAPE;
+	view->never |= rule_is_declared(rule);
 	if (rule->verb == RULE_REWRITE && rule->packet.set_dscp >= 0)
 		view->action = POLICY_DSCP;
 	if (order->xdp) {

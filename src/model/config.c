@@ -263,7 +263,7 @@ static int read_interfaces(
 }
 
 /*
- * default, sets, rules, tenants: a policy
+ * default, sets, shapes, rules, tenants: a policy
  */
 
 static int read_policy(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
@@ -687,6 +687,7 @@ static const struct yaml_field root_fields[] = {
 	{.path = "capture", .read = yaml_mapping_read, .children = capture_fields},
 	{.path = "default", .read = read_policy},
 	{.path = "sets", .read = read_policy},
+	{.path = "shapes", .read = read_policy},
 	{.path = "rules", .read = read_policy},
 	{.path = "tenants", .read = read_policy},
 	{.path = "policy", .read = read_policy_file},

@@ -32,8 +32,9 @@
  *     drops:
  *       enabled: on                    # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
- *     default: {in: accept, out: accept} # these four are a policy (policy.h), in force as long as
+ *     default: {in: accept, out: accept} # these five are a policy (policy.h), in force as long as
  *     sets: {}                         # there is no file `policy`
+ *     shapes: []
  *     rules: []
  *     tenants: {}
  *     policy: policy.yaml              # where `weir save` puts the policy in force, beside this file
@@ -113,7 +114,7 @@ struct config {
 	uint32_t capture_before; /* bytes of memory; 0: off */
 	uint32_t capture_snaplen;
 
-	struct policy_text policy; /* default, sets, rules, tenants */
+	struct policy_text policy; /* default, sets, shapes, rules, tenants */
 	char *policy_file;         /* as it was said, relative to the configuration file; NULL: policy.yaml */
 
 	uint32_t connections_table, connections_embryonic; /* at start */

@@ -30,6 +30,7 @@ void policy_text_init(struct policy_text *ret_policy)
 void policy_text_clear(struct policy_text *policy)
 {
 	list_free(policy->host.rules);
+	list_free(policy->shapes);
 	for (size_t i = 0; i < policy->set_count; i++) {
 		free(policy->sets[i].file);
 		free(policy->sets[i].entries);
@@ -90,16 +91,21 @@ static void default_print(FILE *out, const char *indent, const struct policy_lis
 		policy_verdicts[list->defaults[1]], list->log ? ", log: on" : "");
 }
 
-static void rules_print(FILE *out, const char *indent, const struct policy_list *list)
+static void sentences_print(FILE *out, const char *indent, const char *key, char **texts, size_t count)
 {
-	if (!list->rule_count)
+	if (!count)
 		return;
-	fprintf(out, "%srules:\n", indent);
-	for (size_t i = 0; i < list->rule_count; i++) {
+	fprintf(out, "%s%s:\n", indent, key);
+	for (size_t i = 0; i < count; i++) {
 		fprintf(out, "%s  - ", indent);
-		scalar_print(out, list->rules[i]);
+		scalar_print(out, texts[i]);
 		fputc('\n', out);
 	}
+}
+
+static void rules_print(FILE *out, const char *indent, const struct policy_list *list)
+{
+	sentences_print(out, indent, "rules", list->rules, list->rule_count);
 }
 
 struct set_printer {
@@ -166,6 +172,7 @@ int policy_text_print(const struct policy_text *policy, FILE *out)
 		fputs("sets:\n", out);
 	for (size_t i = 0; i < policy->set_count; i++)
 		set_print(out, &policy->sets[i]);
+	sentences_print(out, "", "shapes", policy->shapes, policy->shape_count);
 	rules_print(out, "", &policy->host);
 	if (policy->tenant_count)
 		fputs("tenants:\n", out);
@@ -560,11 +567,29 @@ static const struct policy_tenant *tenant_find(const struct policy_text *policy,
 	return NULL;
 }
 
+static int shapes_compare(const struct policy_text *from, const struct policy_text *to,
+	policy_diff_function *function, void *context)
+{
+	struct lines a = {}, b = {};
+	int r;
+
+	for (size_t i = 0; i < from->shape_count; i++)
+		lines_add(&a, "shape ", from->shapes[i]);
+	for (size_t i = 0; i < to->shape_count; i++)
+		lines_add(&b, "shape ", to->shapes[i]);
+	r = lines_compare(&a, &b, "", function, context);
+	lines_free(&a);
+	lines_free(&b);
+	return r;
+}
+
 int policy_text_diff(const struct policy_text *from, const struct policy_text *to,
 	policy_diff_function *function, void *context)
 {
 	int r = sets_compare(from, to, function, context);
 
+	if (r == 0)
+		r = shapes_compare(from, to, function, context);
 	if (r == 0)
 		r = list_compare(&from->host, NULL, &to->host, NULL, "", function, context);
 	for (size_t i = 0; r == 0 && i < from->tenant_count; i++) {

@@ -10,6 +10,8 @@
  *       ports: |                                  # one a line, for long ones
  *         22
  *         8000-8080
+ *     shapes:                                     # classes that are declared (shape.h)
+ *       - bulk under eth0 weight 1 ceiling 200mbit
  *     rules:                                      # of packets and of sockets (rule.h), in their order
  *       - accept in tcp to port 22 from @bastions log
  *     tenants:
@@ -67,6 +69,8 @@ struct policy_text {
 	struct policy_list host;
 	struct policy_set *sets; /* in the file's order */
 	size_t set_count;
+	char **shapes; /* as shape_declared_print() writes them; NULL-terminated; NULL: none */
+	size_t shape_count;
 	struct policy_tenant *tenants;
 	size_t tenant_count;
 };

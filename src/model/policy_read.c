@@ -64,6 +64,11 @@ static int read_rule(struct yaml *y, const struct yaml_field *field, struct fy_n
 			rule_verbs[rule.verb]);
 		return -EINVAL;
 	}
+	if (rule_is_declared(&rule)) {
+		yaml_fail(y, at, "%s: a class", field->path);
+		error_want(y->error, "section 'shapes', without the word 'shape'");
+		return -EINVAL;
+	}
 	if (of_tenant && rule_is_on_sockets(&rule)) {
 		yaml_fail(y, at, "%s: a rule on sockets", field->path);
 		error_want(y->error, "rules on packets; those on sockets are the host's");
@@ -112,6 +117,75 @@ static int rules_read(struct yaml *y, const struct yaml_field *field, struct fy_
 static int read_rules(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
 {
 	return rules_read(y, field, value, key_at, false, &policy_of(y)->host);
+}
+
+/*
+ * shapes: classes that are declared
+ */
+
+static int read_shape(struct yaml *y, const struct yaml_field *field, struct fy_node *item, size_t key_at,
+	const struct shape_declared *seen, struct shape_declared *ret_declared)
+{
+	char buffer[SHAPE_TEXT_MAX + 2], printed[SHAPE_TEXT_MAX];
+	const char *text = yaml_text(item, buffer, sizeof(buffer));
+	struct policy_text *policy = policy_of(y);
+	size_t at = yaml_at(y, item, key_at);
+	struct error problem = {};
+
+	if (!text) {
+		yaml_fail_expected(y, field->path, "a class", item, key_at);
+		error_want(y->error, "a sentence such as bulk under eth0 weight 1 ceiling 200mbit");
+		return -EINVAL;
+	}
+	if (shape_declared_parse(text, ret_declared, &problem) < 0)
+		return yaml_fail_inside(y, field->path, text, &problem, at);
+	for (; seen < ret_declared; seen++) {
+		if (strcmp(seen->name, ret_declared->name) == 0) {
+			yaml_fail(y, at, "%s: a second class '%s'", field->path, seen->name);
+			error_want(y->error, "each name once");
+			return -EINVAL;
+		}
+	}
+	if (shape_declared_print(ret_declared, printed, sizeof(printed)) < 0) {
+		yaml_fail(y, at, "%s: the sentence is too long", field->path);
+		error_want(y->error, "at most %d bytes", SHAPE_TEXT_MAX - 1);
+		return -EINVAL;
+	}
+	policy->shapes[policy->shape_count] = strdup(printed);
+	if (!policy->shapes[policy->shape_count])
+		return yaml_fail_memory(y);
+	policy->shape_count++;
+	return 0;
+}
+
+static int read_shapes(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	_cleanup_free_ struct shape_declared *declared = NULL;
+	struct fy_node *item;
+	void *iterator = NULL;
+	size_t count, i = 0;
+	int r = 0;
+
+	if (yaml_is_null(value))
+		return 0;
+	if (!fy_node_is_sequence(value)) {
+		yaml_fail_expected(y, field->path, "a list of classes", value, key_at);
+		error_want(y->error, "- bulk under eth0 weight 1 ceiling 200mbit");
+		return -EINVAL;
+	}
+	count = (size_t)fy_node_sequence_item_count(value);
+	if (count > SHAPE_DECLARED_MAX) {
+		yaml_fail(y, key_at, "%s: %zu are too many", field->path, count);
+		error_want(y->error, "at most %d", SHAPE_DECLARED_MAX);
+		return -EINVAL;
+	}
+	policy_of(y)->shapes = calloc(count + 1, sizeof(char *));
+	declared = calloc(count + 1, sizeof(*declared));
+	if (!policy_of(y)->shapes || !declared)
+		return yaml_fail_memory(y);
+	for (; r == 0 && (item = fy_node_sequence_iterate(value, &iterator)); i++)
+		r = read_shape(y, field, item, key_at, declared, &declared[i]);
+	return r;
 }
 
 /*
@@ -534,6 +608,7 @@ static const struct yaml_field default_fields[] = {
 static const struct yaml_field policy_fields[] = {
 	{.path = "default", .read = yaml_mapping_read, .children = default_fields},
 	{.path = "sets", .read = read_sets},
+	{.path = "shapes", .read = read_shapes},
 	{.path = "rules", .read = read_rules},
 	{.path = "tenants", .read = read_tenants},
 	{NULL},

@@ -8,7 +8,8 @@
 #include "model/policy.h"
 #include "model/yaml.h"
 
-/* Reads the section that field->path names: default, sets, rules or tenants.  y->target is the policy. */
+/* Reads the section that field->path names: default, sets, shapes, rules or tenants.  y->target is the
+ * policy. */
 int policy_field_read(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at);
 
 #endif

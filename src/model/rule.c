@@ -15,6 +15,9 @@ const char *const rule_verbs[] = {[RULE_DENY] = "deny",
 	[RULE_DROP] = "drop",
 	[RULE_REJECT] = "reject",
 	[RULE_LIMIT] = "limit",
+	[RULE_GUARANTEE] = "guarantee",
+	[RULE_ASSIGN] = "assign",
+	[RULE_SHAPE] = "shape",
 	[RULE_COUNT] = "count",
 	[RULE_LOG] = "log",
 	[RULE_MARK] = "mark",
@@ -28,6 +31,20 @@ const char *const rule_verbs[] = {[RULE_DENY] = "deny",
 bool rule_is_on_sockets(const struct rule *rule)
 {
 	return rule->verb <= RULE_ALLOW;
+}
+
+bool rule_is_shape(const struct rule *rule)
+{
+	const struct rule_packet *packet = &rule->packet;
+
+	return rule->verb == RULE_GUARANTEE || rule->verb == RULE_ASSIGN ||
+	       (rule->verb == RULE_LIMIT && packet->unit == POLICY_LIMIT_BYTES &&
+		       packet->per == POLICY_PER_RULE && !packet->log);
+}
+
+bool rule_is_declared(const struct rule *rule)
+{
+	return rule->verb == RULE_SHAPE;
 }
 
 bool rule_decides(const struct rule *rule)
@@ -123,6 +140,7 @@ int rule_parse(const char *text, struct rule *ret_rule, struct error *error)
 	int r = sentence_begin(&reader.s, text, error);
 
 	match_init(&rule.match);
+	shape_terms_init(&rule.shape);
 	if (r == 0 && reader.s.length >= RULE_TEXT_MAX) {
 		error_set(error, -EINVAL, "the rule is too long");
 		error_want(error, "at most %d bytes", RULE_TEXT_MAX - 1);
@@ -130,13 +148,18 @@ int rule_parse(const char *text, struct rule *ret_rule, struct error *error)
 	}
 	if (r == 0)
 		r = rule_choice_read(&reader.s, rule_verbs, "a rule",
-			"accept, drop, reject, limit, count, log, mark, redirect, mirror or rewrite; deny or "
-			"allow for sockets",
+			"accept, drop, reject, limit, guarantee, assign, count, log, mark, redirect, mirror "
+			"or rewrite; deny or allow for sockets",
 			&verb);
 	if (r < 0)
 		return r;
 	rule.verb = (enum rule_verb)verb;
-	r = rule_is_on_sockets(&rule) ? rule_socket_read(&reader.s, &rule) : rule_packet_read(&reader, &rule);
+	if (rule_is_on_sockets(&rule))
+		r = rule_socket_read(&reader.s, &rule);
+	else if (rule_is_declared(&rule))
+		r = rule_declared_read(&reader.s, &rule);
+	else
+		r = rule_packet_read(&reader, &rule);
 	if (r < 0)
 		return r;
 	*ret_rule = rule;
@@ -151,7 +174,12 @@ int rule_print(const struct rule *rule, char *buffer, size_t size)
 		return -ENOSPC;
 	buffer[0] = '\0';
 	printer_put(&p, "%s", rule_verbs[rule->verb]);
-	(rule_is_on_sockets(rule) ? rule_socket_put : rule_packet_put)(&p, rule);
+	if (rule_is_on_sockets(rule))
+		rule_socket_put(&p, rule);
+	else if (rule_is_declared(rule))
+		rule_declared_put(&p, rule);
+	else
+		rule_packet_put(&p, rule);
 	if (rule->comment[0])
 		printer_put(&p, " \"%s\"", rule->comment);
 	return p.full ? -ENOSPC : 0;
@@ -205,5 +233,8 @@ bool rule_covers(const struct rule *wide, const struct rule *narrow)
 {
 	if (rule_is_on_sockets(wide) != rule_is_on_sockets(narrow))
 		return false;
+	if (rule_is_declared(wide) || rule_is_declared(narrow))
+		return rule_is_declared(wide) && rule_is_declared(narrow) &&
+		       strcmp(wide->class, narrow->class) == 0;
 	return rule_is_on_sockets(wide) ? rule_socket_covers(wide, narrow) : rule_packet_covers(wide, narrow);
 }

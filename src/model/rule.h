@@ -5,7 +5,8 @@
  * On packets:
  *
  *     rule    = VERB [in|out] ["on" interface] [ip|ip6] [protocol] {match} {option} ["comment"]
- *     VERB    = accept | drop | reject | limit | count | log | mark N[/MASK] | redirect to IF | mirror to IF
+ *     VERB    = accept | drop | reject | limit | guarantee | assign | count | log | mark N[/MASK]
+ *             | redirect to IF | mirror to IF
  *             | rewrite dscp D | rewrite source mac MAC | rewrite destination mac MAC
  *     match   = those of match.h, and:
  *               from|to (@SET | ...) [port (PORTS | @SET)]
@@ -20,10 +21,21 @@
  *               RATE = 100/s, 5/m, 2/h, 1/d packets | 10mbit, 2gbit | N connections
  *               SIZE = packets | bytes (64kb); without: the packets of one s, m, …; a tenth of a second, but
  *                      at least 128kib
+ *             | RATE                        (guarantee; in bits)
+ *             | to CLASS                    (assign; a class that was declared, shape.h)
+ *             | those of shape.h: guarantee RATE, ceiling RATE, weight N, …     (limit, guarantee)
  *             | for DURATION                the rule ends by itself
+ *
+ * A limit in bits for all that fits is a class, as are guarantee and assign (rule_is_shape()): it may be
+ * shaped, and has what shape.h says of rates.  With `per` or `log` it is a limit as one of packets: each
+ * packet is asked about.
  *
  * The first rule that decides (accept, drop, reject, redirect; limit for what is over) ends the story; after
  * the others the next one that fits has its say.  Without direction a rule is for both.
+ *
+ * Classes are declared by sentences of their own, which fit nothing (shape.h):
+ *
+ *     rule    = shape NAME [in|out] under (INTERFACE | CLASS) {OPTION} ["comment"]
  *
  * On sockets:
  *
@@ -43,6 +55,7 @@
 #define WEIR_MODEL_RULE_H
 
 #include "model/match.h"
+#include "model/shape.h"
 #include "shared/bucket.h"
 #include "shared/policy.h"
 #include "shared/set.h"
@@ -61,6 +74,9 @@ enum rule_verb {
 	RULE_DROP,
 	RULE_REJECT,
 	RULE_LIMIT,
+	RULE_GUARANTEE,
+	RULE_ASSIGN,
+	RULE_SHAPE, /* declares a class: no packet fits */
 	RULE_COUNT,
 	RULE_LOG,
 	RULE_MARK,
@@ -121,11 +137,19 @@ struct rule {
 	bool owner_not; /* everybody else */
 	struct rule_socket socket;
 	struct rule_packet packet;
+	/* Of a rule that shapes, the ceiling of a limit included; `under` is of the class it makes. */
+	struct shape_terms shape;
+	char class[SHAPE_NAME_MAX];     /* assign: which; shape: its name */
 	uint64_t for_ns;                /* ends so long after it was made; 0: never */
 	char comment[RULE_COMMENT_MAX]; /* without the quotes; empty: none */
 };
 
 bool rule_is_on_sockets(const struct rule *rule);
+/* Does it say to which class packets belong?  Guarantee, assign, and a limit of bits a second for all
+ * together. */
+bool rule_is_shape(const struct rule *rule);
+/* Does it declare a class?  match.direction, `class`, `shape` and the comment are all that it has. */
+bool rule_is_declared(const struct rule *rule);
 /* Does it end the story for all that fits? */
 bool rule_decides(const struct rule *rule);
 
@@ -138,6 +162,9 @@ extern const char *const rule_calls[];
 int rule_parse(const char *text, struct rule *ret_rule, struct error *error);
 /* 0 or -ENOSPC. */
 int rule_print(const struct rule *rule, char *buffer, size_t size);
+/* Changes what a rule that shapes, or declares a class, says of rates: `text` is a change of shape.h, "to
+ * 20mbit weight 3".  0, or -EINVAL with `error` set; then the rule is as it was. */
+int rule_shape_change(struct rule *rule, const char *text, struct error *error);
 /* Does every call, every packet that fits `narrow` fit `wide` too?  False where that takes more than a look
  * at the words.
  */

@@ -9,6 +9,7 @@
 #include "basic/units.h"
 #include "model/rule_packet.h"
 #include "model/set.h"
+#include "model/shape_read.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -81,6 +82,8 @@ struct reader {
 	const char *verb;
 	const char *rate_word, *burst_word; /* of a limit, understood when both are known */
 	bool rate_is_connections;
+	const char *class_word;
+	struct shape_reader shape;
 	const char *reset_word;
 	const char *fragment_word;
 };
@@ -387,6 +390,10 @@ static int rate_take(struct reader *r, const char *word)
 	if (result < 0)
 		return result;
 	r->rate_word = word_take(r);
+	if (r->rule->verb == RULE_GUARANTEE) {
+		fail(r, r->rate_word, "'to' is in front of the rate of a limit");
+		return want(r, "guarantee ... %.32s", r->rate_word);
+	}
 	if (r->rule->verb != RULE_LIMIT) {
 		fail(r, r->rate_word, "a rate, but '%s' has none", r->verb);
 		return want(r, "limit ... to %.32s", r->rate_word);
@@ -399,10 +406,31 @@ static int rate_take(struct reader *r, const char *word)
 	return 0;
 }
 
+/* Behind the `to` of an assign: what could be no end of a packet. */
+static bool class_looks(struct reader *r)
+{
+	const char *word = word_peek(r);
+
+	return word && strcmp(word, "any") != 0 && strcmp(word, "port") != 0 &&
+	       (word[0] < '0' || word[0] > '9') && !word[strcspn(word, ":/@")];
+}
+
+static int class_take(struct reader *r, const char *word)
+{
+	if (r->class_word) {
+		fail(r, word, "a second class");
+		return want(r, "one: assign it to another with another rule");
+	}
+	r->class_word = word_take(r);
+	return shape_name_parse(&r->m->s, r->class_word, r->rule->class);
+}
+
 static int to_read(struct reader *r, const char *word)
 {
 	int result;
 
+	if (r->rule->verb == RULE_ASSIGN && (class_looks(r) || rate_looks(r)))
+		return class_take(r, word);
 	if (rate_looks(r))
 		return rate_take(r, word);
 	result = match_element_say(r->m, MATCH_ELEMENT_TO, word);
@@ -646,6 +674,77 @@ static int for_read(struct reader *r, const char *word)
 	return 0;
 }
 
+/*
+ * What classes have
+ */
+
+/* Words that limits and guarantees have in common with declared classes; `word` was peeked at. */
+static int shape_word_read(struct reader *r, const char *word)
+{
+	static const struct {
+		enum rule_verb verb;
+		enum shape_term term;
+		const char *what, *want;
+	} own[] = {
+		{RULE_LIMIT, SHAPE_TERM_CEILING, "the ceiling of a limit stands behind 'to'",
+			"limit ... to RATE"},
+		{RULE_GUARANTEE, SHAPE_TERM_GUARANTEE, "'guarantee' a second time",
+			"guarantee ... RATE, then ceiling, weight, ..."},
+	};
+	enum shape_term term = shape_term_find(word);
+
+	if (r->rule->verb == RULE_ASSIGN) {
+		fail(r, word, "'%s' is said of the class, not of what is assigned to it",
+			shape_term_names[term]);
+		return want(r, "weir shape add, or weir change");
+	}
+	if (r->rule->verb != RULE_LIMIT && r->rule->verb != RULE_GUARANTEE) {
+		fail(r, word, "'%s' belongs to classes, '%s' makes none", shape_term_names[term], r->verb);
+		return want(r, "limit ... to RATE, or guarantee ... RATE");
+	}
+	for (size_t i = 0; i < COUNT(own); i++) {
+		if (own[i].verb == r->rule->verb && own[i].term == term) {
+			fail(r, word, "%s", own[i].what);
+			return want(r, "%s", own[i].want);
+		}
+	}
+	r->m->stage = MATCH_STAGE_TERMS;
+	return shape_term_read(&r->shape, word);
+}
+
+static int guarantee_read(struct reader *r)
+{
+	const char *word = word_take(r);
+	int result = match_element_say(r->m, MATCH_ELEMENT_RATE, word);
+
+	if (result < 0) {
+		fail(r, word, "a second rate");
+		return want(r, "guarantee ... RATE ceiling RATE");
+	}
+	r->m->stage = MATCH_STAGE_TERMS;
+	r->rate_word = word;
+	return shape_rate_parse(&r->m->s, word, &r->rule->shape.guarantee_bps);
+}
+
+static int guarantee_finish(struct reader *r)
+{
+	if (!r->rate_word) {
+		fail(r, NULL, "a guarantee without a rate");
+		return want(r, "guarantee ... 400mbit");
+	}
+	if (!r->shape.said[SHAPE_TERM_GUARANTEE])
+		r->shape.said[SHAPE_TERM_GUARANTEE] = r->rate_word;
+	return shape_terms_check(&r->shape);
+}
+
+static int assign_finish(struct reader *r)
+{
+	if (r->class_word)
+		return 0;
+	fail(r, NULL, "assigned to which class?");
+	return want(r, "assign ... to CLASS; 'weir shapes' lists them");
+}
+
 static const struct term {
 	const char *name;
 	int (*read)(struct reader *r, const char *word);
@@ -671,23 +770,33 @@ static const struct term {
 static int term_read(struct reader *r)
 {
 	static const char *const names[] = {"state", "dscp", "mark", "untagged", "not", "matching", "log",
-		"with", "burst", "per", "for", NULL};
-	static const struct match_words more = {names, "in or out, on INTERFACE, ip or ip6, a protocol, then "
-						       "from, to, host, port, flags, icmp, state, "
-						       "dscp, mark, vlan, untagged, fragment, by, not, "
-						       "matching; log, with, per, burst, for; \"a comment\""};
+		"with", "burst", "per", "for", "guarantee", "ceiling", "weight", "priority", "under",
+		"engine", NULL};
+	static const struct match_words more = {names,
+		"in or out, on INTERFACE, ip or ip6, a protocol, then "
+		"from, to, host, port, flags, icmp, state, "
+		"dscp, mark, vlan, untagged, fragment, by, not, "
+		"matching; log, with, per, burst, for, guarantee, ceiling, "
+		"weight, priority, under, engine; \"a comment\""};
 	const char *word = word_peek(r);
 	int result;
 
 	if (word[0] == '"')
 		return rule_comment_read(&r->m->s, word, r->rule);
 	for (size_t i = 0; i < COUNT(terms); i++) {
-		if (strcmp(terms[i].name, word) != 0)
+		if (strcmp(terms[i].name, word) != 0 ||
+			(terms[i].read == burst_read &&
+				(r->rule->verb == RULE_GUARANTEE || r->rule->verb == RULE_ASSIGN)))
 			continue;
 		sentence_skip(&r->m->s, word);
 		r->m->stage = MATCH_STAGE_TERMS;
 		return terms[i].read(r, word);
 	}
+	/* `burst` of a limit, above, may be of packets */
+	if (shape_term_find(word) != SHAPE_TERMS)
+		return shape_word_read(r, word);
+	if (r->rule->verb == RULE_GUARANTEE && rate_looks(r))
+		return guarantee_read(r);
 	for (size_t i = 0; rule_calls[i]; i++) {
 		if (strcmp(rule_calls[i], word) != 0)
 			continue;
@@ -754,8 +863,17 @@ static int bit_rate_parse(struct reader *r, const char *text)
 	uint64_t bits = 0;
 	int result = rate_parse(text, &bits);
 
-	if (result == -EINVAL)
-		return expected(r, text, "a rate", "packets, such as 100/s or 5/m, or bits: 10mbit");
+	if (result == -EINVAL) {
+		result = shape_rate_guess(&r->m->s, text);
+		return result < 0 ? result
+		                  : expected(r, text, "a rate",
+					    "packets, such as 100/s or 5/m, or bits: 10mbit");
+	}
+	if (!r->m->said[MATCH_ELEMENT_PER] && !r->m->said[MATCH_ELEMENT_LOG]) { /* a class */
+		result = shape_rate_parse(&r->m->s, text, &bits);
+		if (result < 0)
+			return result;
+	}
 	if (result < 0 || bits > LIMIT_BITS_MAX || bits < 8)
 		return fail_rate(r, text, bits < 8 && result == 0 ? "too little" : "too much");
 	if (bits % 8) {
@@ -808,7 +926,32 @@ static int burst_parse(struct reader *r, const char *text)
 	return 0;
 }
 
-static int limit_finish(struct reader *r)
+/* What makes a limit a class, or why it is none and may not have what classes have. */
+static int limit_shape_finish(struct reader *r)
+{
+	const char *log = r->m->said[MATCH_ELEMENT_LOG], *per = r->m->said[MATCH_ELEMENT_PER];
+	struct shape_terms *shape = &r->rule->shape;
+	const char *word = NULL;
+
+	if (rule_is_shape(r->rule)) {
+		int result = shape_rate_parse(&r->m->s, r->rate_word, &shape->ceiling_bps);
+
+		shape->burst = r->burst_word ? r->packet->rate.burst : 0;
+		return result < 0 ? result : shape_terms_check(&r->shape);
+	}
+	for (size_t i = 0; i < SHAPE_TERMS && !word; i++)
+		word = r->shape.said[i];
+	if (!word)
+		return 0;
+	if (r->packet->unit != POLICY_LIMIT_BYTES) {
+		fail(r, word, "'%.20s' belongs to classes, limits in bits a second", word);
+		return want(r, "a rule without '%.20s'", word);
+	}
+	fail(r, word, "'%.20s' belongs to classes, and '%s' asks about each packet", word, per ? per : log);
+	return want(r, "a rule without '%s'", per ? per : log);
+}
+
+static int limit_rate_finish(struct reader *r)
 {
 	const char *text = r->rate_word, *slash = text ? strchr(text, '/') : NULL;
 	int result;
@@ -820,6 +963,8 @@ static int limit_finish(struct reader *r)
 	if (r->rate_is_connections)
 		return connections_parse(r, text);
 	if (text[strspn(text, "0123456789")] == '\0') {
+		if (!text[strspn(text, "0")])
+			return fail_rate(r, text, "nothing");
 		fail(r, text, "%.64s of what?", text);
 		return want(r, "%.20s/s (packets), %.20smbit or %.20s connections", text, text, text);
 	}
@@ -830,6 +975,13 @@ static int limit_finish(struct reader *r)
 		return result;
 	r->packet->rate.burst = rule_burst_usual(r->packet);
 	return r->burst_word ? burst_parse(r, r->burst_word) : 0;
+}
+
+static int limit_finish(struct reader *r)
+{
+	int result = limit_rate_finish(r);
+
+	return result < 0 ? result : limit_shape_finish(r);
 }
 
 /*
@@ -875,13 +1027,19 @@ int rule_packet_read(struct match_reader *m, struct rule *rule)
 	struct reader reader = {
 		.m = m, .rule = rule, .packet = &rule->packet, .verb = rule_verbs[rule->verb]};
 	struct owner_match *owner = &rule->match.owner;
-	int r = arguments_read(&reader);
+	int r;
 
+	reader.shape = (struct shape_reader){.s = &m->s, .terms = &rule->shape};
+	r = arguments_read(&reader);
 	match_init(&m->match);
 	while (r == 0 && word_peek(&reader))
 		r = term_read(&reader);
 	if (r == 0 && rule->verb == RULE_LIMIT)
 		r = limit_finish(&reader);
+	if (r == 0 && rule->verb == RULE_GUARANTEE)
+		r = guarantee_finish(&reader);
+	if (r == 0 && rule->verb == RULE_ASSIGN)
+		r = assign_finish(&reader);
 	if (r == 0)
 		r = contradictions_check(&reader);
 	if (r < 0)

@@ -6,6 +6,7 @@
 
 #include "basic/units.h"
 #include "model/rule_packet.h"
+#include "model/shape_read.h"
 
 static void mark_put(struct printer *p, uint32_t mark, uint32_t mask)
 {
@@ -127,22 +128,9 @@ static void match_put(struct printer *p, const struct rule *rule)
 			packet->expression);
 }
 
-/* In the largest unit that leaves a whole number. */
-static void bits_put(struct printer *p, uint64_t bits)
+static void limit_put(struct printer *p, const struct rule *rule)
 {
-	static const struct {
-		uint64_t bits;
-		const char *name;
-	} units[] = {{1000000000, "gbit"}, {1000000, "mbit"}, {1000, "kbit"}, {1, "bit"}};
-	unsigned int i = 0;
-
-	while (bits % units[i].bits)
-		i++;
-	printer_put(p, " to %" PRIu64 "%s", bits / units[i].bits, units[i].name);
-}
-
-static void limit_put(struct printer *p, const struct rule_packet *packet)
-{
+	const struct rule_packet *packet = &rule->packet;
 	const struct rate_period *period = rate_periods;
 	char text[32];
 
@@ -157,13 +145,17 @@ static void limit_put(struct printer *p, const struct rule_packet *packet)
 			packet->rate.burst == 1 ? "" : "s");
 		return;
 	case POLICY_LIMIT_BYTES:
-		bits_put(p, packet->rate.rate * 8);
+		printer_put(p, " to %s", rate_print(text, sizeof(text), packet->rate.rate * 8));
 		break;
 	case POLICY_LIMIT_PACKETS:
 		while (period[1].name && period->ns != packet->rate.period_ns)
 			period++;
 		printer_put(p, " to %" PRIu64 "/%s", (uint64_t)packet->rate.rate, period->name);
 		break;
+	}
+	if (rule_is_shape(rule)) {
+		shape_terms_put(p, &rule->shape, 1U << SHAPE_TERM_CEILING);
+		return;
 	}
 	if (packet->rate.burst == rule_burst_usual(packet))
 		return;
@@ -179,8 +171,14 @@ void rule_packet_put(struct printer *p, const struct rule *rule)
 
 	arguments_put(p, rule);
 	match_put(p, rule);
-	if (rule->verb == RULE_LIMIT)
-		limit_put(p, &rule->packet);
+	if (rule->verb == RULE_LIMIT) {
+		limit_put(p, rule);
+	} else if (rule->verb == RULE_GUARANTEE) {
+		printer_put(p, " %s", rate_print(text, sizeof(text), rule->shape.guarantee_bps));
+		shape_terms_put(p, &rule->shape, 1U << SHAPE_TERM_GUARANTEE);
+	} else if (rule->verb == RULE_ASSIGN) {
+		printer_put(p, " to %s", rule->class);
+	}
 	if (rule->packet.reject)
 		printer_put(p, " with %s", reject_answer_name(rule->packet.reject));
 	if (rule->packet.log)

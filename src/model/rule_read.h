@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * The two kinds of rules, behind rule.h.  Only for the files of this room.
+ * The kinds of rules, behind rule.h.  Only for the files of this room.
  */
 #ifndef WEIR_MODEL_RULE_READ_H
 #define WEIR_MODEL_RULE_READ_H
@@ -11,10 +11,12 @@
 /* Read what stands behind the verb; rule->verb is set.  0 or -EINVAL. */
 int rule_socket_read(struct sentence *s, struct rule *rule);
 int rule_packet_read(struct match_reader *m, struct rule *rule);
+int rule_declared_read(struct sentence *s, struct rule *rule);
 
 /* Print all but the comment. */
 void rule_socket_put(struct printer *p, const struct rule *rule);
 void rule_packet_put(struct printer *p, const struct rule *rule);
+void rule_declared_put(struct printer *p, const struct rule *rule);
 
 bool rule_socket_covers(const struct rule *wide, const struct rule *narrow);
 bool rule_packet_covers(const struct rule *wide, const struct rule *narrow);

@@ -9,6 +9,7 @@
 
 #define TOP_KEYS                                                                                             \
 	"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, capture, default, sets, "    \
+	"shapes, "                                                                                           \
 	"rules, tenants, policy, connections, xdp, log_packets, names, log"
 
 #define MS 1000000ULL

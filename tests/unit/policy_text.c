@@ -111,7 +111,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		const char *what, *want;
 	} cases[] = {
 		{"rule: []", 1, 1, "unknown key 'rule'", "did you mean 'rules'?"},
-		{"flows: {}", 1, 1, "unknown key 'flows'", "one of default, sets, rules, tenants"},
+		{"flows: {}", 1, 1, "unknown key 'flows'", "one of default, sets, shapes, rules, tenants"},
 		{"default: drop", 1, 10, "default: expected keys with values, got 'drop'", "such as in: ..."},
 		{"default: {in: deny}", 1, 15, "default.in: expected accept, drop or reject, got 'deny'", ""},
 		{"default: {inn: drop}", 1, 11, "unknown key 'inn' in default", "did you mean 'in'?"},

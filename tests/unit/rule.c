@@ -81,7 +81,8 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 		unsigned int column;
 	} cases[] = {
 		{"", "expected a rule, got the end of the sentence",
-			"accept, drop, reject, limit, count, log, mark, redirect, mirror or rewrite; deny or "
+			"accept, drop, reject, limit, guarantee, assign, count, log, mark, redirect, mirror "
+	                "or rewrite; deny or "
 			"allow for sockets",
 			1},
 		{"dany connect", "expected a rule, got 'dany'", "did you mean 'deny'?", 1},

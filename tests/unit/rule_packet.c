@@ -77,7 +77,8 @@ static void rules_are_printed_in_one_way(void **state)
 		{"drop \"a  b\"", NULL},
 		{"limit in to 10mbit", NULL},
 		{"limit in to 10000kbit burst 1mb", "limit in to 10mbit burst 1mb"},
-		{"limit in to 1gbit/s burst 12500000", "limit in to 1gbit"},
+		{"limit in to 1gbit/s burst 12500000", "limit in to 1gbit burst 12500kb"},
+		{"limit in per source to 1gbit/s burst 12500000", "limit in per source to 1gbit"},
 		{"limit in to 9600bit burst 2kb", NULL},
 		{"limit in icmp per source/24 to 5/m", "limit in icmp per source/24,128 to 5/m"},
 		{"limit in per source/24,64 to 2/h", NULL},
@@ -105,7 +106,8 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 {
 	static const char *const terms =
 		"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, flags, icmp, "
-		"state, dscp, mark, vlan, untagged, fragment, by, not, matching; log, with, per, burst, for; "
+		"state, dscp, mark, vlan, untagged, fragment, by, not, matching; log, with, per, burst, for, "
+	        "guarantee, ceiling, weight, priority, under, engine; "
 		"\"a comment\"";
 	const struct {
 		const char *text, *what, *want;
@@ -173,9 +175,9 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 			"1/d to 1000000000/s packets, 8bit to 1000gbit, 1 to 1000000 connections", 13},
 		{"limit in to 2000000000/s", "2000000000/s is too much",
 			"1/d to 1000000000/s packets, 8bit to 1000gbit, 1 to 1000000 connections", 13},
-		{"limit in to 12bit", "12bit is no whole number of bytes a second", "8bit", 13},
-		{"limit in to 10mbps", "expected a rate, got '10mbps'",
-			"packets, such as 100/s or 5/m, or bits: 10mbit", 13},
+		{"limit in per source to 12bit", "12bit is no whole number of bytes a second", "8bit", 24},
+		{"limit in to 10mbps", "'10mbps' may be megabits or megabytes a second",
+			"10mbit, or 80mbit if bytes are meant", 13},
 		{"limit in to 5/s to 6/s", "a second 'to'", "'to' once", 17},
 		{"limit in to 10/s burst 64kb", "expected a burst, got '64kb'",
 			"a number of packets, such as 200", 24},
