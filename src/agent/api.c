@@ -21,9 +21,9 @@
 #include "basic/text.h"
 
 #define HEADERS_MAX      8192
-#define BODY_MAX         (64 << 20) /* a list of some million addresses */
-#define CLIENT_TIMEOUT_S 30         /* a client that neither reads nor writes for so long is gone */
-#define FLOWS_AT_ONCE    256        /* of a long answer: the loop has other things to do in between */
+#define BODY_MAX         65536 /* where the route does not say otherwise */
+#define CLIENT_TIMEOUT_S 30    /* a client that neither reads nor writes for so long is gone */
+#define FLOWS_AT_ONCE    256   /* of a long answer: the loop has other things to do in between */
 
 /* -- replies -- */
 
@@ -469,10 +469,13 @@ static bool is_member(gid_t group, uid_t user)
 	return false;
 }
 
-static bool request_peer(struct evhttp_request *request, struct ucred *ret_peer)
+static struct bufferevent *stream_of(struct evhttp_request *request)
 {
-	struct bufferevent *stream =
-		evhttp_connection_get_bufferevent(evhttp_request_get_connection(request));
+	return evhttp_connection_get_bufferevent(evhttp_request_get_connection(request));
+}
+
+static bool stream_peer(struct bufferevent *stream, struct ucred *ret_peer)
+{
 	socklen_t length = sizeof(*ret_peer);
 
 	return getsockopt(bufferevent_getfd(stream), SOL_SOCKET, SO_PEERCRED, ret_peer, &length) == 0;
@@ -482,28 +485,91 @@ uid_t request_uid(struct evhttp_request *request)
 {
 	struct ucred peer;
 
-	return request_peer(request, &peer) ? peer.uid : (uid_t)-1;
+	return stream_peer(stream_of(request), &peer) ? peer.uid : (uid_t)-1;
 }
 
 pid_t request_pid(struct evhttp_request *request)
 {
 	struct ucred peer;
 
-	return request_peer(request, &peer) ? peer.pid : -1;
+	return stream_peer(stream_of(request), &peer) ? peer.pid : -1;
 }
 
 /* May whoever is at the other end of the Unix socket change anything? */
-static bool may_change(struct agent *agent, struct evhttp_request *request)
+static bool may_change(struct agent *agent, struct bufferevent *stream)
 {
 	struct group *group = agent->config.api_group ? getgrnam(agent->config.api_group) : NULL;
 	struct ucred peer;
 
-	if (!request_peer(request, &peer))
+	if (!stream_peer(stream, &peer))
 		return false;
 	if (peer.uid == 0 || peer.uid == geteuid())
 		return true;
 	return agent->config.api_group_change && group &&
 	       (peer.gid == group->gr_gid || is_member(group->gr_gid, peer.uid));
+}
+
+/* -- how much a request may bring -- */
+
+/*
+ * A connection takes bodies of BODY_MAX bytes; more it takes for one request at a time, whose first line
+ * names a route with lists, from somebody who may use it.  libevent asks nobody between the first line and
+ * the body, so on_input() looks at what comes in until it has seen that line; when the request is answered it
+ * is there again.
+ */
+
+/* For on_input(): libevent hands it one pointer, which is the stream, and does not tell when a stream goes.
+ */
+static struct agent *served;
+
+/* evhttp's own callbacks on a stream have its connection as their argument. */
+static struct evhttp_connection *connection_of(struct bufferevent *stream)
+{
+	void *connection = NULL;
+
+	bufferevent_getcb(stream, NULL, NULL, NULL, &connection);
+	return connection;
+}
+
+static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *context)
+{
+	static const char method[] = "POST ";
+	struct bufferevent *stream = context;
+	char line[64] = ""; /* longer than the method and the path of any route with lists */
+	ssize_t length = evbuffer_copyout(input, line, sizeof(line) - 1);
+	char *path = line + sizeof(method) - 1;
+	const struct route *route;
+
+	(void)info;
+	if (length < (ssize_t)sizeof(line) - 1 && !line[strcspn(line, "\r\n")])
+		return; /* there is more to come */
+	evbuffer_remove_cb(input, on_input, stream);
+	path[strcspn(path, " ?\r\n")] = '\0';
+	route = strncmp(line, method, sizeof(method) - 1) == 0 ? route_find(path, EVHTTP_REQ_POST) : NULL;
+	if (route && route->body_max && may_change(served, stream))
+		evhttp_connection_set_max_body_size(connection_of(stream), (ev_ssize_t)route->body_max);
+}
+
+static struct bufferevent *stream_new(struct event_base *base, void *context)
+{
+	struct bufferevent *stream = bufferevent_socket_new(base, -1, 0);
+
+	(void)context;
+	if (stream && !evbuffer_add_cb(bufferevent_get_input(stream), on_input, stream)) {
+		bufferevent_free(stream);
+		return NULL; /* evhttp makes one of its own, which takes no lists */
+	}
+	return stream;
+}
+
+static void on_answered(struct evhttp_request *request, void *context)
+{
+	struct bufferevent *stream = stream_of(request);
+
+	(void)context;
+	evhttp_connection_set_max_body_size(evhttp_request_get_connection(request), BODY_MAX);
+	if (evbuffer_add_cb(bufferevent_get_input(stream), on_input, stream))
+		on_input(bufferevent_get_input(stream), NULL, stream); /* the next request may be there */
 }
 
 static void on_request(struct evhttp_request *request, void *context)
@@ -514,6 +580,7 @@ static void on_request(struct evhttp_request *request, void *context)
 	const struct route *route = route_find(path, method);
 	struct error error = {};
 
+	evhttp_request_set_on_complete_cb(request, on_answered, NULL);
 	if (!route) {
 		error_set(&error, -ENOENT, "there is no %s", path ? path : "such path");
 		error_want(&error, "one of the paths in docs/api.md, such as /v1/status");
@@ -525,7 +592,7 @@ static void on_request(struct evhttp_request *request, void *context)
 		error_want(&error, "%s", allowed);
 		evhttp_add_header(evhttp_request_get_output_headers(request), "Allow", allowed);
 		reply_error(request, HTTP_BADMETHOD, "Method Not Allowed", &error);
-	} else if (route->method == EVHTTP_REQ_POST && !may_change(agent, request)) {
+	} else if (route->method == EVHTTP_REQ_POST && !may_change(agent, stream_of(request))) {
 		error_set(&error, -EACCES, "not allowed to change anything");
 		error_want(&error, "root, or api.change: group for the members of api.group");
 		reply_error(request, 403, "Forbidden", &error);
@@ -624,6 +691,9 @@ int api_open(struct agent *agent, struct error *error)
 		return r;
 	}
 	agent->api = http_new(agent, on_request);
+	if (agent->api)
+		evhttp_set_bevcb(agent->api, stream_new, NULL);
+	served = agent;
 	listener = agent->api
 	                   ? evconnlistener_new(agent->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE, SOMAXCONN, fd)
 	                   : NULL;

@@ -526,10 +526,10 @@ static void reply_save(struct agent *agent, struct evhttp_request *request)
 
 static const struct route routes[] = {
 	{"/v1/policy", EVHTTP_REQ_GET, reply_policy},
-	{"/v1/policy", EVHTTP_REQ_POST, reply_apply},
+	{"/v1/policy", EVHTTP_REQ_POST, reply_apply, LIST_BODY_MAX},
 	{"/v1/policy/confirm", EVHTTP_REQ_POST, reply_confirm},
 	{"/v1/policy/rollback", EVHTTP_REQ_POST, reply_rollback},
-	{"/v1/policy/diff", EVHTTP_REQ_POST, reply_diff},
+	{"/v1/policy/diff", EVHTTP_REQ_POST, reply_diff, LIST_BODY_MAX},
 	{"/v1/policy/save", EVHTTP_REQ_POST, reply_save},
 	{NULL},
 };

@@ -9,6 +9,7 @@
 
 #include <event2/http.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
 
 #include "basic/error.h"
@@ -20,7 +21,10 @@ struct route {
 	const char *path;            /* NULL ends a table */
 	enum evhttp_cmd_type method; /* GET only shows; POST changes, and is for those who may */
 	void (*reply)(struct agent *agent, struct evhttp_request *request);
+	size_t body_max; /* bytes; 0: as much as most need (docs/api.md).  More is 413, before it is read */
 };
+
+#define LIST_BODY_MAX (64 << 20) /* for what takes lists and policies: some million addresses */
 
 /* Each ends the request. */
 void reply_json(struct evhttp_request *request, int status, const char *reason, struct json_write *json);

@@ -301,29 +301,83 @@ def slow_clients_block_nobody(lab):
         sock.close()
 
 
+def answer_to(agent, head, filler=b"", times=0, connection=None):
+    """The first bytes of the answer to a request that may be refused before it was sent whole; on a connection that is
+    used again the whole answer, if it is a good one."""
+    with contextlib.nullcontext(connection) if connection else connect(agent) as sock:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(head)
+            for _ in range(times):
+                sock.sendall(filler * 65536)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            answer = sock.recv(4096)
+            while connection and b" 200 OK" in answer and not answer.endswith((b"}\n", b"\r\n0\r\n\r\n")):
+                answer += sock.recv(4096)
+        return answer
+
+
 @test("sanitize")
 def huge_requests_are_refused(lab):
     """a request line, header or body without end is refused and costs no memory"""
     host, _ = lab.hosts()
     agent = lab.agent(host)
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n" + b"10000\r\n" + b"e" * 65536 + b"\r\n1\r\ne\r\n"
     for head, filler, times in ((b"GET /v1/flows?filter=", b"a", 200), (b"GET /v1/status HTTP/1.1\r\nX: ", b"b", 200),
-                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 5000000000\r\n\r\n", b"c", 200),
-                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 67108865\r\n\r\n", b"d", 2)):
-        with connect(agent) as sock:
-            answer = b""
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                # refused before it was sent whole: then the rest does not get through
-                sock.sendall(head)
-                for _ in range(times):
-                    sock.sendall(filler * 65536)
-            with contextlib.suppress(ConnectionResetError):
-                answer = sock.recv(4096)
-        expect(answer.split()[1:2] in ([b"400"], [b"413"], [b"414"]), f"answer to {head!r}…: {answer[:80]!r}")
-        expect(not head.startswith(b"POST") or answer.split()[1] == b"413", f"answer to a body: {answer[:80]!r}")
+                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 50000000\r\n\r\n", b"c", 200),
+                                (b"POST /v1/reload HTTP/1.1\r\nContent-Length: 131072\r\n\r\n", b"d", 2),
+                                (b"POST /v1/reload HTTP/1.1\r\n" + chunks, b"", 0),
+                                (b"POST /v1/policy/save HTTP/1.1\r\nContent-Length: 65537\r\n\r\n", b"f", 1),
+                                (b"GET /v1/policy HTTP/1.1\r\nContent-Length: 65537\r\n\r\n", b"g", 1),
+                                (b"POST /v1/policy HTTP/1.1\r\nContent-Length: 67108865\r\n\r\n", b"h", 200)):
+        answer = answer_to(agent, head, filler, times)
+        expect(answer.split()[1:2] in ([b"400"], [b"413"], [b"414"]), f"answer to {head[:80]!r}…: {answer[:80]!r}")
+        expect(b"Length" not in head and not head.startswith(b"POST") or answer.split()[1] == b"413",
+               f"answer to a body: {answer[:80]!r}")
     with open(f"/proc/{agent.pid}/status", encoding="ascii") as file:
         resident = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
     expect(resident < 200_000, f"the agent needed {resident} kB")
     still_answers(agent)
+
+
+@test("sanitize")
+def lists_may_be_long(lab):
+    """64 KiB are enough for a request, 64 MiB for one with lists; each request has its own, also behind another on its
+    connection, and also if its first line comes in pieces; somebody who may not change anything gets 64 KiB"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host, "interfaces: [w0]\napi: {mode: \"0666\"}\n")
+
+    def post(path, size):
+        return f"POST {path} HTTP/1.1\r\nHost: weir\r\nContent-Length: {size}\r\n\r\n".encode()
+
+    def status(head, filler=b"\n", times=0, connection=None):
+        return int(answer_to(agent, head, filler, times, connection).split()[1])
+
+    expect_equal(status(post("/v1/reload", 65536), b" ", 1), 200, "a body of 64 KiB")
+    expect_equal(status(post("/v1/reload", 65537), b" ", 2), 413, "a byte more")
+    for path in ("/v1/sets/load?name=long", "/v1/sets/add?name=long", "/v1/sets/remove?name=long", "/v1/policy",
+                 "/v1/policy/diff"):
+        expect(status(post(path, 2 << 16), b"#" * 99 + b"\n", 1) != 413, f"128 KiB for {path}")
+    with connect(agent) as sock:
+        expect_equal(status(post("/v1/reload", 0), connection=sock), 200, "the first request of a connection")
+        for piece in (b"PO", b"ST /v1/sets/lo", b"ad?name=long HT", b"TP/1.1\r", b"\nContent-Le"):
+            sock.sendall(piece)
+            agent.settle()
+        rest = f"ngth: {2 << 16}\r\n\r\n".encode()
+        expect_equal(status(rest, b"\n", 2, connection=sock), 200, "a list behind it")
+        expect_equal(status(post("/v1/reload", 65537), b" ", 2, connection=sock), 413, "no list behind a list")
+    with connect(agent) as sock:
+        both = post("/v1/reload", 0) + post("/v1/sets/load?name=long", 2 << 16)
+        sock.sendall(both + b"\n" * (2 << 16))
+        said = b""
+        while said.count(b"HTTP/1.1 200") < 2:
+            piece = sock.recv(65536)
+            expect(piece, f"two requests at once: {said!r}")
+            said += piece
+    done = host.run("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "curl", "-s", "-o",
+                    "/dev/null", "-w", "%{http_code}", "--unix-socket", agent.socket, "--data-binary", "@-",
+                    "http://weir/v1/policy", input=" " * 65537, check=False)
+    expect_equal(done.stdout, "413", "a list of nobody's")
 
 
 @test()
