@@ -77,7 +77,7 @@ def kill_9_loses_no_packet(lab, through):
     config = "interfaces: [w0]\nflows: {cache: {ipv4: 256, ipv6: 64}, ring: 4mib}\n"
     agent = lab.agent(host, config, through=through)
     packets, flows, sources = int(60000 * max(lab.scale, 0.2)), 2000, 50
-    seconds = 8 if lab.scale > 0.7 else 15  # enough for some kills and starts
+    seconds = 5 if lab.scale > 0.7 else 15  # enough for some kills and starts
     blast = peer.start(lab.tool("blast"), "p0", 4, flows, sources, packets, packets // seconds)
     kills = 0
     while blast.poll() is None:
