@@ -267,19 +267,104 @@ const struct command commands[] = {
 	},
 	{
 		.name = "limit",
-		.summary = "add a rule: what is over a rate is dropped",
+		.summary = "add a rule: traffic that gets a rate at most",
 		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [per source|destination] to "
-			 "RATE [burst SIZE] [log] [for TIME] ['\"COMMENT\"']",
-		.help = "RATE is packets (100/s, 5/m, 2/h, 1/d), bits (10mbit), or connections at a time (10 "
-			"connections).\n"
+			 "RATE [burst SIZE] [OPTION]... [log] [for TIME] ['\"COMMENT\"']",
+		.help = "RATE is bits a second (10mbit), packets (100/s, 5/m, 2/h, 1/d), or connections at a "
+			"time (10\n"
+			"connections).  In bits it makes a class of traffic, which is shaped by the best "
+                        "engine "
+			"that there is\n"
+			"('weir shapes' shows which): senders slow down, and nothing is dropped that need "
+                        "not "
+			"be.  OPTION, of\n"
+			"classes: guarantee RATE, weight N, priority low|normal|high|interactive, under "
+			"INTERFACE|CLASS,\n"
+			"engine auto|pacing|htb|fq|policer|ifb.  What is over a limit in packets or "
+			"connections is dropped.\n"
 			"With 'per source' each sender has a limit of its own; 'per source/24,64' takes so "
 			"many leading bits\n"
-			"of IPv4 and IPv6 addresses for one.\n"
+			"of IPv4 and IPv6 addresses for one; these, and limits with 'log', ask about each "
+			"packet.\n"
+			"  weir limit out by pid 12345 to 10mbit\n"
+			"  weir limit out on eth0 to 100mbit\n"
 			"  weir limit in udp to port 53 per source to 100/s burst 200\n"
 			"  weir limit in tcp to port 22 per source to 10 connections",
 		.options = OPTIONS_RULE,
 		.words = WORDS_RULE,
 		.run = cmd_rule,
+	},
+	{
+		.name = "guarantee",
+		.summary = "add a rule: traffic that gets a rate at least",
+		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... RATE [ceiling RATE [burst "
+			 "SIZE]] [OPTION]... [for TIME] ['\"COMMENT\"']",
+		.help = "In the words of 'weir limit'.  A guarantee is out of the rate of the link that the "
+			"class stands below\n"
+			"(weir limit out on eth0 to 1gbit); what others do not use may be borrowed, up to "
+                        "the "
+			"ceiling.\n"
+			"  weir guarantee out by unit api.service 400mbit ceiling 1gbit priority high",
+		.options = OPTIONS_RULE,
+		.words = WORDS_RULE,
+		.run = cmd_rule,
+	},
+	{
+		.name = "assign",
+		.summary = "add a rule: traffic that belongs to a class that was declared",
+		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... to CLASS [for TIME] "
+			 "['\"COMMENT\"']",
+		.help = "In the words of 'weir drop'; classes are declared with 'weir shape add'.\n"
+			"  weir assign out tcp from port 80 to bulk",
+		.options = OPTIONS_RULE,
+		.words = WORDS_RULE,
+		.run = cmd_rule,
+	},
+	{
+		.name = "shape",
+		.summary = "declare classes of traffic, and assign traffic to them",
+		.usage =
+			"[list] | add NAME [in|out] under INTERFACE|CLASS [OPTION]... | assign MATCH to NAME "
+			"| delete NAME",
+		.help = "Classes make a tree: an interface, tenants, their classes.  OPTION: guarantee RATE, "
+			"ceiling RATE,\n"
+			"burst SIZE, weight N, priority low|normal|high|interactive, engine "
+			"auto|pacing|htb|fq|policer|ifb.\n"
+			"What several want is shared out by their weights, the higher priority first.\n"
+			"  weir shape add bulk under eth0 weight 1 ceiling 200mbit\n"
+			"  weir shape assign out tcp from port 80 to bulk",
+		.options = OPTIONS_RULE | OPTION_BIT(WATCH),
+		.words = WORDS_OWN,
+		.run = cmd_shape,
+	},
+	{
+		.name = "shapes",
+		.summary = "list the classes with their rates: wanted and achieved",
+		.help = "WANTED is the ceiling, of a guarantee GUARANTEE-CEILING, or GUARANTEE+ without one; "
+			"ACHIEVED that of the\n"
+			"last second.  DELAYED, DROPPED and MARKED (ECN) are packets; BORROWED was sent "
+                        "beyond "
+			"the guarantee;\n"
+			"LATENCY is what the engine adds.  Below the list: why each class has its engine.",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
+		.run = cmd_shapes,
+	},
+	{
+		.name = "change",
+		.summary = "change the rates of a class",
+		.usage = "ID|NAME [to RATE] [OPTION]...",
+		.help = "Live: no packet is lost by it.  'to' is the rate that the sentence is about; "
+                        "OPTION: "
+			"guarantee RATE,\n"
+			"ceiling RATE, burst SIZE, weight N, priority ..., under INTERFACE|CLASS, engine "
+                        "...; "
+			"'guarantee none',\n"
+			"'ceiling none' and 'burst none' take one back.\n"
+			"  weir change 4 to 20mbit\n"
+			"  weir change bulk ceiling 1gbit weight 3",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(CONFIRM),
+		.words = WORDS_OWN,
+		.run = cmd_change,
 	},
 	{
 		.name = "count",
@@ -398,9 +483,10 @@ const struct command commands[] = {
 	},
 	{
 		.name = "delete",
-		.summary = "take a rule away",
+		.summary = "take a rule or a class away",
 		.usage = "ID",
-		.help = "ID is the number that 'weir rules' shows.  A rule of the configuration file is back "
+		.help = "ID is the number that 'weir rules' or 'weir shapes' shows.  A rule of the "
+                        "configuration file is back "
 			"when that is\n"
 			"read again.",
 		.options = OPTIONS_CHANGE,

@@ -22,6 +22,8 @@ static const char *rule_example(const char *verb)
 		"accept in tcp to port 22 from 192.0.2.0/24",
 		"reject in tcp to port 25 with reset",
 		"limit in udp to port 53 per source to 100/s",
+		"guarantee out by unit api.service 400mbit",
+		"assign out tcp from port 80 to bulk",
 		"count out tcp",
 		"mark 7 out udp to port 53",
 		"redirect to veth1 in tcp to port 8080",

@@ -789,7 +789,9 @@ static int term_read(struct reader *r)
 				(r->rule->verb == RULE_GUARANTEE || r->rule->verb == RULE_ASSIGN)))
 			continue;
 		sentence_skip(&r->m->s, word);
-		r->m->stage = MATCH_STAGE_TERMS;
+		/* the owner may stand in front of the protocol: out by user backup tcp ... */
+		if (terms[i].read != by_read && terms[i].read != not_read)
+			r->m->stage = MATCH_STAGE_TERMS;
 		return terms[i].read(r, word);
 	}
 	/* `burst` of a limit, above, may be of packets */

@@ -18,6 +18,19 @@ static void rule_print_line(const char *before, const json_t *rule)
 	printf("%s rule %" PRIu64 ": %s\n", before, json_get_number(rule, "id"), json_get_text(rule, "text"));
 }
 
+/* What it belongs to, and who sees to the rate. */
+static void classes_print(const json_t *answer, const struct style *style)
+{
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach (json_object_get(answer, "classes"), i, entry) {
+		printf("class %" PRIu64 ": %s\n", json_get_number(entry, "id"), json_get_text(entry, "text"));
+		printf("  %s%s: %s%s\n", style->dim, json_get_text(entry, "engine"),
+			json_get_text(entry, "engine_reason"), style->reset);
+	}
+}
+
 static void explanation_print(const struct cli *cli, const json_t *answer)
 {
 	const struct style *style = style_choose(cli->color);
@@ -28,6 +41,7 @@ static void explanation_print(const struct cli *cli, const json_t *answer)
 
 	json_array_foreach (json_object_get(answer, "passed"), i, entry)
 		rule_print_line("passed", entry);
+	classes_print(answer, style);
 	printf("%s%s%s", bad ? style->bad : style->bold, verdict, style->reset);
 	if (rule)
 		rule_print_line(" by", rule);
