@@ -112,7 +112,10 @@ ASK(to, endpoint_asks(&from->match.to) || *from->packet.to_set || *from->packet.
 	to->match.to = from->match.to;
 	memcpy(to->packet.to_set, from->packet.to_set, sizeof(to->packet.to_set));
 	memcpy(to->packet.to_port_set, from->packet.to_port_set, sizeof(to->packet.to_port_set)))
-ASK(either, endpoint_asks(&from->match.either), to->match.either = from->match.either)
+ASK(either, endpoint_asks(&from->match.either) || *from->packet.either_set || *from->packet.either_port_set,
+	to->match.either = from->match.either;
+	memcpy(to->packet.either_set, from->packet.either_set, sizeof(to->packet.either_set));
+	memcpy(to->packet.either_port_set, from->packet.either_port_set, sizeof(to->packet.either_port_set)))
 ASK(flags, from->packet.flags_mask, to->packet.flags = from->packet.flags;
 	to->packet.flags_mask = from->packet.flags_mask)
 ASK(state, from->packet.states, to->packet.states = from->packet.states)
