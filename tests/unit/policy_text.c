@@ -105,11 +105,7 @@ static void nothing_is_a_policy_that_accepts(void **state)
 
 static void an_error_names_its_place_and_what_would_be_right(void **state)
 {
-	static const struct {
-		const char *text;
-		unsigned int line, column;
-		const char *what, *want;
-	} cases[] = {
+	static const struct misread_case cases[] = {
 		{"rule: []", 1, 1, "unknown key 'rule'", "did you mean 'rules'?"},
 		{"flows: {}", 1, 1, "unknown key 'flows'", "one of default, sets, shapes, rules, tenants"},
 		{"default: drop", 1, 10, "default: expected keys with values, got 'drop'", "such as in: ..."},
@@ -161,11 +157,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 
 		EXPECT(policy_text_read(c->text, strlen(c->text), "policy.yaml", &policy, &error) == -EINVAL,
 			"%s", c->text);
-		EXPECT_TEXT(error.what, c->what, "%s", c->text);
-		EXPECT_TEXT(error.want, c->want, "%s", c->text);
-		EXPECT(error.line == c->line && error.column == c->column, "%s: %u:%u, wanted %u:%u", c->text,
-			error.line, error.column, c->line, c->column);
-		EXPECT_TEXT(error.file, "policy.yaml", "%s", c->text);
+		expect_misread(c, &error, "policy.yaml");
 		EXPECT(policy.set_count == 99, "%s: changed", c->text);
 	}
 }

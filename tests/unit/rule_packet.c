@@ -1,26 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-#include <errno.h>
 #include <netinet/in.h>
 
 #include "model/rule.h"
-#include "unit.h"
+#include "rules.h"
 
 #define CONTAINER "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-static struct rule parsed(const char *text)
-{
-	struct error error = {0};
-	struct rule rule;
-
-	EXPECT(rule_parse(text, &rule, &error) == 0, "%s: %s; %s", text, error.what, error.want);
-	return rule;
-}
-
 static void rules_are_printed_in_one_way(void **state)
 {
-	static const struct {
-		const char *text, *printed; /* NULL: as it was read */
-	} cases[] = {
+	static const struct printed_case cases[] = {
 		{"drop in tcp to port 80", NULL},
 		{"accept in tcp to port 22 from @bastions log",
 			"accept in tcp from @bastions to port 22 log"},
@@ -91,18 +79,11 @@ static void rules_are_printed_in_one_way(void **state)
 			"limit in to 192.0.2.1 port 80 to 100/s"},
 		{"limit to 5/s to 10.0.0.0/8 log", "limit to 10.0.0.0/8 to 5/s log"},
 	};
-	char printed[RULE_TEXT_MAX];
 
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct rule rule = parsed(c->text), again;
-
-		EXPECT(rule_print(&rule, printed, sizeof(printed)) == 0, "%s", c->text);
-		EXPECT_TEXT(printed, c->printed ? c->printed : c->text, "%s", c->text);
-		again = parsed(printed);
-		EXPECT(rule_covers(&rule, &again) && rule_covers(&again, &rule), "%s", c->text);
-		EXPECT(!rule_is_on_sockets(&rule), "%s", c->text);
+		expect_printed(c, false);
 	}
 }
 
@@ -111,12 +92,9 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 	static const char *const terms =
 		"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, flags, icmp, "
 		"state, dscp, mark, vlan, untagged, fragment, by, not, matching; log, with, per, burst, for, "
-	        "guarantee, ceiling, weight, priority, under, engine; "
+		"guarantee, ceiling, weight, priority, under, engine; "
 		"\"a comment\"";
-	const struct {
-		const char *text, *what, *want;
-		unsigned int column;
-	} cases[] = {
+	const struct refused_case cases[] = {
 		{"drp in", "expected a rule, got 'drp'", "did you mean 'drop'?", 1},
 		{"deny in tcp to port 80", "expected a call, got 'in'",
 			"deny create, bind, connect or send; on packets: drop", 6},
@@ -233,16 +211,7 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct error error = {0};
-		struct rule rule = {.verb = RULE_MIRROR};
-
-		EXPECT(rule_parse(c->text, &rule, &error) == -EINVAL, "%s", c->text);
-		EXPECT_TEXT(error.what, c->what, "%s", c->text);
-		EXPECT_TEXT(error.want, c->want, "%s", c->text);
-		EXPECT(error.column == c->column, "%s: column %u, wanted %u", c->text, error.column,
-			c->column);
-		EXPECT(rule.verb == RULE_MIRROR, "%s: changed", c->text);
-		EXPECT(rule_parse(c->text, &rule, NULL) == -EINVAL, "%s: without an error to fill", c->text);
+		expect_refused(c);
 	}
 }
 
@@ -299,10 +268,7 @@ static void what_was_said_is_in_the_rule(void **state)
 
 static void wide_rules_cover_narrow_ones(void **state)
 {
-	static const struct {
-		const char *wide, *narrow;
-		bool covers;
-	} cases[] = {
+	static const struct covers_case cases[] = {
 		{"drop host @a", "drop in host @a", true},
 		{"drop host @a", "drop from @a", true},
 		{"drop host @a", "drop udp to @a port 53", true},
@@ -359,9 +325,7 @@ static void wide_rules_cover_narrow_ones(void **state)
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct rule wide = parsed(c->wide), narrow = parsed(c->narrow);
-
-		EXPECT(rule_covers(&wide, &narrow) == c->covers, "%s / %s", c->wide, c->narrow);
+		expect_covers(c);
 	}
 }
 
