@@ -20,7 +20,6 @@
 #include "agent/internal.h"
 #include "agent/rules.h"
 #include "basic/cleanup.h"
-#include "basic/clock.h"
 #include "basic/log.h"
 
 #define AGENT_NICE        (-5)
@@ -30,7 +29,10 @@
 
 uint64_t agent_now_ns(void)
 {
-	return clock_ns(CLOCK_MONOTONIC);
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static int read_config(const struct agent *agent, struct config *ret_config, struct error *error)

@@ -175,19 +175,6 @@ struct change {
 	struct prefix cover; /* inside the prefix, and in the set itself: what is in it stays in the set */
 };
 
-static struct change change_of(const struct set_tries *tries, struct set_store *store, unsigned int set,
-	const struct prefix *prefix, set_combination_function *function, void *context)
-{
-	return (struct change){
-		.trie = tries->trie[prefix->address.family == 6],
-		.store = store,
-		.set = set,
-		.prefix = prefix,
-		.function = function,
-		.context = context,
-	};
-}
-
 static int number_set(struct change *change, const struct prefix *prefix, uint64_t mask)
 {
 	int combination = set_store_combination(change->store, mask), r;
@@ -239,7 +226,12 @@ static uint64_t mask_above(const struct change *change)
 int set_tries_add(struct set_tries *tries, struct set_store *store, unsigned int set,
 	const struct prefix *prefix, set_combination_function *function, void *context)
 {
-	struct change change = change_of(tries, store, set, prefix, function, context);
+	struct change change = {.trie = tries->trie[prefix->address.family == 6],
+		.store = store,
+		.set = set,
+		.prefix = prefix,
+		.function = function,
+		.context = context};
 	uint32_t number;
 	uint64_t mask;
 	int r;
@@ -252,7 +244,12 @@ int set_tries_add(struct set_tries *tries, struct set_store *store, unsigned int
 int set_tries_remove(struct set_tries *tries, struct set_store *store, unsigned int set,
 	const struct prefix *prefix, set_combination_function *function, void *context)
 {
-	struct change change = change_of(tries, store, set, prefix, function, context);
+	struct change change = {.trie = tries->trie[prefix->address.family == 6],
+		.store = store,
+		.set = set,
+		.prefix = prefix,
+		.function = function,
+		.context = context};
 	const struct set_entry entry = {.kind = SET_ADDRESSES, .prefix = *prefix};
 	uint64_t above = mask_above(&change), mask = above;
 	bool used = false;

@@ -21,13 +21,6 @@
 #define SHAPE_DROP 2    /* TCX_DROP and TC_ACT_SHOT */
 
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SHAPE_PATHS_MAX);
-	__type(key, __u32);
-	__type(value, struct shape_path);
-} shape_paths SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, SHAPE_PATHS_MAX);
@@ -135,7 +128,8 @@ static __always_inline void shape_count_rules(
 }
 
 /* What becomes of a packet with this path. */
-static __always_inline int shape_pass(struct shape_packet *p, const struct shape_path *path)
+static __always_inline int shape_pass(
+	struct shape_packet *p, const struct shape_path *path, __u32 path_number)
 {
 	struct shape_class *class;
 	struct shape_state *state;
@@ -162,9 +156,12 @@ static __always_inline int shape_pass(struct shape_packet *p, const struct shape
 		}
 		count->sent_packets += p->packets;
 		count->sent_bytes += p->bytes;
+		p->paced |= class->engine == SHAPE_PACING;
 		if (class->engine == SHAPE_EDT && !delayed)
 			delayed = number;
 	}
+	if (p->paced && p->out)
+		pace_packet(p->skb, path_number, p->bytes);
 	if (p->mark)
 		shape_mark(p);
 	if (p->departs)
@@ -196,7 +193,7 @@ SEC("tc") int shape_apply(struct __sk_buff *skb)
 	p.out = ask->out != 0;
 	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
 	shape_count_rules(path, &p, ask->now);
-	return shape_pass(&p, path);
+	return shape_pass(&p, path, number);
 }
 
 /* -- the path of a flow -- */
@@ -353,7 +350,7 @@ SEC("tc") int shape_find(struct __sk_buff *skb)
 	p.tick = ask->now;
 	p.out = ask->out != 0;
 	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
-	return shape_pass(&p, path); /* the rules have counted it */
+	return shape_pass(&p, path, number); /* the rules have counted it */
 }
 
 SEC("tc") int shape_explain(struct __sk_buff *skb)

@@ -18,8 +18,7 @@ struct policy_end {
 	size_t of_count[3];
 	const struct port_range *not_of;
 	size_t not_of_count;
-	int sets[2]; /* numbers, in both; -1: any */
-	int not_set; /* -1: none */
+	int set; /* number; -1: none */
 };
 
 struct policy_bit {

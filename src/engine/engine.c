@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
-#include "basic/clock.h"
 #include "basic/log.h"
 #include "engine/internal.h"
+#include "engine/pace.h"
 #include "watch.skel.h"
 
 struct engine_ring_reader {
@@ -49,6 +49,14 @@ log_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
 	for (char *line = strtok(start, "\n"); line; line = strtok(NULL, "\n"))
 		log_debug("%s", line);
 	return 0;
+}
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static int read_network_namespace(struct engine_meta *meta, struct error *error)
@@ -410,7 +418,7 @@ static int engine_setup(
 	if (r < 0)
 		return error_set(error, r, "cannot count CPUs: %s", strerror(-r));
 	meta.cpus = (uint32_t)r;
-	meta.since_ns = clock_ns(CLOCK_MONOTONIC);
+	meta.since_ns = monotonic_ns();
 	if (getrandom(meta.flow_seed, sizeof(meta.flow_seed), 0) != sizeof(meta.flow_seed))
 		return error_set(error, -errno, "cannot get random numbers: %s", strerror(errno));
 	meta.flow_seed[0] |= 1;
@@ -497,6 +505,7 @@ int engine_remove(struct engine *engine, struct error *error)
 {
 	int r;
 
+	engine_pace_stop(engine);
 	engine_detach_all(engine);
 	r = pins_remove(&engine->pins, error);
 	engine_close(engine);

@@ -2,6 +2,7 @@
 /* The engine's parts, in the order they are opened. */
 #include "engine/guard.h"
 #include "engine/internal.h"
+#include "engine/pace.h"
 #include "engine/policy.h"
 #include "engine/set.h"
 #include "engine/shape.h"
@@ -13,6 +14,7 @@ static const struct engine_part *const parts[] = {
 	&policy_part,
 	&shield_part, /* behind the policies, which it reads */
 	&shape_part,
+	&pace_part, /* behind the classes, whose maps it uses */
 	&drop_part,
 	&socket_part,
 	&owner_end_part,

@@ -83,22 +83,70 @@ struct shape_class {
 };
 
 /* The value of the map `shape_states`: what the datapath found out and keeps.  In words that only grow or are
- * exchanged whole; all CPUs write. */
+ * exchanged whole; all CPUs write.  What every packet touches. */
 struct shape_state {
-	/* what every packet touches */
 	struct token_bucket bucket; /* of the ceiling */
 	__u64 read;                 /* the ceiling's clock (token_clock_now()) as it was read last … */
 	__u32 tick;                 /* … in this tick */
-	__u32 active;               /* is in the control loop's list */
-	__u64 share;                /* of the allowance, for what cannot be paced: ns, spent up to */
+	__u32 flows;                /* PACING: sockets that it holds back */
+	__u64 share;                /* PACING: of other_rate: ns, spent up to */
 	__u64 departs_ns;           /* EDT: when the last packet leaves */
-	__u64 allowance;            /* bytes a second: what it may use now, borrowed included; 0: not told */
-	__u64 flow_rate;            /* PACING: bytes a second each of its flows may send at most */
-	__u64 window_bytes;         /* since the control loop last looked: wire bytes … */
-	/* what the control loop touches (bpf/lib/share.h) */
-	__u64 window_flows; /* … and flows that sent something */
-	__u64 flows;        /* that were active in the last window */
-	__u64 control[14];
+	/* PACING: bytes a second, of the control loop */
+	__u64 allowance;  /* what it may use now, borrowed included; 0: not told */
+	__u64 flow_rate;  /* each socket that it holds back */
+	__u64 other_rate; /* what is no TCP of a local socket, all of it together; 0: not told */
+};
+
+/* What the control loop of pacing knows of a class (bpf/lib/share.h): the value of the map `shape_shares`.
+ * Rates are wire bytes a second. */
+struct shape_share {
+	/* counted by packets, on all CPUs, since the window began */
+	__u64 bytes;       /* that left … */
+	__u64 held_bytes;  /* … of sockets that this class holds back */
+	__u64 other_bytes; /* … of what is no TCP of a local socket: policed at other_rate */
+	__u64 refused;     /* bytes of those that were dropped */
+	__u32 epoch;       /* by which sockets are counted: each once in an epoch */
+	__s32 held[2];     /* sockets held back, in this epoch and in the last one */
+	__u32 burst;       /* longest packet of a socket that is held back */
+	__u32 rtt_us;      /* longest round trip of those */
+	__u32 active;      /* is in the control loop's list */
+	__u32 generation;  /* of the class that all this is of */
+	/* of the control loop alone */
+	__u32 gain;                             /* in 1/65536: what held sockets' rates are corrected by */
+	__u64 since_ns, epoch_ns;               /* when the window, the epoch began */
+	__u64 used_ns;                          /* when something was sent last */
+	__u64 rate, small, other;               /* of all, of sockets that are not held back, of others */
+	__u64 allowance, flow_rate, other_rate; /* as in shape_state */
+	/* the round of allowances: of the class … */
+	__u64 want, floor; /* what it could use; of that, what is its own by right */
+	__u32 depth;       /* 0: has no parent */
+	/* … and as a parent, of its children */
+	__u32 marginal; /* the priority that gets a part of what it wants */
+	__u32 children;
+	__u32 other_wants; /* something was refused in the last window */
+	__u64 floors, wants[SHAPE_PRIORITIES], weights[SHAPE_PRIORITIES]; /* sums */
+	__u64 left, level, given, unsated;
+};
+
+/* The value of the socket storage `shape_sockets`. */
+struct shape_socket {
+	__u32 path;
+	__u32 caught;     /* its rate is set at each round trip; else the agent has to look for it */
+	__u32 class;      /* that holds it back; 0: none */
+	__u32 generation; /* of the class */
+	__u32 epoch;      /* in which it was counted last … */
+	__u32 counted;    /* … as held back, bit 0: in this epoch, bit 1: in the one before */
+	__u32 rate;       /* that was set last, payload bytes a second; 0: none */
+	__u32 own_rate;   /* the application's; ~0: none */
+	__u32 header;     /* bytes of headers of a packet on the wire, from the link header on; 0: not seen */
+	__u32 clamp;      /* of the congestion window, that was set last; 0: none */
+};
+
+/* What the control loop did. */
+struct pace_stats {
+	__u64 ticks, tick_ns; /* and how long they took in sum */
+	__u64 classes;        /* in use */
+	__u64 followed;       /* grows by each socket that only the agent's visits re-rate */
 };
 
 /* The value of the map `shape_counts`, of class n on a CPU at CPU * SHAPE_CLASSES_MAX + n. */
@@ -112,7 +160,7 @@ struct shape_count {
 
 _Static_assert(sizeof(struct shape_meter) == 64, "one cache line");
 _Static_assert(sizeof(struct shape_class) == 192, "whole cache lines");
-_Static_assert(sizeof(struct shape_state) == 192, "whole cache lines");
+_Static_assert(sizeof(struct shape_state) == 64, "one cache line");
 _Static_assert(sizeof(struct shape_count) == 64, "one cache line");
 
 /* The value of the map `shape_paths` (an array); the key of `shape_path_numbers`, whose value is the path. */

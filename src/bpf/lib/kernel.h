@@ -73,6 +73,7 @@ struct sock {
 	int sk_err, sk_err_soft;
 	__u32 sk_ack_backlog, sk_max_ack_backlog;
 	atomic_t sk_drops;
+	unsigned long sk_pacing_rate, sk_max_pacing_rate; /* payload bytes a second; ~0: not paced */
 	struct {
 		atomic_t rmem_alloc; /* bytes in the receive queue */
 	} sk_backlog;
@@ -111,7 +112,8 @@ struct minmax {
 /* include/linux/tcp.h */
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
-	__u32 segs_in, segs_out, data_segs_in, data_segs_out;
+	__u16 tcp_header_len;
+	__u32 segs_in, segs_out, data_segs_in, data_segs_out, write_seq, snd_nxt;
 	__u64 bytes_received, bytes_sent, bytes_retrans;
 	__u32 total_retrans, rcv_ooopack;
 	__u64 tcp_clock_cache; /* CLOCK_MONOTONIC, ns, of the last packet or timer */

@@ -21,6 +21,8 @@
 #include <bpf/bpf_helpers.h>
 
 #include "bpf/lib/bucket.h"
+#include "bpf/lib/pace.h"
+#include "bpf/lib/shape_maps.h"
 #include "shared/shape.h"
 
 #define SHAPE_NS_PER_S 1000000000ULL
@@ -30,22 +32,6 @@
 
 /* A tick is shorter than a second divided by two to the power of this. */
 const volatile __u32 shape_tick_shift = 6;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, SHAPE_CLASSES_MAX);
-	__type(key, __u32);
-	__type(value, struct shape_class);
-} shape_classes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, SHAPE_CLASSES_MAX);
-	__type(key, __u32);
-	__type(value, struct shape_state);
-} shape_states SEC(".maps");
 
 /* CPU by CPU, SHAPE_CLASSES_MAX each: the agent sets the number of entries. */
 struct {
@@ -69,6 +55,7 @@ struct shape_packet {
 	__u32 mark;     /* class that wants it marked; 0: none */
 	__u8 out;
 	__u8 local; /* TCP of a local socket; 2: not known */
+	__u8 paced; /* some class of its paces */
 };
 
 static __always_inline struct shape_count *shape_count_of(const struct shape_packet *p, __u32 number)
@@ -149,17 +136,19 @@ static __always_inline int shape_police(
 /* What is no TCP of a local socket cannot be paced: it takes from what the control loop gives out. */
 static __always_inline int shape_share(struct shape_packet *p, struct shape_state *state, __u32 number)
 {
-	__u64 allowance = state->allowance, now = shape_now(p), cost, spent, from;
+	__u64 rate = state->other_rate, now = shape_now(p), cost, spent, from;
 
-	cost = p->bytes * SHAPE_NS_PER_S / (allowance | !allowance);
+	cost = p->bytes * SHAPE_NS_PER_S / (rate | !rate);
 	spent = *(volatile __u64 *)&state->share;
 	from = (__s64)(now - spent) > (__s64)SHAPE_SHARE_NS ? now - SHAPE_SHARE_NS : spent;
 	if ((__s64)(from - now) > (__s64)(4 * SHAPE_SHARE_NS)) /* from another time */
 		from = now;
 	/* a packet that alone costs more than may be saved up passes when that is full, and is paid for later
 	 */
-	if ((__s64)(now - from) < (__s64)(cost < SHAPE_SHARE_NS ? cost : SHAPE_SHARE_NS))
+	if ((__s64)(now - from) < (__s64)(cost < SHAPE_SHARE_NS ? cost : SHAPE_SHARE_NS)) {
+		pace_refuse(number, p->bytes);
 		return 0;
+	}
 	if (__sync_val_compare_and_swap(&state->share, spent, from + cost) != spent)
 		__sync_fetch_and_add(&state->share, cost);
 	if ((__s64)(now - from - cost) < (__s64)(SHAPE_SHARE_NS / 4))
@@ -209,7 +198,7 @@ static __always_inline int shape_class_allows(
 	case SHAPE_PACING:
 		if (shape_is_local_tcp(p))
 			return 1;
-		if (state->allowance)
+		if (state->other_rate)
 			return shape_share(p, state, number);
 		return !class->ceiling || shape_police(p, class, state, number);
 	case SHAPE_EDT:
@@ -232,11 +221,11 @@ static __always_inline void shape_class_returns(
 	if (!class->ceiling)
 		return;
 	if (class->engine == SHAPE_POLICER ||
-		(class->engine == SHAPE_PACING && !shape_is_local_tcp(p) && !state->allowance))
+		(class->engine == SHAPE_PACING && !shape_is_local_tcp(p) && !state->other_rate))
 		token_bucket_give(&state->bucket, p->bytes);
 	else if (class->engine == SHAPE_PACING && !shape_is_local_tcp(p))
 		__sync_fetch_and_sub(
-			&state->share, p->bytes * SHAPE_NS_PER_S / (state->allowance | !state->allowance));
+			&state->share, p->bytes * SHAPE_NS_PER_S / (state->allowance | !state->other_rate));
 	else if (class->engine == SHAPE_EDT)
 		__sync_fetch_and_sub(&state->departs_ns, p->bytes * SHAPE_NS_PER_S / class->ceiling);
 }
