@@ -8,6 +8,7 @@
 #include "agent/explain.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
+#include "agent/limited.h"
 #include "agent/logs.h"
 #include "agent/names.h"
 #include "agent/owners.h"
@@ -23,7 +24,8 @@ const struct module *const modules[] = {
 	&audit_module, /* before those that write to it */
 	&sockets_module,
 	&guard_module,
-	&set_module,         /* before the rules that name sets */
+	&set_module, /* before the rules that name sets */
+	&limit_module,
 	&connections_module, /* before the rules that need it */
 	&rules_module,       /* behind guards */
 	&log_module,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/internal.h"
+#include "agent/limited.h"
 #include "agent/rules.h"
 #include "agent/sets.h"
 #include "basic/cleanup.h"
@@ -567,6 +568,7 @@ void policies_write_stats(const struct agent *agent, struct json_write *out)
 	json_write_number(out, "unanswered", stats.unanswered);
 	json_write_number(out, "kept", stats.kept);
 	json_write_number(out, "limited_full", stats.limited_full);
+	limits_write_stats(agent, out);
 	json_write_number(out, "broken", stats.broken);
 	json_write_number(out, "unreadable", stats.unreadable);
 }

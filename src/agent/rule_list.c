@@ -6,6 +6,7 @@
 
 #include "agent/guards.h"
 #include "agent/internal.h"
+#include "agent/limited.h"
 #include "agent/policies.h"
 #include "agent/rules.h"
 #include "agent/shields.h"
@@ -178,6 +179,7 @@ void rule_write_entry(struct agent *agent, struct json_write *out, const struct 
 		guards_write_entry(agent, out, entry);
 	else
 		policies_write_entry(agent, out, entry);
+	limits_write_entry(agent, out, entry);
 	if (entry->ends_ns)
 		answer_time(out, "ends", entry->ends_ns);
 	json_write_number(out, "generation", entry->generation);

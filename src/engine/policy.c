@@ -142,6 +142,8 @@ static int programs_load(struct policy_engine *policy, struct error *error)
 	if (r == 0 && engine_connections_start(engine) < 0)
 		r = error_set(error, -EIO, "cannot set the times of connections");
 	if (r == 0)
+		policy_sources_adopt(policy);
+	if (r == 0)
 		r = policy_log_open(policy, error);
 	for (int hook = 0; hook < HOOKS && r == 0; hook++)
 		for (__u32 place = 0; place < PLACES && r == 0; place++) {
@@ -224,6 +226,8 @@ static void policy_close(void *state)
 		munmap(policy->check, sizeof(*policy->check));
 	if (policy->counts)
 		munmap(policy->counts, counts_bytes(policy->engine));
+	if (policy->limit_sources >= 0)
+		close(policy->limit_sources);
 	ring_buffer__free(policy->log);
 	decide_bpf__destroy(policy->skeleton);
 	free(policy->stats);
@@ -241,6 +245,7 @@ static int policy_open(struct engine *engine, void **ret_state, struct error *er
 		return error_set(error, -ENOMEM, "out of memory");
 	*ret_state = policy;
 	policy->engine = engine;
+	policy->limit_sources = -1;
 	policy->log_rate = LOG_RATE;
 	policy->stats = calloc(engine->view.cpus, sizeof(*policy->stats));
 	if (!policy->stats)

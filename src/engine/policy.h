@@ -65,6 +65,18 @@ int engine_policy_count(
 	struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count); /* sum of all CPUs */
 int engine_policy_count_clear(struct engine *engine, uint32_t counter);
 int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit);
+/* Sources and destinations that limits tell apart.  Were there ever any?  How many each limit, by its place,
+ * has got buckets for since it began (-ENOENT: none).  And those that have one, some thousand a call: 0 and
+ * there are more, 1 at the end, or a negative errno. */
+struct engine_limit_cursor {
+	bool started;
+	uint32_t batch;
+};
+typedef void engine_limit_function(void *context, const struct policy_limited *limited);
+bool engine_limit_sources(const struct engine *engine);
+int engine_limit_made(struct engine *engine, uint64_t made[POLICY_LIMITS_MAX]);
+int engine_limit_walk(struct engine *engine, struct engine_limit_cursor *cursor,
+	engine_limit_function *function, void *context);
 void engine_policy_stats(struct engine *engine, struct policy_stats *ret_stats);
 
 /* Asks the real program about a packet: which rule (by id; 0: default), action, policy, hook. */

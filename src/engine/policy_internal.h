@@ -38,6 +38,7 @@ struct policy_engine {
 	struct policy_clock clock;
 	struct rule_count *counts; /* mapped, of all CPUs */
 	struct policy_stats *stats;
+	int limit_sources; /* their buckets, while the agent knows them; -1 */
 	struct policy_check *check; /* mapped */
 	struct policy_memory memory[HOOKS][PLACES];
 	struct policy_programs programs[PROGRAMS_MAX];
@@ -71,6 +72,9 @@ void policy_forget(struct policy_engine *policy, bool cut);
 int policy_expressions_bring(
 	struct policy_engine *policy, __u32 place, const struct policy_image *image, struct error *error);
 void policy_programs_close(struct policy_programs *programs);
+
+/* The buckets that an earlier agent left. */
+void policy_sources_adopt(struct policy_engine *policy);
 
 /* So many a second are done at most. */
 int policy_rate_set(struct policy_engine *policy, __u32 which, uint32_t a_second);

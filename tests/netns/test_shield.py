@@ -166,6 +166,35 @@ def limits_at_xdp_are_exact(lab):
     expect_equal((packets(agent, number), packets(agent, all_of_them)), (60, 15), "packets that the limits fitted")
 
 
+@test(seconds=60)
+def sources_pushed_out_of_a_limit_are_counted(lab):
+    """Where more sources come than limits have room for, those that made room are counted: with the rule, in status and
+    metrics; together with those that are there they are all that ever came"""
+    host, peer = lab.hosts()
+    lab.quiet(host, peer)
+    agent = lab.agent(host)
+    number = add(agent, "limit in ip6 udp to port 9 per source to 1/s")["id"]
+    other = add(agent, "limit in ip6 udp to port 10 per source to 1/s")["id"]
+    room = agent.get("/v1/status")["rules"]["limited_room"]
+    sources = room + 20000
+    peer.run(lab.tool("blast"), "p0", 6, sources, sources, sources, 0, timeout=60)
+
+    def limit(which=number):
+        found = rule(agent, which)
+        return found["limited"], found["pushed_out"]
+    wait_for(lambda: sum(limit()) == sources, 30, "all sources, there or pushed out", interval=0.3)
+    limited, pushed_out = limit()
+    expect(pushed_out >= 20000 and limited <= room, f"{limited} of {room}, {pushed_out} pushed out")
+    expect_equal(limit(other), (0, 0), "of a limit that nothing came to")
+    status = agent.get("/v1/status")["rules"]
+    expect_equal((status["limited"], status["limited_pushed_out"]), (limited, pushed_out), "in status")
+    expect(f"weir_limited_pushed_out_total {pushed_out}\n" in agent.request("GET", "/metrics")[1], "not in the metrics")
+    agent.kill(signal.SIGKILL)
+    agent.process.wait()
+    agent.start()
+    wait_for(lambda: limit() == (limited, pushed_out), 30, "the next agent knows the same", interval=0.3)
+
+
 @test()
 def connections_go_on_at_xdp(lab):
     """A connection that was there before a rule at XDP goes on against it, while new ones are dropped; unless it is

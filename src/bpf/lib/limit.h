@@ -46,6 +46,15 @@ struct {
 	__array(values, struct limit_sources_map);
 } limit_sources SEC(".maps");
 
+/* How many sources and destinations have got buckets, by limit.  Less those that have one now it is how many
+ * made room for others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POLICY_LIMITS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} limit_made SEC(".maps");
+
 /* Connections that are there: the agent puts it right where entries of the LRU of embryos went unseen. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -97,7 +106,12 @@ static __always_inline struct token_bucket *limit_bucket(
 	if (bucket)
 		return bucket;
 	/* another CPU may be first: then its bucket is the one */
-	bpf_map_update_elem(sources, &key, &full, BPF_NOEXIST);
+	if (bpf_map_update_elem(sources, &key, &full, BPF_NOEXIST) == 0) {
+		__u64 *made = bpf_map_lookup_elem(&limit_made, &place);
+
+		if (made)
+			__sync_fetch_and_add(made, 1);
+	}
 	return bpf_map_lookup_elem(sources, &key);
 }
 

@@ -229,16 +229,39 @@ static void connections_print(const json_t *answer, enum units units, const stru
 	line_print(style, "tracked", "%s", text);
 }
 
+/* Rules of all kinds, and what is not as a person may think: what was not told, not tracked, not looked at.
+ */
 static void rules_print(const json_t *answer, enum units units, const struct style *style)
 {
-	const json_t *rules = json_object_get(answer, "rules");
-	char count[32], denied[32];
+	static const struct part parts[] = {
+		{"denied", "calls denied"},
+		{"unidentified", "calls of unknown processes"},
+		{"rejected", "packets rejected"},
+		{"unanswered", "without an answer"},
+		{"kept", "let through for connections of before"},
+		{"logged", "logged"},
+		{"unlogged", "over the log's rate"},
+		{"limited_pushed_out", "sources pushed out of limits"},
+		{"limited_full", "packets without room in a limit"},
+		{"unreadable", "unreadable packets dropped"},
+		{"broken", "packets past a broken policy"},
+		{},
+	};
+	const json_t *rules = json_object_get(answer, "rules"), *pending = json_object_get(rules, "pending");
+	size_t tenants = json_array_size(json_object_get(rules, "tenants"));
+	char text[512], count[32], of[48] = "";
 
-	if (!json_get_number(rules, "count") && !json_get_number(rules, "denied"))
+	if (!json_get_number(rules, "generation"))
 		return;
-	line_print(style, "rules", "%s on sockets, %s calls denied",
-		count_format(count, sizeof(count), json_get_number(rules, "count"), units),
-		count_format(denied, sizeof(denied), json_get_number(rules, "denied"), units));
+	if (tenants)
+		snprintf(of, sizeof(of), " of the host and %zu tenant%s", tenants, tenants == 1 ? "" : "s");
+	snprintf(text, sizeof(text), "%s%s",
+		count_format(count, sizeof(count), json_get_number(rules, "count"), units), of);
+	parts_format(rules, parts, units, text, sizeof(text));
+	line_print(style, "rules", "%s", text);
+	if (pending)
+		line_print(style, "", "%sgoes back in %.0f s, unless 'weir confirm' comes%s", style->bad,
+			json_number_value(json_object_get(pending, "seconds")), style->reset);
 }
 
 /* Interfaces whose packets rules decide about at XDP, or could. */
