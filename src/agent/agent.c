@@ -20,6 +20,7 @@
 #include "agent/internal.h"
 #include "agent/rules.h"
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "basic/log.h"
 
 #define AGENT_NICE        (-5)
@@ -29,10 +30,7 @@
 
 uint64_t agent_now_ns(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static int read_config(const struct agent *agent, struct config *ret_config, struct error *error)

@@ -12,6 +12,7 @@
 #include "agent/names.h"
 #include "agent/owners.h"
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 
 #define NS_PER_S 1000000000ULL
 
@@ -31,10 +32,7 @@ void answer_wall_time(struct json_write *out, const char *key, uint64_t realtime
 
 uint64_t answer_wall_ns(uint64_t monotonic_ns)
 {
-	struct timespec wall;
-
-	clock_gettime(CLOCK_REALTIME, &wall);
-	return (uint64_t)wall.tv_sec * NS_PER_S + (uint64_t)wall.tv_nsec - (agent_now_ns() - monotonic_ns);
+	return clock_ns(CLOCK_REALTIME) - (agent_now_ns() - monotonic_ns);
 }
 
 void answer_time(struct json_write *out, const char *key, uint64_t monotonic_ns)

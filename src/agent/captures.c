@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "agent/captures_internal.h"
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "basic/log.h"
 
 #define CAPTURES_MAX   8
@@ -29,14 +29,6 @@ const char *const capture_place_names[CAPTURE_PLACES + 1] = {[CAPTURE_TC] = "tc"
 	[CAPTURE_DROP] = "drop",
 	NULL};
 
-int64_t capture_clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* -- interfaces -- */
 
 static void tell_statistics(struct capture *capture)
@@ -47,7 +39,7 @@ static void tell_statistics(struct capture *capture)
 		const struct pcapng_statistics statistics = {
 			.interface = i,
 			.begin_ns = capture->begin_ns,
-			.end_ns = (uint64_t)capture_clock_ns(CLOCK_REALTIME),
+			.end_ns = clock_ns(CLOCK_REALTIME),
 			.received = target->received - target->begin_received,
 			.dropped = target->dropped - target->begin_dropped,
 			.accepted = target->taken + lost,
@@ -152,7 +144,7 @@ static int look_at_interfaces(struct capture *capture, struct error *error)
 
 void capture_set_clock(const struct engine_capture_view *view)
 {
-	int64_t apart_ns = capture_clock_ns(CLOCK_TAI) - capture_clock_ns(CLOCK_REALTIME);
+	int64_t apart_ns = (int64_t)(clock_ns(CLOCK_TAI) - clock_ns(CLOCK_REALTIME));
 	int64_t seconds = (apart_ns + (apart_ns < 0 ? -500000000 : 500000000)) / 1000000000;
 
 	for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
@@ -237,7 +229,7 @@ static void capture_go_on(struct capture *capture)
 	if (capture->share)
 		share_give_back(capture->share);
 	if (capture_backlog(capture) < BACKLOG_MAX)
-		capture_take(capture, (uint64_t)capture_clock_ns(CLOCK_REALTIME) - SETTLE_NS);
+		capture_take(capture, clock_ns(CLOCK_REALTIME) - SETTLE_NS);
 	if (capture->done) {
 		capture_end(capture);
 		return;
@@ -299,7 +291,7 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 	capture->scratch = malloc(capture->snaplen + 16);
 	if (!capture->cursors || !capture->out || !capture->scratch)
 		return error_set(error, -ENOMEM, "out of memory");
-	capture->begin_ns = (uint64_t)capture_clock_ns(CLOCK_REALTIME);
+	capture->begin_ns = clock_ns(CLOCK_REALTIME);
 	capture->looked_ns = capture->told_ns = agent_now_ns();
 	capture_set_clock(capture->view);
 	/* of dropped packets each block is written anew; and who could write to the memory is to be trusted
@@ -317,7 +309,7 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 	}
 	r = look_at_interfaces(capture, error);
 	if (capture->before_ns)
-		capture->from_ns = (uint64_t)capture_clock_ns(CLOCK_REALTIME);
+		capture->from_ns = clock_ns(CLOCK_REALTIME);
 	return r;
 }
 

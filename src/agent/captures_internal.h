@@ -96,7 +96,6 @@ struct capture_block_tail {
 extern const char *const capture_place_names[CAPTURE_PLACES + 1];
 
 /* captures.c */
-int64_t capture_clock_ns(clockid_t clock);
 struct capture_target *capture_target_find(const struct capture *capture, uint32_t index);
 /* CLOCK_TAI is CLOCK_REALTIME and some whole seconds, and somebody may set either. */
 void capture_set_clock(const struct engine_capture_view *view);

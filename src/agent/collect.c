@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 #include "agent/collect.h"
+#include "basic/clock.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -44,14 +45,6 @@ struct collector {
 	size_t pending_count, pending_room;
 };
 
-static uint64_t monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* A tick of the recent past as CLOCK_MONOTONIC time. */
 static uint64_t tick_time(const struct collector *collector, uint32_t tick)
 {
@@ -64,7 +57,7 @@ static uint64_t tick_time(const struct collector *collector, uint32_t tick)
 
 static void look_at_clocks(struct collector *collector)
 {
-	collector->now_ns = monotonic_ns();
+	collector->now_ns = clock_ns(CLOCK_MONOTONIC);
 	/* cannot fail once it has worked; if it did, times would stand still, counters not */
 	engine_clock(collector->engine, &collector->now_tick, &collector->tick_ns);
 }

@@ -56,6 +56,25 @@ static int owner_search(
 	return error_want(error, "the owner of a socket, as 'weir list processes' shows them");
 }
 
+/* What this host would send it from; without `on`, by which interface, too. */
+static int source_find(struct agent *agent, struct packet_description *packet, struct error *error)
+{
+	char text[ADDRESS_TEXT_MAX];
+	uint32_t index = 0;
+	int r = engine_route(
+		agent->engine, packet->family, packet->destination.bytes, &index, packet->source.bytes);
+
+	if (r < 0) {
+		error_set(error, -EINVAL, "this host has no route to %s",
+			address_print(text, sizeof(text), &packet->destination));
+		return error_want(error, "on INTERFACE, and from ADDRESS");
+	}
+	for (size_t i = 0; i < agent->watched_count && !*packet->interface; i++)
+		if (agent->watched[i].index == index)
+			memcpy(packet->interface, agent->watched[i].name, sizeof(packet->interface));
+	return 0;
+}
+
 static int explain(struct agent *agent, const char *text, struct policy_explanation *ret_explanation,
 	struct packet_description *ret_packet, struct error *error)
 {
@@ -67,6 +86,11 @@ static int explain(struct agent *agent, const char *text, struct policy_explanat
 
 	if (r < 0)
 		return r;
+	if (ret_packet->source_open) {
+		r = source_find(agent, ret_packet, error);
+		if (r < 0)
+			return r;
+	}
 	interface = interface_find(agent, ret_packet->interface, error);
 	if (!interface)
 		return error->code;
@@ -112,7 +136,10 @@ ASK(to, endpoint_asks(&from->match.to) || *from->packet.to_set || *from->packet.
 	to->match.to = from->match.to;
 	memcpy(to->packet.to_set, from->packet.to_set, sizeof(to->packet.to_set));
 	memcpy(to->packet.to_port_set, from->packet.to_port_set, sizeof(to->packet.to_port_set)))
-ASK(either, endpoint_asks(&from->match.either), to->match.either = from->match.either)
+ASK(either, endpoint_asks(&from->match.either) || *from->packet.either_set || *from->packet.either_port_set,
+	to->match.either = from->match.either;
+	memcpy(to->packet.either_set, from->packet.either_set, sizeof(to->packet.either_set));
+	memcpy(to->packet.either_port_set, from->packet.either_port_set, sizeof(to->packet.either_port_set)))
 ASK(flags, from->packet.flags_mask, to->packet.flags = from->packet.flags;
 	to->packet.flags_mask = from->packet.flags_mask)
 ASK(state, from->packet.states, to->packet.states = from->packet.states)

@@ -89,22 +89,15 @@ bool policies_same(const struct rule_policy *a, const struct rule_policy *b)
 
 bool policies_name_sets(const struct rule_policy *policy)
 {
-	for (size_t i = 0; i < policy->list.count; i++) {
-		const struct rule_packet *packet = &policy->list.slots[i].entry->rule.packet;
-
-		if (*packet->from_set || *packet->to_set || *packet->from_port_set || *packet->to_port_set)
+	for (size_t i = 0; i < policy->list.count; i++)
+		if (rule_names_set(&policy->list.slots[i].entry->rule, NULL))
 			return true;
-	}
 	return false;
 }
 
 bool policies_name_set(const struct rule_entry *entry, const char *name)
 {
-	const struct rule_packet *packet = &entry->rule.packet;
-
-	return !rule_entry_is_on_sockets(entry) &&
-	       (strcmp(packet->from_set, name) == 0 || strcmp(packet->to_set, name) == 0 ||
-		       strcmp(packet->from_port_set, name) == 0 || strcmp(packet->to_port_set, name) == 0);
+	return rule_names_set(&entry->rule, name);
 }
 
 static bool rule_tracks(const struct rule *rule)
@@ -165,8 +158,7 @@ uint64_t policies_interfaces(struct agent *agent, const struct rulebook *book)
 
 static bool rule_names(const struct rule *rule)
 {
-	return *rule->match.interface || *rule->packet.interface || *rule->packet.from_set ||
-	       *rule->packet.to_set || *rule->packet.from_port_set || *rule->packet.to_port_set;
+	return *rule->match.interface || *rule->packet.interface || rule_names_set(rule, NULL);
 }
 
 /* Notes behind which rule each one stood; those that are new stood behind themselves. */

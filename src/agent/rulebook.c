@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "compile/guard.h"
 
 #define LIST_ROOM 16 /* slots that a list grows by at least */
@@ -95,14 +95,6 @@ bool rule_entry_is_on_sockets(const struct rule_entry *entry)
 	return entry->rule.verb <= RULE_ALLOW;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* What follows from the sentence alone, and from who runs at the moment. */
 static int entry_complete(struct rule_entry *entry, struct error *error)
 {
@@ -114,7 +106,7 @@ static int entry_complete(struct rule_entry *entry, struct error *error)
 		return -ESRCH;
 	}
 	if (entry->rule.for_ns)
-		entry->ends_ns = now_ns() + entry->rule.for_ns;
+		entry->ends_ns = clock_ns(CLOCK_MONOTONIC) + entry->rule.for_ns;
 	if (!rule_entry_is_on_sockets(entry))
 		return 0;
 	entry->guard = malloc(sizeof(*entry->guard));

@@ -175,6 +175,19 @@ struct change {
 	struct prefix cover; /* inside the prefix, and in the set itself: what is in it stays in the set */
 };
 
+static struct change change_of(const struct set_tries *tries, struct set_store *store, unsigned int set,
+	const struct prefix *prefix, set_combination_function *function, void *context)
+{
+	return (struct change){
+		.trie = tries->trie[prefix->address.family == 6],
+		.store = store,
+		.set = set,
+		.prefix = prefix,
+		.function = function,
+		.context = context,
+	};
+}
+
 static int number_set(struct change *change, const struct prefix *prefix, uint64_t mask)
 {
 	int combination = set_store_combination(change->store, mask), r;
@@ -226,12 +239,7 @@ static uint64_t mask_above(const struct change *change)
 int set_tries_add(struct set_tries *tries, struct set_store *store, unsigned int set,
 	const struct prefix *prefix, set_combination_function *function, void *context)
 {
-	struct change change = {.trie = tries->trie[prefix->address.family == 6],
-		.store = store,
-		.set = set,
-		.prefix = prefix,
-		.function = function,
-		.context = context};
+	struct change change = change_of(tries, store, set, prefix, function, context);
 	uint32_t number;
 	uint64_t mask;
 	int r;
@@ -244,12 +252,7 @@ int set_tries_add(struct set_tries *tries, struct set_store *store, unsigned int
 int set_tries_remove(struct set_tries *tries, struct set_store *store, unsigned int set,
 	const struct prefix *prefix, set_combination_function *function, void *context)
 {
-	struct change change = {.trie = tries->trie[prefix->address.family == 6],
-		.store = store,
-		.set = set,
-		.prefix = prefix,
-		.function = function,
-		.context = context};
+	struct change change = change_of(tries, store, set, prefix, function, context);
 	const struct set_entry entry = {.kind = SET_ADDRESSES, .prefix = *prefix};
 	uint64_t above = mask_above(&change), mask = above;
 	bool used = false;

@@ -120,16 +120,8 @@ static int load_finish(struct sets *sets, struct set_load *load)
 		sets->next = load->tries;
 		sets->next_built = true;
 		load->tries = (struct set_tries){};
-		r = sets_next_switch(sets, load->cut, &load->error);
 	}
-	if (r == 0) {
-		sets_next_commit(sets, false);
-		return 0;
-	}
-	set_tries_close(&sets->next);
-	sets->next_built = false;
-	set_store_copy(sets->store, EVERY_SET, 0, SET_NEXT);
-	return r;
+	return sets_next_finish(sets, r, load->cut, &load->error);
 }
 
 static void on_done(evutil_socket_t fd, short what, void *context)

@@ -215,13 +215,8 @@ int sets_next_switch(struct sets *sets, bool cut, struct error *error)
 	return r;
 }
 
-/* The tries of now have no room, or are not there: they are built anew. */
-int sets_rebuild(struct sets *sets, bool cut, struct error *error)
+int sets_next_finish(struct sets *sets, int r, bool cut, struct error *error)
 {
-	int r;
-
-	set_store_copy(sets->store, EVERY_SET, SET_NOW, SET_NEXT);
-	r = sets_next_build(sets, error);
 	if (r == 0)
 		r = sets_next_switch(sets, cut, error);
 	if (r == 0) {
@@ -232,6 +227,13 @@ int sets_rebuild(struct sets *sets, bool cut, struct error *error)
 	sets->next_built = false;
 	set_store_copy(sets->store, EVERY_SET, 0, SET_NEXT);
 	return r;
+}
+
+/* The tries of now have no room, or are not there: they are built anew. */
+int sets_rebuild(struct sets *sets, bool cut, struct error *error)
+{
+	set_store_copy(sets->store, EVERY_SET, SET_NOW, SET_NEXT);
+	return sets_next_finish(sets, sets_next_build(sets, error), cut, error);
 }
 
 /* -- sets as such -- */

@@ -105,6 +105,17 @@ int ask_json(struct weir_client *client, const char *method, const char *path, c
 	return answer_read(body, length, ret_answer, error);
 }
 
+/* For --json the answer is printed as it came: then there is none to be shown. */
+static int answer_take(
+	const struct cli *cli, const char *body, size_t length, json_t **ret_answer, struct error *error)
+{
+	if (!cli->json)
+		return answer_read(body, length, ret_answer, error);
+	document_print(body, length);
+	*ret_answer = NULL;
+	return 0;
+}
+
 int ask_shown(const struct cli *cli, struct weir_client *client, const char *path, const char *query,
 	json_t **ret_answer, struct error *error)
 {
@@ -115,11 +126,7 @@ int ask_shown(const struct cli *cli, struct weir_client *client, const char *pat
 	r = ask_text(client, "GET", path, query, &body, &length, error);
 	if (r < 0)
 		return r;
-	if (!cli->json)
-		return answer_read(body, length, ret_answer, error);
-	document_print(body, length);
-	*ret_answer = NULL;
-	return 0;
+	return answer_take(cli, body, length, ret_answer, error);
 }
 
 int ask_change(const struct cli *cli, const char *path, const char *query, const char *data,
@@ -136,11 +143,7 @@ int ask_change(const struct cli *cli, const char *path, const char *query, const
 	r = ask_text(client, "POST", path, query, &body, &length, error);
 	if (r < 0)
 		return r;
-	if (!cli->json)
-		return answer_read(body, length, ret_answer, error);
-	document_print(body, length);
-	*ret_answer = NULL;
-	return 0;
+	return answer_take(cli, body, length, ret_answer, error);
 }
 
 void warnings_print(const json_t *answer)

@@ -3,35 +3,10 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "basic/cleanup.h"
-
-static int stream_read(FILE *stream, size_t max, char **ret_text, size_t *ret_length)
-{
-	_cleanup_free_ char *text = NULL;
-	size_t length = 0, room = 65536;
-
-	for (;; room *= 2) {
-		char *more = realloc(text, room + 1);
-
-		if (!more)
-			return -ENOMEM;
-		text = more;
-		length += fread(text + length, 1, room - length, stream);
-		if (ferror(stream))
-			return -errno;
-		if (length > max)
-			return -EFBIG;
-		if (length < room)
-			break;
-	}
-	text[length] = '\0';
-	*ret_text = TAKE(text);
-	*ret_length = length;
-	return 0;
-}
+#include "basic/stream.h"
 
 int file_read(const char *file, size_t max, char **ret_text, size_t *ret_length, struct error *error)
 {

@@ -93,7 +93,7 @@ static void end_ports(struct policy_end *end, size_t place, const struct port_ra
 static void bit_end(struct policy_end *end, const struct endpoint *endpoint, int set,
 	const struct port_range *port_set, size_t port_set_count)
 {
-	*end = (struct policy_end){.set = set};
+	*end = (struct policy_end){.sets = {set, -1}, .not_set = -1};
 	if (endpoint->has_prefix)
 		end->in[0] = &endpoint->prefix;
 	if (endpoint->port_count)
@@ -113,7 +113,7 @@ static uint32_t bit_asks(const struct policy_bit *bit)
 
 		if (prefix)
 			asks |= 1U << ((prefix->address.family == 4 ? POLICY_BY_SRC4 : POLICY_BY_SRC6) + i);
-		if (end->set >= 0)
+		if (end->sets[0] >= 0 || end->sets[1] >= 0 || end->not_set >= 0)
 			asks |= 1U << (POLICY_BY_SRC_SETS + i);
 		if (end->of[0] || end->of[1] || end->of[2] || end->not_of)
 			asks |= 1U << (POLICY_BY_SPORT + i);
@@ -126,7 +126,11 @@ static uint32_t bit_asks(const struct policy_bit *bit)
 static int rule_expand(struct policy_compiler *compiler, const struct policy_rule_view *view)
 {
 	const struct match *match = &view->rule->match;
-	unsigned int hosts = match->either.has_prefix ? 2 : 1, ports = match->either.port_count ? 2 : 1;
+	const struct endpoint *either = &match->either;
+	bool port_list = either->port_count || view->port_sets[2];
+	unsigned int hosts = either->has_prefix || view->sets[2] >= 0 ? 2 : 1, ports = port_list ? 2 : 1;
+	const struct port_range *ranges = either->port_count ? either->ports : view->port_sets[2];
+	size_t range_count = either->port_count ? either->port_count : view->port_set_counts[2];
 
 	for (unsigned int h = 0; h < hosts; h++)
 		for (unsigned int p = 0; p < ports; p++) {
@@ -138,17 +142,18 @@ static int rule_expand(struct policy_compiler *compiler, const struct policy_rul
 			for (unsigned int i = 0; i < 2; i++)
 				bit_end(&bit->ends[i], i ? &match->to : &match->from, view->sets[i],
 					view->port_sets[i], view->port_set_counts[i]);
-			if (hosts == 2) {
-				bit->ends[h].in[1] = &match->either.prefix;
-				if (h)
-					bit->ends[0].not_in = &match->either.prefix;
+			bit->ends[h].sets[1] = view->sets[2];
+			if (either->has_prefix)
+				bit->ends[h].in[1] = &either->prefix;
+			if (h) {
+				bit->ends[0].not_set = view->sets[2];
+				bit->ends[0].not_in = either->has_prefix ? &either->prefix : NULL;
 			}
-			if (ports == 2) {
-				end_ports(&bit->ends[p], 2, match->either.ports, match->either.port_count);
-				if (p) {
-					bit->ends[0].not_of = match->either.ports;
-					bit->ends[0].not_of_count = match->either.port_count;
-				}
+			if (ports == 2)
+				end_ports(&bit->ends[p], 2, ranges, range_count);
+			if (p) {
+				bit->ends[0].not_of = ranges;
+				bit->ends[0].not_of_count = range_count;
 			}
 			bit->asks = bit_asks(bit);
 		}

@@ -480,9 +480,11 @@ void policy_combination_scratch(struct policy_compiler *compiler, enum policy_fi
 
 	memset(compiler->scratch, 0, compiler->row_words * sizeof(__u64));
 	for (size_t i = 0; i < compiler->bit_count; i++) {
-		int set = compiler->bits[i].ends[end].set;
+		const struct policy_end *wanted = &compiler->bits[i].ends[end];
 
-		if (set < 0 || mask >> set & 1)
+		if ((wanted->sets[0] < 0 || mask >> wanted->sets[0] & 1) &&
+			(wanted->sets[1] < 0 || mask >> wanted->sets[1] & 1) &&
+			(wanted->not_set < 0 || !(mask >> wanted->not_set & 1)))
 			compiler->scratch[i / 64] |= 1ULL << i % 64;
 	}
 }

@@ -18,7 +18,8 @@ struct policy_end {
 	size_t of_count[3];
 	const struct port_range *not_of;
 	size_t not_of_count;
-	int set; /* number; -1: none */
+	int sets[2]; /* numbers, in both; -1: any */
+	int not_set; /* -1: none */
 };
 
 struct policy_bit {

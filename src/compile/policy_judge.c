@@ -212,15 +212,32 @@ static bool either_fits(const struct endpoint *either, const struct policy_facts
 	       ports_fit(either->ports, either->port_count, facts->dport);
 }
 
+/* -1: whatever is asked for is there. */
+static bool set_has(const struct policy_world *world, int set, uint32_t combination)
+{
+	return set < 0 ||
+	       (combination < world->combination_count && world->combinations[combination] >> set & 1);
+}
+
 static bool set_fits(const struct policy_judge *judge, const struct policy_rule_view *view, unsigned int end,
 	uint32_t combination, uint32_t port)
 {
 	const struct policy_world *world = judge->order->world;
 
-	if (view->sets[end] >= 0 && (combination >= world->combination_count ||
-					    !(world->combinations[combination] >> view->sets[end] & 1)))
+	return set_has(world, view->sets[end], combination) &&
+	       (!view->port_sets[end] || ports_fit(view->port_sets[end], view->port_set_counts[end], port));
+}
+
+static bool either_set_fits(const struct policy_judge *judge, const struct policy_rule_view *view,
+	const struct policy_facts *facts)
+{
+	const struct policy_world *world = judge->order->world;
+	int set = view->sets[2];
+
+	if (!set_has(world, set, facts->src_sets) && !set_has(world, set, facts->dst_sets))
 		return false;
-	return !view->port_sets[end] || ports_fit(view->port_sets[end], view->port_set_counts[end], port);
+	return !view->port_sets[2] || ports_fit(view->port_sets[2], view->port_set_counts[2], facts->sport) ||
+	       ports_fit(view->port_sets[2], view->port_set_counts[2], facts->dport);
 }
 
 static bool header_fits(const struct policy_rule_view *view, const struct policy_facts *facts)
@@ -281,7 +298,8 @@ static bool rule_fits(const struct policy_judge *judge, const struct policy_rule
 	       end_fits(&match->to, facts, facts->dst, facts->dport) && either_fits(&match->either, facts) &&
 	       set_fits(judge, view, 0, facts->src_sets, facts->sport) &&
 	       set_fits(judge, view, 1, facts->dst_sets, facts->dport) &&
-	       (!view->ifindex || view->ifindex == facts->ifindex) && rest_fits(view, facts);
+	       either_set_fits(judge, view, facts) && (!view->ifindex || view->ifindex == facts->ifindex) &&
+	       rest_fits(view, facts);
 }
 
 /* Rules of a block that may fit, a bit each: as many comparisons at once as the CPU can. */
@@ -493,19 +511,20 @@ static void edges_end(struct edges *edges, const struct endpoint *endpoint, unsi
 
 #define COMBINATION_EDGES_MAX 64
 
-static void edges_sets(struct edges *edges, unsigned int end)
+/* `which`: the list of an end, or (2) of either. */
+static void edges_sets(struct edges *edges, unsigned int which, unsigned int end)
 {
 	const struct policy_world *world = edges->judge->order->world;
 
 	for (uint32_t i = 0;
-		edges->view->sets[end] >= 0 && i < world->combination_count && i < COMBINATION_EDGES_MAX;
+		edges->view->sets[which] >= 0 && i < world->combination_count && i < COMBINATION_EDGES_MAX;
 		i++) {
 		struct policy_facts facts = edges->base;
 
 		*(end ? &facts.dst_sets : &facts.src_sets) = i;
 		edge(edges, facts);
 	}
-	edges_ports(edges, edges->view->port_sets[end], edges->view->port_set_counts[end], end);
+	edges_ports(edges, edges->view->port_sets[which], edges->view->port_set_counts[which], end);
 }
 
 #define EDGES_OF(edges, field, ...)                                                                          \
@@ -600,14 +619,16 @@ static struct policy_facts fitting(
 		.out = view->directions == 2,
 		.proto = view->protocol >= 0 ? (uint16_t)view->protocol : IPPROTO_TCP,
 		.sport = first_port(&match->from, view->port_sets[0], 40000),
-		.dport = first_port(&match->to, view->port_sets[1], first_port(&match->either, NULL, 4711)),
+		.dport = first_port(
+			&match->to, view->port_sets[1], first_port(&match->either, view->port_sets[2], 4711)),
 		.icmp = 65536,
 		.flags = 256,
 		.vlan = match->vlan >= 0 ? (uint16_t)match->vlan : 4096,
 		.dscp = packet->dscp >= 0 ? (uint8_t)packet->dscp : 0,
 		.ifindex = view->ifindex ? view->ifindex : 1,
 		.mark = packet->mark,
-		.src_sets = combination_with(judge->order->world, view->sets[0]),
+		.src_sets = combination_with(
+			judge->order->world, view->sets[0] >= 0 ? view->sets[0] : view->sets[2]),
 		.dst_sets = combination_with(judge->order->world, view->sets[1]),
 	};
 
@@ -642,7 +663,8 @@ static void edges_rule(struct edges *edges)
 	edges_end(edges, &match->to, 1);
 	for (unsigned int end = 0; end < 2; end++) {
 		edges_end(edges, &match->either, end);
-		edges_sets(edges, end);
+		edges_sets(edges, end, end);
+		edges_sets(edges, 2, end);
 	}
 	edges_values(edges);
 	edges_conditions(edges);

@@ -95,25 +95,38 @@ static int expression_number(
 	return 0;
 }
 
+/* There is no set of the kind; of the other one? */
+static int set_refuse(const struct policy_world *world, const char *name, bool addresses, struct error *error)
+{
+	size_t count;
+
+	error_set(error, -ENOENT, "there is no set '@%s' of %s", name, addresses ? "addresses" : "ports");
+	if (addresses && world->port_set(world->context, name, &count))
+		return error_want(error, "it is a set of ports: port @%s", name);
+	if (!addresses && world->set(world->context, name) >= 0)
+		return error_want(error, "it is a set of addresses: without 'port'");
+	return error_want(
+		error, "'weir set' lists those that are there, 'weir set add %s ...' makes one", name);
+}
+
 static int view_sets(struct policy_rule_view *view, const struct policy_world *world, struct error *error)
 {
 	const struct rule_packet *packet = &view->rule->packet;
-	const char *const addresses[] = {packet->from_set, packet->to_set};
-	const char *const ports[] = {packet->from_port_set, packet->to_port_set};
+	const char *const addresses[] = {packet->from_set, packet->to_set, packet->either_set};
+	const char *const ports[] = {packet->from_port_set, packet->to_port_set, packet->either_port_set};
 
-	for (size_t i = 0; i < 2; i++) {
+	for (size_t i = 0; i < 3; i++) {
 		view->sets[i] = -1;
 		if (addresses[i][0]) {
 			view->sets[i] = world->set(world->context, addresses[i]);
 			if (view->sets[i] < 0)
-				return error_set(
-					error, -ENOENT, "there is no set '@%s' of addresses", addresses[i]);
+				return set_refuse(world, addresses[i], true, error);
 		}
 		if (ports[i][0]) {
 			view->port_sets[i] =
 				world->port_set(world->context, ports[i], &view->port_set_counts[i]);
 			if (!view->port_sets[i])
-				return error_set(error, -ENOENT, "there is no set '@%s' of ports", ports[i]);
+				return set_refuse(world, ports[i], false, error);
 		}
 	}
 	return 0;

@@ -19,9 +19,9 @@ struct policy_rule_view {
 	bool loose; /* in XDP: stands for packets that tc decides about, so it fits whatever XDP cannot see */
 	int protocol;
 	uint32_t ifindex, target; /* 0: not asked, none */
-	int sets[2];              /* numbers, of source and destination; -1: none */
-	const struct port_range *port_sets[2];
-	size_t port_set_counts[2];
+	int sets[3];              /* numbers, of source, destination, either; -1: none */
+	const struct port_range *port_sets[3];
+	size_t port_set_counts[3];
 	uint8_t owner, expression; /* number + 1; 0: none */
 	uint32_t mark, mark_mask;
 };

@@ -3,7 +3,6 @@
 #include "engine/component.h"
 
 #include <bpf/btf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -14,10 +13,10 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "basic/log.h"
 #include "engine/internal.h"
 
@@ -63,14 +62,6 @@ static int open_cgroup_root(void)
 		return -errno;
 	root = openat(mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return root < 0 ? -errno : root;
-}
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 /* -- loading -- */
@@ -300,22 +291,16 @@ bool component_has_function(const char *name)
 static void for_each_trace_pin(
 	struct engine *engine, void (*function)(struct engine *engine, const char *pin, uint64_t number))
 {
-	int copy = openat(engine->pins.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *list = copy < 0 ? NULL : fdopendir(copy);
-	struct dirent *entry;
+	struct pins_walk walk;
+	const char *name;
 
-	if (!list) {
-		if (copy >= 0)
-			close(copy);
-		return;
-	}
-	while ((entry = readdir(list))) {
-		const char *number = strrchr(entry->d_name, '-');
+	pins_walk_begin(&engine->pins, TRACE_PIN, &walk);
+	while ((name = pins_walk_next(&walk))) {
+		const char *number = strrchr(name, '-');
 
-		if (number && strncmp(entry->d_name, TRACE_PIN, strlen(TRACE_PIN)) == 0)
-			function(engine, entry->d_name, strtoull(number + 1, NULL, 10));
+		if (number)
+			function(engine, name, strtoull(number + 1, NULL, 10));
 	}
-	closedir(list);
 }
 
 static void forget_if_old(struct engine *engine, const char *pin, uint64_t number)

@@ -7,9 +7,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "basic/log.h"
 #include "drop.skel.h"
 #include "engine/internal.h"
@@ -166,15 +166,13 @@ struct ticks {
  * the boot, which begins five minutes before the lower half is 0. */
 static int ticks_read(const struct engine *engine, struct ticks *ret_ticks)
 {
-	struct timespec clock;
 	uint32_t tick;
 	uint64_t about, tick_ns;
 	int r = engine_clock(engine, &tick, &tick_ns);
 
 	if (r < 0)
 		return r;
-	clock_gettime(CLOCK_MONOTONIC, &clock);
-	ret_ticks->now_ns = (uint64_t)clock.tv_sec * NS_PER_S + (uint64_t)clock.tv_nsec;
+	ret_ticks->now_ns = clock_ns(CLOCK_MONOTONIC);
 	about = (uint32_t)(0 - BOOT_SECONDS * (NS_PER_S / tick_ns)) + ret_ticks->now_ns / tick_ns;
 	ret_ticks->now = about + (uint64_t)(int64_t)(int32_t)(tick - (uint32_t)about);
 	ret_ticks->tick_ns = tick_ns;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "basic/log.h"
 #include "engine/internal.h"
 #include "engine/pace.h"
@@ -49,14 +50,6 @@ log_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
 	for (char *line = strtok(start, "\n"); line; line = strtok(NULL, "\n"))
 		log_debug("%s", line);
 	return 0;
-}
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static int read_network_namespace(struct engine_meta *meta, struct error *error)
@@ -418,7 +411,7 @@ static int engine_setup(
 	if (r < 0)
 		return error_set(error, r, "cannot count CPUs: %s", strerror(-r));
 	meta.cpus = (uint32_t)r;
-	meta.since_ns = monotonic_ns();
+	meta.since_ns = clock_ns(CLOCK_MONOTONIC);
 	if (getrandom(meta.flow_seed, sizeof(meta.flow_seed), 0) != sizeof(meta.flow_seed))
 		return error_set(error, -errno, "cannot get random numbers: %s", strerror(errno));
 	meta.flow_seed[0] |= 1;

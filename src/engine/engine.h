@@ -125,6 +125,11 @@ struct engine_interface {
 };
 /* The interfaces of this network namespace; the array is the caller's to free. */
 int engine_interfaces(struct engine *engine, struct engine_interface **ret_interfaces, size_t *ret_count);
+
+/* How this host would send to an address (4 or 16 bytes, network byte order): the interface, and the address
+ * that it would send from.  0, -ENETUNREACH or -ENOMEM. */
+int engine_route(
+	struct engine *engine, uint8_t family, const uint8_t *to, uint32_t *ret_index, uint8_t *ret_from);
 /* Readable when interfaces may have changed. */
 int engine_interface_fd(const struct engine *engine);
 void engine_interface_drain(struct engine *engine);

@@ -7,9 +7,7 @@
  * "hooks"; the clsact qdisc is removed at the end only if weir made it and no filter of somebody else's has
  * moved in.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/pkt_sched.h>
 #include <netlink/route/classifier.h>
@@ -345,29 +343,18 @@ typedef void link_function(
 
 static void for_each_link(struct engine *engine, link_function *function, const void *context)
 {
-	int copy = openat(engine->pins.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *directory = copy < 0 ? NULL : fdopendir(copy);
-	struct dirent *entry;
+	struct pins_walk walk;
+	const char *name;
 
-	if (!directory) {
-		if (copy >= 0)
-			close(copy);
-		return;
-	}
-	while ((entry = readdir(directory))) {
-		_cleanup_close_ int link = -1;
+	pins_walk_begin(&engine->pins, "link_", &walk);
+	while ((name = pins_walk_next(&walk))) {
 		char path[PATH_MAX];
-		size_t length = strlen(entry->d_name);
+		_cleanup_close_ int link = bpf_obj_get(pins_path(&engine->pins, path, name));
+		size_t length = strlen(name);
 
-		if (strncmp(entry->d_name, "link_", 5) != 0)
-			continue;
-		link = bpf_obj_get(pins_path(&engine->pins, path, entry->d_name));
 		if (link >= 0)
-			function(engine, path, link,
-				&sides[length > 4 && strcmp(entry->d_name + length - 4, "_out") == 0],
-				context);
+			function(engine, path, link, &sides[strcmp(name + length - 4, "_out") == 0], context);
 	}
-	closedir(directory);
 }
 
 /* The interfaces that there are. */

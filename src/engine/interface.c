@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <linux/if_arp.h>
 #include <netlink/route/link.h>
+#include <netlink/route/nexthop.h>
+#include <netlink/route/route.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -119,4 +121,29 @@ int engine_interfaces(struct engine *engine, struct engine_interface **ret_inter
 	*ret_interfaces = TAKE(interfaces);
 	*ret_count = count;
 	return 0;
+}
+
+int engine_route(
+	struct engine *engine, uint8_t family, const uint8_t *to, uint32_t *ret_index, uint8_t *ret_from)
+{
+	int length = family == 4 ? 4 : 16, r;
+	struct nl_addr *address = nl_addr_build(family == 4 ? AF_INET : AF_INET6, to, (size_t)length), *from;
+	struct rtnl_route *route = NULL;
+	struct rtnl_nexthop *hop;
+
+	if (!address)
+		return -ENOMEM;
+	r = rtnl_route_lookup(engine->requests, address, &route);
+	nl_addr_put(address);
+	if (r < 0)
+		return r == -NLE_NOMEM ? -ENOMEM : -ENETUNREACH;
+	hop = rtnl_route_nexthop_n(route, 0);
+	from = rtnl_route_get_pref_src(route);
+	r = hop && from && nl_addr_get_len(from) == (unsigned int)length ? 0 : -ENETUNREACH;
+	if (r == 0) {
+		*ret_index = (uint32_t)rtnl_route_nh_get_ifindex(hop);
+		memcpy(ret_from, nl_addr_get_binary_addr(from), (size_t)length);
+	}
+	rtnl_route_put(route);
+	return r;
 }

@@ -2,22 +2,14 @@
 /* Limits of rules (bpf/lib/limit.h): their places, and room for sources. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "compile/bucket.h"
 #include "engine/internal.h"
 #include "engine/policy_internal.h"
 
 #define BATCH 4096 /* entries read in one call */
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* Buckets of sources and destinations take memory from the first limit on that needs them. */
 static int sources_make(struct policy_engine *policy, int slot)
@@ -67,7 +59,7 @@ int engine_policy_limit(struct engine *engine, uint32_t place, const struct poli
 		memcmp(&present.rate, &limit->rate, sizeof(limit->rate)) == 0)
 		return 0;
 	if (limit->unit != POLICY_LIMIT_CONNECTIONS)
-		r = token_clock_start(&limit->rate, monotonic_ns(), &next.clock);
+		r = token_clock_start(&limit->rate, clock_ns(CLOCK_MONOTONIC), &next.clock);
 	if (r == 0 && limit->unit != POLICY_LIMIT_CONNECTIONS && limit->per != POLICY_PER_RULE)
 		r = sources_make(policy_of(engine), component_map(object, "limit_sources"));
 	if (r < 0)

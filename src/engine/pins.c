@@ -437,3 +437,26 @@ const char *pins_path(const struct pins *pins, char buffer[static PATH_MAX], con
 	snprintf(buffer, PATH_MAX, "/proc/self/fd/%d/%s", pins->directory, name);
 	return buffer;
 }
+
+void pins_walk_begin(const struct pins *pins, const char *prefix, struct pins_walk *ret_walk)
+{
+	int copy = openat(pins->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	*ret_walk = (struct pins_walk){.directory = copy < 0 ? NULL : fdopendir(copy), .prefix = prefix};
+	if (!ret_walk->directory && copy >= 0)
+		close(copy);
+}
+
+const char *pins_walk_next(struct pins_walk *walk)
+{
+	const struct dirent *entry;
+
+	if (!walk->directory)
+		return NULL;
+	while ((entry = readdir(walk->directory)))
+		if (strncmp(entry->d_name, walk->prefix, strlen(walk->prefix)) == 0)
+			return entry->d_name;
+	closedir(walk->directory);
+	walk->directory = NULL;
+	return NULL;
+}

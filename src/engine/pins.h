@@ -16,6 +16,7 @@
 #ifndef WEIR_ENGINE_PINS_H
 #define WEIR_ENGINE_PINS_H
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
@@ -39,5 +40,14 @@ int pins_remove(struct pins *pins, struct error *error);
 
 /* A path that bpf(2) takes for the pin `name`. */
 const char *pins_path(const struct pins *pins, char buffer[static PATH_MAX], const char *name);
+
+/* The names of the pins that begin with `prefix`: pins_walk_begin(), then pins_walk_next() until it says
+ * NULL. What comes up may be removed on the way. */
+struct pins_walk {
+	DIR *directory; /* NULL: the walk is over */
+	const char *prefix;
+};
+void pins_walk_begin(const struct pins *pins, const char *prefix, struct pins_walk *ret_walk);
+const char *pins_walk_next(struct pins_walk *walk);
 
 #endif

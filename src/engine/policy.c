@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "engine/policy_internal.h"
 #include "watch.skel.h"
 
@@ -18,14 +18,6 @@
 struct policy_engine *policy_of(const struct engine *engine)
 {
 	return engine_part_state(engine, &policy_part);
-}
-
-uint64_t policy_time_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 /* -- memory -- */
@@ -91,7 +83,7 @@ static int memory_put(struct policy_engine *policy, enum policy_hook hook, __u32
 		r = memory_map(map, image->count, &memory);
 	if (r == 0) {
 		memcpy(memory.units, image->units, image->count * sizeof(struct policy_unit));
-		((struct policy_header *)memory.units)->brought = policy_time_ns();
+		((struct policy_header *)memory.units)->brought = clock_ns(CLOCK_MONOTONIC);
 		if (bpf_map_update_elem(hook_map(policy, hook), &place, &map, BPF_ANY) < 0)
 			r = -errno;
 	}

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 
+#include "basic/clock.h"
 #include "compile/bucket.h"
 #include "engine/policy_internal.h"
 
@@ -13,7 +14,7 @@
 static const struct policy_clock *clock_read(struct policy_engine *policy)
 {
 	struct policy_clock *clock = &policy->clock;
-	uint64_t now_ns = policy_time_ns();
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
 
 	if (!clock->now_ns || now_ns - clock->now_ns >= CLOCK_AGE_NS) {
 		engine_clock(policy->engine, &clock->tick, &clock->tick_ns);
@@ -109,7 +110,7 @@ int policy_rate_set(struct policy_engine *policy, __u32 which, uint32_t a_second
 {
 	const struct token_rate rate = {a_second, a_second, 1000000000};
 	struct policy_rate value = {};
-	int r = token_clock_start(&rate, policy_time_ns(), &value.clock);
+	int r = token_clock_start(&rate, clock_ns(CLOCK_MONOTONIC), &value.clock);
 
 	if (r == 0 && bpf_map_update_elem(
 			      bpf_map__fd(policy->skeleton->maps.decide_rates), &which, &value, BPF_ANY) < 0)

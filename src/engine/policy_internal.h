@@ -53,7 +53,6 @@ struct policy_engine {
 #define store(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
 
 struct policy_engine *policy_of(const struct engine *engine);
-uint64_t policy_time_ns(void); /* CLOCK_MONOTONIC */
 
 /* Verifying these programs takes its time; who has no rules need not wait for that. */
 int policy_load(struct policy_engine *policy, struct error *error);

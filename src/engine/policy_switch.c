@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "basic/clock.h"
 #include "engine/policy_internal.h"
 #include "shared/guard.h"
 
@@ -123,7 +124,7 @@ static void sweep(struct policy_engine *policy)
 /* The tick of a time; never 0, which means none. */
 static uint32_t tick_of(const struct policy_engine *policy, uint64_t time_ns)
 {
-	uint64_t tick_ns = 1, now_ns = policy_time_ns(), ahead;
+	uint64_t tick_ns = 1, now_ns = clock_ns(CLOCK_MONOTONIC), ahead;
 	uint32_t tick = 0;
 
 	engine_clock(policy->engine, &tick, &tick_ns);

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "compile/bucket.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
@@ -38,14 +38,6 @@ struct shape_kernel {
 static struct shape_kernel *shape_of(const struct engine *engine)
 {
 	return engine_part_state(engine, &shape_part);
-}
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
 /* -- loading -- */
@@ -233,8 +225,8 @@ static int meter_make(const struct shape_class *now, const struct shape_class *n
 		bool going = now->generation == next->generation && used->clock.period;
 
 		meter.clock = used->clock;
-		r = going ? token_clock_change(&meter.clock, &rate, monotonic_ns())
-		          : token_clock_start(&rate, monotonic_ns(), &meter.clock);
+		r = going ? token_clock_change(&meter.clock, &rate, clock_ns(CLOCK_MONOTONIC))
+		          : token_clock_start(&rate, clock_ns(CLOCK_MONOTONIC), &meter.clock);
 		if (r < 0)
 			return r;
 		ahead = next->ceiling / 1000000 * (next->mark_ns / 1000) +
@@ -438,7 +430,7 @@ void engine_shape_sweep(struct engine *engine)
 	uint32_t other;
 
 	if (!shape->numbering || load(shape->numbering->made) < SWEEP_AT ||
-		(shape->swept_ns && monotonic_ns() - shape->swept_ns < SWEEP_NS))
+		(shape->swept_ns && clock_ns(CLOCK_MONOTONIC) - shape->swept_ns < SWEEP_NS))
 		return;
 	other = (shape->numbering->half & 1) ^ 1;
 	half_empty(shape, other);
@@ -448,7 +440,7 @@ void engine_shape_sweep(struct engine *engine)
 	store(shape->numbering->half, other);
 	store(shape->numbering->made, 0);
 	engine_policy_forget(engine, false);
-	shape->swept_ns = monotonic_ns();
+	shape->swept_ns = clock_ns(CLOCK_MONOTONIC);
 }
 
 int engine_shape_explained(struct engine *engine, struct shape_path *ret_path)

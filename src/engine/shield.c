@@ -2,9 +2,7 @@
 /* The program at XDP: its links, pinned as "xdp_IFINDEX", and its short way through the policy. */
 #include "engine/shield.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/if_link.h>
@@ -165,27 +163,18 @@ typedef void link_function(
 
 static void for_each_link(struct engine *engine, link_function *function, const void *context)
 {
-	int copy = openat(engine->pins.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *directory = copy < 0 ? NULL : fdopendir(copy);
-	struct dirent *entry;
+	struct pins_walk walk;
+	const char *name;
 
-	if (!directory) {
-		if (copy >= 0)
-			close(copy);
-		return;
-	}
-	while ((entry = readdir(directory))) {
-		_cleanup_close_ int link = -1;
+	pins_walk_begin(&engine->pins, LINK_PIN, &walk);
+	while ((name = pins_walk_next(&walk))) {
 		char path[PATH_MAX];
+		_cleanup_close_ int link = bpf_obj_get(pins_path(&engine->pins, path, name));
 
-		if (strncmp(entry->d_name, LINK_PIN, strlen(LINK_PIN)) != 0)
-			continue;
-		link = bpf_obj_get(pins_path(&engine->pins, path, entry->d_name));
 		if (link >= 0)
-			function(engine, path, (uint32_t)strtoul(entry->d_name + strlen(LINK_PIN), NULL, 10),
-				link, context);
+			function(engine, path, (uint32_t)strtoul(name + strlen(LINK_PIN), NULL, 10), link,
+				context);
 	}
-	closedir(directory);
 }
 
 static void link_count(struct engine *engine, const char *path, uint32_t meant, int link, const void *context)

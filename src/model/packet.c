@@ -96,6 +96,11 @@ static bool protocol_has_ports(int protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
 
+static bool source_is_open(const struct reader *r)
+{
+	return !r->m.said[MATCH_ELEMENT_FROM] && r->rule.match.direction == MATCH_OUT;
+}
+
 static int whole_check(struct reader *r)
 {
 	const struct match *match = &r->rule.match;
@@ -107,7 +112,7 @@ static int whole_check(struct reader *r)
 		return fail(r, r->m.s.text, "a packet comes in or goes out", "in ..., or out ...");
 	if (result == 0 && match->protocol < 0)
 		return fail(r, NULL, "expected a protocol", "tcp, udp, icmp, ... behind the direction");
-	if (result == 0)
+	if (result == 0 && !source_is_open(r))
 		result = end_check(r, MATCH_ELEMENT_FROM, &match->from, has_ports, false);
 	if (result == 0)
 		result = end_check(r, MATCH_ELEMENT_TO, &match->to, has_ports, true);
@@ -133,9 +138,10 @@ int packet_description_parse(const char *text, struct packet_description *ret_pa
 
 	packet = (struct packet_description){
 		.out = match->direction == MATCH_OUT,
-		.family = match->from.prefix.address.family,
+		.family = match->to.prefix.address.family,
 		.protocol = (uint8_t)match->protocol,
 		.source = match->from.prefix.address,
+		.source_open = source_is_open(&r),
 		.destination = match->to.prefix.address,
 		.has_ports = protocol_has_ports(match->protocol) && words->fragment != RULE_FRAGMENT_LATER,
 		.icmp_type = -1,
@@ -145,6 +151,8 @@ int packet_description_parse(const char *text, struct packet_description *ret_pa
 		.fragment = words->fragment,
 		.owner = match->owner,
 	};
+	if (packet.source_open)
+		packet.source.family = packet.family;
 	memcpy(packet.interface, match->interface, sizeof(packet.interface));
 	if (packet.has_ports) {
 		packet.source_port = match->from.port_count ? match->from.ports[0].low : SOURCE_PORT_USUAL;

@@ -2,11 +2,11 @@
 /*
  * One packet in words, and as bytes: what `weir explain` asks about.
  *
- *     packet = (in|out) ["on" interface] [ip|ip6] protocol "from" address ["port" N] "to" address ["port" N]
+ *     packet = (in|out) ["on" interface] [ip|ip6] protocol ["from" address ["port" N]] "to" address ["port" N]
  *              {flags LIST | icmp TYPE[/CODE] | dscp D | vlan N | fragment [first|later] | by OWNER}
  *
  * The words are those of rules (rule.h), with one value each.  What is not said is what most such packets
- * have: TCP is a SYN, ICMP an echo request, a source port is 40000, no VLAN, DSCP 0, no fragment.
+ * have: what goes out comes from this host, TCP is a SYN, ICMP an echo request, a source port is 40000, no VLAN, DSCP 0, no fragment.
  */
 #ifndef WEIR_MODEL_PACKET_H
 #define WEIR_MODEL_PACKET_H
@@ -26,6 +26,7 @@ struct packet_description {
 	char interface[MATCH_INTERFACE_MAX]; /* empty: any that the policy is in force on */
 	uint8_t family, protocol;
 	struct address source, destination;
+	bool source_open; /* it goes out, and `from` was not said: the source is the unspecified address */
 	bool has_ports;
 	uint16_t source_port, destination_port; /* host byte order */
 	uint8_t tcp_flags;

@@ -9,7 +9,7 @@
  *             | redirect to IF | mirror to IF
  *             | rewrite dscp D | rewrite source mac MAC | rewrite destination mac MAC
  *     match   = those of match.h, and:
- *               from|to (@SET | ...) [port (PORTS | @SET)]
+ *               from|to (@SET | ...) [port (PORTS | @SET)] | host @SET | port @SET
  *             | flags LIST[/LIST]          these set, and of the second list no others; LIST: none, too
  *             | icmp TYPE[/CODE] | icmp6 TYPE[/CODE]
  *             | state new,established,related,invalid
@@ -103,8 +103,9 @@ enum rule_fragment {
 
 /* What a rule on packets asks for besides what `match` has. */
 struct rule_packet {
-	char from_set[SET_NAME_MAX], to_set[SET_NAME_MAX];           /* addresses; empty: none */
-	char from_port_set[SET_NAME_MAX], to_port_set[SET_NAME_MAX]; /* ports; empty: none */
+	char from_set[SET_NAME_MAX], to_set[SET_NAME_MAX];            /* addresses; empty: none */
+	char from_port_set[SET_NAME_MAX], to_port_set[SET_NAME_MAX];  /* ports; empty: none */
+	char either_set[SET_NAME_MAX], either_port_set[SET_NAME_MAX]; /* of either end; empty: none */
 	uint8_t flags, flags_mask; /* (tcp flags & mask) == flags; mask 0: not asked */
 	int icmp_code;             /* -1: not asked */
 	int dscp;                  /* 0..63; -1: not asked */
@@ -150,6 +151,8 @@ bool rule_is_on_sockets(const struct rule *rule);
 bool rule_is_shape(const struct rule *rule);
 /* Does it declare a class?  match.direction, `class`, `shape` and the comment are all that it has. */
 bool rule_is_declared(const struct rule *rule);
+/* Does it name this set?  NULL: any. */
+bool rule_names_set(const struct rule *rule, const char *name);
 /* Does it end the story for all that fits? */
 bool rule_decides(const struct rule *rule);
 

@@ -314,6 +314,10 @@ static int set_read(struct reader *r, const char *word, char ret_name[SET_NAME_M
 	struct error problem = {0};
 
 	sentence_skip(&r->m->s, word);
+	if (strchr(word, ',')) {
+		fail(r, word, "'%.64s' is more than one set", word);
+		return want(r, "one set; a rule for each, or a set that has the entries of all");
+	}
 	if (set_name_check(word + 1, &problem) < 0) {
 		fail(r, word, "%s", problem.what);
 		return want(r, "%s", problem.want);
@@ -350,6 +354,9 @@ static int end_read(struct reader *r, struct endpoint *end, char *set, char *por
 		result = set_read(r, word, set);
 	else if (word && strcmp(word, "any") == 0)
 		sentence_skip(&r->m->s, word);
+	else if (word && strcmp(word, "not") == 0)
+		result = expected(r, word, "an address, a prefix, a set, 'any' or 'port'",
+			"all but these: a rule in front of this one that accepts them");
 	else if (!word || strcmp(word, "port") != 0)
 		result = sentence_prefix(&r->m->s, end, "an address, a prefix, a set, 'any' or 'port'",
 			"such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32, @NAME or port https");
@@ -357,6 +364,25 @@ static int end_read(struct reader *r, struct endpoint *end, char *set, char *por
 		return result;
 	sentence_skip(&r->m->s, "port");
 	return end_ports_read(r, end, port_set);
+}
+
+/* Of either end: @SET here, all else as in a match. */
+static int host_read(struct reader *r, const char *word)
+{
+	const char *next = word_peek(r);
+	int result = match_element_say(r->m, MATCH_ELEMENT_HOST, word);
+
+	if (result < 0 || (next && next[0] == '@'))
+		return result < 0 ? result : set_read(r, next, r->packet->either_set);
+	return sentence_prefix(&r->m->s, &r->m->match.either, "an address, a prefix or a set",
+		"such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32 or @NAME");
+}
+
+static int port_read(struct reader *r, const char *word)
+{
+	int result = match_element_say(r->m, MATCH_ELEMENT_PORT, word);
+
+	return result < 0 ? result : end_ports_read(r, &r->m->match.either, r->packet->either_port_set);
 }
 
 static int from_read(struct reader *r, const char *word)
@@ -751,6 +777,8 @@ static const struct term {
 } terms[] = {
 	{"from", from_read},
 	{"to", to_read},
+	{"host", host_read},
+	{"port", port_read},
 	{"flags", flags_read},
 	{"fragment", fragment_read},
 	{"state", state_read},
@@ -799,6 +827,11 @@ static int term_read(struct reader *r)
 		return shape_word_read(r, word);
 	if (r->rule->verb == RULE_GUARANTEE && rate_looks(r))
 		return guarantee_read(r);
+	if (strcmp(word, "or") == 0) {
+		fail(r, word, "'or' is not understood in rules");
+		return want(r, "a rule for each; a set for several addresses, one list for several ports: "
+			       "port 80,443");
+	}
 	for (size_t i = 0; rule_calls[i]; i++) {
 		if (strcmp(rule_calls[i], word) != 0)
 			continue;

@@ -106,7 +106,11 @@ static void match_put(struct printer *p, const struct rule *rule)
 	/* `host` and `port` first: behind `from` or `to`, the port would be theirs. */
 	if (match->either.has_prefix)
 		printer_put(p, " host %s", prefix_print(text, sizeof(text), &match->either.prefix));
+	if (packet->either_set[0])
+		printer_put(p, " host @%s", packet->either_set);
 	printer_ports(p, &match->either);
+	if (packet->either_port_set[0])
+		printer_put(p, " port @%s", packet->either_port_set);
 	end_put(p, "from", &match->from, packet->from_set, packet->from_port_set);
 	end_put(p, "to", &match->to, packet->to_set, packet->to_port_set);
 	flags_put(p, packet);
@@ -204,6 +208,20 @@ static uint8_t family_of(const struct rule *rule)
 	return match->family;
 }
 
+bool rule_names_set(const struct rule *rule, const char *name)
+{
+	const struct rule_packet *packet = &rule->packet;
+	const char *const sets[] = {packet->from_set, packet->to_set, packet->either_set,
+		packet->from_port_set, packet->to_port_set, packet->either_port_set};
+
+	if (rule_is_on_sockets(rule))
+		return false;
+	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++)
+		if (*sets[i] && (!name || strcmp(sets[i], name) == 0))
+			return true;
+	return false;
+}
+
 static bool set_covers(const char *wide, const char *narrow)
 {
 	return !wide[0] || strcmp(wide, narrow) == 0;
@@ -220,6 +238,11 @@ static bool ends_cover(const struct rule *wide, const struct rule *narrow)
 		       rule_prefix_covers(&w->either, &n->to)) &&
 	       (rule_ports_cover(&w->either, &n->either) || rule_ports_cover(&w->either, &n->from) ||
 		       rule_ports_cover(&w->either, &n->to)) &&
+	       (set_covers(wp->either_set, np->either_set) || set_covers(wp->either_set, np->from_set) ||
+		       set_covers(wp->either_set, np->to_set)) &&
+	       (set_covers(wp->either_port_set, np->either_port_set) ||
+		       set_covers(wp->either_port_set, np->from_port_set) ||
+		       set_covers(wp->either_port_set, np->to_port_set)) &&
 	       set_covers(wp->from_set, np->from_set) && set_covers(wp->to_set, np->to_set) &&
 	       set_covers(wp->from_port_set, np->from_port_set) &&
 	       set_covers(wp->to_port_set, np->to_port_set);

@@ -296,7 +296,7 @@ int sentence_ports(struct sentence *s, struct endpoint *endpoint)
 		return sentence_expected(s, NULL, "a port", "a number, a name such as https, or low-high");
 	if (list[0] == '@') {
 		sentence_fail(s, list, "'%.64s' is a set, which cannot stand here", list);
-		error_want(s->error, "ports; a set behind 'from port' or 'to port' of a rule on packets");
+		error_want(s->error, "ports; sets stand in rules on packets only");
 		return -EINVAL;
 	}
 	sentence_skip(s, list);
@@ -336,11 +336,15 @@ static int fail_prefix(struct sentence *s, const char *word, const char *expecte
 		return sentence_expected(s, NULL, expected, want);
 	if (word[0] == '@') {
 		sentence_fail(s, word, "'%.64s' is a set, which cannot stand here", word);
-		error_want(
-			s->error, "an address or prefix; a set behind 'from' or 'to' of a rule on packets");
+		error_want(s->error, "an address or prefix; sets stand in rules on packets only");
 		return -EINVAL;
 	}
 
+	if (strchr(word, ',')) {
+		sentence_fail(s, word, "'%.64s' is more than one address", word);
+		error_want(s->error, "one address or prefix; in rules on packets @NAME, a set of several");
+		return -EINVAL;
+	}
 	slash = strchr(word, '/');
 	if (slash && (size_t)(slash - word) < sizeof(buffer)) {
 		memcpy(buffer, word, (size_t)(slash - word));

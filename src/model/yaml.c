@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "basic/cleanup.h"
+#include "basic/stream.h"
 #include "basic/text.h"
 #include "basic/units.h"
 
@@ -616,37 +617,10 @@ int yaml_read(struct yaml *y, const char *text, size_t length)
 	return r;
 }
 
-static int file_read(const char *file, size_t max, char **ret_text, size_t *ret_length)
-{
-	_cleanup_fclose_ FILE *stream = fopen(file, "re");
-	_cleanup_free_ char *text = NULL;
-	size_t length = 0, room = 65536;
-
-	if (!stream)
-		return -errno;
-	for (;;) {
-		char *more = realloc(text, room);
-
-		if (!more)
-			return -ENOMEM;
-		text = more;
-		length += fread(text + length, 1, room - length, stream);
-		if (ferror(stream))
-			return -errno;
-		if (length > max)
-			return -EFBIG;
-		if (length < room)
-			break;
-		room *= 2;
-	}
-	*ret_text = TAKE(text);
-	*ret_length = length;
-	return 0;
-}
-
 int yaml_file_read(const char *file, size_t max, char **ret_text, size_t *ret_length, struct error *error)
 {
-	int r = file_read(file, max, ret_text, ret_length);
+	_cleanup_fclose_ FILE *stream = fopen(file, "re");
+	int r = stream ? stream_read(stream, max, ret_text, ret_length) : -errno;
 
 	if (r < 0) {
 		error_set(error, r, "cannot be read: %s", strerror(-r));

@@ -300,10 +300,17 @@ static void put_rule(struct text *text, uint64_t *state)
 	put_from_to(text, state, "to", ip6, protocol < 5 && !later);
 	if (below(state, 6) == 0) {
 		put(text, " host");
-		put_address(text, state, ip6);
+		if (below(state, 2))
+			put_address(text, state, ip6);
+		else
+			put(text, " @s%u", below(state, 3) ? below(state, 3) : 63);
 	}
-	if (below(state, 6) == 0 && protocol < 5 && !later)
-		put_ports(text, state);
+	if (below(state, 6) == 0 && protocol < 5 && !later) {
+		if (below(state, 3))
+			put_ports(text, state);
+		else
+			put(text, " port @%s", below(state, 2) ? "web" : "high");
+	}
 	if (protocol < 3 && below(state, 3) == 0 && !later)
 		put(text, " flags %s", one_of(state, flags, COUNT(flags)));
 	if (below(state, 5) == 0)

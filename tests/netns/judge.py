@@ -210,6 +210,11 @@ class Rule:
             self.head.append(words)
 
     def ask_host(self, random, _):
+        if random.random() < 0.4:
+            name = random.choice(sorted(SETS))
+            self.ask(lambda p: any(within(end, prefix) for prefix in SETS[name].split() for end in (p.src, p.dst)),
+                     f"host @{name}")
+            return
         self.family = self.family or random.choice((4, 6))
         family, prefix = self.family, random_prefix(random, self.family)
         self.ask(lambda p: p.family == family and (within(p.src, prefix) or within(p.dst, prefix)), f"host {prefix}")
@@ -217,6 +222,9 @@ class Rule:
     def ask_port(self, random, _):
         if self.may_have_ports():
             spoken, ranges = random_ports(random)
+            if random.random() < 0.3:
+                port_set = random.choice(sorted(PORT_SETS))
+                ranges, spoken = PORT_SETS[port_set], f"@{port_set}"
             self.asks_header = True
             self.ask(lambda p: p.has_ports and any(low <= port <= high for low, high in ranges
                                                    for port in (p.sport, p.dport)), f"port {spoken}")

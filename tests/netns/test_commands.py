@@ -58,6 +58,12 @@ def sentences_become_rules(lab):
     expect_equal(texts, ["drop in udp to port 7", "redirect to nowhere in tcp"], "the rules")
     agent.weir("flush")
     expect(echo(), "no echo after flush")
+    agent.weir("count", "out", "on", "w0", "udp", "from", "10.1.0.1")
+    for words in (("out", "udp", "to", "10.1.0.2", "port", "9"), ("out", "on", "w0", "udp", "to", "10.1.0.2", "port", "9")):
+        explained = agent.weir("explain", *words).stdout  # without `from`: what the route says
+        expect(explained.startswith("passed rule") and ": count out on w0 udp from 10.1.0.1\n" in explained, explained)
+    refused = agent.weir("explain", "out", "udp", "to", "198.51.100.1", "port", "9", check=False)
+    expect("this host has no route to 198.51.100.1" in refused.stderr, refused)
     for text in texts:
         expect(agent.weir(*text.split()).stdout.rstrip().endswith(text), text)
 

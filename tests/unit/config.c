@@ -307,11 +307,7 @@ static void every_bound_is_kept(void **state)
 
 static void an_error_names_its_place_and_what_would_be_right(void **state)
 {
-	static const struct {
-		const char *text;
-		unsigned int line, column;
-		const char *what, *want;
-	} cases[] = {
+	static const struct misread_case cases[] = {
 		/* keys */
 		{"interface: auto", 1, 1, "unknown key 'interface'", "did you mean 'interfaces'?"},
 		{"Log: info", 1, 1, "unknown key 'Log'", "did you mean 'log'?"},
@@ -502,12 +498,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		struct error error = {0};
 
 		EXPECT(read_text(c->text, &config, &error) == -EINVAL, "%s", c->text);
-		EXPECT_TEXT(error.what, c->what, "%s", c->text);
-		EXPECT_TEXT(error.want, c->want, "%s", c->text);
-		EXPECT(error.line == c->line && error.column == c->column, "%s: %u:%u", c->text, error.line,
-			error.column);
-		EXPECT_TEXT(error.file, "weir.yaml", "%s", c->text);
-		EXPECT(error.code == -EINVAL, "%s", c->text);
+		expect_misread(c, &error, "weir.yaml");
 		EXPECT(config.table_flows == 4711, "%s: the result was touched", c->text);
 		EXPECT(read_text(c->text, &config, NULL) == -EINVAL, "%s", c->text);
 	}

@@ -156,7 +156,7 @@ static void an_error_names_the_word_and_its_column(void **state)
 		{"port 1-2-3", 6, "expected a port, got '1-2-3'",
 			"a number, a name such as https, or low-high"},
 		{"port @web", 6, "'@web' is a set, which cannot stand here",
-			"ports; a set behind 'from port' or 'to port' of a rule on packets"},
+			"ports; sets stand in rules on packets only"},
 		{"port 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", 45,
 			"more than 16 ports and ranges in one list", "fewer, or a range that holds several"},
 		{"tpc to port 80", 1, "unknown word 'tpc'", "did you mean 'tcp'?"},
@@ -188,8 +188,10 @@ static void an_error_names_the_word_and_its_column(void **state)
 			"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, flags, "
 			"icmp, "
 			"vlan, fragment, by"},
+		{"from 10.0.0.1,10.0.0.2", 6, "'10.0.0.1,10.0.0.2' is more than one address",
+			"one address or prefix; in rules on packets @NAME, a set of several"},
 		{"from @bad", 6, "'@bad' is a set, which cannot stand here",
-			"an address or prefix; a set behind 'from' or 'to' of a rule on packets"},
+			"an address or prefix; sets stand in rules on packets only"},
 		{"from", 5, "expected an address, a prefix, 'any' or 'port', got the end of the sentence",
 			"such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32 or port https"},
 		{"from example.com", 6, "expected an address, a prefix, 'any' or 'port', got 'example.com'",

@@ -124,6 +124,13 @@ static void what_is_not_said_is_what_most_packets_have(void **state)
 	assert_int_equal(packet.icmp_type, 128);
 	assert_int_equal(packet.icmp_code, 0);
 	assert_int_equal(packet.owner.kind, OWNER_USER);
+	assert_false(packet.source_open);
+	packet = described("out by pid 12345 tcp to 192.0.2.1 port 443");
+	assert_true(packet.source_open);
+	assert_int_equal(packet.family, 4);
+	assert_int_equal(packet.source.family, 4);
+	assert_int_equal(packet.owner.number, 12345);
+	assert_int_equal(packet.protocol, IPPROTO_TCP);
 }
 
 static void what_is_no_packet_is_refused(void **state)

@@ -105,11 +105,7 @@ static void nothing_is_a_policy_that_accepts(void **state)
 
 static void an_error_names_its_place_and_what_would_be_right(void **state)
 {
-	static const struct {
-		const char *text;
-		unsigned int line, column;
-		const char *what, *want;
-	} cases[] = {
+	static const struct misread_case cases[] = {
 		{"rule: []", 1, 1, "unknown key 'rule'", "did you mean 'rules'?"},
 		{"flows: {}", 1, 1, "unknown key 'flows'", "one of default, sets, shapes, rules, tenants"},
 		{"default: drop", 1, 10, "default: expected keys with values, got 'drop'", "such as in: ..."},
@@ -161,11 +157,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 
 		EXPECT(policy_text_read(c->text, strlen(c->text), "policy.yaml", &policy, &error) == -EINVAL,
 			"%s", c->text);
-		EXPECT_TEXT(error.what, c->what, "%s", c->text);
-		EXPECT_TEXT(error.want, c->want, "%s", c->text);
-		EXPECT(error.line == c->line && error.column == c->column, "%s: %u:%u, wanted %u:%u", c->text,
-			error.line, error.column, c->line, c->column);
-		EXPECT_TEXT(error.file, "policy.yaml", "%s", c->text);
+		expect_misread(c, &error, "policy.yaml");
 		EXPECT(policy.set_count == 99, "%s: changed", c->text);
 	}
 }
@@ -205,7 +197,7 @@ static void differences_are_lines_that_come_and_go(void **state)
 		{"sets: {a: [22, 80-90]}", "sets: {a: [22]}", "~ set a: 1 entry goes (80-90)\n"},
 		{"sets: {a: [\"2001:db8::/32\"]}", "sets: {a: [1.0.0.0/8, 2.0.0.0/8, 3.0.0.0/8, 4.0.0.0/8]}",
 			"~ set a: 4 entries come (1.0.0.0/8, 2.0.0.0/8, 3.0.0.0/8, ...), 1 goes "
-	                "(2001:db8::/32)\n"},
+			"(2001:db8::/32)\n"},
 		{"sets: {a: [10.0.0.1, 10.0.0.2]}", "sets: {a: [10.0.0.2, 10.0.0.1, 10.0.0.1]}", ""},
 		{"sets: {a: [10.0.0.1]}", "", ""},
 		{"", "sets: {a: [10.0.0.1]}", "+ set a: 1 entry (10.0.0.1)\n"},

@@ -6,24 +6,13 @@
 #include <sys/socket.h>
 
 #include "compile/guard.h"
-#include "unit.h"
+#include "rules.h"
 
 #define CONTAINER "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-static struct rule parsed(const char *text)
-{
-	struct error error = {0};
-	struct rule rule;
-
-	EXPECT(rule_parse(text, &rule, &error) == 0, "%s: %s; %s", text, error.what, error.want);
-	return rule;
-}
-
 static void rules_are_printed_in_one_way(void **state)
 {
-	static const struct {
-		const char *text, *printed;
-	} cases[] = {
+	static const struct printed_case cases[] = {
 		{"deny connect", "deny connect"},
 		{"  deny\tcreate\n raw ", "deny create raw"},
 		{"allow bind", "allow bind"},
@@ -59,30 +48,20 @@ static void rules_are_printed_in_one_way(void **state)
 		{"deny connect by user 0 \"a\"  ", "deny connect by user 0 \"a\""},
 		{"deny connect \"  \xc3\xa4  by user x\"", "deny connect \"  \xc3\xa4  by user x\""},
 	};
-	char printed[RULE_TEXT_MAX];
 
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct rule rule = parsed(c->text), again;
-
-		EXPECT(rule_print(&rule, printed, sizeof(printed)) == 0, "%s", c->text);
-		EXPECT_TEXT(printed, c->printed, "%s", c->text);
-		again = parsed(printed);
-		EXPECT(rule_covers(&rule, &again) && rule_covers(&again, &rule), "%s", c->text);
-		EXPECT_TEXT(again.comment, rule.comment, "%s", c->text);
+		expect_printed(c, true);
 	}
 }
 
 static void wrong_rules_say_what_would_be_right_and_where(void **state)
 {
-	static const struct {
-		const char *text, *what, *want;
-		unsigned int column;
-	} cases[] = {
+	static const struct refused_case cases[] = {
 		{"", "expected a rule, got the end of the sentence",
 			"accept, drop, reject, limit, guarantee, assign, count, log, mark, redirect, mirror "
-	                "or rewrite; deny or "
+			"or rewrite; deny or "
 			"allow for sockets",
 			1},
 		{"dany connect", "expected a rule, got 'dany'", "did you mean 'deny'?", 1},
@@ -137,16 +116,7 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct error error = {0};
-		struct rule rule = {.verb = RULE_ALLOW, .socket = {.call = RULE_SEND}};
-
-		EXPECT(rule_parse(c->text, &rule, &error) == -EINVAL, "%s", c->text);
-		EXPECT_TEXT(error.what, c->what, "%s", c->text);
-		EXPECT_TEXT(error.want, c->want, "%s", c->text);
-		EXPECT(error.column == c->column, "%s: column %u, wanted %u", c->text, error.column,
-			c->column);
-		EXPECT(rule.socket.call == RULE_SEND, "%s: changed", c->text);
-		EXPECT(rule_parse(c->text, &rule, NULL) == -EINVAL, "%s: without an error to fill", c->text);
+		expect_refused(c);
 	}
 }
 
@@ -170,10 +140,7 @@ static void too_long_rules_are_refused(void **state)
 
 static void wide_rules_cover_narrow_ones(void **state)
 {
-	static const struct {
-		const char *wide, *narrow;
-		bool covers;
-	} cases[] = {
+	static const struct covers_case cases[] = {
 		{"deny connect", "allow connect tcp by user 0 to ::1 port 80 \"x\"", true},
 		{"deny connect", "deny bind", false},
 		{"deny connect tcp", "deny connect", false},
@@ -205,9 +172,7 @@ static void wide_rules_cover_narrow_ones(void **state)
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct rule wide = parsed(c->wide), narrow = parsed(c->narrow);
-
-		EXPECT(rule_covers(&wide, &narrow) == c->covers, "%s / %s", c->wide, c->narrow);
+		expect_covers(c);
 	}
 }
 

@@ -1,26 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-#include <errno.h>
 #include <netinet/in.h>
 
 #include "model/rule.h"
-#include "unit.h"
+#include "rules.h"
 
 #define CONTAINER "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-static struct rule parsed(const char *text)
-{
-	struct error error = {0};
-	struct rule rule;
-
-	EXPECT(rule_parse(text, &rule, &error) == 0, "%s: %s; %s", text, error.what, error.want);
-	return rule;
-}
-
 static void rules_are_printed_in_one_way(void **state)
 {
-	static const struct {
-		const char *text, *printed; /* NULL: as it was read */
-	} cases[] = {
+	static const struct printed_case cases[] = {
 		{"drop in tcp to port 80", NULL},
 		{"accept in tcp to port 22 from @bastions log",
 			"accept in tcp from @bastions to port 22 log"},
@@ -53,6 +41,10 @@ static void rules_are_printed_in_one_way(void **state)
 		{"accept state related,established", "accept state established,related"},
 		{"drop in on eth0 ip tcp host 192.0.2.1 port 80 from 10.0.0.0/8 port 1-1023", NULL},
 		{"drop from @a port @b to @c port 5,7-9", NULL},
+		{"drop host @a", NULL},
+		{"drop in tcp port @b host @a", "drop in tcp host @a port @b"},
+		{"accept host @a port 80 from 10.0.0.0/8", NULL},
+		{"accept host 10.0.0.1 port @b to @c port @d", NULL},
 		{"drop from port @b to any port @c", "drop from port @b to port @c"},
 		{"drop in to 192.0.2.1 port @web", NULL},
 		{"drop in tcp flags syn/syn,ack", NULL},
@@ -87,18 +79,11 @@ static void rules_are_printed_in_one_way(void **state)
 			"limit in to 192.0.2.1 port 80 to 100/s"},
 		{"limit to 5/s to 10.0.0.0/8 log", "limit to 10.0.0.0/8 to 5/s log"},
 	};
-	char printed[RULE_TEXT_MAX];
 
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct rule rule = parsed(c->text), again;
-
-		EXPECT(rule_print(&rule, printed, sizeof(printed)) == 0, "%s", c->text);
-		EXPECT_TEXT(printed, c->printed ? c->printed : c->text, "%s", c->text);
-		again = parsed(printed);
-		EXPECT(rule_covers(&rule, &again) && rule_covers(&again, &rule), "%s", c->text);
-		EXPECT(!rule_is_on_sockets(&rule), "%s", c->text);
+		expect_printed(c, false);
 	}
 }
 
@@ -107,12 +92,9 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 	static const char *const terms =
 		"in or out, on INTERFACE, ip or ip6, a protocol, then from, to, host, port, flags, icmp, "
 		"state, dscp, mark, vlan, untagged, fragment, by, not, matching; log, with, per, burst, for, "
-	        "guarantee, ceiling, weight, priority, under, engine; "
+		"guarantee, ceiling, weight, priority, under, engine; "
 		"\"a comment\"";
-	const struct {
-		const char *text, *what, *want;
-		unsigned int column;
-	} cases[] = {
+	const struct refused_case cases[] = {
 		{"drp in", "expected a rule, got 'drp'", "did you mean 'drop'?", 1},
 		{"deny in tcp to port 80", "expected a call, got 'in'",
 			"deny create, bind, connect or send; on packets: drop", 6},
@@ -136,10 +118,16 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 			"a letter, then letters, digits, '-' and '_'", 14},
 		{"drop in from @", "'' can be no set's name", "a letter, then letters, digits, '-' and '_'",
 			14},
-		{"drop port @web", "'@web' is a set, which cannot stand here",
-			"ports; a set behind 'from port' or 'to port' of a rule on packets", 11},
-		{"drop host @web", "'@web' is a set, which cannot stand here",
-			"an address or prefix; a set behind 'from' or 'to' of a rule on packets", 11},
+		{"drop icmp port @web", "'icmp' has no ports", "tcp, udp, sctp, or no protocol", 16},
+		{"drop in from @a,@b", "'@a,@b' is more than one set",
+			"one set; a rule for each, or a set that has the entries of all", 14},
+		{"drop in from @a or @b", "'or' is not understood in rules",
+			"a rule for each; a set for several addresses, one list for several ports: port "
+			"80,443",
+			17},
+		{"drop host @a host @b", "a second 'host'", "'host' once", 14},
+		{"drop in from not @a", "expected an address, a prefix, a set, 'any' or 'port', got 'not'",
+			"all but these: a rule in front of this one that accepts them", 14},
 		{"drop in from 10.0.0.1/8", "'10.0.0.1/8' has bits set behind its length",
 			"10.0.0.0/8, or the address without a length", 14},
 		{"drop ip from ::1", "'::1' is IPv6, but 'ip' is IPv4",
@@ -223,16 +211,7 @@ static void wrong_rules_say_what_would_be_right_and_where(void **state)
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct error error = {0};
-		struct rule rule = {.verb = RULE_MIRROR};
-
-		EXPECT(rule_parse(c->text, &rule, &error) == -EINVAL, "%s", c->text);
-		EXPECT_TEXT(error.what, c->what, "%s", c->text);
-		EXPECT_TEXT(error.want, c->want, "%s", c->text);
-		EXPECT(error.column == c->column, "%s: column %u, wanted %u", c->text, error.column,
-			c->column);
-		EXPECT(rule.verb == RULE_MIRROR, "%s: changed", c->text);
-		EXPECT(rule_parse(c->text, &rule, NULL) == -EINVAL, "%s: without an error to fill", c->text);
+		expect_refused(c);
 	}
 }
 
@@ -289,10 +268,14 @@ static void what_was_said_is_in_the_rule(void **state)
 
 static void wide_rules_cover_narrow_ones(void **state)
 {
-	static const struct {
-		const char *wide, *narrow;
-		bool covers;
-	} cases[] = {
+	static const struct covers_case cases[] = {
+		{"drop host @a", "drop in host @a", true},
+		{"drop host @a", "drop from @a", true},
+		{"drop host @a", "drop udp to @a port 53", true},
+		{"drop from @a", "drop host @a", false},
+		{"drop host @a", "drop host @b", false},
+		{"drop port @a", "drop tcp from port @a", true},
+		{"drop from port @a", "drop port @a", false},
 		{"drop", "accept in on eth0 ip tcp from @a to 10.0.0.1 port 5 flags syn log", true},
 		{"drop", "deny connect", false},
 		{"drop in", "drop", false},
@@ -342,9 +325,7 @@ static void wide_rules_cover_narrow_ones(void **state)
 	(void)state;
 	FOR_EACH_CASE(c, cases)
 	{
-		struct rule wide = parsed(c->wide), narrow = parsed(c->narrow);
-
-		EXPECT(rule_covers(&wide, &narrow) == c->covers, "%s / %s", c->wide, c->narrow);
+		expect_covers(c);
 	}
 }
 

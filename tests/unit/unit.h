@@ -6,6 +6,7 @@
 #ifndef WEIR_TESTS_UNIT_H
 #define WEIR_TESTS_UNIT_H
 
+#include <errno.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -76,6 +77,23 @@ static inline char *error_text(const struct error *error)
 	error_print(error, "weir: ", stream);
 	assert_int_equal(fclose(stream), 0);
 	return text;
+}
+
+/* A file that cannot be read: where in it, and what is said. */
+struct misread_case {
+	const char *text;
+	unsigned int line, column;
+	const char *what, *want;
+};
+
+static inline void expect_misread(const struct misread_case *c, const struct error *error, const char *file)
+{
+	EXPECT_TEXT(error->what, c->what, "%s", c->text);
+	EXPECT_TEXT(error->want, c->want, "%s", c->text);
+	EXPECT(error->line == c->line && error->column == c->column, "%s: %u:%u, wanted %u:%u", c->text,
+		error->line, error->column, c->line, c->column);
+	EXPECT_TEXT(error->file, file, "%s", c->text);
+	EXPECT(error->code == -EINVAL, "%s", c->text);
 }
 
 #endif

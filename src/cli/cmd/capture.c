@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "basic/clock.h"
 #include "basic/text.h"
 #include "cli/ask.h"
 #include "cli/cli.h"
@@ -463,13 +464,11 @@ static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t by
 static void show_progress(struct capture *capture)
 {
 	char count[32];
-	struct timespec time;
 	uint64_t now_ns;
 
 	if (capture->file < 0 || !isatty(STDERR_FILENO))
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	now_ns = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+	now_ns = clock_ns(CLOCK_MONOTONIC);
 	if (now_ns - capture->shown_ns < PROGRESS_NS)
 		return;
 	capture->shown_ns = now_ns;

@@ -18,9 +18,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "basic/clock.h"
 #include "cli/ask.h"
 #include "cli/view/print.h"
 #include "cli/view/screens.h"
@@ -90,14 +90,6 @@ void top_catch_signals(void)
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-}
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static size_t screen_index(const struct screen *screen)
@@ -669,7 +661,7 @@ static void top_wait(struct top *top, uint64_t until_ns)
 		{.fd = STDIN_FILENO, .events = POLLIN},
 		{.fd = top->agent ? top->agent->fd : -1, .events = POLLIN},
 	};
-	uint64_t now = clock_ns();
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
 	int timeout_ms = until_ns > now ? (int)((until_ns - now) / 1000000) + 1 : 0;
 
 	/* A signal between the caller's look at top_stop and here is seen at the next interval: a second at
@@ -688,13 +680,13 @@ static void top_loop(struct top *top)
 
 	top->ask = true;
 	while (!top->quit && !top_stop && !(top->agent && top->agent->ended)) {
-		uint64_t now = clock_ns();
+		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 		int key;
 
 		if (top->ask || now >= next) {
 			if (top->ask || !top->paused)
 				top_ask(top);
-			next = clock_ns() + top->interval_ns;
+			next = clock_ns(CLOCK_MONOTONIC) + top->interval_ns;
 		}
 		top_draw(top);
 		top_wait(top, next);
