@@ -21,6 +21,10 @@ static void accepted_check(const struct rule *rule)
 	REQUIRE(rule_print(&again, text_again, sizeof(text_again)) == 0);
 	REQUIRE(strcmp(text, text_again) == 0);
 	REQUIRE(rule_covers(rule, &again) && rule_covers(&again, rule));
+	REQUIRE(rule_is_shape(rule) == rule_is_shape(&again) &&
+		rule_is_declared(rule) == rule_is_declared(&again));
+	REQUIRE(memcmp(&rule->shape, &again.shape, sizeof(again.shape)) == 0);
+	REQUIRE(strcmp(rule->class, again.class) == 0);
 	if (!rule_is_on_sockets(rule)) {
 		REQUIRE(memcmp(&rule->packet.rate, &again.packet.rate, sizeof(again.packet.rate)) == 0);
 		return;
