@@ -49,8 +49,8 @@ bool rules_waiting(const struct agent *agent); /* does one wait? */
 /* The policy in force is in a file now: none of its rules but those that end counts as live any more. */
 void rules_saved(struct agent *agent);
 
-/* Elements of an array: rules that never decide. */
-/* Warnings of rules in force whose interface is not there. */
+/* Elements of an array of warnings: rules in force whose interface is not there, and rules that never decide.
+ */
 void rules_write_absent(struct agent *agent, struct json_write *out);
 void rules_write_shadows(struct agent *agent, struct json_write *out, const struct verify_result *result);
 /* Answers a change that was refused: 404, 409 or 400, as the error's code says. */

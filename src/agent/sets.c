@@ -145,7 +145,7 @@ int sets_combination_known(void *context, unsigned int combination)
 /* -- changing a version as a whole -- */
 
 /* Builds the version SET_NEXT where nobody looks. */
-int sets_next_build(struct sets *sets, struct error *error)
+static int next_build(struct sets *sets, struct error *error)
 {
 	int r = set_tries_build(sets->agent->engine, sets->store, SET_NEXT, &sets->next, NULL, error);
 
@@ -154,7 +154,7 @@ int sets_next_build(struct sets *sets, struct error *error)
 }
 
 /* Brings what was built to the place that is not in force. */
-int sets_next_bring(struct sets *sets, unsigned int place, struct error *error)
+static int next_bring(struct sets *sets, unsigned int place, struct error *error)
 {
 	int r = 0;
 
@@ -196,7 +196,7 @@ void sets_next_commit(struct sets *sets, bool pending)
 }
 
 /* Switches over to what was built, with the policies as they are. */
-int sets_next_switch(struct sets *sets, bool cut, struct error *error)
+static int next_switch(struct sets *sets, bool cut, struct error *error)
 {
 	struct engine *engine = sets->agent->engine;
 	struct policy_now now = {};
@@ -207,7 +207,7 @@ int sets_next_switch(struct sets *sets, bool cut, struct error *error)
 	else
 		r = 0;
 	if (r == 0)
-		r = sets_next_bring(sets, !sets_place(sets->agent), error);
+		r = next_bring(sets, !sets_place(sets->agent), error);
 	if (r == 0)
 		r = engine_policy_now(engine, &now);
 	if (r == 0)
@@ -218,7 +218,7 @@ int sets_next_switch(struct sets *sets, bool cut, struct error *error)
 int sets_next_finish(struct sets *sets, int r, bool cut, struct error *error)
 {
 	if (r == 0)
-		r = sets_next_switch(sets, cut, error);
+		r = next_switch(sets, cut, error);
 	if (r == 0) {
 		sets_next_commit(sets, false);
 		return 0;
@@ -233,7 +233,7 @@ int sets_next_finish(struct sets *sets, int r, bool cut, struct error *error)
 int sets_rebuild(struct sets *sets, bool cut, struct error *error)
 {
 	set_store_copy(sets->store, EVERY_SET, SET_NOW, SET_NEXT);
-	return sets_next_finish(sets, sets_next_build(sets, error), cut, error);
+	return sets_next_finish(sets, next_build(sets, error), cut, error);
 }
 
 /* -- sets as such -- */
@@ -392,9 +392,9 @@ int sets_prepare(struct agent *agent, const struct policy_text *policy, struct e
 		r = set < 0 ? set : text_read(sets, &policy->sets[i], (unsigned int)set, error);
 	}
 	if (r >= 0 && versions_differ(sets)) {
-		r = sets_next_build(sets, error);
+		r = next_build(sets, error);
 		if (r == 0)
-			r = sets_next_bring(sets, !sets_place(agent), error);
+			r = next_bring(sets, !sets_place(agent), error);
 	}
 	if (r < 0) {
 		sets_discard(agent);

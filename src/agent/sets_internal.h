@@ -49,15 +49,11 @@ int set_range_compare(const void *a, const void *b); /* of struct port_range */
 
 /*
  * The version SET_NEXT: built where nobody looks, brought to the place that is not in force, switched to with
- * the policies as they are, made the version of now.
+ * the policies as they are, made the version of now.  sets_next_finish() is all of it but the building: `r`
+ * says how that went; where anything fails nothing of the version is left.
  */
-int sets_next_build(struct sets *sets, struct error *error);
-int sets_next_bring(struct sets *sets, unsigned int place, struct error *error);
-int sets_next_switch(struct sets *sets, bool cut, struct error *error);
-void sets_next_commit(struct sets *sets, bool pending);
-/* What was built (`r` is 0) is switched to and becomes the version of now; else, or where that fails, nothing
- * of it is left. */
 int sets_next_finish(struct sets *sets, int r, bool cut, struct error *error);
+void sets_next_commit(struct sets *sets, bool pending);
 /* All four, with the version of now: its tries have no room any more. */
 int sets_rebuild(struct sets *sets, bool cut, struct error *error);
 /* A set_combination_function: has a combination compiled that no policy has a row for. */

@@ -32,7 +32,7 @@ void table_journal_commit(struct table *table)
 
 /* -- totals -- */
 
-uint32_t table_total_find(struct table *table, struct table_pool *pool, const uint8_t *key)
+static uint32_t total_find(struct table *table, struct table_pool *pool, const uint8_t *key)
 {
 	uint32_t i = *table_total_head(table, pool, key);
 
@@ -45,7 +45,7 @@ uint32_t table_total_find(struct table *table, struct table_pool *pool, const ui
 static uint32_t total_get(struct table *table, enum table_pool_name name, const uint8_t key[20])
 {
 	struct table_pool *pool = &table->pools[name];
-	uint32_t i = table_total_find(table, pool, key), *head, *used = &table->memory->totals_used[name];
+	uint32_t i = total_find(table, pool, key), *head, *used = &table->memory->totals_used[name];
 	struct table_total *total;
 
 	if (i != TABLE_NONE)
@@ -123,7 +123,7 @@ uint32_t table_find_owner(struct table *table, uint32_t owner)
 {
 	struct table_total total = owner_key(owner);
 
-	return table_total_find(table, &table->pools[TABLE_OWNERS], total.key);
+	return total_find(table, &table->pools[TABLE_OWNERS], total.key);
 }
 
 static int interface_map(struct table *table, uint32_t ifindex)

@@ -113,7 +113,6 @@ static inline uint32_t *table_total_head(struct table *table, struct table_pool 
 void table_journal_commit(struct table *table);
 
 /* table.c */
-uint32_t table_total_find(struct table *table, struct table_pool *pool, const uint8_t *key);
 uint32_t table_owner_get(struct table *table, uint32_t owner);
 void table_total_flows(struct table *table, enum table_pool_name pool, uint32_t total, int change);
 void table_total_add(

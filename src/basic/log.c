@@ -32,17 +32,6 @@ void log_set_level(enum log_level level)
 	log_level = level;
 }
 
-int log_level_parse(const char *text, enum log_level *ret_level)
-{
-	for (unsigned int i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
-		if (strcmp(text, levels[i].name) == 0) {
-			*ret_level = (enum log_level)i;
-			return 0;
-		}
-	}
-	return -EINVAL;
-}
-
 /* systemd names the stream it gave us in JOURNAL_STREAM (systemd.exec(5)); it is inherited by everything we
  * start, so only a match with standard error's own device and inode means the journal. */
 static bool stderr_is_journal(void)

@@ -334,7 +334,6 @@ int policy_compile(const struct policy_order *order, struct policy_image *ret_im
 		*ret_image = (struct policy_image){
 			.units = compiler.units,
 			.count = compiler.used,
-			.spare = SPARE,
 			.expression_count = compiler.views.expression_count,
 		};
 		memcpy(ret_image->expressions, compiler.views.expressions, sizeof(ret_image->expressions));
@@ -349,18 +348,4 @@ void policy_image_clear(struct policy_image *image)
 	if (image->units)
 		munmap(image->units, MEMORY_BYTES);
 	*image = (struct policy_image){0};
-}
-
-int policy_combination_row(const struct policy_order *order, enum policy_field_name field, uint64_t mask,
-	struct policy_unit *ret_row, struct error *error)
-{
-	struct policy_compiler compiler = {0};
-	int r = compiler_expand(&compiler, order, error);
-
-	if (!r) {
-		policy_combination_scratch(&compiler, field, mask);
-		policy_row_write(&compiler, field, ret_row);
-	}
-	compiler_clear(&compiler);
-	return r;
 }

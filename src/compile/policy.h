@@ -55,8 +55,7 @@ struct policy_order {
 /* A policy in memory, to be copied into a map. */
 struct policy_image {
 	struct policy_unit *units;
-	size_t count; /* of units, with room for `spare` more rows for each field of sets */
-	uint32_t spare;
+	size_t count;                                    /* of units */
 	const char *expressions[POLICY_EXPRESSIONS_MAX]; /* in the order of their bits; texts of the rules */
 	size_t expression_count;
 };
@@ -65,11 +64,6 @@ struct policy_image {
  * not there; -ENOMEM. */
 int policy_compile(const struct policy_order *order, struct policy_image *ret_image, struct error *error);
 void policy_image_clear(struct policy_image *image);
-
-/* The row of one more combination of sets: writes header.row_units units for POLICY_BY_SRC_SETS or _DST_SETS.
- * 0, or as policy_compile(). */
-int policy_combination_row(const struct policy_order *order, enum policy_field_name field, uint64_t mask,
-	struct policy_unit *ret_row, struct error *error);
 
 /* Would XDP decide this rule if nothing before it overlapped? */
 bool policy_xdp_decides(const struct rule *rule);

@@ -474,7 +474,8 @@ static int field_values(struct policy_compiler *compiler, enum policy_field_name
  * Fields of sets
  */
 
-void policy_combination_scratch(struct policy_compiler *compiler, enum policy_field_name name, uint64_t mask)
+/* The row of a combination of sets. */
+static void combination_scratch(struct policy_compiler *compiler, enum policy_field_name name, uint64_t mask)
 {
 	unsigned int end = name - POLICY_BY_SRC_SETS;
 
@@ -498,12 +499,11 @@ static int field_sets(struct policy_compiler *compiler, enum policy_field_name n
 
 	policy_rows_begin(compiler, name);
 	for (size_t i = 0; i < count && !r; i++) {
-		policy_combination_scratch(
-			compiler, name, world->combination_count ? world->combinations[i] : 0);
+		combination_scratch(compiler, name, world->combination_count ? world->combinations[i] : 0);
 		r = policy_rows_add(compiler, &class);
 	}
 	policy_rows_end(compiler);
-	return r ? r : policy_units_take(compiler, SPARE * compiler->row_units, &class);
+	return r;
 }
 
 int policy_field_make(struct policy_compiler *compiler, enum policy_field_name name)

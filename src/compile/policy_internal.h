@@ -8,7 +8,6 @@
 
 #define MEMORY_BYTES ((size_t)128 << 20)
 #define UNITS_MAX    (MEMORY_BYTES / sizeof(struct policy_unit))
-#define SPARE        64 /* rows for combinations of sets that come up later */
 
 /* What an end of a bit is asked for. */
 struct policy_end {
@@ -78,9 +77,6 @@ int policy_units_take(struct policy_compiler *compiler, size_t count, uint32_t *
 void policy_scratch_turn(struct policy_compiler *compiler, uint32_t bit, uint64_t *hash);
 /* The row of a class. */
 __u64 *policy_row_words(const struct policy_compiler *compiler, size_t class);
-/* Writes the scratch's row. */
-void policy_row_write(
-	const struct policy_compiler *compiler, enum policy_field_name name, struct policy_unit *ret_row);
 void policy_rows_begin(struct policy_compiler *compiler, enum policy_field_name field);
 /* One more class, with the scratch's row. */
 int policy_rows_add(struct policy_compiler *compiler, uint32_t *ret_class);
@@ -92,7 +88,5 @@ struct policy_field *policy_rows_end(struct policy_compiler *compiler);
 /* policy_field.c */
 /* Makes the classes of a field, their rows, and the trie or table that a packet's class is looked up in. */
 int policy_field_make(struct policy_compiler *compiler, enum policy_field_name name);
-/* The row of a combination of sets, into the scratch. */
-void policy_combination_scratch(struct policy_compiler *compiler, enum policy_field_name name, uint64_t mask);
 
 #endif

@@ -48,7 +48,8 @@ static uint32_t row_alone(
 	return 0;
 }
 
-void policy_row_write(
+/* Writes the scratch's row. */
+static void row_write(
 	const struct policy_compiler *compiler, enum policy_field_name name, struct policy_unit *ret_row)
 {
 	struct policy_row *row = (struct policy_row *)ret_row;
@@ -111,7 +112,7 @@ int policy_rows_add(struct policy_compiler *compiler, uint32_t *ret_class)
 	r = policy_units_take(compiler, compiler->row_units, &unit);
 	if (r)
 		return r;
-	policy_row_write(compiler, rows->field, compiler->units + unit);
+	row_write(compiler, rows->field, compiler->units + unit);
 	*ret_class = (uint32_t)rows->count++;
 	return 0;
 }

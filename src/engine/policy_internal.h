@@ -62,10 +62,6 @@ int policy_memory_bring(struct policy_engine *policy, enum policy_hook hook, __u
 
 /* Where policy `number` is in force from. */
 __u32 policy_place(const struct policy_engine *policy, unsigned int number);
-/* What the datapath does by itself when the deadline has passed, made to last. */
-bool policy_lapse(struct policy_engine *policy);
-/* Decisions from before this call hold no more. */
-void policy_forget(struct policy_engine *policy, bool cut);
 
 /* The programs of an image's expressions go into a place. */
 int policy_expressions_bring(

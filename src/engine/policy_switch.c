@@ -26,7 +26,8 @@ static bool tick_is_old(uint32_t tick, uint32_t now)
 	return now - tick > TICK_AGE_MAX && now - tick < UINT32_MAX - TICK_AGE_MAX;
 }
 
-void policy_forget(struct policy_engine *policy, bool cut)
+/* Decisions from before this call hold no more. */
+static void forget(struct policy_engine *policy, bool cut)
 {
 	uint32_t since = tick_now(policy) + 1;
 
@@ -60,7 +61,8 @@ static void follow_connections(struct policy_engine *policy, bool wanted)
 		store(policy->now->stateful, since ? since : 1);
 }
 
-bool policy_lapse(struct policy_engine *policy)
+/* What the datapath does by itself when the deadline has passed, made to last. */
+static bool lapse(struct policy_engine *policy)
 {
 	struct policy_now *now = policy->now;
 
@@ -72,13 +74,13 @@ bool policy_lapse(struct policy_engine *policy)
 	store(now->active, now->present != 0);
 	store(now->deadline, 0);
 	follow_connections(policy, asks_for_state(policy, now->places, now->present));
-	policy_forget(policy, false);
+	forget(policy, false);
 	return true;
 }
 
 static int check_not_waiting(struct policy_engine *policy, struct error *error)
 {
-	policy_lapse(policy);
+	lapse(policy);
 	if (!policy->now->deadline)
 		return 0;
 	error_set(error, -EBUSY, "a change of the rules waits for its confirmation");
@@ -168,7 +170,7 @@ int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t prese
 	if (present)
 		store(now->active, 1);
 	store(now->places, now->places ^ changed);
-	policy_forget(policy, cut);
+	forget(policy, cut);
 	if (!deadline_ns) {
 		store(now->active, present != 0);
 		sweep(policy);
@@ -181,7 +183,7 @@ int engine_policy_confirm(struct engine *engine, struct error *error)
 	struct policy_engine *policy = policy_of(engine);
 	struct policy_now *now = policy->now;
 
-	if (policy_lapse(policy))
+	if (lapse(policy))
 		return error_set(error, -ETIMEDOUT,
 			"the time to confirm has passed: what was in force before is again");
 	if (!now->deadline)
@@ -189,7 +191,7 @@ int engine_policy_confirm(struct engine *engine, struct error *error)
 	store(now->deadline, 0);
 	store(now->active, now->present != 0);
 	follow_connections(policy, asks_for_state(policy, now->places, now->present));
-	policy_forget(policy, false); /* the deadline may have passed a moment ago */
+	forget(policy, false); /* the deadline may have passed a moment ago */
 	sweep(policy);
 	return 0;
 }
@@ -199,7 +201,7 @@ int engine_policy_rollback(struct engine *engine, struct error *error)
 	struct policy_engine *policy = policy_of(engine);
 	struct policy_now *now = policy->now;
 
-	if (policy_lapse(policy))
+	if (lapse(policy))
 		return 0;
 	if (!now->deadline)
 		return error_set(error, -ENOENT, "no change of the rules waits for a confirmation");
@@ -209,7 +211,7 @@ int engine_policy_rollback(struct engine *engine, struct error *error)
 	store(now->deadline, 0);
 	store(now->active, now->present != 0);
 	follow_connections(policy, asks_for_state(policy, now->places, now->present));
-	policy_forget(policy, false);
+	forget(policy, false);
 	sweep(policy);
 	return 0;
 }
@@ -219,7 +221,7 @@ int engine_policy_now(struct engine *engine, struct policy_now *ret_now)
 	struct policy_engine *policy = policy_of(engine);
 	uint32_t tick = tick_now(policy);
 
-	policy_lapse(policy);
+	lapse(policy);
 	if (tick_is_old(policy->now->since, tick))
 		store(policy->now->since, tick - TICK_AGE_MAX / 2);
 	if (policy->now->stateful && tick_is_old(policy->now->stateful, tick))
@@ -245,7 +247,7 @@ void engine_policy_kept(struct engine *engine, uint32_t since, enum policy_kept 
 
 int engine_policy_forget(struct engine *engine, bool cut)
 {
-	policy_forget(policy_of(engine), cut);
+	forget(policy_of(engine), cut);
 	return 0;
 }
 
@@ -320,7 +322,7 @@ int engine_policy_tenants(struct engine *engine, const struct engine_policy_tena
 	if (r < 0)
 		return error_set(error, r, "cannot give interfaces to tenants: %s", strerror(-r));
 	store(policy->now->tenants, flags | (waiting ? policy->now->tenants : 0));
-	policy_forget(policy, false);
+	forget(policy, false);
 	return 0;
 }
 
@@ -329,7 +331,7 @@ uint32_t engine_policy_place_of(struct engine *engine, uint32_t index)
 	struct policy_engine *policy = policy_of(engine);
 	struct policy_grant grant = {};
 
-	policy_lapse(policy);
+	lapse(policy);
 	if (policy->now->tenants & POLICY_TENANT_INTERFACES && policy->skeleton)
 		bpf_map_lookup_elem(bpf_map__fd(policy->skeleton->maps.tenant_interfaces), &index, &grant);
 	return policy_place(policy, grant.number);

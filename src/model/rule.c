@@ -47,11 +47,6 @@ bool rule_is_declared(const struct rule *rule)
 	return rule->verb == RULE_SHAPE;
 }
 
-bool rule_decides(const struct rule *rule)
-{
-	return rule->verb <= RULE_REJECT || rule->verb == RULE_REDIRECT;
-}
-
 int rule_choice_read(struct sentence *s, const char *const *known, const char *expected, const char *want,
 	unsigned int *ret_choice)
 {

@@ -153,8 +153,6 @@ bool rule_is_shape(const struct rule *rule);
 bool rule_is_declared(const struct rule *rule);
 /* Does it name this set?  NULL: any. */
 bool rule_names_set(const struct rule *rule, const char *name);
-/* Does it end the story for all that fits? */
-bool rule_decides(const struct rule *rule);
 
 /* "deny", "allow", "accept", …; "create", "bind", …; NULL-terminated, in the order of the enums. */
 extern const char *const rule_verbs[];

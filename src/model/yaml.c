@@ -373,7 +373,7 @@ static int fail_unknown(struct yaml *y, const struct yaml_field *mapping, const 
 	return -EINVAL;
 }
 
-unsigned int yaml_line(const struct yaml *y, size_t at)
+static unsigned int line_of(const struct yaml *y, size_t at)
 {
 	unsigned int line = 1;
 
@@ -418,7 +418,7 @@ int yaml_mapping_read(struct yaml *y, const struct yaml_field *mapping, struct f
 		if (seen[i]) {
 			yaml_fail(y, at, "a second key '%s'", mapping->children[i].path);
 			error_want(
-				y->error, "each key once; the first is in line %u", yaml_line(y, seen_at[i]));
+				y->error, "each key once; the first is in line %u", line_of(y, seen_at[i]));
 			return -EINVAL;
 		}
 		seen[i] = true;

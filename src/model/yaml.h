@@ -67,7 +67,6 @@ const char *yaml_text(struct fy_node *value, char *buffer, size_t size);
 char *yaml_text_take(struct fy_node *value, size_t *ret_length);
 /* Where a value begins in the text; `otherwise` for what has no place (nothing behind the colon). */
 size_t yaml_at(struct yaml *y, struct fy_node *node, size_t otherwise);
-unsigned int yaml_line(const struct yaml *y, size_t at);
 
 /* Decimal digits only.  0, -EINVAL or -ERANGE. */
 int yaml_number_parse(const char *text, uint64_t *ret_value);

@@ -139,30 +139,6 @@ static void errno_survives_a_log_line(void **state)
 	expect_heard(speak_and_compare_errno, false, "weir: x\n");
 }
 
-static void levels_have_names(void **state)
-{
-	static const struct {
-		const char *name;
-		enum log_level level;
-	} cases[] = {
-		{"error", LOG_LEVEL_ERROR},
-		{"warning", LOG_LEVEL_WARNING},
-		{"info", LOG_LEVEL_INFO},
-		{"debug", LOG_LEVEL_DEBUG},
-	};
-	static const char *const none[] = {"", "Info", "warn", "infos", "0"};
-	enum log_level level;
-
-	(void)state;
-	FOR_EACH_CASE(c, cases)
-	{
-		EXPECT(log_level_parse(c->name, &level) == 0, "%s", c->name);
-		EXPECT(level == c->level, "%s", c->name);
-	}
-	FOR_EACH_CASE(name, none)
-	EXPECT(log_level_parse(*name, &level) == -EINVAL, "%s", *name);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -173,7 +149,6 @@ int main(void)
 		TEST("an event is one line", an_event_is_one_line),
 		TEST("a long event is cut and still one line", a_long_event_is_cut_and_still_one_line),
 		TEST("errno survives a log line", errno_survives_a_log_line),
-		TEST("levels have names", levels_have_names),
 	};
 
 	return cmocka_run_group_tests_name("log", tests, NULL, NULL);

@@ -239,41 +239,6 @@ static void test_xdp(void **unused)
 	}
 }
 
-static void test_combinations(void **unused)
-{
-	struct policy_rules rules = {0};
-	struct error error = {0};
-	struct policy policy;
-	struct policy_unit *row;
-	uint64_t state = 3;
-
-	(void)unused;
-	policy_rules_random(&rules, 300, &state);
-	policy_rules_add(&rules, "drop from @s1");
-	policy_rules_add(&rules, "drop to @s2");
-	policy_open(&policy, &rules.order);
-	row = calloc(policy.header->row_units, sizeof(*row));
-	assert_non_null(row);
-	for (int field = POLICY_BY_SRC_SETS; field <= POLICY_BY_DST_SETS; field++)
-		for (size_t i = 0; i < rules.order.world->combination_count; i++) {
-			const struct policy_field *place = &policy.header->fields[field];
-
-			assert_int_equal(policy_combination_row(&rules.order, (enum policy_field_name)field,
-						 rules.order.world->combinations[i], row, &error),
-				0);
-			assert_memory_equal(row,
-				&policy.image.units[place->rows + i * policy.header->row_units],
-				policy.header->row_units * sizeof(*row));
-			/* there is room for more */
-			assert_true(place->rows + (place->classes + policy.image.spare) *
-							  policy.header->row_units <=
-				    policy.header->units);
-		}
-	free(row);
-	policy_close(&policy);
-	policy_rules_clear(&rules);
-}
-
 static void test_refused(void **unused)
 {
 	static const struct {
@@ -410,7 +375,6 @@ int main(void)
 		TEST("no rule decides nothing", test_empty),
 		TEST("what may change within a flow is not kept with it", test_fickle),
 		TEST("XDP decides what it can and defers the rest", test_xdp),
-		TEST("rows of combinations of sets are those that would be compiled", test_combinations),
 		TEST("sets that are not there are refused", test_refused),
 		TEST("policies that are too large are refused", test_too_large),
 		TEST("rules that can never decide are found, and those that hide them", test_shadows),

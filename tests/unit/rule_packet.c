@@ -329,24 +329,6 @@ static void wide_rules_cover_narrow_ones(void **state)
 	}
 }
 
-static void only_verdicts_decide(void **state)
-{
-	static const struct {
-		const char *text;
-		bool decides;
-	} cases[] = {{"accept", true}, {"drop", true}, {"reject", true}, {"redirect to lo", true},
-		{"deny connect", true}, {"allow bind", true}, {"limit to 5/s", false}, {"count", false},
-		{"log", false}, {"mark 1", false}, {"mirror to lo", false}, {"rewrite dscp ef", false}};
-
-	(void)state;
-	FOR_EACH_CASE(c, cases)
-	{
-		struct rule rule = parsed(c->text);
-
-		EXPECT(rule_decides(&rule) == c->decides, "%s", c->text);
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -355,7 +337,6 @@ int main(void)
 			wrong_rules_say_what_would_be_right_and_where),
 		TEST("what was said is in the rule", what_was_said_is_in_the_rule),
 		TEST("wide rules cover narrow ones", wide_rules_cover_narrow_ones),
-		TEST("only verdicts decide", only_verdicts_decide),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,7 +7,7 @@
  *	known = connection_look(skb, p, &sight);         sight.state is what rules ask for
  *	… the rules decide …
  *	sight.rule = …; sight.policy = …;
- *	connection_commit(skb, p, &sight, known);        only if the packet was accepted
+ *	connection_commit(p, &sight, known);             only if the packet was accepted
  *
  * The look changes nothing.  Both belong into one function, since no other can return or keep `known`.  A
  * flow whose verdict is kept must come here at least every CONNECTION_REFRESH ticks, or its connection times
