@@ -217,6 +217,7 @@ static int sources_fill(struct work *work, enum policies_verify verify)
 			.counter = entry->counter,
 			.limit = entry->limit == RULE_NO_PLACE ? 0 : entry->limit,
 			.pid_start = entry->pid_start,
+			.family = entry->family,
 		};
 	}
 	return 0;

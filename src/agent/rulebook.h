@@ -43,6 +43,7 @@ struct rule_entry {
 	uint32_t counter, limit;
 	uint64_t ends_ns;         /* CLOCK_MONOTONIC; 0: stays */
 	uint64_t pid_start;       /* of `by pid`: when the process began, in ticks of 10 ms */
+	uint32_t family;          /* … and its family + 1 (engine/family.h); 0: it alone */
 	struct guard_rule *guard; /* of a rule on sockets: as the kernel has it */
 	struct rule rule;
 	const struct rule_entry *previous; /* for whoever compares two lists just now */

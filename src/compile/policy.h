@@ -24,6 +24,7 @@ struct policy_source {
 	uint32_t limit;     /* of a limit: its place in rule_limits */
 	uint16_t class;     /* of a rule that shapes (rule_is_shape()): its class; 0: none, it does nothing */
 	uint64_t pid_start; /* by pid: its start in ticks of 10 ms; 0: any */
+	uint32_t family;    /* by pid: its family + 1 (shared/family.h); 0: it alone */
 };
 
 /* What names in rules mean at the moment. */

@@ -59,8 +59,10 @@ static int owner_number(struct policy_rule_views *views, const struct policy_sou
 	struct owner_condition condition = owner_condition_compile(&source->rule->match.owner);
 	size_t i;
 
-	if (condition.kind == OWNER_CONDITION_PID)
+	if (condition.kind == OWNER_CONDITION_PID) {
 		condition.hash[0] = source->pid_start;
+		condition.hash[1] = source->family;
+	}
 	for (i = 0; i < views->owner_count; i++)
 		if (!memcmp(&views->owners[i], &condition, sizeof(condition)))
 			break;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The engine's parts, in the order they are opened. */
+#include "engine/family.h"
 #include "engine/guard.h"
 #include "engine/internal.h"
 #include "engine/pace.h"
@@ -9,6 +10,7 @@
 
 static const struct engine_part *const parts[] = {
 	&owner_part,
+	&family_part, /* before all that asks for families */
 	&guard_part,
 	&set_part, /* before the policies, whose programs use its maps */
 	&policy_part,

@@ -60,7 +60,9 @@ struct owner {
 /* What a rule asks about a process (as "by user guest" does); `struct owner` can answer it. */
 enum owner_condition_kind {
 	OWNER_CONDITION_ANY,
-	OWNER_CONDITION_PID,       /* number; hash[0]: the start of the process in ticks of 10 ms, 0: any */
+	/* number; hash[0]: the start of the process in ticks of 10 ms, 0: any; hash[1]: its family + 1, 0: it
+	 * alone (shared/family.h) */
+	OWNER_CONDITION_PID,
 	OWNER_CONDITION_USER,      /* number: effective user id */
 	OWNER_CONDITION_GROUP,     /* number: effective group id */
 	OWNER_CONDITION_EXE,       /* hash[0]: of the path */

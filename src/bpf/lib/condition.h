@@ -3,9 +3,8 @@
 #ifndef WEIR_BPF_CONDITION_H
 #define WEIR_BPF_CONDITION_H
 
+#include "bpf/lib/family.h"
 #include "shared/owner.h"
-
-#define CONDITION_TICK_NS 10000000 /* of /proc/PID/stat: USER_HZ is 100 everywhere */
 
 static __attribute__((always_inline)) inline int condition_name_fits(
 	const struct owner_condition *condition, const struct owner *who)
@@ -33,8 +32,11 @@ static __attribute__((always_inline)) inline int condition_fits(
 
 	switch (condition->kind) {
 	case OWNER_CONDITION_PID:
-		return who->key.pid == condition->number &&
-		       (!condition->hash[0] || who->key.start_ns / CONDITION_TICK_NS == condition->hash[0]);
+		if (who->key.pid == condition->number &&
+			(!condition->hash[0] || who->key.start_ns / FAMILY_TICK_NS == condition->hash[0]))
+			return 1;
+		return condition->hash[1] &&
+		       family_has(who->key.start_ns, who->key.pid, condition->hash[1] - 1);
 	case OWNER_CONDITION_USER:
 		return who->key.uid == condition->number;
 	case OWNER_CONDITION_GROUP:
