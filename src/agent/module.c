@@ -6,6 +6,7 @@
 #include "agent/connections.h"
 #include "agent/drops.h"
 #include "agent/explain.h"
+#include "agent/families.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/limited.h"
@@ -24,6 +25,7 @@ const struct module *const modules[] = {
 	&audit_module, /* before those that write to it */
 	&sockets_module,
 	&guard_module,
+	&family_module,
 	&set_module, /* before the rules that name sets */
 	&limit_module,
 	&connections_module, /* before the rules that need it */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/families.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/limited.h"
@@ -182,6 +183,8 @@ void rule_write_entry(struct agent *agent, struct json_write *out, const struct 
 	limits_write_entry(agent, out, entry);
 	if (entry->ends_ns)
 		answer_time(out, "ends", entry->ends_ns);
+	if (families_ended(agent, entry))
+		json_write_boolean(out, "ended", true);
 	json_write_number(out, "generation", entry->generation);
 	json_write_object_end(out);
 }

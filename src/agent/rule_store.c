@@ -323,7 +323,7 @@ static int get_entry(struct reader *reader, struct rule_entry **ret_entry)
 
 	if (!text)
 		return -EBADMSG;
-	entry = rule_entry_new(reader->places, text, &problem);
+	entry = rule_entry_again(reader->places, text, head->pid_start, &problem);
 	if (!entry && problem.code == -ENOMEM)
 		return -ENOMEM;
 	if (!entry) {

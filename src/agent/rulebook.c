@@ -95,12 +95,14 @@ bool rule_entry_is_on_sockets(const struct rule_entry *entry)
 	return entry->rule.verb <= RULE_ALLOW;
 }
 
-/* What follows from the sentence alone, and from who runs at the moment. */
-static int entry_complete(struct rule_entry *entry, struct error *error)
+/* What follows from the sentence alone, and from who runs at the moment, unless it is known who was meant. */
+static int entry_complete(struct rule_entry *entry, const uint64_t *pid_start, struct error *error)
 {
 	const struct owner_match *owner = &entry->rule.match.owner;
 
-	if (owner->kind == OWNER_PID && process_start(owner->number, &entry->pid_start) < 0) {
+	if (pid_start) {
+		entry->pid_start = *pid_start;
+	} else if (owner->kind == OWNER_PID && process_start(owner->number, &entry->pid_start) < 0) {
 		error_set(error, -ESRCH, "there is no process %u", owner->number);
 		error_want(error, "the id of one that runs");
 		return -ESRCH;
@@ -118,7 +120,8 @@ static int entry_complete(struct rule_entry *entry, struct error *error)
 	return 0;
 }
 
-struct rule_entry *rule_entry_new(struct rule_places *places, const char *text, struct error *error)
+static struct rule_entry *entry_make(
+	struct rule_places *places, const char *text, const uint64_t *pid_start, struct error *error)
 {
 	struct rule_entry *entry;
 	struct rule rule;
@@ -143,11 +146,22 @@ struct rule_entry *rule_entry_new(struct rule_places *places, const char *text, 
 	entry->counter = entry->limit = RULE_NO_PLACE;
 	entry->rule = rule;
 	memcpy(entry->text, printed, length + 1);
-	if (entry_complete(entry, error) < 0) {
+	if (entry_complete(entry, pid_start, error) < 0) {
 		rule_entry_release(entry);
 		return NULL;
 	}
 	return entry;
+}
+
+struct rule_entry *rule_entry_new(struct rule_places *places, const char *text, struct error *error)
+{
+	return entry_make(places, text, NULL, error);
+}
+
+struct rule_entry *rule_entry_again(
+	struct rule_places *places, const char *text, uint64_t pid_start, struct error *error)
+{
+	return entry_make(places, text, &pid_start, error);
 }
 
 void rule_entry_release(struct rule_entry *entry)

@@ -87,6 +87,9 @@ struct rulebook {
 
 /* A rule from a sentence, with one user: the caller.  NULL with `error` set. */
 struct rule_entry *rule_entry_new(struct rule_places *places, const char *text, struct error *error);
+/* The same for one that was there before: its process, if it names one, began then, and may be gone. */
+struct rule_entry *rule_entry_again(
+	struct rule_places *places, const char *text, uint64_t pid_start, struct error *error);
 /* One without a user less is gone, and its places are free. */
 void rule_entry_release(struct rule_entry *entry);
 /* Takes places for what the rule counts and limits.  0, or -ENOSPC with `error`. */

@@ -9,6 +9,7 @@
 #include "agent/apply.h"
 #include "agent/audit.h"
 #include "agent/connections.h"
+#include "agent/families.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/logs.h"
@@ -162,8 +163,8 @@ static void hits_sweep(struct rules *rules)
 }
 
 /* What is new in a book gets its number, its generation and its places. */
-static int list_number(
-	struct rule_policy *policy, uint32_t generation, uint32_t *next_id, struct error *error)
+static int list_number(struct agent *agent, struct rule_policy *policy, uint32_t generation,
+	uint32_t *next_id, struct error *error)
 {
 	int r = 0;
 
@@ -174,7 +175,9 @@ static int list_number(
 			entry->id = (*next_id)++;
 		if (!entry->generation)
 			entry->generation = generation;
-		r = rule_entry_place(entry, error);
+		r = families_join(agent, entry, error);
+		if (r == 0)
+			r = rule_entry_place(entry, error);
 	}
 	return r;
 }
@@ -196,7 +199,7 @@ static int book_number(struct rules *rules, struct rulebook *next, uint32_t *nex
 			rule_list_identical(&before->list, &policy->list))
 			continue;
 		policy->generation = rules->generation + 1;
-		r = list_number(policy, policy->generation, next_id, error);
+		r = list_number(rules->agent, policy, policy->generation, next_id, error);
 	}
 	return r;
 }
@@ -344,6 +347,7 @@ static int book_switch(
 static void book_settle(struct rules *rules)
 {
 	struct rule_record *record = &rules->record;
+	const struct rulebook *const books[] = {&record->now, &record->back};
 	struct error problem = {};
 
 	if (record->whole) {
@@ -359,6 +363,7 @@ static void book_settle(struct rules *rules)
 	if (rule_store_write(&rules->store, record, &problem) < 0)
 		log_warning("%s", problem.what);
 	hits_sweep(rules);
+	families_sweep(rules->agent, books, sizeof(books) / sizeof(books[0]));
 	timer_set(rules);
 	tenants_assign(rules, false);
 }
@@ -752,6 +757,9 @@ static int adopt(struct rules *rules, struct error *error)
 	for (size_t i = 0; i < record->now.count; i++)
 		if (record->now.policies[i].generation > rules->generation)
 			rules->generation = record->now.policies[i].generation;
+	families_adopt(rules->agent, &record->now);
+	families_adopt(rules->agent, &record->before);
+	families_adopt(rules->agent, &record->back);
 	change_finish(rules);
 	rules->tracking = policies_tracking(&record->now);
 	rules->tenants = record->now.count > 1;

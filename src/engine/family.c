@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "basic/cleanup.h"
@@ -13,12 +14,23 @@
 #include "engine/internal.h"
 #include "family.skel.h"
 
+#define LIVING_NS    200000000
 #define SEARCHES_MAX 64 /* for descendants: one for each generation whose ids go the wrong way, at most */
 
 struct family_engine {
 	struct family_bpf *skeleton; /* NULL: there never was a family */
 	bool attached;
+	struct family_set living; /* as it was … */
+	uint64_t looked_ns;       /* … then */
 };
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
 
 static struct family_engine *family_of(const struct engine *engine)
 {
@@ -157,16 +169,24 @@ static void members_forget(const struct family_engine *family, const struct fami
 	members_walk(bpf_map__fd(family->skeleton->maps.family_ended), member_keep, &set);
 }
 
-static void member_count(
+static void member_lives(
 	int map, const struct family_process *process, const struct family_set *set, void *context)
 {
-	uint32_t *counts = context;
+	struct family_set *living = context;
 
 	(void)map;
 	(void)process;
-	for (unsigned int i = 0; i < FAMILIES_MAX; i++)
-		counts[i] += set->word[i / 64] >> (i % 64) & 1;
-	counts[FAMILIES_MAX]++;
+	for (int i = 0; i < FAMILY_WORDS; i++)
+		living->word[i] |= set->word[i];
+}
+
+static void member_count(
+	int map, const struct family_process *process, const struct family_set *set, void *context)
+{
+	(void)map;
+	(void)process;
+	(void)set;
+	++*(uint32_t *)context;
 }
 
 /* -- families -- */
@@ -204,7 +224,8 @@ static int members_find(struct family_engine *family, const struct family_proces
 			break;
 	}
 	if (r < 0)
-		return error_set(error, r, "cannot find the children of process %u: %s", root->pid, strerror(-r));
+		return error_set(
+			error, r, "cannot find the children of process %u: %s", root->pid, strerror(-r));
 	if (!state.root_found)
 		return error_set(error, -ESRCH, "there is no process %u", root->pid);
 	return 0;
@@ -220,8 +241,8 @@ static int alive_set(struct family_engine *family, unsigned int number, bool ali
 		return r;
 	state.alive.word[number / 64] &= ~(1ULL << (number % 64));
 	state.alive.word[number / 64] |= (uint64_t)alive << (number % 64);
-	return bpf_map_update_elem(bpf_map__fd(family->skeleton->maps.family_state), &zero, &state,
-		       BPF_ANY) < 0
+	return bpf_map_update_elem(bpf_map__fd(family->skeleton->maps.family_state), &zero, &state, BPF_ANY) <
+	                       0
 	               ? -errno
 	               : 0;
 }
@@ -246,16 +267,16 @@ static int family_make(struct engine *engine, struct family_engine *family, unsi
 	bpf_map_lookup_elem(members, root, &set);
 	set.word[number / 64] |= 1ULL << (number % 64);
 	if (r == 0 && (bpf_map_update_elem(members, root, &set, BPF_ANY) < 0 ||
-			      bpf_map_update_elem(bpf_map__fd(family->skeleton->maps.family_roots), &key, root,
-				      BPF_ANY) < 0))
+			      bpf_map_update_elem(bpf_map__fd(family->skeleton->maps.family_roots), &key,
+				      root, BPF_ANY) < 0))
 		r = -errno;
 	if (r < 0)
 		return error_set(error, r, "cannot note process %u: %s", root->pid, strerror(-r));
 	return members_find(family, root, error);
 }
 
-int engine_family_get(struct engine *engine, uint32_t pid, uint64_t start, unsigned int *ret_family,
-	struct error *error)
+int engine_family_get(
+	struct engine *engine, uint32_t pid, uint64_t start, unsigned int *ret_family, struct error *error)
 {
 	struct family_engine *family = family_of(engine);
 	const struct family_process root = {.pid = pid, .start = start};
@@ -276,8 +297,8 @@ int engine_family_get(struct engine *engine, uint32_t pid, uint64_t start, unsig
 			found = found < FAMILIES_MAX ? found : number;
 			continue;
 		}
-		if (bpf_map_lookup_elem(
-			    bpf_map__fd(family->skeleton->maps.family_roots), &key, &other) == 0 &&
+		if (bpf_map_lookup_elem(bpf_map__fd(family->skeleton->maps.family_roots), &key, &other) ==
+				0 &&
 			other.pid == root.pid && other.start == root.start)
 			break;
 	}
@@ -294,6 +315,7 @@ int engine_family_get(struct engine *engine, uint32_t pid, uint64_t start, unsig
 		alive_set(family, found, false);
 		return r;
 	}
+	family->looked_ns = 0; /* a new family is looked for at once */
 	*ret_family = found;
 	return 0;
 }
@@ -313,37 +335,38 @@ void engine_family_sweep(struct engine *engine, const struct family_set *used)
 	}
 	if (!changed)
 		return;
-	if (bpf_map_update_elem(
-		    bpf_map__fd(family->skeleton->maps.family_state), &zero, &state, BPF_ANY) < 0)
+	if (bpf_map_update_elem(bpf_map__fd(family->skeleton->maps.family_state), &zero, &state, BPF_ANY) < 0)
 		log_debug("cannot end families: %s", strerror(errno));
 	if (set_is_empty(&state.alive))
 		programs_detach(engine, family);
 	members_forget(family, &state.alive);
 }
 
-uint32_t engine_family_count(struct engine *engine, unsigned int number)
+void engine_family_living(struct engine *engine, struct family_set *ret_living)
 {
-	const struct family_engine *family = family_of(engine);
-	uint32_t counts[FAMILIES_MAX + 1] = {};
+	struct family_engine *family = family_of(engine);
+	uint64_t now_ns = monotonic_ns();
 
-	if (family->skeleton && number < FAMILIES_MAX)
-		members_walk(bpf_map__fd(family->skeleton->maps.family_members), member_count, counts);
-	return number < FAMILIES_MAX ? counts[number] : 0;
+	if (family->skeleton && now_ns - family->looked_ns > LIVING_NS) {
+		family->living = (struct family_set){};
+		members_walk(
+			bpf_map__fd(family->skeleton->maps.family_members), member_lives, &family->living);
+		family->looked_ns = now_ns;
+	}
+	*ret_living = family->living;
 }
 
 void engine_family_stats(struct engine *engine, struct engine_family_stats *ret_stats)
 {
 	const struct family_engine *family = family_of(engine);
-	struct engine_family_stats stats = {
-		.families_max = FAMILIES_MAX, .members_max = FAMILY_MEMBERS_MAX};
-	uint32_t counts[FAMILIES_MAX + 1] = {};
+	struct engine_family_stats stats = {.families_max = FAMILIES_MAX, .members_max = FAMILY_MEMBERS_MAX};
 	struct family_state state;
 
 	if (family->skeleton && state_read(family, &state) == 0) {
-		members_walk(bpf_map__fd(family->skeleton->maps.family_members), member_count, counts);
+		members_walk(
+			bpf_map__fd(family->skeleton->maps.family_members), member_count, &stats.members);
 		for (unsigned int i = 0; i < FAMILIES_MAX; i++)
 			stats.families += state.alive.word[i / 64] >> (i % 64) & 1;
-		stats.members = counts[FAMILIES_MAX];
 		stats.full = state.full;
 	}
 	*ret_stats = stats;
