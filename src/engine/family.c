@@ -6,10 +6,10 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "basic/clock.h"
 #include "basic/log.h"
 #include "engine/internal.h"
 #include "family.skel.h"
@@ -23,14 +23,6 @@ struct family_engine {
 	struct family_set living; /* as it was … */
 	uint64_t looked_ns;       /* … then */
 };
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static struct family_engine *family_of(const struct engine *engine)
 {
@@ -345,7 +337,7 @@ void engine_family_sweep(struct engine *engine, const struct family_set *used)
 void engine_family_living(struct engine *engine, struct family_set *ret_living)
 {
 	struct family_engine *family = family_of(engine);
-	uint64_t now_ns = monotonic_ns();
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
 
 	if (family->skeleton && now_ns - family->looked_ns > LIVING_NS) {
 		family->living = (struct family_set){};
