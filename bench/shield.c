@@ -41,7 +41,7 @@
 #define BATCH     64
 #define PACKET    60
 #define MAP_FLAGS (BPF_F_MMAPABLE | (1U << 12)) /* BPF_F_INNER_MAP */
-#define UNITS_MAX (4U << 20)
+#define CHUNKS    8
 #define SECOND_NS 1000000000.0
 
 struct bench_case {
@@ -190,17 +190,40 @@ static struct policy_unit *memory_make(int outer, uint32_t place, uint32_t units
 	return memory;
 }
 
+/* Chunks of the first slot. */
+static struct policy_unit *chunks_make(int outer)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+	size_t bytes = SET_CHUNK_UNITS * sizeof(struct policy_unit);
+	char *memory = mmap(NULL, CHUNKS * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		die("mmap");
+	for (uint32_t i = 0; i < CHUNKS; i++) {
+		int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "bench", 4, sizeof(struct policy_unit),
+			SET_CHUNK_UNITS, &options);
+
+		if (map < 0 || bpf_map_update_elem(outer, &i, &map, BPF_ANY) < 0)
+			die("map");
+		if (mmap(memory + i * bytes, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, map, 0) ==
+			MAP_FAILED)
+			die("mmap");
+		close(map);
+	}
+	return (struct policy_unit *)memory;
+}
+
 /* A set with prefixes around all addresses that the generator makes: /24 to /32, IPv6 /56 to /64. */
 static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixes)
 {
-	size_t count = trie_units_for(family, prefixes);
+	const uint32_t bits = trie_root_bits(family, prefixes), zero = 0;
 	struct policy_unit *units =
-		memory_make(bpf_map__fd(family == 4 ? shield->maps.set_trie4 : shield->maps.set_trie6), 0,
-			(uint32_t)count);
+		chunks_make(bpf_map__fd(family == 4 ? shield->maps.set_trie4 : shield->maps.set_trie6));
+	struct set_places places = {};
 	struct trie *trie;
 	double began = now();
 
-	if (trie_open(family, trie_root_bits(family, prefixes), units, count, &trie) < 0)
+	if (trie_open(family, bits, units, CHUNKS * SET_CHUNK_UNITS, &trie) < 0)
 		die("trie_open");
 	trie_hold(trie);
 	for (uint32_t n = 0; n < prefixes; n++) {
@@ -225,7 +248,10 @@ static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixe
 	fprintf(stderr, "%u prefixes: %.2f s, %.1f MiB\n", prefixes, now() - began,
 		trie_units(trie) * 64.0 / 1048576);
 	trie_close(trie);
-	munmap(units, count * sizeof(*units));
+	munmap(units, CHUNKS * SET_CHUNK_UNITS * sizeof(*units));
+	(family == 4 ? places.tries4 : places.tries6)[0] = (uint64_t)bits << 32;
+	if (bpf_map_update_elem(bpf_map__fd(shield->maps.set_places), &zero, &places, BPF_ANY) < 0)
+		die("set_places");
 }
 
 /* The packets' port is 9, the others' are behind it. */

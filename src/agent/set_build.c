@@ -72,40 +72,39 @@ static int trie_fill(
 	return 0;
 }
 
-/* One family, in memory that is made larger until it suffices. */
+static int memory_more(void *context, size_t *unit_count)
+{
+	struct engine_set_memory *memory = context;
+	int r = engine_set_memory_grow(memory, memory->count + 1);
+
+	*unit_count = memory->count;
+	return r;
+}
+
+/* One family, in memory that grows until it suffices. */
 static int family_build(struct engine *engine, struct set_store *store, uint8_t family, const uint32_t *order,
 	size_t count, struct set_tries *tries, size_t *progress, struct error *error)
 {
-	size_t units = trie_units_for(family, count);
 	uint32_t bits = trie_root_bits(family, count);
 	struct engine_set_memory *memory = &tries->memory[family == 6];
 	struct trie **trie = &tries->trie[family == 6];
-	int r = engine_set_memory_open(engine, units, memory, error);
+	int r = engine_set_memory_open(engine, trie_units_root(bits), memory, error);
 
 	if (r < 0)
 		return r;
 	r = trie_open(family, bits, memory->units, memory->count, trie);
 	if (r == 0) {
+		trie_grow_by(*trie, memory_more, memory);
 		trie_hold(*trie);
 		r = trie_fill(*trie, store, order, count, progress);
 	}
 	if (r == 0)
 		r = trie_write(*trie);
-	while (r == -ENOSPC) {
-		struct engine_set_memory larger = {};
-
-		units += units / 2;
-		r = engine_set_memory_open(engine, units, &larger, error);
-		if (r < 0)
-			return r;
-		r = trie_move(*trie, bits, larger.units, larger.count);
-		if (r == 0) {
-			engine_set_memory_close(memory);
-			*memory = larger;
-		} else {
-			engine_set_memory_close(&larger);
-		}
-	}
+	/* what is read meanwhile does not grow, so there is some more for what comes later */
+	while (r == 0 && memory->count < trie_units(*trie) + trie_units(*trie) / 4 && trie_more(*trie) == 0)
+		;
+	if (r == 0)
+		trie_grow_by(*trie, NULL, NULL);
 	if (r == -EOVERFLOW) {
 		error_set(error, -E2BIG, "the sets overlap in more than %d ways", SET_COMBINATIONS_MAX - 1);
 		error_want(error, "fewer sets with the same addresses");

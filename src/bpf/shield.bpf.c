@@ -109,26 +109,22 @@ packet_inline __u32 shield_source(void *data, void *end, __u32 place)
 {
 	__be16 ethertype = 0;
 	__u32 offset = shield_network(data, end, &ethertype);
-	void *memory;
 
 	if (!offset)
 		return 0;
 	if (ethertype == bpf_htons(PACKET_ETH_IPV4)) {
 		struct packet_ip4 *ip = data + offset;
 
-		memory = bpf_map_lookup_elem(&set_trie4, &place);
-		if (!memory || (void *)(ip + 1) > end || ip->version_ihl >> 4 != 4)
+		if ((void *)(ip + 1) > end || ip->version_ihl >> 4 != 4)
 			return 0;
-		return trie_find4(memory, 0, trie_bits(memory), bpf_ntohl(ip->src));
+		return set_find4(place, bpf_ntohl(ip->src));
 	}
 	if (ethertype == bpf_htons(PACKET_ETH_IPV6)) {
 		struct packet_ip6 *ip = data + offset;
 
-		memory = bpf_map_lookup_elem(&set_trie6, &place);
-		if (!memory || (void *)(ip + 1) > end || *(__u8 *)ip >> 4 != 6)
+		if ((void *)(ip + 1) > end || *(__u8 *)ip >> 4 != 6)
 			return 0;
-		return trie_find6(memory, 0, trie_bits(memory), bpf_be64_to_cpu(ip->src[0]),
-			bpf_be64_to_cpu(ip->src[1]));
+		return set_find6(place, bpf_be64_to_cpu(ip->src[0]), bpf_be64_to_cpu(ip->src[1]));
 	}
 	return 0;
 }
@@ -191,16 +187,9 @@ packet_inline int shield_drops(struct xdp_md *context, const struct policy_now *
 /* The combination of sets that an address is in. */
 static __noinline __u32 shield_sets(const __be32 *address, __u32 family, __u32 place)
 {
-	void *memory;
-
-	if (family == 4) {
-		memory = bpf_map_lookup_elem(&set_trie4, &place);
-		return memory ? trie_find4(memory, 0, trie_bits(memory), bpf_ntohl(address[0])) : 0;
-	}
-	memory = bpf_map_lookup_elem(&set_trie6, &place);
-	return memory ? trie_find6(
-				memory, 0, trie_bits(memory), policy_high(address), policy_high(address + 2))
-	              : 0;
+	if (family == 4)
+		return set_find4(place, bpf_ntohl(address[0]));
+	return set_find6(place, policy_high(address), policy_high(address + 2));
 }
 
 packet_inline int shield_rule_drops(struct shield *shield, const struct policy_rule *rule)

@@ -14,8 +14,9 @@
 #include "bpf/lib/trie.h"
 #include "compile/trie_internal.h"
 
-#define FEW         5   /* prefixes below an entry that are built anew rather than looked through */
-#define NODE4_UP_TO 128 /* prefixes that make one of 16 entries grow */
+#define FEW          5           /* prefixes below an entry that are built anew rather than looked through */
+#define MIDDLE_UP_TO (20U << 16) /* prefixes: 20 of random ones fit a pack, 32 do not all */
+#define NODE4_UP_TO  128         /* prefixes that make one of 16 entries grow */
 
 static __u64 *root_entry(const struct trie *trie, uint32_t slot)
 {
@@ -121,17 +122,14 @@ static bool bits_valid(uint8_t family, uint32_t bits)
 
 uint32_t trie_root_bits(uint8_t family, size_t prefixes)
 {
-	return prefixes <= 64                      ? TRIE_ROOT_SMALL
-	       : prefixes <= 131072 || family == 6 ? TRIE_ROOT_MIDDLE
-	                                           : TRIE_ROOT_LARGE;
+	return prefixes <= 64                            ? TRIE_ROOT_SMALL
+	       : prefixes <= MIDDLE_UP_TO || family == 6 ? TRIE_ROOT_MIDDLE
+	                                                 : TRIE_ROOT_LARGE;
 }
 
-size_t trie_units_for(uint8_t family, size_t prefixes)
+size_t trie_units_root(uint32_t bits)
 {
-	size_t root = TRIE_ROOT + TRIE_ROOT_UNITS(trie_root_bits(family, prefixes));
-
-	/* what random and collected lists need, and half as much again */
-	return root + 4096 + (family == 4 ? prefixes : prefixes * 5 / 2);
+	return TRIE_ROOT + TRIE_ROOT_UNITS(bits);
 }
 
 int trie_open(
@@ -141,7 +139,7 @@ int trie_open(
 
 	if (!bits_valid(family, bits))
 		return -EINVAL;
-	if (unit_count > UINT32_MAX || unit_count < TRIE_ROOT + TRIE_ROOT_UNITS(bits))
+	if (unit_count > TRIE_UNITS_MAX || unit_count < trie_units_root(bits))
 		return -ENOSPC;
 	trie = calloc(1, sizeof(*trie));
 	if (!trie)
@@ -152,7 +150,7 @@ int trie_open(
 		.bits = bits,
 		.units = units,
 		.unit_count = unit_count,
-		.used = TRIE_ROOT + TRIE_ROOT_UNITS(bits),
+		.used = trie_units_root(bits),
 		.node_count = 1,
 	};
 	trie->trees = calloc((size_t)1 << bits, sizeof(*trie->trees));
@@ -179,6 +177,17 @@ void trie_close(struct trie *trie)
 	free(trie->stale.blocks);
 	free(trie->pending);
 	free(trie);
+}
+
+void trie_grow_by(struct trie *trie, trie_growth_function *function, void *context)
+{
+	trie->grow = function;
+	trie->grow_context = context;
+}
+
+int trie_more(struct trie *trie)
+{
+	return trie->grow ? trie->grow(trie->grow_context, &trie->unit_count) : -ENOSPC;
 }
 
 void trie_hold(struct trie *trie)
@@ -379,33 +388,6 @@ int trie_walk(struct trie *trie, const struct prefix *prefix, trie_walk_function
 	return r ? r : walk_slots(&walk, slot_of(trie, bits) + (1U << (trie->bits - prefix->length)));
 }
 
-static int move_prefix(void *context, const struct prefix *prefix, uint32_t number)
-{
-	return trie_set(context, prefix, number);
-}
-
-int trie_move(struct trie *trie, uint32_t bits, struct policy_unit *units, size_t unit_count)
-{
-	struct prefix all = {.address.family = trie->family};
-	struct trie *moved, swapped;
-	int r;
-
-	r = trie_open(trie->family, bits, units, unit_count, &moved);
-	if (r)
-		return r;
-	trie_hold(moved);
-	r = trie_walk(trie, &all, move_prefix, moved);
-	if (!r)
-		r = trie_write(moved);
-	if (!r) {
-		swapped = *trie;
-		*trie = *moved;
-		*moved = swapped;
-	}
-	trie_close(moved);
-	return r;
-}
-
 size_t trie_count(const struct trie *trie)
 {
 	return trie->count;
@@ -443,8 +425,8 @@ uint32_t trie_lookup(const struct policy_unit *units, size_t unit_count, const s
 {
 	struct trie_memory memory = {units, unit_count};
 	struct trie_bits bits = bits_of(address);
-	uint32_t root = trie_bits(&memory);
+	uint32_t root = ((const struct trie_head *)units)->bits;
 
-	return address->family == 4 ? trie_find4(&memory, 0, root, (uint32_t)(bits.high >> 32))
-	                            : trie_find6(&memory, 0, root, bits.high, bits.low);
+	return address->family == 4 ? trie_find4(TRIE_IN_MAP(&memory), 0, root, (uint32_t)(bits.high >> 32))
+	                            : trie_find6(TRIE_IN_MAP(&memory), 0, root, bits.high, bits.low);
 }

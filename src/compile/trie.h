@@ -17,10 +17,9 @@
 
 struct trie;
 
-/* How many bits the root is best to have for so many prefixes, and units that will do for them (more are
- * needed only where prefixes are made to need them). */
+/* How many bits the root is best to have for so many prefixes, and the units that this alone takes. */
 uint32_t trie_root_bits(uint8_t family, size_t prefixes);
-size_t trie_units_for(uint8_t family, size_t prefixes);
+size_t trie_units_root(uint32_t bits);
 
 /* An empty trie of a family in units[0..unit_count), which are zeroes: everything is number 0.  The root has
  * `bits` bits (trie_root_bits()).  0, -ENOMEM or -ENOSPC. */
@@ -28,15 +27,16 @@ int trie_open(
 	uint8_t family, uint32_t bits, struct policy_unit *units, size_t unit_count, struct trie **ret_trie);
 void trie_close(struct trie *trie); /* the units stay as they are */
 
-/*
- * Many changes at once: from trie_hold() on they are only noted, trie_write() writes them.  -ENOSPC, -ENOMEM:
- * the units are as they were and the changes still noted, to be written elsewhere with trie_move().
- */
+/* Called when the units do not suffice: it adds some behind them (zeroes) and says how many there are now, or
+ * returns not 0.  NULL (at first): they never grow. */
+typedef int trie_growth_function(void *context, size_t *unit_count);
+void trie_grow_by(struct trie *trie, trie_growth_function *function, void *context);
+int trie_more(struct trie *trie); /* calls it */
+
+/* Many changes at once: from trie_hold() on they are only noted, trie_write() writes them.  -ENOSPC, -ENOMEM:
+ * the units are as they were and the changes still noted. */
 void trie_hold(struct trie *trie);
 int trie_write(struct trie *trie);
-/* Writes all that is in the trie, held changes too, to other units (zeroes) with a root of its own, and goes
- * on there.  The old units stay as they are.  On failure the trie stays where it was. */
-int trie_move(struct trie *trie, uint32_t bits, struct policy_unit *units, size_t unit_count);
 
 /* From now on the prefix has this number (0..TRIE_NUMBER_MAX), wherever no longer prefix says otherwise; the
  * same prefix again replaces it.  -ENOSPC: the units do not suffice, and nothing has changed. */

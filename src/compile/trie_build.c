@@ -80,7 +80,7 @@ static bool block_take(struct trie *trie, enum block_class class, uint32_t *ret_
 		*ret_unit = unit;
 		return true;
 	}
-	return false;
+	return trie_more(trie) == 0 && block_take(trie, class, ret_unit);
 }
 
 /* Zeroes, or NULL. */
@@ -145,6 +145,84 @@ static bool ranges_walk(const struct trie *trie, uint32_t index, uint32_t outsid
 	       ranges_add(ranges, start + (1U << (ranges->depth + LIST_BITS - node->length)), outside);
 }
 
+struct pack {
+	struct trie_pack pack;
+	unsigned int count[2];
+	unsigned int depth;
+	uint32_t inside, outside;
+};
+
+static bool pack_add(struct pack *pack, const struct trie_node *node)
+{
+	unsigned int length = node->length - pack->depth - 1, half = bits_at(node->bits, pack->depth);
+	uint32_t key = (uint32_t)(bits_shift(node->bits, pack->depth + 1).high >> 48) | 1U << (15 - length);
+
+	if (pack->count[half] == TRIE_PACK_KEYS)
+		return false;
+	pack->pack.key[half][pack->count[half]++] = (uint16_t)key;
+	return true;
+}
+
+static bool pack_walk(const struct trie *trie, uint32_t index, uint32_t number, struct pack *pack)
+{
+	const struct trie_node *node = trie->nodes + index;
+
+	if (!index)
+		return true;
+	if (node->length > pack->depth + TRIE_PACK_BITS)
+		return false;
+	if (node->held && node->number != number) {
+		/* a hole in another one, or a second number */
+		if (number != pack->outside)
+			return false;
+		if ((pack->count[0] || pack->count[1]) && pack->inside != node->number)
+			return false;
+		pack->inside = number = node->number;
+		if (!pack_add(pack, node))
+			return false;
+	}
+	return pack_walk(trie, node->child[0], number, pack) && pack_walk(trie, node->child[1], number, pack);
+}
+
+/* What is inside a tree, if that is more than one number and can be packed. */
+static bool pack_of(const struct trie *trie, uint32_t index, struct pack *pack)
+{
+	const struct trie_node *node = trie->nodes + index;
+	bool done;
+
+	if (node->length > pack->depth) {
+		done = pack_walk(trie, index, pack->outside, pack);
+	} else {
+		if (node->held)
+			pack->outside = node->number;
+		done = pack_walk(trie, node->child[0], pack->outside, pack) &&
+		       pack_walk(trie, node->child[1], pack->outside, pack);
+	}
+	return done && (pack->count[0] || pack->count[1]);
+}
+
+static __u64 build_pack(struct trie *trie, struct pack *pack)
+{
+	struct policy_unit *unit;
+	uint64_t halves = 0;
+	uint32_t number;
+
+	unit = block_new(trie, BLOCK_1, &number);
+	if (!unit)
+		return 0;
+	for (unsigned int half = 0; half < 2; half++) {
+		uint16_t *key = pack->pack.key[half];
+
+		if (pack->count[half])
+			halves |= 1U << half;
+		for (unsigned int i = pack->count[half]; i < TRIE_PACK_KEYS; i++)
+			key[i] = key[0];
+	}
+	memcpy(unit, &pack->pack, sizeof(pack->pack));
+	return TRIE_PACK << 61 | (uint64_t)pack->outside << TRIE_PACK_OUT |
+	       (uint64_t)pack->inside << TRIE_PACK_IN | halves << TRIE_PACK_HALF | number;
+}
+
 static __u64 build_skip(
 	struct trie *trie, uint32_t index, unsigned int depth, unsigned int length, uint32_t outside)
 {
@@ -202,6 +280,7 @@ static void build_entries(struct trie *trie, uint32_t index, __u64 *entries, uin
 __u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside)
 {
 	const struct trie_node *node = trie->nodes + index;
+	struct pack pack = {.depth = depth, .outside = outside};
 	struct ranges ranges = {.depth = depth};
 	struct policy_unit *unit;
 	unsigned int bits;
@@ -217,6 +296,8 @@ __u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t
 				bits_shift(node->bits, depth), node->length - depth, node->number, outside);
 		return build_skip(trie, index, depth, node->length, outside);
 	}
+	if (pack_of(trie, index, &pack))
+		return build_pack(trie, &pack);
 	if (ranges_add(&ranges, 0, outside) && ranges_walk(trie, index, outside, &ranges)) {
 		if (ranges.count == 1)
 			return entry_leaf(ranges.list.number[0]);
@@ -252,6 +333,10 @@ static void entry_retire(struct trie *trie, __u64 entry)
 	switch (kind) {
 	case TRIE_LIST:
 		blocks_add(trie, &trie->stale, (struct trie_block){(uint32_t)entry, BLOCK_1});
+		break;
+	case TRIE_PACK:
+		blocks_add(
+			trie, &trie->stale, (struct trie_block){(uint32_t)entry & TRIE_PACK_UNITS, BLOCK_1});
 		break;
 	case TRIE_SKIP:
 		blocks_add(trie, &trie->stale, (struct trie_block){(uint32_t)entry, BLOCK_1});

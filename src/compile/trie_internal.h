@@ -58,6 +58,8 @@ struct trie {
 
 	struct policy_unit *units;
 	size_t unit_count, used;
+	trie_growth_function *grow; /* NULL: the memory cannot grow */
+	void *grow_context;
 	uint32_t free[BLOCK_CLASSES]; /* chained by their first word; 0: none */
 	struct trie_blocks retired;
 

@@ -11,15 +11,14 @@
 
 #include "basic/cleanup.h"
 #include "engine/internal.h"
+#include "shared/trie.h"
 
-#define UNITS_MAX (1U << 26) /* 4 GiB */
-
-#ifndef BPF_F_INNER_MAP
-#define BPF_F_INNER_MAP (1U << 12)
-#endif
+#define CHUNK_BYTES (SET_CHUNK_UNITS * sizeof(struct policy_unit))
 
 struct set_maps {
 	int tries[2]; /* IPv4, IPv6 */
+	int places_map;
+	struct set_places *places;
 };
 
 static void set_close(void *state)
@@ -29,89 +28,145 @@ static void set_close(void *state)
 	for (int i = 0; i < 2; i++)
 		if (maps->tries[i] >= 0)
 			close(maps->tries[i]);
+	if (maps->places)
+		munmap(maps->places, (size_t)sysconf(_SC_PAGESIZE));
+	if (maps->places_map >= 0)
+		close(maps->places_map);
 	free(maps);
 }
 
-/* A map of maps that the programs find pinned. */
-static int tries_make(struct engine *engine, const char *name)
+static int chunk_make(void)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, inner_options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-	char path[PATH_MAX];
-	_cleanup_close_ int inner = -1, outer = bpf_obj_get(pins_path(&engine->pins, path, name));
-	LIBBPF_OPTS(bpf_map_create_opts, options);
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
 
-	if (outer >= 0)
-		return TAKE_FD(outer);
-	inner = bpf_map_create(
-		BPF_MAP_TYPE_ARRAY, "set_trie", sizeof(__u32), sizeof(struct policy_unit), 1, &inner_options);
+	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "set_chunk", sizeof(__u32), sizeof(struct policy_unit),
+		SET_CHUNK_UNITS, &options);
+}
+
+static int tries_make(const char *name)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options);
+	_cleanup_close_ int inner = chunk_make();
+
 	if (inner < 0)
 		return inner;
 	options.inner_map_fd = (__u32)inner;
-	outer = bpf_map_create(
-		BPF_MAP_TYPE_ARRAY_OF_MAPS, name, sizeof(__u32), sizeof(__u32), SET_PLACES, &options);
-	if (outer < 0)
-		return outer;
-	if (bpf_obj_pin(outer, path) < 0)
-		return -errno;
-	return TAKE_FD(outer);
+	return bpf_map_create(
+		BPF_MAP_TYPE_ARRAY_OF_MAPS, name, sizeof(__u32), sizeof(__u32), SET_CHUNK_WAIT + 1, &options);
+}
+
+static int places_make(const char *name)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+
+	return bpf_map_create(
+		BPF_MAP_TYPE_ARRAY, name, sizeof(__u32), sizeof(struct set_places), 1, &options);
+}
+
+/* A map that the programs find pinned. */
+static int map_get(struct engine *engine, const char *name, int (*make)(const char *name), int *ret_map,
+	struct error *error)
+{
+	char path[PATH_MAX];
+	_cleanup_close_ int map = bpf_obj_get(pins_path(&engine->pins, path, name));
+	int r = 0;
+
+	if (map < 0) {
+		map = make(name);
+		r = map < 0 ? map : bpf_obj_pin(map, path) < 0 ? -errno : 0;
+	}
+	if (r < 0)
+		return error_set(error, r, "cannot make the map %s: %s", name, strerror(-r));
+	*ret_map = TAKE_FD(map);
+	return 0;
 }
 
 static int set_open(struct engine *engine, void **ret_state, struct error *error)
 {
-	static const char *const names[2] = {"set_trie4", "set_trie6"};
 	struct set_maps *maps = malloc(sizeof(*maps));
+	void *places;
+	int r;
 
 	if (!maps)
 		return error_set(error, -ENOMEM, "out of memory");
-	*maps = (struct set_maps){{-1, -1}};
+	*maps = (struct set_maps){.tries = {-1, -1}, .places_map = -1};
 	*ret_state = maps;
-	for (int i = 0; i < 2; i++) {
-		maps->tries[i] = tries_make(engine, names[i]);
-		if (maps->tries[i] < 0)
-			return error_set(error, maps->tries[i], "cannot make the map %s: %s", names[i],
-				strerror(-maps->tries[i]));
-	}
+	r = map_get(engine, "set_trie4", tries_make, &maps->tries[0], error);
+	if (r == 0)
+		r = map_get(engine, "set_trie6", tries_make, &maps->tries[1], error);
+	if (r == 0)
+		r = map_get(engine, "set_places", places_make, &maps->places_map, error);
+	if (r < 0)
+		return r;
+	places = mmap(
+		NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, maps->places_map, 0);
+	if (places == MAP_FAILED)
+		return error_set(error, -errno, "cannot map set_places: %s", strerror(errno));
+	maps->places = places;
 	return 0;
 }
 
 const struct engine_part set_part = {"set", set_open, set_close};
 
-int engine_set_memory_open(
-	struct engine *engine, size_t units, struct engine_set_memory *ret_memory, struct error *error)
+/* -- memory -- */
+
+static size_t chunks_of(const struct engine_set_memory *memory)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-	struct engine_set_memory memory = {.count = units};
+	return memory->count / SET_CHUNK_UNITS;
+}
+
+static int chunk_add(struct engine_set_memory *memory)
+{
+	size_t chunk = chunks_of(memory);
 	_cleanup_close_ int map = -1;
 
-	(void)engine;
-	if (!units || units > UNITS_MAX)
-		return error_set(error, -E2BIG, "sets of so many prefixes do not fit into one map");
-	map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "set_trie", sizeof(__u32), sizeof(struct policy_unit),
-		(__u32)units, &options);
+	if (chunk == SET_CHUNKS)
+		return -ENOSPC;
+	map = chunk_make();
 	if (map < 0)
-		return error_set(error, map, "no memory for sets (%zu MiB): %s",
-			units * sizeof(struct policy_unit) >> 20, strerror(-map));
-	memory.units =
-		mmap(NULL, units * sizeof(struct policy_unit), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
-	if (memory.units == MAP_FAILED)
-		return error_set(error, -errno, "cannot map the memory of sets: %s", strerror(errno));
-	memory.map = TAKE_FD(map);
-	*ret_memory = memory;
+		return map;
+	if (mmap(memory->units + memory->count, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		    map, 0) == MAP_FAILED)
+		return -errno;
+	memory->chunks[chunk] = TAKE_FD(map);
+	memory->count += SET_CHUNK_UNITS;
 	return 0;
 }
 
-/* The kernel waits for all readers of the old inner map before a change of a map of maps returns. */
-int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int place,
-	const struct engine_set_memory *memory, struct error *error)
+int engine_set_memory_grow(struct engine_set_memory *memory, size_t units)
 {
-	const struct set_maps *maps = engine_part_state(engine, &set_part);
-	__u32 key = place;
-	int tries = maps->tries[family == 6], r;
+	int r = 0;
 
-	r = memory ? bpf_map_update_elem(tries, &key, &memory->map, BPF_ANY)
-	           : bpf_map_delete_elem(tries, &key);
-	if (r < 0 && (memory || errno != ENOENT))
-		return error_set(error, -errno, "cannot put a set's memory in place: %s", strerror(errno));
+	while (memory->count < units && r == 0)
+		r = chunk_add(memory);
+	return r;
+}
+
+int engine_set_memory_open(
+	struct engine *engine, size_t units, struct engine_set_memory *ret_memory, struct error *error)
+{
+	struct engine_set_memory memory = {};
+	int r;
+
+	(void)engine;
+	memory.chunks = malloc(SET_CHUNKS * sizeof(*memory.chunks));
+	if (!memory.chunks)
+		return error_set(error, -ENOMEM, "out of memory");
+	/* room, so that it can grow in place */
+	memory.units = mmap(NULL, SET_CHUNKS * CHUNK_BYTES, PROT_NONE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory.units == MAP_FAILED) {
+		r = -errno;
+		free(memory.chunks);
+		return error_set(error, r, "no room for the memory of sets: %s", strerror(-r));
+	}
+	r = engine_set_memory_grow(&memory, units);
+	if (r < 0) {
+		engine_set_memory_close(&memory);
+		return error_set(error, r, "no memory for sets (%zu MiB): %s",
+			units * sizeof(struct policy_unit) >> 20, strerror(-r));
+	}
+	*ret_memory = memory;
 	return 0;
 }
 
@@ -119,20 +174,103 @@ void engine_set_memory_close(struct engine_set_memory *memory)
 {
 	if (!memory->units)
 		return;
-	munmap(memory->units, memory->count * sizeof(struct policy_unit));
-	close(memory->map);
+	for (size_t i = 0; i < chunks_of(memory); i++)
+		close(memory->chunks[i]);
+	free(memory->chunks);
+	munmap(memory->units, SET_CHUNKS * CHUNK_BYTES);
 	*memory = (struct engine_set_memory){};
+}
+
+/* -- places -- */
+
+/* Chunks are filled in from the first on and taken out from the last on, so they are without a gap even
+ * where an agent was killed meanwhile. */
+static int slot_clear(int tries, __u32 first, size_t from)
+{
+	__u32 key, id;
+	size_t end = from;
+
+	for (key = first + (__u32)end; end < SET_CHUNKS && bpf_map_lookup_elem(tries, &key, &id) == 0; key++)
+		end++;
+	for (; end > from; end--) {
+		key = first + (__u32)end - 1;
+		if (bpf_map_delete_elem(tries, &key) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	return 0;
+}
+
+/* The kernel waits after each change of a map of maps until nobody reads what was there: once for all of
+ * them, if it can (6.8). */
+static int slot_fill(int tries, __u32 first, const struct engine_set_memory *memory)
+{
+	LIBBPF_OPTS(bpf_map_batch_opts, options);
+	__u32 count = (__u32)chunks_of(memory), n = count;
+	_cleanup_free_ __u32 *keys = malloc(count * sizeof(*keys));
+
+	if (!keys)
+		return -ENOMEM;
+	for (__u32 i = 0; i < count; i++)
+		keys[i] = first + i;
+	if (bpf_map_update_batch(tries, keys, memory->chunks, &n, &options) == 0)
+		return 0;
+	for (__u32 i = 0; i < count; i++)
+		if (bpf_map_update_elem(tries, &keys[i], &memory->chunks[i], BPF_ANY) < 0)
+			return -errno;
+	return 0;
+}
+
+/* The first chunk of the slot that no place has. */
+static __u32 slot_free(const __u64 *tries)
+{
+	__u32 slot = 0;
+
+	for (; slot < SET_SLOTS - 1; slot++) {
+		bool used = false;
+
+		for (int place = 0; place < 2; place++)
+			used |= tries[place] >> 32 && (__u32)tries[place] == slot * SET_CHUNKS;
+		if (!used)
+			break;
+	}
+	return slot * SET_CHUNKS;
+}
+
+int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int place,
+	const struct engine_set_memory *memory, struct error *error)
+{
+	const struct set_maps *maps = engine_part_state(engine, &set_part);
+	int tries = maps->tries[family == 6], r = 0;
+	__u64 *places = family == 6 ? maps->places->tries6 : maps->places->tries4;
+	__u64 before = places[place], now = 0;
+
+	if (memory) {
+		__u32 first = slot_free(places);
+
+		r = slot_clear(tries, first, chunks_of(memory));
+		if (r == 0)
+			r = slot_fill(tries, first, memory);
+		now = (__u64)((const struct trie_head *)memory->units)->bits << 32 | first;
+	}
+	if (r < 0)
+		return error_set(error, r, "cannot put a set's memory in place: %s", strerror(-r));
+	if (before == now)
+		return 0;
+	__atomic_store_n(&places[place], now, __ATOMIC_RELEASE);
+	if (!(before >> 32))
+		return 0;
+	engine_set_wait(engine);
+	r = slot_clear(tries, (__u32)before, 0);
+	return r < 0 ? error_set(error, r, "cannot free a set's memory: %s", strerror(-r)) : 0;
 }
 
 void engine_set_wait(struct engine *engine)
 {
 	const struct set_maps *maps = engine_part_state(engine, &set_part);
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
 	/* any change of a map of maps waits; this one puts a map where none is looked for and takes it away
 	 */
-	_cleanup_close_ int map = bpf_map_create(
-		BPF_MAP_TYPE_ARRAY, "set_wait", sizeof(__u32), sizeof(struct policy_unit), 1, &options);
-	__u32 key = SET_PLACE_WAIT;
+	_cleanup_close_ int map = chunk_make();
+	__u32 key = SET_CHUNK_WAIT;
 
 	if (map >= 0 && bpf_map_update_elem(maps->tries[0], &key, &map, BPF_ANY) == 0)
 		bpf_map_delete_elem(maps->tries[0], &key);

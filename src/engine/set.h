@@ -12,16 +12,19 @@
 extern const struct engine_part set_part;
 
 struct engine_set_memory {
-	struct policy_unit *units; /* mapped, zeroed */
+	struct policy_unit *units; /* mapped, zeroed; stays where it is when the memory grows */
 	size_t count;
-	int map;
+	int *chunks; /* their maps */
 };
 
-/* New memory for a family's trie: not read by anybody yet. */
+/* New memory for a family's trie, of at least so many units: not read by anybody yet. */
 int engine_set_memory_open(
 	struct engine *engine, size_t units, struct engine_set_memory *ret_memory, struct error *error);
-/* Puts it into one of the family's two places; without memory (NULL) the place gets empty.  Returns when
- * nobody reads any more what was there. */
+/* Until it is in a place it can grow.  -ENOSPC, -ENOMEM, …: it has not. */
+int engine_set_memory_grow(struct engine_set_memory *memory, size_t units);
+/* Puts it, with the trie that it holds, into one of the family's two places; without memory (NULL) the place
+ * gets empty.  Packets see what was there or what is there now.  Returns when nobody reads any more what was
+ * there. */
 int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int place,
 	const struct engine_set_memory *memory, struct error *error);
 void engine_set_memory_close(struct engine_set_memory *memory); /* unmaps; what is in a place stays */

@@ -2,13 +2,16 @@
 /*
  * Sets of prefixes, as the datapath reads them.
  *
- * All sets share two tries (IPv4, IPv6), each in an array map of units of its own, root at unit 0.  The maps
- * of maps `set_trie4` and `set_trie6` (SET_PLACES entries) have two places, as policies have: bit SET_PLACE
- * of policy_now.places says which is in force.  An empty place is a trie without prefixes.  A lookup tells
- * the *combination* of sets that an address is in; combination 0 is none.  So a change of a set changes the
- * tries alone, in place, and policies are compiled without knowing what is in the sets: a policy has one row
- * for each combination, and is compiled anew before a combination that was not there yet gets into the trie.
- * Numbers of combinations are the same in both places and are not used again.
+ * All sets share two tries (IPv4, IPv6).  Each stands in chunks of SET_CHUNK_UNITS units: array maps, one
+ * behind the other in the map of maps `set_trie4` or `set_trie6`.  All are of one size, so that a lookup in
+ * them is a few instructions, where memory of any size would cost a call for each line that is read.
+ *
+ * There are two places for tries, as for policies: bit SET_PLACE of policy_now.places says which is in force.
+ * The only entry of the map `set_places` says where the trie of each place begins.  No root: no prefixes.  A
+ * lookup tells the *combination* of sets that an address is in; combination 0 is none.  So a change of a set
+ * changes the tries alone, in place, and policies are compiled without knowing what is in the sets: a policy
+ * has one row for each combination, and is compiled anew before a combination that was not there yet gets
+ * into the trie. Numbers of combinations are the same in both places and are not used again.
  *
  * Sets belong to the host: every policy may name them.  Sets of ports are compiled into the policies.
  */
@@ -17,12 +20,22 @@
 
 #include <linux/types.h>
 
-#define SET_MAX              64   /* sets of addresses */
-#define SET_COMBINATIONS_MAX 4096 /* combinations of them that occur */
-#define SET_PLACE            63   /* bit of policy_now.places: no policy in force has this number */
-#define SET_PLACES           3    /* entries of the maps of maps; the third is never read */
-#define SET_PLACE_WAIT       2
+#define SET_MAX              64      /* sets of addresses */
+#define SET_COMBINATIONS_MAX 4096    /* combinations of them that occur */
+#define SET_PLACE            63      /* bit of policy_now.places: no policy in force has this number */
 #define SET_NAME_MAX         32      /* with the NUL */
 #define SET_ENTRIES_MAX      4194304 /* of all sets */
+
+#define SET_CHUNK_BITS  14
+#define SET_CHUNK_UNITS (1u << SET_CHUNK_BITS)   /* 1 MiB */
+#define SET_CHUNKS      2048                     /* of one trie at most: 2 GiB */
+#define SET_SLOTS       3                        /* one for each place, and one to write the next trie into */
+#define SET_CHUNK_WAIT  (SET_SLOTS * SET_CHUNKS) /* never read */
+
+/* Of each place: the bits of the root in the upper half (0: there is no trie), the first chunk in the lower.
+ */
+struct set_places {
+	__u64 tries4[2], tries6[2];
+};
 
 #endif

@@ -3,18 +3,20 @@
  * Tries: from an address to a number, in a memory of 64-byte units (an array map, or a part of one).
  *
  * First comes a unit that says how many bits the root takes, then the root: an entry for each value of the
- * first 8, 16 or 20 bits of the address.  An entry is one 64-bit word and says where an address belongs, or
+ * first 8, 16 or 18 bits of the address.  An entry is one 64-bit word and says where an address belongs, or
  * where to go on:
  *
  *     leaf   a number
  *     one    the number of one prefix of up to 24 more bits, and the number of all that is outside
  *     list   a unit of up to 16 ranges of the next 16 bits
+ *     pack   a unit of up to 32 prefixes of up to 16 more bits, all of the same number
  *     node   16 entries for the next four bits, or 256 for the next eight
  *     skip   a unit that compares up to 127 bits at once: the entry inside, the leaf outside
  *
- * Numbers are pushed down to where a lookup ends, so it never goes back, and what has a prefix of its own is
- * mostly told by the entry in the root alone: of a million random IPv4 prefixes a lookup reads 1.3 cache
- * lines.  All words are in host byte order; addresses are compared as numbers, IPv4 in the highest 32 bits.
+ * Numbers are pushed down to where a lookup ends, so it never goes back.  What is large does not fit the
+ * CPU's caches, and a read from memory costs more than all else: so entries stay few, and a million random
+ * IPv4 prefixes of one number take 5 MiB, of which a lookup reads two cache lines.  All words are in host
+ * byte order; addresses are compared as numbers, IPv4 in the highest 32 bits.
  *
  * A change is made by writing what is new in units that are not in use, then one entry.  A reader sees what
  * was or what will be.  Units that fall out of use may be written again only after every reader that might
@@ -32,7 +34,7 @@ struct policy_unit {
 
 /* Unit 0. */
 struct trie_head {
-	__u32 bits; /* of the root: 8, 16 or 20 */
+	__u32 bits; /* of the root: 8, 16 or 18 */
 	__u32 family;
 	__u32 reserved[14];
 };
@@ -41,7 +43,7 @@ struct trie_head {
 #define TRIE_ROOT             1u
 #define TRIE_ROOT_SMALL       8
 #define TRIE_ROOT_MIDDLE      16
-#define TRIE_ROOT_LARGE       20 /* IPv4 only */
+#define TRIE_ROOT_LARGE       18 /* IPv4 only */
 #define TRIE_ROOT_UNITS(bits) (1u << ((bits)-3))
 
 #define TRIE_NUMBER_MAX 65535
@@ -51,6 +53,7 @@ struct trie_head {
  *
  *     leaf               0 : 3 |                                      number : 16
  *     one                1 : 3 | length : 5 | rest : 24 | outside : 16 | inside : 16
+ *     pack               3 : 3 | outside : 16 | inside : 16 | halves : 2 | unit : 27
  *     list, nodes, skip  kind : 3 |                                   unit : 32, from unit 0 of the trie on
  *
  * `rest` are the next 24 bits of the prefix, `length` (0..24) of them count.
@@ -58,18 +61,37 @@ struct trie_head {
 #define TRIE_LEAF    0ull
 #define TRIE_ONE     1ull
 #define TRIE_LIST    2ull
-#define TRIE_NODE4   3ull /* two units */
-#define TRIE_NODE8   4ull /* 32 units */
-#define TRIE_SKIP    5ull
+#define TRIE_PACK    3ull
+#define TRIE_NODE4   4ull /* two units */
+#define TRIE_NODE8   5ull /* 32 units */
+#define TRIE_SKIP    6ull
 #define TRIE_KIND(e) ((e) >> 61)
 
+#define TRIE_UNITS_MAX (1u << 27) /* 8 GiB */
+
 /* How many bits of the address a node takes: 4 or 8. */
-#define TRIE_NODE_BITS(e) (4u << ((e) >> 63))
+#define TRIE_NODE_BITS(e) (4u << ((e) >> 61 & 1))
 
 /* Of range i: its first value (of the next 16 bits of the address; start[0] is 0), and its number.  Behind
  * the last one the starts are 65535 and the number is repeated. */
 struct trie_list {
 	__u16 start[16], number[16];
+};
+
+/*
+ * Prefixes that do not overlap, half by half: the next bit of the address says which.  Of the 15 bits behind
+ * it a key has the prefix's, from the highest bit on, then a one, then zeroes.  Bit h of the entry's `halves`
+ * says whether half h has any; behind the last one the first is repeated.  There is no order.
+ */
+#define TRIE_PACK_KEYS  16
+#define TRIE_PACK_BITS  16 /* of the address */
+#define TRIE_PACK_HALF  27 /* bit of the entry: half 0 */
+#define TRIE_PACK_IN    29
+#define TRIE_PACK_OUT   45
+#define TRIE_PACK_UNITS (TRIE_UNITS_MAX - 1)
+
+struct trie_pack {
+	__u16 key[2][TRIE_PACK_KEYS];
 };
 
 /* If (address ^ value) & mask, of the bits that are still to be looked at, is 0, the way goes on inside, with
@@ -82,9 +104,9 @@ struct trie_skip {
 };
 
 _Static_assert(sizeof(struct policy_unit) == 64, "a unit is a cache line");
-_Static_assert(
-	sizeof(struct trie_head) == 64 && sizeof(struct trie_list) == 64 && sizeof(struct trie_skip) == 64,
-	"heads, lists and skips are one unit");
+_Static_assert(sizeof(struct trie_head) == 64 && sizeof(struct trie_list) == 64 &&
+		       sizeof(struct trie_pack) == 64 && sizeof(struct trie_skip) == 64,
+	"heads, lists, packs and skips are one unit");
 
 /* Entries behind the root that a lookup reads at most. */
 #define TRIE_STEPS4 8

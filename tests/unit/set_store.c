@@ -46,13 +46,23 @@ void engine_region_close(struct engine_region *region)
 	region->size = 0;
 }
 
+#define UNITS_MAX (1U << 16)
+
+int engine_set_memory_grow(struct engine_set_memory *memory, size_t units)
+{
+	if (units > UNITS_MAX)
+		return -ENOSPC;
+	memory->count = units;
+	return 0;
+}
+
 int engine_set_memory_open(
 	struct engine *engine, size_t units, struct engine_set_memory *ret_memory, struct error *error)
 {
 	(void)engine;
 	(void)error;
 	*ret_memory = (struct engine_set_memory){
-		.units = calloc(units, sizeof(struct policy_unit)), .count = units};
+		.units = calloc(UNITS_MAX, sizeof(struct policy_unit)), .count = units};
 	return ret_memory->units ? 0 : -ENOMEM;
 }
 

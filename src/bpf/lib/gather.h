@@ -67,37 +67,28 @@ static __noinline int decide_owners_of(struct decision *d)
 
 /* -- sets -- */
 
-packet_inline __u32 decide_set_of4(void *memory, const __be32 *address)
+packet_inline __u32 decide_set_of6(__u32 place, const __be32 *address)
 {
-	return trie_find4(memory, 0, trie_bits(memory), bpf_ntohl(address[0]));
-}
-
-packet_inline __u32 decide_set_of6(void *memory, const __be32 *address)
-{
-	return trie_find6(memory, 0, trie_bits(memory), policy_high(address), policy_high(address + 2));
+	return set_find6(place, policy_high(address), policy_high(address + 2));
 }
 
 /* Which combinations of sets the addresses are in, if that is asked for.  As the search below, a function
  * that is verified by itself: what its callers know would have the verifier go through it again and again. */
 packet_function int decide_sets_of(struct policy_facts *facts, __u32 asked, __u32 place)
 {
-	void *memory;
-
 	if (!facts)
 		return 0;
 	facts->src_sets = facts->dst_sets = 0;
 	if (facts->family == 4) {
-		memory = bpf_map_lookup_elem(&set_trie4, &place);
-		if (memory && asked & 1 << POLICY_BY_SRC_SETS)
-			facts->src_sets = decide_set_of4(memory, facts->src);
-		if (memory && asked & 1 << POLICY_BY_DST_SETS)
-			facts->dst_sets = decide_set_of4(memory, facts->dst);
+		if (asked & 1 << POLICY_BY_SRC_SETS)
+			facts->src_sets = set_find4(place, bpf_ntohl(facts->src[0]));
+		if (asked & 1 << POLICY_BY_DST_SETS)
+			facts->dst_sets = set_find4(place, bpf_ntohl(facts->dst[0]));
 	} else if (facts->family == 6) {
-		memory = bpf_map_lookup_elem(&set_trie6, &place);
-		if (memory && asked & 1 << POLICY_BY_SRC_SETS)
-			facts->src_sets = decide_set_of6(memory, facts->src);
-		if (memory && asked & 1 << POLICY_BY_DST_SETS)
-			facts->dst_sets = decide_set_of6(memory, facts->dst);
+		if (asked & 1 << POLICY_BY_SRC_SETS)
+			facts->src_sets = decide_set_of6(place, facts->src);
+		if (asked & 1 << POLICY_BY_DST_SETS)
+			facts->dst_sets = decide_set_of6(place, facts->dst);
 	}
 	return 0;
 }

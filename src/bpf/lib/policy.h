@@ -149,17 +149,19 @@ trie_inline void policy_ask(void *memory, struct policy_cursor *cursor, const st
 	field += number % POLICY_FIELDS_A_UNIT;
 	switch (number) {
 	case POLICY_BY_SRC4:
-		class = trie_find4(memory, field->table, field->size, policy_ntohl(facts->src[0]));
+		class = trie_find4(
+			TRIE_IN_MAP(memory), field->table, field->size, policy_ntohl(facts->src[0]));
 		break;
 	case POLICY_BY_DST4:
-		class = trie_find4(memory, field->table, field->size, policy_ntohl(facts->dst[0]));
+		class = trie_find4(
+			TRIE_IN_MAP(memory), field->table, field->size, policy_ntohl(facts->dst[0]));
 		break;
 	case POLICY_BY_SRC6:
-		class = trie_find6(memory, field->table, field->size, policy_high(facts->src),
+		class = trie_find6(TRIE_IN_MAP(memory), field->table, field->size, policy_high(facts->src),
 			policy_high(facts->src + 2));
 		break;
 	case POLICY_BY_DST6:
-		class = trie_find6(memory, field->table, field->size, policy_high(facts->dst),
+		class = trie_find6(TRIE_IN_MAP(memory), field->table, field->size, policy_high(facts->dst),
 			policy_high(facts->dst + 2));
 		break;
 	case POLICY_BY_SRC_SETS:

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
  * Looks an address up in a trie (shared/trie.h).  Compiles for BPF, where the memory is an array map of
- * units, and for the host, where it is plain memory.
+ * units or a map of maps of chunks of them (shared/set.h), and for the host, where it is plain memory.
  */
 #ifndef WEIR_BPF_TRIE_H
 #define WEIR_BPF_TRIE_H
 
+#include "shared/set.h"
 #include "shared/trie.h"
 
 #ifdef __bpf__
@@ -15,9 +16,31 @@
 
 #define trie_inline static __attribute__((always_inline)) inline
 
-trie_inline const struct policy_unit *trie_unit(void *memory, __u32 index)
+/* What a trie is read from.  Known when the program is compiled, but for `map`. */
+struct trie_memory {
+	void *map;
+	int chunks;
+};
+
+#define TRIE_IN_MAP(array)     ((struct trie_memory){(array), 0})
+#define TRIE_IN_CHUNKS(chunks) ((struct trie_memory){(chunks), 1})
+
+trie_inline const struct policy_unit *trie_unit(void *map, __u32 index)
 {
-	return bpf_map_lookup_elem(memory, &index);
+	return bpf_map_lookup_elem(map, &index);
+}
+
+/* Unit `index` of the trie that begins with unit or chunk `base`. */
+trie_inline const struct policy_unit *trie_read(struct trie_memory memory, __u32 base, __u32 index)
+{
+	void *map = memory.map;
+	__u32 chunk;
+
+	if (!memory.chunks)
+		return trie_unit(map, base + index);
+	chunk = base + (index >> SET_CHUNK_BITS);
+	map = bpf_map_lookup_elem(map, &chunk);
+	return map ? trie_unit(map, index & (SET_CHUNK_UNITS - 1)) : (void *)0;
 }
 #else
 #define trie_inline static inline
@@ -27,11 +50,18 @@ struct trie_memory {
 	__u64 count;
 };
 
+#define TRIE_IN_MAP(memory) (*(const struct trie_memory *)(memory))
+
 trie_inline const struct policy_unit *trie_unit(const void *memory, __u32 index)
 {
 	const struct trie_memory *plain = memory;
 
 	return index < plain->count ? plain->units + index : (void *)0;
+}
+
+trie_inline const struct policy_unit *trie_read(struct trie_memory memory, __u32 base, __u32 index)
+{
+	return trie_unit(&memory, base + index);
 }
 #endif
 
@@ -63,13 +93,35 @@ trie_inline __u32 trie_in_list(const struct policy_unit *unit, __u64 high)
 	return list->number[i & 15];
 }
 
+/* Four keys at a time: what differs from the address above a key's lowest one (behind which nothing counts)
+ * is 0 in the key that fits. */
+trie_inline __u32 trie_in_pack(const struct policy_unit *unit, __u64 entry, __u64 high)
+{
+	const __u64 ones = 0x0001000100010001;
+	__u64 value = (high >> 47 & 0xffff) * ones, found = 0;
+	__u32 half = high >> 63, i;
+
+#ifdef __bpf__
+#pragma clang loop unroll(full)
+#endif
+	for (i = 0; i < TRIE_PACK_KEYS / 4; i++) {
+		__u64 keys = unit->word[half * 4 + i], rest = (keys ^ value) & ~(keys ^ (keys - ones));
+
+		found |= (rest - ones) & ~rest;
+	}
+	found &= ones << 15;
+	found = (found | -found) >> 63 & entry >> (TRIE_PACK_HALF + half);
+	return entry >> (TRIE_PACK_OUT - (found << 4)) & 0xffff;
+}
+
 /*
  * From the entry of the root on.  `high`, `low`: what is left of the address, from the highest bit on.
  *
  * What the verifier knows of them must be the same after each step, or it goes through all paths there are of
  * so many steps: so nothing is shifted by a number that it can foresee, and the ends stand behind the loop.
  */
-trie_inline __u32 trie_descend(void *memory, __u32 base, __u64 entry, __u64 high, __u64 low, __u32 steps)
+trie_inline __u32 trie_descend(
+	struct trie_memory memory, __u32 base, __u64 entry, __u64 high, __u64 low, __u32 steps)
 {
 	const struct policy_unit *unit;
 	__u32 i;
@@ -77,14 +129,14 @@ trie_inline __u32 trie_descend(void *memory, __u32 base, __u64 entry, __u64 high
 #ifdef __bpf__
 #pragma clang loop unroll(disable)
 #endif
-	for (i = 0; i < steps && TRIE_KIND(entry) > TRIE_LIST; i++) {
+	for (i = 0; i < steps && TRIE_KIND(entry) >= TRIE_NODE4; i++) {
 		const struct trie_skip *skip;
 		__u32 length;
 
 		if (TRIE_KIND(entry) != TRIE_SKIP) {
 			__u32 bits = TRIE_NODE_BITS(entry), index = high >> (64 - bits);
 
-			unit = trie_unit(memory, base + (__u32)entry + (index >> 3));
+			unit = trie_read(memory, base, (__u32)entry + (index >> 3));
 			if (!unit)
 				return 0;
 			entry = unit->word[index & 7];
@@ -93,7 +145,7 @@ trie_inline __u32 trie_descend(void *memory, __u32 base, __u64 entry, __u64 high
 			low <<= bits;
 			continue;
 		}
-		unit = trie_unit(memory, base + (__u32)entry);
+		unit = trie_read(memory, base, (__u32)entry);
 		if (!unit)
 			return 0;
 		skip = (const void *)unit;
@@ -114,21 +166,26 @@ trie_inline __u32 trie_descend(void *memory, __u32 base, __u64 entry, __u64 high
 		high = high << length | low >> 1 >> (63 - length);
 		low <<= length;
 	}
+	if (TRIE_KIND(entry) == TRIE_PACK) {
+		unit = trie_read(memory, base, (__u32)entry & TRIE_PACK_UNITS);
+		return unit ? trie_in_pack(unit, entry, high) : 0;
+	}
 	if (TRIE_KIND(entry) == TRIE_LEAF)
 		return entry & 0xffff;
 	if (TRIE_KIND(entry) == TRIE_ONE)
 		return trie_in_one(entry, high);
 	if (TRIE_KIND(entry) != TRIE_LIST)
 		return 0;
-	unit = trie_unit(memory, base + (__u32)entry);
+	unit = trie_read(memory, base, (__u32)entry);
 	return unit ? trie_in_list(unit, high) : 0;
 }
 
-/* `base` is where in the memory unit 0 of the trie stands, `bits` what its head says. */
-trie_inline __u32 trie_find4(void *memory, __u32 base, __u32 bits, __u32 address)
+/* `base` is where in the memory the trie begins: its unit 0, or its first chunk; `bits` what its head says.
+ */
+trie_inline __u32 trie_find4(struct trie_memory memory, __u32 base, __u32 bits, __u32 address)
 {
 	__u32 index = address >> ((32 - bits) & 31);
-	const struct policy_unit *unit = trie_unit(memory, base + TRIE_ROOT + (index >> 3));
+	const struct policy_unit *unit = trie_read(memory, base, TRIE_ROOT + (index >> 3));
 
 	if (!unit)
 		return 0;
@@ -137,25 +194,16 @@ trie_inline __u32 trie_find4(void *memory, __u32 base, __u32 bits, __u32 address
 }
 
 /* The address as two numbers: its first and its last 64 bits. */
-trie_inline __u32 trie_find6(void *memory, __u32 base, __u32 bits, __u64 high, __u64 low)
+trie_inline __u32 trie_find6(struct trie_memory memory, __u32 base, __u32 bits, __u64 high, __u64 low)
 {
 	__u32 index = high >> ((64 - bits) & 63);
-	const struct policy_unit *unit = trie_unit(memory, base + TRIE_ROOT + (index >> 3));
+	const struct policy_unit *unit = trie_read(memory, base, TRIE_ROOT + (index >> 3));
 
 	if (!unit)
 		return 0;
 	bits &= 31;
 	return trie_descend(memory, base, unit->word[index & 7], high << bits | low >> 1 >> (63 - bits),
 		low << bits, TRIE_STEPS6);
-}
-
-/* Of a trie that has the whole memory. */
-trie_inline __u32 trie_bits(void *memory)
-{
-	const struct policy_unit *unit = trie_unit(memory, 0);
-
-	/* a memory that nobody has written yet: the root's entries are leaves of number 0 */
-	return unit && unit->word[0] ? ((const struct trie_head *)unit)->bits : TRIE_ROOT_SMALL;
 }
 
 #endif
