@@ -81,7 +81,7 @@ static int memory_put(struct policy_engine *policy, enum policy_hook hook, __u32
 		r = map;
 	if (r == 0)
 		r = memory_map(map, image->count, &memory);
-	if (r == 0) {
+	if (memory.units) {
 		memcpy(memory.units, image->units, image->count * sizeof(struct policy_unit));
 		((struct policy_header *)memory.units)->brought = clock_ns(CLOCK_MONOTONIC);
 		if (bpf_map_update_elem(hook_map(policy, hook), &place, &map, BPF_ANY) < 0)
