@@ -530,8 +530,7 @@ class Lab:
         for agent in self.agents:
             for kind, command, numbers in (("program", BPF_PROG_GET_FD_BY_ID, agent.programs),
                                            ("map", BPF_MAP_GET_FD_BY_ID, agent.maps)):
-                began = time.monotonic()
-                end = began + 3 / min(self.scale, 1)  # the kernel frees them some grace periods later
+                end = time.monotonic() + 3 / min(self.scale, 1)  # the kernel frees them some grace periods later
                 for number in sorted(numbers):
                     while bpf_object_exists(command, number) and time.monotonic() < end:
                         time.sleep(0.02)

@@ -20,7 +20,8 @@ class Test:
 
 def test(*tags, seconds=40):
     """Marks a test.  The tag `vm` has it run in the older kernels, too, and `sanitize` with a weir that was built
-    with sanitizers (tools/lint); `seconds` is when it is given up."""
+    with sanitizers (tools/lint); `alone` keeps others from running at the same time, for what looks at the whole machine;
+    `seconds` is when it is given up."""
 
     def mark(function):
         TESTS.append(Test(function, set(tags), seconds))
