@@ -61,11 +61,11 @@ bool engine_drop_has_socket(void)
 	return type && btf_is_func_proto(type) && btf_vlen(type) >= PARAMETERS_WITH_SOCKET;
 }
 
-static void read_symbols(struct drop_state *state)
+static void open_symbols(struct drop_state *state)
 {
 	FILE *file = fopen(KALLSYMS, "re");
 
-	if (!file || symbols_read(file, &state->symbols) < 0)
+	if (!file || symbols_open(file, &state->symbols) < 0)
 		log_debug("cannot read %s; places of drops have no names", KALLSYMS);
 }
 
@@ -278,6 +278,7 @@ static int on_record(void *context, void *data, size_t size)
 {
 	struct drop_state *state = context;
 
+	symbols_read(state->symbols); /* somebody will ask where it was */
 	if (state->function && size >= sizeof(struct drop_record))
 		state->function(state->context, data);
 	return 0;
@@ -336,7 +337,7 @@ static int drop_open(struct engine *engine, void **ret_state, struct error *erro
 	if (r == 0)
 		r = drop_attach(engine, state, engine->watch.drops, error);
 	if (r == 0)
-		read_symbols(state);
+		open_symbols(state);
 	return r;
 }
 

@@ -122,30 +122,30 @@ static void reader_wait(struct symbols *symbols)
 	symbols->reading = false;
 }
 
-int symbols_read(FILE *file, struct symbols **ret_symbols)
+int symbols_open(FILE *file, struct symbols **ret_symbols)
 {
 	struct symbols *symbols = calloc(1, sizeof(*symbols));
-	sigset_t all, before;
-	int r;
 
 	if (!symbols) {
 		fclose(file);
 		return -ENOMEM;
 	}
 	symbols->file = file;
+	*ret_symbols = symbols;
+	return 0;
+}
+
+void symbols_read(struct symbols *symbols)
+{
+	sigset_t all, before;
+
+	if (!symbols || symbols->reading || !symbols->file)
+		return;
 	/* signals are the event loop's */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&symbols->reader, NULL, reader_run, symbols);
+	symbols->reading = pthread_create(&symbols->reader, NULL, reader_run, symbols) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (r) {
-		fclose(file);
-		free(symbols);
-		return -r;
-	}
-	symbols->reading = true;
-	*ret_symbols = symbols;
-	return 0;
 }
 
 void symbols_free(struct symbols *symbols)
@@ -153,6 +153,8 @@ void symbols_free(struct symbols *symbols)
 	if (!symbols)
 		return;
 	reader_wait(symbols);
+	if (symbols->file)
+		fclose(symbols->file);
 	free(symbols->symbols);
 	free(symbols->names);
 	free(symbols);
@@ -164,6 +166,7 @@ char *symbols_place(struct symbols *symbols, uint64_t address, char *buffer, siz
 	size_t low = 0, high;
 	uint64_t start;
 
+	symbols_read(symbols);
 	reader_wait(symbols);
 	high = symbols->count;
 	/* the last symbol in front of the address: a call may be the last instruction of its function */

@@ -17,7 +17,7 @@ static struct symbols *symbols_of(const char *text)
 	assert_non_null(file);
 	fputs(text, file);
 	rewind(file);
-	assert_int_equal(symbols_read(file, &symbols), 0);
+	assert_int_equal(symbols_open(file, &symbols), 0);
 	return symbols;
 }
 
