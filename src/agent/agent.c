@@ -19,6 +19,7 @@
 #include "agent/audit.h"
 #include "agent/internal.h"
 #include "agent/rules.h"
+#include "agent/shapes.h"
 #include "basic/cleanup.h"
 #include "basic/clock.h"
 #include "basic/log.h"
@@ -192,6 +193,7 @@ static void on_interfaces(evutil_socket_t fd, short what, void *context)
 	engine_interface_drain(agent->engine);
 	watch_reconcile(agent);
 	rules_interfaces_changed(agent);
+	shapes_interfaces_changed(agent);
 }
 
 void agent_stop(struct agent *agent, enum agent_end end)

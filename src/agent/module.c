@@ -15,6 +15,7 @@
 #include "agent/owners.h"
 #include "agent/rules.h"
 #include "agent/sets.h"
+#include "agent/shapes.h"
 #include "agent/shields.h"
 #include "agent/sockets.h"
 #include "agent/traces.h"
@@ -29,6 +30,7 @@ const struct module *const modules[] = {
 	&set_module, /* before the rules that name sets */
 	&limit_module,
 	&connections_module, /* before the rules that need it */
+	&shape_module,       /* before the rules that make classes */
 	&rules_module,       /* behind guards */
 	&log_module,
 	&apply_module,

@@ -216,6 +216,7 @@ static int sources_fill(struct work *work, enum policies_verify verify)
 			.generation = entry->generation,
 			.counter = entry->counter,
 			.limit = entry->limit == RULE_NO_PLACE ? 0 : entry->limit,
+			.class = list->slots[i].class,
 			.pid_start = entry->pid_start,
 			.family = entry->family,
 		};

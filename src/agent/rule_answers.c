@@ -65,7 +65,7 @@ static const struct rule_slot *nearest_find(const struct rulebook *book, uint64_
 }
 
 /* The rule that a parameter names. */
-static int place_named(const struct rulebook *book, const char *text, struct rule_policy **ret_policy,
+int rules_named(const struct rulebook *book, const char *text, struct rule_policy **ret_policy,
 	size_t *ret_place, struct error *error)
 {
 	const struct rule_slot *near;
@@ -305,7 +305,7 @@ static int edit_add(struct edit *edit, struct error *error)
 	if (before) {
 		struct rule_policy *owner;
 
-		r = place_named(&edit->next, before, &owner, &place, error);
+		r = rules_named(&edit->next, before, &owner, &place, error);
 		if (r < 0)
 			return r;
 		if (owner != policy) {
@@ -345,7 +345,7 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 static int edit_find(struct edit *edit, size_t *ret_place, struct error *error)
 {
 	_cleanup_free_ char *text = query_value(edit->query, "id");
-	int r = place_named(&edit->next, text, &edit->policy, ret_place, error);
+	int r = rules_named(&edit->next, text, &edit->policy, ret_place, error);
 
 	if (r < 0)
 		return r;
@@ -420,7 +420,7 @@ static int move_place(const struct edit *edit, size_t *ret_place, struct error *
 		error_set(error, -EINVAL, "both 'before' and 'after'");
 		return error_want(error, "one of the two");
 	}
-	r = place_named(&edit->next, before ? before : after, &policy, ret_place, error);
+	r = rules_named(&edit->next, before ? before : after, &policy, ret_place, error);
 	if (r < 0)
 		return r;
 	if (policy != edit->policy) {

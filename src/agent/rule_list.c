@@ -140,26 +140,32 @@ static uint64_t key_read(
 	return entry->meter.known ? entry->meter.pps : 0;
 }
 
-static void rows_fill(const struct agent *agent, const struct rule_list *list,
+/* Classes that are declared have a list of their own (GET /v1/shapes). */
+static size_t rows_fill(const struct agent *agent, const struct rule_list *list,
 	const struct rule_question *question, struct row *rows)
 {
+	size_t count = 0;
+
 	for (size_t i = 0; i < list->count; i++)
-		rows[i] = (struct row){.slot = &list->slots[i],
-			.place = i,
-			.key = key_read(agent, question->sort, list->slots[i].entry, i)};
-	qsort(rows, list->count, sizeof(*rows), question->ascending ? row_compare : row_compare_down);
+		if (!rule_is_declared(&list->slots[i].entry->rule))
+			rows[count++] = (struct row){.slot = &list->slots[i],
+				.place = i,
+				.key = key_read(agent, question->sort, list->slots[i].entry, i)};
+	qsort(rows, count, sizeof(*rows), question->ascending ? row_compare : row_compare_down);
+	return count;
 }
 
 static int rows_write(struct agent *agent, struct json_write *out, const struct rule_list *list,
 	const struct rule_question *question)
 {
 	_cleanup_free_ struct row *rows = calloc(list->count + 1, sizeof(*rows));
+	size_t count;
 
 	if (!rows)
 		return -ENOMEM;
-	rows_fill(agent, list, question, rows);
+	count = rows_fill(agent, list, question, rows);
 	json_write_array_begin(out, "rules");
-	for (size_t i = 0; i < list->count && i < question->limit; i++)
+	for (size_t i = 0; i < count && i < question->limit; i++)
 		rule_write_entry(agent, out, rows[i].slot);
 	json_write_array_end(out);
 	return 0;

@@ -30,8 +30,8 @@ struct store_head {
 struct store_entry {
 	uint32_t id, generation, counter, limit;
 	uint64_t ends_ns, pid_start;
-	uint32_t length; /* of the sentence that follows, with the NUL */
-	uint32_t reserved;
+	uint32_t length;      /* of the sentence that follows, with the NUL */
+	uint16_t class, rest; /* 0: none */
 };
 
 struct store_book {
@@ -154,6 +154,8 @@ static void put_entry(struct writer *writer, const struct rule_entry *entry)
 		.ends_ns = entry->ends_ns,
 		.pid_start = entry->pid_start,
 		.length = (uint32_t)strlen(entry->text) + 1,
+		.class = entry->class == RULE_NO_PLACE ? 0 : (uint16_t)entry->class,
+		.rest = entry->rest == RULE_NO_PLACE ? 0 : (uint16_t)entry->rest,
 	};
 
 	put(writer, &head, sizeof(head));
@@ -334,6 +336,8 @@ static int get_entry(struct reader *reader, struct rule_entry **ret_entry)
 	entry->generation = head->generation;
 	entry->counter = head->counter < POLICY_COUNTERS_MAX ? head->counter : RULE_NO_PLACE;
 	entry->limit = head->limit < POLICY_LIMITS_MAX ? head->limit : RULE_NO_PLACE;
+	entry->class = head->class && head->class < SHAPE_CLASSES_MAX ? head->class : RULE_NO_PLACE;
+	entry->rest = head->rest && head->rest < SHAPE_CLASSES_MAX ? head->rest : RULE_NO_PLACE;
 	entry->ends_ns = head->ends_ns;
 	rule_entry_keep_places(entry);
 	*ret_entry = entry;
@@ -417,6 +421,33 @@ static int get_book(struct reader *reader, struct rulebook *book)
 	return r;
 }
 
+static int compare_ids(const void *a, const void *b)
+{
+	const struct rule_entry *x = *(const struct rule_entry *const *)a,
+				*y = *(const struct rule_entry *const *)b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* Entries of one id are one rule with other rates: they have the places of the first. */
+static int entries_share(struct reader *reader)
+{
+	struct rule_entry **sorted = calloc(reader->entry_count + 1, sizeof(struct rule_entry *));
+	size_t count = 0;
+
+	if (!sorted)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < reader->entry_count; i++)
+		if (reader->entries[i])
+			sorted[count++] = reader->entries[i];
+	qsort(sorted, count, sizeof(struct rule_entry *), compare_ids);
+	for (size_t i = 1; i < count; i++)
+		if (sorted[i]->id == sorted[i - 1]->id)
+			rule_entry_share(sorted[i], sorted[i - 1]);
+	free(sorted);
+	return 0;
+}
+
 static int record_read(struct reader *reader, const struct store_head *head, struct rule_record *record)
 {
 	int r = 0;
@@ -432,6 +463,8 @@ static int record_read(struct reader *reader, const struct store_head *head, str
 		return -ENOMEM;
 	for (; r == 0 && reader->entry_count < head->entries; reader->entry_count++)
 		r = get_entry(reader, &reader->entries[reader->entry_count]);
+	if (r == 0)
+		r = entries_share(reader);
 	if (r == 0)
 		r = get_book(reader, &record->now);
 	if (r == 0)

@@ -59,10 +59,47 @@ int rule_entry_place(struct rule_entry *entry, struct error *error)
 	return 0;
 }
 
+static void places_mark(struct rule_entry *entry, bool taken)
+{
+	place_mark(entry->places->counters, entry->counter, taken);
+	place_mark(entry->places->limits, entry->limit, taken);
+	place_mark(entry->places->classes, entry->class, taken);
+	place_mark(entry->places->classes, entry->rest, taken);
+}
+
 void rule_entry_keep_places(struct rule_entry *entry)
 {
-	place_mark(entry->places->counters, entry->counter, true);
-	place_mark(entry->places->limits, entry->limit, true);
+	places_mark(entry, true);
+}
+
+static int class_take(struct rule_places *places, uint32_t *number, struct error *error)
+{
+	if (*number != RULE_NO_PLACE)
+		return 0;
+	places->classes[0] |= 1; /* 0 is none */
+	if (place_take(places->classes, SHAPE_CLASSES_MAX, &places->next_class, number) == 0)
+		return 0;
+	error_set(error, -ENOSPC, "too many classes");
+	return error_want(error, "at most %d in all lists", SHAPE_CLASSES_MAX - 1);
+}
+
+bool rule_entry_is_class(const struct rule_entry *entry)
+{
+	const struct rule *rule = &entry->rule;
+
+	return rule_is_declared(rule) || (rule_is_shape(rule) && rule->verb != RULE_ASSIGN);
+}
+
+int rule_entry_class(struct rule_entry *entry, bool link, struct error *error)
+{
+	struct rule_entry *owner = entry->origin ? entry->origin : entry;
+	int r = class_take(owner->places, &owner->class, error);
+
+	if (r == 0 && link)
+		r = class_take(owner->places, &owner->rest, error);
+	entry->class = owner->class;
+	entry->rest = owner->rest;
+	return r;
 }
 
 _Static_assert(RULEBOOK_DEFAULT_COUNTERS == 128, "two words of places are never given to rules");
@@ -143,7 +180,7 @@ static struct rule_entry *entry_make(
 	}
 	entry->users = 1;
 	entry->places = places;
-	entry->counter = entry->limit = RULE_NO_PLACE;
+	entry->counter = entry->limit = entry->class = entry->rest = RULE_NO_PLACE;
 	entry->rule = rule;
 	memcpy(entry->text, printed, length + 1);
 	if (entry_complete(entry, pid_start, error) < 0) {
@@ -168,10 +205,52 @@ void rule_entry_release(struct rule_entry *entry)
 {
 	if (!entry || --entry->users)
 		return;
-	place_mark(entry->places->counters, entry->counter, false);
-	place_mark(entry->places->limits, entry->limit, false);
+	if (entry->origin)
+		rule_entry_release(entry->origin);
+	else
+		places_mark(entry, false);
 	free(entry->guard);
 	free(entry);
+}
+
+void rule_entry_share(struct rule_entry *entry, struct rule_entry *origin)
+{
+	if (origin->origin)
+		origin = origin->origin;
+	origin->users++;
+	entry->origin = origin;
+	entry->counter = origin->counter;
+	entry->limit = origin->limit;
+	entry->class = origin->class;
+	entry->rest = origin->rest;
+}
+
+struct rule_entry *rule_entry_change(struct rule_entry *entry, const char *change, struct error *error)
+{
+	struct rule rule = entry->rule;
+	struct rule_entry *changed;
+	char text[RULE_TEXT_MAX];
+
+	if (rule_shape_change(&rule, change, error) < 0)
+		return NULL;
+	if (rule_print(&rule, text, sizeof(text)) < 0) {
+		error_set(error, -EINVAL, "the rule would be too long");
+		error_want(error, "at most %d bytes", RULE_TEXT_MAX - 1);
+		return NULL;
+	}
+	changed = rule_entry_new(entry->places, text, error);
+	if (!changed)
+		return NULL;
+	rule_entry_share(changed, entry);
+	changed->id = entry->id;
+	changed->generation = entry->generation;
+	changed->ends_ns = entry->ends_ns;
+	return changed;
+}
+
+bool rule_entry_is_same(const struct rule_entry *a, const struct rule_entry *b)
+{
+	return a == b || (a && b && a->id && a->id == b->id && a->generation == b->generation);
 }
 
 /* -- lists -- */
@@ -203,7 +282,7 @@ int rule_list_insert(struct rule_list *list, size_t place, struct rule_entry *en
 	if (place > list->count)
 		place = list->count;
 	memmove(&list->slots[place + 1], &list->slots[place], (list->count - place) * sizeof(*list->slots));
-	list->slots[place] = (struct rule_slot){entry, live};
+	list->slots[place] = (struct rule_slot){entry, live, 0};
 	list->count++;
 	return 0;
 }
@@ -248,13 +327,13 @@ size_t rule_list_count(const struct rule_list *list, bool on_sockets)
 }
 
 /* The next rule of a kind from *place on, which moves behind it; NULL at the end. */
-static const struct rule_entry *list_next(const struct rule_list *list, bool on_sockets, size_t *place)
+static const struct rule_slot *list_next(const struct rule_list *list, bool on_sockets, size_t *place)
 {
 	while (*place < list->count) {
-		const struct rule_entry *entry = list->slots[(*place)++].entry;
+		const struct rule_slot *slot = &list->slots[(*place)++];
 
-		if (rule_entry_is_on_sockets(entry) == on_sockets)
-			return entry;
+		if (rule_entry_is_on_sockets(slot->entry) == on_sockets)
+			return slot;
 	}
 	return NULL;
 }
@@ -262,13 +341,14 @@ static const struct rule_entry *list_next(const struct rule_list *list, bool on_
 bool rule_list_same(const struct rule_list *a, const struct rule_list *b, bool on_sockets)
 {
 	size_t i = 0, j = 0;
-	const struct rule_entry *entry;
+	const struct rule_slot *x, *y;
 
 	do {
-		entry = list_next(a, on_sockets, &i);
-		if (entry != list_next(b, on_sockets, &j))
+		x = list_next(a, on_sockets, &i);
+		y = list_next(b, on_sockets, &j);
+		if (!x != !y || (x && (!rule_entry_is_same(x->entry, y->entry) || x->class != y->class)))
 			return false;
-	} while (entry);
+	} while (x);
 	return true;
 }
 

@@ -17,15 +17,17 @@
 #include "model/policy.h"
 #include "model/rule.h"
 #include "shared/guard.h"
+#include "shared/shape.h"
 
 #define RULEBOOK_DEFAULT_COUNTERS (2 * POLICY_NUMBER_MAX) /* the first places: two for each policy */
 #define RULE_NO_PLACE             UINT32_MAX
 
-/* Which places of the kernel's counters and limits are taken. */
+/* Which places of the kernel's counters, limits and classes are taken. */
 struct rule_places {
 	uint64_t counters[POLICY_COUNTERS_MAX / 64];
 	uint64_t limits[POLICY_LIMITS_MAX / 64];
-	uint32_t next_counter, next_limit; /* where to look first */
+	uint64_t classes[SHAPE_CLASSES_MAX / 64];
+	uint32_t next_counter, next_limit, next_class; /* where to look first */
 };
 
 /* How fast something counts: the mean between two questions. */
@@ -41,10 +43,12 @@ struct rule_entry {
 	uint32_t id;         /* 0: not given yet */
 	uint32_t generation; /* of its list, when it came; 0: not in force yet */
 	uint32_t counter, limit;
-	uint64_t ends_ns;         /* CLOCK_MONOTONIC; 0: stays */
-	uint64_t pid_start;       /* of `by pid`: when the process began, in ticks of 10 ms */
-	uint32_t family;          /* … and its family + 1 (engine/family.h); 0: it alone */
-	struct guard_rule *guard; /* of a rule on sockets: as the kernel has it */
+	uint32_t class, rest; /* of one that makes a class: its number; of a link, that of its rest, too */
+	struct rule_entry *origin; /* whose places these are; NULL: this one's own */
+	uint64_t ends_ns;          /* CLOCK_MONOTONIC; 0: stays */
+	uint64_t pid_start;        /* of `by pid`: when the process began, in ticks of 10 ms */
+	uint32_t family;           /* … and its family + 1 (engine/family.h); 0: it alone */
+	struct guard_rule *guard;  /* of a rule on sockets: as the kernel has it */
 	struct rule rule;
 	const struct rule_entry *previous; /* for whoever compares two lists just now */
 	struct rule_meter meter;
@@ -57,7 +61,8 @@ struct rule_entry {
 /* A rule's place in a list. */
 struct rule_slot {
 	struct rule_entry *entry;
-	bool live; /* came through the API, not with a file */
+	bool live;      /* came through the API, not with a file */
+	uint16_t class; /* of a rule that shapes: to which it gives packets; 0: not known yet */
 };
 
 struct rule_list {
@@ -92,6 +97,17 @@ struct rule_entry *rule_entry_again(
 	struct rule_places *places, const char *text, uint64_t pid_start, struct error *error);
 /* One without a user less is gone, and its places are free. */
 void rule_entry_release(struct rule_entry *entry);
+/* The same rule with other rates: same id, same counters, same class, so packets need not be judged anew.
+ * `change` is one of model/shape.h, "to 20mbit weight 3".  NULL with `error` set. */
+struct rule_entry *rule_entry_change(struct rule_entry *entry, const char *change, struct error *error);
+/* An entry that an earlier agent kept has the places of this one, since it is the same rule. */
+void rule_entry_share(struct rule_entry *entry, struct rule_entry *origin);
+/* Do both fit the same packets, and count and limit in the same places? */
+bool rule_entry_is_same(const struct rule_entry *a, const struct rule_entry *b);
+/* Does it make a class? */
+bool rule_entry_is_class(const struct rule_entry *entry);
+/* Takes a number for its class; `link`: and for the rest of it.  0, or -ENOSPC with `error`. */
+int rule_entry_class(struct rule_entry *entry, bool link, struct error *error);
 /* Takes places for what the rule counts and limits.  0, or -ENOSPC with `error`. */
 int rule_entry_place(struct rule_entry *entry, struct error *error);
 /* The places of an entry that comes from an earlier agent are taken. */
@@ -136,7 +152,7 @@ int rule_list_make(struct rule_places *places, char *const *texts, const struct 
  * next one behind that if it is gone. */
 int rule_list_merge(struct rule_list *list, const struct rule_list *old);
 
-/* Are the rules of a kind the same ones, in the same order? */
+/* Are the rules of a kind the same ones but for rates, in the same order, for the same classes? */
 bool rule_list_same(const struct rule_list *a, const struct rule_list *b, bool on_sockets);
 bool rule_list_identical(const struct rule_list *a, const struct rule_list *b);
 size_t rule_list_count(const struct rule_list *list, bool on_sockets);

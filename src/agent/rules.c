@@ -16,6 +16,7 @@
 #include "agent/policies.h"
 #include "agent/rule_store.h"
 #include "agent/sets.h"
+#include "agent/shapes.h"
 #include "agent/shields.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
@@ -330,6 +331,8 @@ static int book_switch(
 	if (r == 0)
 		r = rule_store_write(&rules->store, record, error);
 	if (r == 0)
+		r = shapes_bring(rules->agent, &record->now, error);
+	if (r == 0)
 		r = step_switch(rules, &step, error);
 	if (r < 0) {
 		*next = record->now;
@@ -337,6 +340,7 @@ static int book_switch(
 		record->before = (struct rulebook){};
 		record->state = RULES_SETTLED;
 		rule_store_write(&rules->store, record, NULL);
+		shapes_settle(rules->agent, &record->now, NULL);
 		return r;
 	}
 	*next = (struct rulebook){};
@@ -366,6 +370,7 @@ static void book_settle(struct rules *rules)
 	families_sweep(rules->agent, books, sizeof(books) / sizeof(books[0]));
 	timer_set(rules);
 	tenants_assign(rules, false);
+	shapes_settle(rules->agent, &record->now, NULL);
 }
 
 static int check_settled(const struct rules *rules, struct error *error)
@@ -398,7 +403,9 @@ static int commit(
 	r = sets_bring(rules, change, error);
 	if (r < 0)
 		return r;
-	r = book_number(rules, next, &rules->record.next_id, error);
+	r = shapes_prepare(rules->agent, next, change->absent ? SHAPE_PLAN_ABSENT : SHAPE_PLAN_STRICT, error);
+	if (r == 0)
+		r = book_number(rules, next, &rules->record.next_id, error);
 	if (r == 0)
 		r = book_switch(rules, next, change, error);
 	if (r < 0 || change->check) {
@@ -415,6 +422,7 @@ static int commit(
 		rule_store_state(&rules->store, RULES_PENDING);
 		timer_set(rules);
 		tenants_assign(rules, true);
+		shapes_settle(rules->agent, &rules->record.now, &rules->record.before);
 	} else {
 		book_settle(rules);
 	}
@@ -554,7 +562,7 @@ static int configure(struct rules *rules, struct error *error)
 	struct policy_text text = {};
 	bool saved;
 	const struct policy_text *policy;
-	struct rules_change change = {};
+	struct rules_change change = {.absent = true};
 	struct rulebook next = {};
 	int r = configured_policy(agent, &text, &saved, error);
 
@@ -800,6 +808,7 @@ static int rules_open(struct agent *agent, void **ret_state, struct error *error
 		return r;
 	hits_sweep(rules);
 	timer_set(rules);
+	shapes_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
 	/* a change that waits, and a policy that was applied, go before those of the file */
 	if (rules->record.state == RULES_PENDING || rules->record.now.applied)
 		return 0;

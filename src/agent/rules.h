@@ -22,6 +22,7 @@ struct rules_change {
 	bool check;          /* only look whether it could be made */
 	bool whole;          /* of a whole policy: a rollback comes back to the one before */
 	bool all;            /* everything is verified, not only what has changed */
+	bool absent;         /* interfaces that classes stand on may come later */
 	uint64_t confirm_ns; /* to be confirmed within; 0: need not be */
 	const struct policy_text *sets; /* the sets that come with it; NULL: they stay as they are */
 	struct verify_result result;    /* set */
@@ -55,6 +56,10 @@ void rules_write_absent(struct agent *agent, struct json_write *out);
 void rules_write_shadows(struct agent *agent, struct json_write *out, const struct verify_result *result);
 /* Answers a change that was refused: 404, 409 or 400, as the error's code says. */
 void reply_refusal(struct evhttp_request *request, const struct error *error);
+
+/* The rule that a parameter names by its id, in the book. */
+int rules_named(const struct rulebook *book, const char *text, struct rule_policy **ret_policy,
+	size_t *ret_place, struct error *error);
 
 /* The parameters "cut", "check" and "confirm" of a request. */
 int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error);

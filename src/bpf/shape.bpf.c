@@ -217,7 +217,7 @@ __attribute__((noinline)) int shape_path_add(struct shape_path *path, __u32 numb
 	return 0;
 }
 
-/* Adds a class and those above it; returns whether they stand below a link of this interface.  One that
+/* Adds a class and those above it; returns whether it stands below the link of this interface.  One that
  * belongs to another interface, or to the other direction, is not meant. */
 __attribute__((noinline)) int shape_path_climb(
 	struct shape_path *path, __u32 number, __u32 ifindex, __u32 out)
@@ -234,9 +234,9 @@ __attribute__((noinline)) int shape_path_climb(
 		if (!number || !class || !class->generation)
 			break;
 		if ((class->ifindex && class->ifindex != ifindex) ||
-			!(class->flags & SHAPE_CLASS_OUT) != !out)
+			(!(class->flags & SHAPE_CLASS_BOTH) && !(class->flags & SHAPE_CLASS_OUT) != !out))
 			break;
-		below |= class->ifindex && !(class->flags & SHAPE_CLASS_LINK);
+		below |= i && class->flags & SHAPE_CLASS_LINK;
 		shape_path_add(path, number);
 		number = class->parent;
 	}

@@ -70,7 +70,7 @@ static struct engine *engine_new(void)
 	if (!engine)
 		return NULL;
 	engine->pins.directory = engine->pins.keeper = -1;
-	engine->hooks_map = engine->clock_program = engine->live_map = engine->cgroup_root = -1;
+	engine->hooks_map = engine->qdiscs_map = engine->clock_program = engine->live_map = engine->cgroup_root = -1;
 	for (int i = 0; i < PROGRAM_COUNT; i++)
 		engine->programs[i] = -1;
 	return engine;
@@ -97,6 +97,8 @@ void engine_close(struct engine *engine)
 		munmap((void *)engine->view.stats, engine->stats_bytes);
 	if (engine->hooks_map >= 0)
 		close(engine->hooks_map);
+	if (engine->qdiscs_map >= 0)
+		close(engine->qdiscs_map);
 	if (engine->clock_program >= 0)
 		close(engine->clock_program);
 	if (engine->live_map >= 0)
@@ -453,6 +455,8 @@ static int engine_setup(
 	if (r == 0)
 		r = hooks_open(engine, error);
 	if (r == 0)
+		r = engine_qdisc_open(engine, error);
+	if (r == 0)
 		r = engine_parts_open(engine, error);
 	if (r == 0)
 		r = engine_go_live(engine, error);
@@ -500,6 +504,7 @@ int engine_remove(struct engine *engine, struct error *error)
 
 	engine_pace_stop(engine);
 	engine_detach_all(engine);
+	engine_qdisc_remove_all(engine);
 	r = pins_remove(&engine->pins, error);
 	engine_close(engine);
 	return r;

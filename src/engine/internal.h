@@ -41,6 +41,8 @@ struct engine_clsact {
 };
 
 #define FEATURES_MAX 32
+#define ENGINE_QDISC_KINDS 4
+
 #define PARTS_MAX    12
 
 struct engine {
@@ -63,6 +65,8 @@ struct engine {
 	struct engine_feature features[FEATURES_MAX];
 	size_t feature_count;
 	struct nl_sock *requests, *events;
+	int qdiscs_map;
+	int8_t qdisc_kinds[ENGINE_QDISC_KINDS]; /* has the kernel them? 0: not asked yet */
 	/* component.c: what all components share */
 	uint64_t live_number;  /* of this load */
 	uint64_t netns_cookie; /* of the network namespace we are in */
@@ -85,6 +89,11 @@ int engine_place_open(struct engine *engine, struct error *error);
 int engine_go_live(struct engine *engine, struct error *error);
 /* Takes away those of ours that did not get that far. */
 void engine_not_live(struct engine *engine);
+
+/* qdisc.c */
+int engine_qdisc_open(struct engine *engine, struct error *error);
+/* Takes away all that is weir's on interfaces. */
+void engine_qdisc_remove_all(struct engine *engine);
 
 /* name.c */
 /* Before the programs are loaded. */

@@ -52,6 +52,7 @@ enum shape_priority {
 #define SHAPE_CLASS_LINK    0x02 /* the root of a tree */
 #define SHAPE_CLASS_REST    0x04 /* what belongs to no other class of its link */
 #define SHAPE_CLASS_CEILING 0x08 /* has a ceiling */
+#define SHAPE_CLASS_BOTH    0x10 /* what leaves and what comes in, together */
 
 /* A ceiling as the policer uses it: one cache line. */
 struct shape_meter {
@@ -67,7 +68,7 @@ struct shape_class {
 	__u32 parent;     /* class; 0: none */
 	__u32 ifindex;    /* of its link; 0: any */
 	__u32 rule;       /* id of the sentence that made it */
-	__u32 htb;        /* HTB: handle of its leaf (major << 16 | minor); 0: it has none of its own */
+	__u32 htb;        /* handle of its leaf of HTB (major << 16 | minor), behind any engine; 0: it has none */
 	__u32 redirect;   /* HTB, in: interface (ifb) whose tree that is */
 	__u8 engine;      /* enum shape_engine */
 	__u8 priority;    /* enum shape_priority */

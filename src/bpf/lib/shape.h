@@ -192,6 +192,11 @@ static __always_inline int shape_depart(
 static __always_inline int shape_class_allows(
 	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
 {
+	/* a leaf of its own, whatever holds it in front of that */
+	if (class->htb && !p->priority) {
+		p->priority = class->htb;
+		p->redirect = class->redirect;
+	}
 	switch (class->engine) {
 	case SHAPE_POLICER:
 		return !class->ceiling || shape_police(p, class, state, number);
@@ -203,12 +208,6 @@ static __always_inline int shape_class_allows(
 		return !class->ceiling || shape_police(p, class, state, number);
 	case SHAPE_EDT:
 		return !class->ceiling || shape_depart(p, class, state, number);
-	case SHAPE_HTB:
-		if (!p->priority) {
-			p->priority = class->htb;
-			p->redirect = class->redirect;
-		}
-		return 1;
 	default:
 		return 1;
 	}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* Classes from inside: what agent/shape*.c share. */
+#ifndef WEIR_AGENT_SHAPES_INTERNAL_H
+#define WEIR_AGENT_SHAPES_INTERNAL_H
+
+#include "agent/internal.h"
+#include "agent/shape_plan.h"
+#include "agent/shapes.h"
+#include "engine/qdisc.h"
+#include "engine/shape.h"
+
+#define SHAPE_REASON_MAX 160
+
+#define SHAPE_TREES_MAX 64 /* interfaces and directions with a queue */
+
+/* What holds a class's rate, and why. */
+struct shape_choice {
+	enum shape_engine engine;
+	char reason[SHAPE_REASON_MAX];
+};
+
+/* An interface in one direction, as classes are on it. */
+struct shape_tree {
+	char interface[ENGINE_NAME_MAX];
+	bool out;
+	uint32_t index;           /* 0: it is not there */
+	uint32_t queue;           /* the interface whose qdisc it is: the same, or an ifb; 0: none yet */
+	enum shape_wish wish;     /* what classes on it ask for: HTB, FQ, IFB; AUTO: nothing */
+	bool asked;               /* by a sentence, not by measuring */
+	enum shape_engine engine; /* SHAPE_HTB, SHAPE_EDT; SHAPE_NONE: no queue */
+	const char *reason;
+	char refusal[SHAPE_REASON_MAX]; /* why there is none though one was asked for */
+};
+
+/* What is known of a class by its number. */
+struct shape_live {
+	bool there; /* the kernel has it */
+	struct shape_class class;
+	uint64_t burst;
+	struct shape_choice choice;
+	/* over the last second or so */
+	uint64_t sampled_ns, sampled_bytes, achieved_bps;
+	uint64_t sampled_delay_ns, sampled_delayed, sampled_dropped, sampled_sent;
+	uint64_t latency_us;
+	/* whether pacing does: seconds in a row that it did not, and that it would again */
+	unsigned int inexact, exact;
+	bool queued;                     /* a queue is wanted since pacing was not exact */
+	const char *why;                 /* … in words */
+	struct engine_qdisc_count queue; /* of its HTB class */
+};
+
+struct shapes {
+	struct agent *agent;
+	struct shape_plan plan; /* of the rules in force */
+	struct shape_tree trees[SHAPE_TREES_MAX];
+	size_t tree_count;
+	struct shape_live *live; /* SHAPE_CLASSES_MAX; NULL: there never was a class */
+	struct rulebook *book;   /* in force */
+	const struct rulebook *before;
+	bool forget; /* paths of flows are not what they were */
+	bool swept;  /* what earlier agents left is gone */
+	struct event *timer;
+};
+
+struct shapes *shapes_of(const struct agent *agent);
+
+/* shape_engine.c: which engine.  Fills trees and the choice of each node (`choices`, one a node). */
+int shape_engines_choose(struct shapes *shapes, const struct shape_plan *plan, enum shape_plan_mode mode,
+	struct shape_tree *trees, size_t *ret_trees, struct shape_choice *choices, struct error *error);
+/* The choice once more, since a queue could not be made. */
+void shape_engines_settle(
+	const struct shape_plan *plan, struct shape_tree *trees, size_t count, struct shape_choice *choices);
+/* A class's engine may have to change: asked every second. */
+bool shape_engines_measure(struct shapes *shapes);
+struct shape_tree *shape_tree_find(struct shape_tree *trees, size_t count, const struct shape_node *node);
+
+/* shape_answers.c */
+extern const struct route shape_routes[];
+void shape_answers_sample(struct shapes *shapes, uint64_t now_ns);
+void shape_answers_metrics(struct shapes *shapes, struct evbuffer *out);
+
+#endif
