@@ -2,6 +2,7 @@
 #include "cli/ask.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "cli/view/screens.h"
@@ -159,6 +160,32 @@ void confirm_print(const struct cli *cli)
 {
 	if (cli->confirm)
 		printf("goes back in %s, unless 'weir confirm' comes\n", cli->confirm);
+}
+
+int change_made(const struct cli *cli, const char *path, const char *query, const char *key, const char *said)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	const json_t *list, *entry;
+	struct error error;
+	size_t i;
+
+	if (!query) {
+		error_set(&error, -ENOMEM, "no memory");
+		return fail(&error);
+	}
+	if (ask_change(cli, path, query, NULL, 0, &answer, &error) < 0)
+		return fail(&error);
+	if (!answer)
+		return output_end(EXIT_OK);
+	list = json_object_get(answer, key);
+	if (json_is_integer(list))
+		printf("%s: %" JSON_INTEGER_FORMAT "\n", said, json_integer_value(list));
+	json_array_foreach (list, i, entry)
+		printf("%s %" PRIu64 ": %s\n", said, json_get_number(entry, "id"),
+			json_get_text(entry, "text"));
+	confirm_print(cli);
+	warnings_print(answer);
+	return output_end(EXIT_OK);
 }
 
 bool error_is_no_agent(const struct error *error)

@@ -50,6 +50,11 @@ void warnings_print(const json_t *answer);
 /* What becomes of a change that was made with --confirm. */
 void confirm_print(const struct cli *cli);
 
+/* A change, and what came of it: each entry of the answer's `key` behind `said`, or where `key` holds a
+ * number that.  `query` may be NULL: no memory.  The exit status. */
+int change_made(
+	const struct cli *cli, const char *path, const char *query, const char *key, const char *said);
+
 /* Hands the parts of a 200 to `function` as they come (weir_stream()).  0 at the end of the answer, what the
  * function returned if it ended it, or a negative errno as above. */
 int ask_stream(struct weir_client *client, const char *method, const char *path, const char *query,

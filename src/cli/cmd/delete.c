@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* weir delete, weir move, weir flush: the list of rules, changed. */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,48 +8,13 @@
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/filter.h"
-#include "cli/view/screens.h"
-
-static void list_print(const json_t *answer, const char *key, const char *before)
-{
-	const json_t *entry;
-	size_t i;
-
-	json_array_foreach (json_object_get(answer, key), i, entry)
-		printf("%s %" PRIu64 ": %s\n", before, json_get_number(entry, "id"),
-			json_get_text(entry, "text"));
-}
-
-/* Asks for it, says what came of it.  `query` may be NULL: no memory. */
-static int list_change(
-	const struct cli *cli, const char *path, const char *query, const char *key, const char *said)
-{
-	_cleanup_json_ json_t *answer = NULL;
-	struct error error;
-
-	if (!query) {
-		error_set(&error, -ENOMEM, "no memory");
-		return fail(&error);
-	}
-	if (ask_change(cli, path, query, NULL, 0, &answer, &error) < 0)
-		return fail(&error);
-	if (!answer)
-		return output_end(EXIT_OK);
-	if (key)
-		list_print(answer, key, said);
-	else
-		printf("%s: %" PRIu64 "\n", said, json_get_number(answer, "deleted"));
-	confirm_print(cli);
-	warnings_print(answer);
-	return output_end(EXIT_OK);
-}
 
 int cmd_delete(const struct cli *cli)
 {
 	_cleanup_free_ char *query =
 		query_make("id", cli->words[0], "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
 
-	return list_change(cli, "/v1/rules/delete", query, "deleted", "deleted rule");
+	return change_made(cli, "/v1/rules/delete", query, "deleted", "deleted rule");
 }
 
 int cmd_flush(const struct cli *cli)
@@ -58,7 +22,7 @@ int cmd_flush(const struct cli *cli)
 	_cleanup_free_ char *query = query_make(
 		"tenant", cli->tenant, "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
 
-	return list_change(cli, "/v1/rules/flush", query, NULL, "rules deleted");
+	return change_made(cli, "/v1/rules/flush", query, "deleted", "rules deleted");
 }
 
 /* ID before|after ID, or ID last. */
@@ -79,5 +43,5 @@ int cmd_move(const struct cli *cli)
 	}
 	query = query_make("id", cli->words[0], "before", before ? other : NULL, "after",
 		after ? other : NULL, "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
-	return list_change(cli, "/v1/rules/move", query, "rules", "moved rule");
+	return change_made(cli, "/v1/rules/move", query, "rules", "moved rule");
 }

@@ -269,31 +269,6 @@ int cmd_shapes(const struct cli *cli)
  * Changes
  */
 
-/* Asks for it, says what came of it.  `query` may be NULL: no memory. */
-static int shape_ask(
-	const struct cli *cli, const char *path, const char *query, const char *key, const char *said)
-{
-	_cleanup_json_ json_t *answer = NULL;
-	const json_t *entry;
-	struct error error;
-	size_t i;
-
-	if (!query) {
-		error_set(&error, -ENOMEM, "no memory");
-		return fail(&error);
-	}
-	if (ask_change(cli, path, query, NULL, 0, &answer, &error) < 0)
-		return fail(&error);
-	if (!answer)
-		return output_end(EXIT_OK);
-	json_array_foreach (json_object_get(answer, key), i, entry)
-		printf("%s %" PRIu64 ": %s\n", said, json_get_number(entry, "id"),
-			json_get_text(entry, "text"));
-	confirm_print(cli);
-	warnings_print(answer);
-	return output_end(EXIT_OK);
-}
-
 /* The words behind the action are in `cli`. */
 static int shape_add(const struct cli *cli)
 {
@@ -305,7 +280,7 @@ static int shape_add(const struct cli *cli)
 	if (text && shape_declared_parse(text, &declared, &error) < 0)
 		return fail_usage(&error);
 	query = text ? query_make("text", text, "confirm", cli->confirm, NULL) : NULL;
-	return shape_ask(cli, "/v1/shapes/add", query, "shapes", "class");
+	return change_made(cli, "/v1/shapes/add", query, "shapes", "class");
 }
 
 static int shape_delete(const struct cli *cli)
@@ -321,7 +296,7 @@ static int shape_delete(const struct cli *cli)
 	if (shape_name_check(cli->words[0], &error) < 0)
 		return fail_usage(&error);
 	query = query_make("name", cli->words[0], "confirm", cli->confirm, NULL);
-	return shape_ask(cli, "/v1/shapes/delete", query, "deleted", "deleted class");
+	return change_made(cli, "/v1/shapes/delete", query, "deleted", "deleted class");
 }
 
 /* A rule as any other. */
@@ -411,5 +386,5 @@ int cmd_change(const struct cli *cli)
 	query = text ? query_make("id", by_id ? which : NULL, "name", by_id ? NULL : which, "text", text,
 			       "confirm", cli->confirm, NULL)
 	             : NULL;
-	return shape_ask(cli, "/v1/shapes/change", query, "shapes", "class");
+	return change_made(cli, "/v1/shapes/change", query, "shapes", "class");
 }
