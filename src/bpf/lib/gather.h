@@ -133,7 +133,7 @@ packet_inline __u32 decide_number(const struct decide_ask *ask, const struct pol
 
 /* -- expressions -- */
 
-/* Has the expressions asked, if they were not yet; they come back here (engine/policy.c). */
+/* Has the expressions asked, if they were not yet; they come back here (engine/policy_expression.c). */
 packet_inline void decide_expressions_ask(struct decision *d, __u32 place)
 {
 	struct decide_ask *ask = d->ask;
