@@ -273,10 +273,10 @@ const struct command commands[] = {
 		.help = "RATE is bits a second (10mbit), packets (100/s, 5/m, 2/h, 1/d), or connections at a "
 			"time (10\n"
 			"connections).  In bits it makes a class of traffic, which is shaped by the best "
-                        "engine "
+			"engine "
 			"that there is\n"
 			"('weir shapes' shows which): senders slow down, and nothing is dropped that need "
-                        "not "
+			"not "
 			"be.  OPTION, of\n"
 			"classes: guarantee RATE, weight N, priority low|normal|high|interactive, under "
 			"INTERFACE|CLASS,\n"
@@ -302,7 +302,7 @@ const struct command commands[] = {
 		.help = "In the words of 'weir limit'.  A guarantee is out of the rate of the link that the "
 			"class stands below\n"
 			"(weir limit out on eth0 to 1gbit); what others do not use may be borrowed, up to "
-                        "the "
+			"the "
 			"ceiling.\n"
 			"  weir guarantee out by unit api.service 400mbit ceiling 1gbit priority high",
 		.options = OPTIONS_RULE,
@@ -343,7 +343,7 @@ const struct command commands[] = {
 		.help = "WANTED is the ceiling, of a guarantee GUARANTEE-CEILING, or GUARANTEE+ without one; "
 			"ACHIEVED that of the\n"
 			"last second.  DELAYED, DROPPED and MARKED (ECN) are packets; BORROWED was sent "
-                        "beyond "
+			"beyond "
 			"the guarantee;\n"
 			"LATENCY is what the engine adds.  Below the list: why each class has its engine.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
@@ -354,10 +354,10 @@ const struct command commands[] = {
 		.summary = "change the rates of a class",
 		.usage = "ID|NAME [to RATE] [OPTION]...",
 		.help = "Live: no packet is lost by it.  'to' is the rate that the sentence is about; "
-                        "OPTION: "
+			"OPTION: "
 			"guarantee RATE,\n"
 			"ceiling RATE, burst SIZE, weight N, priority ..., under INTERFACE|CLASS, engine "
-                        "...; "
+			"...; "
 			"'guarantee none',\n"
 			"'ceiling none' and 'burst none' take one back.\n"
 			"  weir change 4 to 20mbit\n"
@@ -486,7 +486,7 @@ const struct command commands[] = {
 		.summary = "take a rule or a class away",
 		.usage = "ID",
 		.help = "ID is the number that 'weir rules' or 'weir shapes' shows.  A rule of the "
-                        "configuration file is back "
+			"configuration file is back "
 			"when that is\n"
 			"read again.",
 		.options = OPTIONS_CHANGE,

@@ -38,7 +38,7 @@ struct policy_engine {
 	struct policy_clock clock;
 	struct rule_count *counts; /* mapped, of all CPUs */
 	struct policy_stats *stats;
-	int limit_sources; /* their buckets, while the agent knows them; -1 */
+	int limit_sources;          /* their buckets, while the agent knows them; -1 */
 	struct policy_check *check; /* mapped */
 	struct policy_memory memory[HOOKS][PLACES];
 	struct policy_programs programs[PROGRAMS_MAX];

@@ -2,11 +2,12 @@
 /*
  * One packet in words, and as bytes: what `weir explain` asks about.
  *
- *     packet = (in|out) ["on" interface] [ip|ip6] protocol ["from" address ["port" N]] "to" address ["port" N]
- *              {flags LIST | icmp TYPE[/CODE] | dscp D | vlan N | fragment [first|later] | by OWNER}
+ *     packet = (in|out) ["on" interface] [ip|ip6] protocol ["from" address ["port" N]] "to" address ["port"
+ * N] {flags LIST | icmp TYPE[/CODE] | dscp D | vlan N | fragment [first|later] | by OWNER}
  *
  * The words are those of rules (rule.h), with one value each.  What is not said is what most such packets
- * have: what goes out comes from this host, TCP is a SYN, ICMP an echo request, a source port is 40000, no VLAN, DSCP 0, no fragment.
+ * have: what goes out comes from this host, TCP is a SYN, ICMP an echo request, a source port is 40000, no
+ * VLAN, DSCP 0, no fragment.
  */
 #ifndef WEIR_MODEL_PACKET_H
 #define WEIR_MODEL_PACKET_H
