@@ -224,7 +224,7 @@ static __always_inline void shape_class_returns(
 		token_bucket_give(&state->bucket, p->bytes);
 	else if (class->engine == SHAPE_PACING && !shape_is_local_tcp(p))
 		__sync_fetch_and_sub(
-			&state->share, p->bytes * SHAPE_NS_PER_S / (state->allowance | !state->other_rate));
+			&state->share, p->bytes * SHAPE_NS_PER_S / (state->other_rate | !state->other_rate));
 	else if (class->engine == SHAPE_EDT)
 		__sync_fetch_and_sub(&state->departs_ns, p->bytes * SHAPE_NS_PER_S / class->ceiling);
 }
