@@ -245,6 +245,7 @@ struct rule_entry *rule_entry_change(struct rule_entry *entry, const char *chang
 	changed->id = entry->id;
 	changed->generation = entry->generation;
 	changed->ends_ns = entry->ends_ns;
+	changed->family = entry->family;
 	return changed;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/audit.h"
+#include "agent/families.h"
 #include "agent/rules.h"
 #include "agent/shapes_internal.h"
 #include "basic/cleanup.h"
@@ -84,13 +85,12 @@ static void queues_read(struct shapes *shapes)
 }
 
 /* What its engine added to a packet that it held back, on average. */
-static uint64_t latency_us(const struct shapes *shapes, const struct shape_node *node,
-	const struct shape_live *live, const struct shape_count *count)
+static uint64_t latency_us(
+	const struct shape_node *node, const struct shape_live *live, const struct shape_count *count)
 {
 	uint64_t packets = count->delayed_packets - live->sampled_delayed;
 	uint64_t rate = shape_node_terms(node)->ceiling_bps / 8;
 
-	(void)shapes;
 	switch (live->choice.engine) {
 	case SHAPE_EDT:
 		return packets ? (count->delay_ns - live->sampled_delay_ns) / packets / 1000 : 0;
@@ -99,6 +99,15 @@ static uint64_t latency_us(const struct shapes *shapes, const struct shape_node 
 	default:
 		return 0;
 	}
+}
+
+/* Of what was sent in that time, what is beyond the guarantee and so the parent's. */
+static uint64_t borrowed_of(const struct shape_node *node, uint64_t bytes, uint64_t took_ns)
+{
+	uint64_t own =
+		(uint64_t)((__uint128_t)(shape_node_terms(node)->guarantee_bps / 8) * took_ns / 1000000000);
+
+	return node->parent == SHAPE_PLAN_NONE || bytes <= own ? 0 : bytes - own;
 }
 
 static void node_sample(struct shapes *shapes, const struct shape_node *node, uint64_t now_ns)
@@ -113,7 +122,8 @@ static void node_sample(struct shapes *shapes, const struct shape_node *node, ui
 	if (live->sampled_ns && count.sent_bytes >= live->sampled_bytes) {
 		live->achieved_bps = (uint64_t)((__uint128_t)(count.sent_bytes - live->sampled_bytes) *
 						8000000000U / took);
-		live->latency_us = latency_us(shapes, node, live, &count);
+		live->latency_us = latency_us(node, live, &count);
+		live->borrowed_bytes += borrowed_of(node, count.sent_bytes - live->sampled_bytes, took);
 	}
 	live->sampled_ns = now_ns;
 	live->sampled_bytes = count.sent_bytes;
@@ -161,7 +171,7 @@ static void count_write(const struct shapes *shapes, struct json_write *out, con
 	json_write_number(out, "dropped_packets", count.dropped_packets);
 	json_write_number(out, "dropped_bytes", count.dropped_bytes);
 	json_write_number(out, "marked_packets", count.marked_packets);
-	json_write_number(out, "borrowed_bytes", count.borrowed_bytes);
+	json_write_number(out, "borrowed_bytes", live->borrowed_bytes);
 	json_write_number(out, "latency_us", live->latency_us);
 }
 
@@ -181,6 +191,8 @@ static void node_write(const struct shapes *shapes, struct json_write *out, cons
 		json_write_string(out, "interface", node->interface);
 	if (!node->in || !node->out)
 		json_write_string(out, "direction", directions[node->out]);
+	if (families_ended(shapes->agent, node->entry))
+		json_write_boolean(out, "ended", true);
 	json_write_string(out, "engine", shape_engines[live->choice.engine]);
 	json_write_string(out, "engine_reason", live->choice.reason);
 	terms_write(out, node);

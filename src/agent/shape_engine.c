@@ -11,18 +11,12 @@
 #include <string.h>
 
 #include "agent/shapes_internal.h"
-#include "basic/log.h"
+#include "bpf/lib/share.h"
 
 #define INEXACT_SECONDS 3    /* in a row, before a queue is put up */
 #define EXACT_SECONDS   30   /* in a row, before it is taken away */
 #define UNPACED_PERCENT 10   /* of a class's packets are dropped since they cannot be paced */
 #define UNPACED_PACKETS 100U /* in a second, before that is looked at */
-
-/* bytes a second and socket */
-static bool shape_pacing_holds(uint64_t rate, uint64_t flows)
-{
-	return rate >= flows * 8192;
-}
 
 static const char reason_htb[] = "engine htb was asked for", reason_fq[] = "engine fq was asked for",
 		  reason_ifb[] = "engine ifb was asked for", reason_pacing[] = "engine pacing was asked for",

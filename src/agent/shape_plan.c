@@ -535,7 +535,7 @@ static void lonely_note(struct shape_plan *plan)
 			continue;
 		snprintf(plan->lonely, sizeof(plan->lonely),
 			"'%.100s' has nothing to take its share of: 'weir limit %s on %s to RATE' gives %s a "
-		        "rate",
+			"rate",
 			shape_node_name(node), node->out ? "out" : "in", on ? node->interface : "INTERFACE",
 			on ? node->interface : "an interface");
 		return;

@@ -10,6 +10,7 @@
 #include "agent/shapes_internal.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
+#include "engine/pace.h"
 #include "engine/policy.h"
 
 #define MTU           1514U
@@ -22,6 +23,7 @@
 #define HTB_LEAST     1000U        /* bytes a second of a class without guarantee: HTB knows no 0 */
 #define GONE          UINT32_MAX   /* index of an interface that is not there: no packet is on it */
 #define LOOK_SECONDS  1
+#define PACE_US       100000 /* sockets that were open before are looked for so often */
 
 struct shapes *shapes_of(const struct agent *agent)
 {
@@ -416,6 +418,62 @@ int shapes_prepare(struct agent *agent, struct rulebook *book, enum shape_plan_m
 	return r;
 }
 
+static bool draft_paces(const struct draft *draft)
+{
+	for (size_t i = 0; i < draft->plan.count; i++)
+		if (draft->choices[i].engine == SHAPE_PACING)
+			return true;
+	return false;
+}
+
+/* Before the first class paces.  Where that cannot be, what was to be paced is policed. */
+static void pace_bring(struct shapes *shapes, struct draft *draft)
+{
+	struct error problem = {};
+
+	if (!draft_paces(draft))
+		return;
+	if (!shapes->paceless[0] && engine_pace_start(shapes->agent->engine, &problem) < 0) {
+		log_warning("sockets cannot be paced: %s", problem.what);
+		snprintf(shapes->paceless, sizeof(shapes->paceless), "pacing is not possible: %.130s",
+			problem.what);
+	}
+	for (size_t i = 0; i < draft->plan.count && shapes->paceless[0]; i++) {
+		struct shape_choice *choice = &draft->choices[i];
+
+		if (choice->engine != SHAPE_PACING)
+			continue;
+		choice->engine = SHAPE_POLICER;
+		memcpy(choice->reason, shapes->paceless, sizeof(choice->reason));
+	}
+}
+
+/* When the last one has gone sockets get back what rates they had. */
+static void pace_settle(struct shapes *shapes)
+{
+	const struct timeval wait = {0, PACE_US};
+	bool paces = false;
+
+	for (size_t i = 0; i < shapes->plan.count && !paces; i++)
+		paces = shapes->live[shapes->plan.nodes[i].number].choice.engine == SHAPE_PACING;
+	if (paces)
+		event_add(shapes->pace_timer, &wait);
+	else
+		event_del(shapes->pace_timer);
+	if (shapes->paces && !paces)
+		engine_pace_stop(shapes->agent->engine);
+	shapes->paces = paces;
+}
+
+static void on_pace_timer(evutil_socket_t fd, short what, void *context)
+{
+	struct shapes *shapes = context;
+
+	(void)fd;
+	(void)what;
+	engine_pace_tick(shapes->agent->engine);
+}
+
 static int draft_bring(
 	struct shapes *shapes, struct draft *draft, enum shape_plan_mode mode, struct error *error)
 {
@@ -431,6 +489,8 @@ static int draft_bring(
 	r = queues_bring(shapes, plan, draft->trees, draft->tree_count, mode, error);
 	if (r == 0) /* some may not have come about */
 		shape_engines_settle(plan, draft->trees, draft->tree_count, draft->choices);
+	if (r == 0)
+		pace_bring(shapes, draft);
 	for (size_t i = 0; i < plan->count && r == 0; i++) {
 		const struct shape_node *node = &plan->nodes[i];
 		const struct shape_tree *tree = shape_tree_find(draft->trees, draft->tree_count, node);
@@ -523,6 +583,7 @@ static void settle(struct shapes *shapes)
 	draft_clear(draft);
 	if (!engine_shape_used(engine))
 		return;
+	pace_settle(shapes);
 	engine_shape_links(engine, link_sweep, shapes);
 	classes_sweep(shapes);
 	queues_sweep(shapes);
@@ -593,6 +654,8 @@ static void shapes_close(void *state)
 
 	if (shapes->timer)
 		event_free(shapes->timer);
+	if (shapes->pace_timer)
+		event_free(shapes->pace_timer);
 	shape_plan_clear(&shapes->plan);
 	free(shapes->live);
 	free(shapes);
@@ -605,9 +668,11 @@ static int shapes_open(struct agent *agent, void **ret_state, struct error *erro
 	if (!shapes)
 		return error_set(error, -ENOMEM, "out of memory");
 	shapes->agent = agent;
+	shapes->paces = true; /* an earlier agent may have left some that do */
 	*ret_state = shapes;
 	shapes->timer = evtimer_new(agent->base, on_timer, shapes);
-	return shapes->timer ? 0 : error_set(error, -ENOMEM, "out of memory");
+	shapes->pace_timer = event_new(agent->base, -1, EV_PERSIST, on_pace_timer, shapes);
+	return shapes->timer && shapes->pace_timer ? 0 : error_set(error, -ENOMEM, "out of memory");
 }
 
 static void shapes_status(struct agent *agent, void *state, struct json_write *out)

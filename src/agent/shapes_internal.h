@@ -42,6 +42,7 @@ struct shape_live {
 	uint64_t sampled_ns, sampled_bytes, achieved_bps;
 	uint64_t sampled_delay_ns, sampled_delayed, sampled_dropped, sampled_sent;
 	uint64_t latency_us;
+	uint64_t borrowed_bytes; /* beyond the guarantee, second by second */
 	/* whether pacing does: seconds in a row that it did not, and that it would again */
 	unsigned int inexact, exact;
 	bool queued;                     /* a queue is wanted since pacing was not exact */
@@ -59,7 +60,9 @@ struct shapes {
 	const struct rulebook *before;
 	bool forget; /* paths of flows are not what they were */
 	bool swept;  /* what earlier agents left is gone */
-	struct event *timer;
+	struct event *timer, *pace_timer;
+	bool paces;                      /* some class does */
+	char paceless[SHAPE_REASON_MAX]; /* why none can; empty: they can */
 };
 
 struct shapes *shapes_of(const struct agent *agent);
