@@ -139,17 +139,17 @@ static void clsact_detach_side(
 		bpf_tc_detach(&hook, &options);
 }
 
+static const uint32_t clsact_parents[2] = {
+	TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)};
+
 /* Has the clsact qdisc filters (ours are off by now)? */
 static bool clsact_in_use(struct engine *engine, uint32_t index)
 {
-	static const uint32_t parents[2] = {
-		TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS), TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS)};
-
 	for (int i = 0; i < 2; i++) {
 		struct nl_cache *cache = NULL;
 		int count;
 
-		if (rtnl_cls_alloc_cache(engine->requests, (int)index, parents[i], &cache) < 0)
+		if (rtnl_cls_alloc_cache(engine->requests, (int)index, clsact_parents[i], &cache) < 0)
 			return true; /* not known: better leave it */
 		count = nl_cache_nitems(cache);
 		nl_cache_free(cache);
@@ -276,18 +276,32 @@ void engine_filter_remove(struct engine *engine, uint32_t index, bool out, const
 		bpf_tc_hook_destroy(&qdisc);
 }
 
+static bool is_capture_filter(struct rtnl_cls *filter)
+{
+	uint32_t handle = rtnl_tc_get_handle(TC_CAST(filter));
+	const char *kind = rtnl_tc_get_kind(TC_CAST(filter));
+
+	return kind && strcmp(kind, "bpf") == 0 &&
+	       (handle & ~(uint32_t)(CAPTURE_HANDLE_MADE | (CAPTURE_SLOTS - 1))) == CAPTURE_HANDLE;
+}
+
 static void filter_sweep(struct engine *engine, uint32_t index)
 {
-	for (int i = 0; i < 2; i++)
-		for (uint32_t priority = FILTER_PRIORITY; priority < CAPTURE_PRIORITY_MAX; priority++)
-			for (uint32_t slot = 0; slot < 2 * CAPTURE_SLOTS; slot++) {
-				uint32_t made = slot < CAPTURE_SLOTS ? 0 : CAPTURE_HANDLE_MADE;
-				struct engine_filter filter = {
-					priority, CAPTURE_HANDLE | made | slot % CAPTURE_SLOTS};
+	for (int i = 0; i < 2; i++) {
+		struct nl_cache *cache = NULL;
 
-				if (clsact_program(index, &sides[i], filter.priority, filter.handle))
-					engine_filter_remove(engine, index, i, &filter);
-			}
+		if (rtnl_cls_alloc_cache(engine->requests, (int)index, clsact_parents[i], &cache) < 0)
+			continue;
+		for (struct nl_object *at = nl_cache_get_first(cache); at; at = nl_cache_get_next(at)) {
+			struct rtnl_cls *cls = (struct rtnl_cls *)at;
+			struct engine_filter filter = {
+				rtnl_cls_get_prio(cls), rtnl_tc_get_handle(TC_CAST(cls))};
+
+			if (is_capture_filter(cls))
+				engine_filter_remove(engine, index, i, &filter);
+		}
+		nl_cache_free(cache);
+	}
 }
 
 void engine_filter_sweep(struct engine *engine)
@@ -298,8 +312,7 @@ void engine_filter_sweep(struct engine *engine)
 	if (engine_interfaces(engine, &interfaces, &count) < 0)
 		return;
 	for (size_t i = 0; i < count; i++)
-		if (clsact_in_use(engine, interfaces[i].index))
-			filter_sweep(engine, interfaces[i].index);
+		filter_sweep(engine, interfaces[i].index);
 }
 
 int engine_attach(struct engine *engine, const struct engine_interface *interface,

@@ -323,7 +323,7 @@ def capture_beside_an_xdp_program(lab):
     first.stop()
 
 
-@test()
+@test("alone")  # counts all programs of the machine
 def capture_with_a_killed_client(lab):
     """When the client is killed, its capture ends: nothing of it stays attached"""
     host, peer = lab.hosts()
@@ -366,7 +366,7 @@ def programs_named(prefix):
     return len([p for p in listed if p.get("name", "").startswith(prefix)])
 
 
-@test()
+@test("vm")
 def capture_with_a_killed_agent(lab):
     """When the agent is killed in the middle, the file has whole packets, and the next agent captures as before"""
     host, peer = lab.hosts()

@@ -81,7 +81,7 @@ def exact_tcp(lab, offload, family):
     agent.losses()
 
 
-@each()
+@each(vm="off")
 @variants("offload", "on", "off")
 def tcp_ipv4_is_exact_with_gso(lab, offload):
     """a TCP connection over IPv4 counts to the segment and byte the TCP stack counted, GSO {offload}"""

@@ -31,7 +31,7 @@ def totals_account_for(agent, losses, seen_bytes=None):
         expect_equal(size, seen_bytes, "bytes of all hosts")
 
 
-@each(seconds=60)
+@each(seconds=60, vm=6)
 @variants("family", 4, 6)
 def a_million_flows_through_a_small_cache(lab, family):
     """a million flows (IPv{family}) through a cache of 1,024 lines and a table of 4,096: seen = cached + emitted +
@@ -96,7 +96,7 @@ def a_stalled_agent_loses_nothing_silently(lab):
     expect_equal(agent.losses()["lost"], losses["lost"], "packets lost afterwards")
 
 
-@test()
+@test("vm")
 def both_cpus_add_up(lab):
     """packets of one flow that several CPUs saw are one flow, with the sum"""
     host, peer = lab.hosts()

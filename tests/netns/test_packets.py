@@ -13,7 +13,7 @@ from test_count import HEADERS, SYN_EXTRA, expect_same_flows, set_offload, witho
 ADDRESS = {4: ("10.1.0.1", "10.1.0.2"), 6: ("fd00:1::1", "fd00:1::2")}
 
 
-@each()
+@each(vm=6)
 @variants("family", 4, 6)
 def ping_is_a_flow_each_way(lab, family):
     """ping over IPv{family} is one flow each way, with type, code and identifier, as tcpdump saw it"""
@@ -62,7 +62,7 @@ def vlan(namespace, parent, name, number, own, other, kind="802.1Q", vlan_id=5):
     namespace.lab.address(namespace, name, number, own, other, lab_mac)
 
 
-@each()
+@each(vm="on")
 @variants("offload", "on", "off")
 def vlan_tags_are_wire_bytes(lab, offload):
     """tagged packets count with their tag and name their VLAN, tag offload and GSO {offload}"""
@@ -217,7 +217,7 @@ def odd_packets_are_flows(lab):
     expect(not lines, "flows differ from tcpdump's:\n" + "\n".join(lines))
 
 
-@test()
+@test("vm")
 def unreadable_packets_have_reasons(lab):
     """what cannot be read is counted under its reason, and stays in the totals"""
     host, peer = lab.hosts()
