@@ -8,9 +8,11 @@
 #include "agent/owners.h"
 #include "agent/policies.h"
 #include "agent/rules.h"
+#include "agent/shapes.h"
 #include "agent/shields.h"
 #include "basic/cleanup.h"
 #include "engine/policy.h"
+#include "engine/shape.h"
 #include "model/packet.h"
 
 #define ETHERNET_BYTES 14
@@ -192,6 +194,43 @@ static void why_write(struct json_write *out, const struct rule *rule)
 
 /* -- the answer -- */
 
+static bool path_has(const uint32_t *ids, size_t count, uint32_t id)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+/* What the packet belongs to, if it goes on: each sentence once (a link's is that of its rest, too). */
+static void classes_write(
+	struct agent *agent, struct json_write *out, const struct policy_explanation *explanation)
+{
+	struct shape_class_info class;
+	uint32_t ids[SHAPE_PATH_MAX];
+	struct shape_path path;
+	size_t count = 0;
+
+	if (!explanation->judged || explanation->action != POLICY_ACCEPT ||
+		engine_shape_explained(agent->engine, &path) < 0)
+		return;
+	for (size_t i = 0; i < SHAPE_PATH_MAX && path.class[i]; i++) {
+		if (!shapes_class(agent, path.class[i], &class) || path_has(ids, count, class.id))
+			continue;
+		if (!count)
+			json_write_array_begin(out, "classes");
+		ids[count++] = class.id;
+		json_write_object_begin(out, NULL);
+		json_write_number(out, "id", class.id);
+		json_write_string(out, "text", class.text);
+		json_write_string(out, "engine", class.engine);
+		json_write_string(out, "engine_reason", class.reason);
+		json_write_object_end(out);
+	}
+	if (count)
+		json_write_array_end(out);
+}
+
 static void explanation_write(struct agent *agent, struct json_write *out, const char *text,
 	const struct policy_explanation *explanation)
 {
@@ -216,6 +255,7 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 	for (uint32_t i = 0; i < explanation->passed_count; i++)
 		rules_write_name(agent, out, NULL, explanation->passed[i]);
 	json_write_array_end(out);
+	classes_write(agent, out, explanation);
 	if (policy)
 		json_write_number(out, "generation", policy->generation);
 	json_write_object_end(out);

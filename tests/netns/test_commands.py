@@ -104,3 +104,48 @@ def a_file_becomes_the_policy(lab):
     agent.start()
     agent.wait_watched("w0")
     expect(not echo(), "an echo, though the saved policy drops it")
+
+
+@test()
+def sentences_become_classes(lab):
+    """limit, guarantee, shape add and assign, shapes, change, explain and delete on the command line: each prints what it did,
+    the tree shows it; a sentence that is refused changes nothing"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    typed = (("limit out on w0 to 100mbit", "rule 1: limit out on w0 to 100mbit"),
+             ("limit out by user root to 10mbit burst 1mb", "rule 2: limit out by user root to 10mbit burst 1mb"),
+             ("guarantee out tcp to port 443 40mbit ceiling 80mbit priority high",
+              "rule 3: guarantee out tcp to port 443 40mbit ceiling 80mbit priority high"),
+             ("shape add bulk under w0 weight 1 ceiling 20mbit", "class 4: shape bulk under w0 ceiling 20mbit weight 1"),
+             ("shape assign out tcp from port 80 to bulk", "rule 5: assign out tcp from port 80 to bulk"),
+             ("limit in tcp from 10.0.0.0/8 to 50mbit", "rule 6: limit in tcp from 10.0.0.0/8 to 50mbit"),
+             ("change 6 to 20mbit", "class 6: limit in tcp from 10.0.0.0/8 to 20mbit"),
+             ("change bulk ceiling 30mbit weight 3", "class 4: shape bulk under w0 ceiling 30mbit weight 3"))
+    for words, said in typed:
+        expect_equal(agent.weir(*words.split()).stdout, said + "\n", words)
+    shapes = {shape["id"]: shape for shape in json.loads(agent.weir("shapes", "--json").stdout)["shapes"]}
+    expect_equal({i: (s["rate_bps"], s.get("parent"), s["direction"]) for i, s in shapes.items()},
+                 {1: (100_000_000, None, "out"), 2: (10_000_000, 1, "out"), 3: (40_000_000, 1, "out"),
+                  4: (30_000_000, 1, "out"), 6: (20_000_000, None, "in")}, "the classes")
+    lines = agent.weir("shapes").stdout.splitlines()
+    at = lines[0].index("CLASS")
+    expect_equal([line[at:] for line in lines[1:3]],
+                 ["limit out on w0 to 100mbit", "  limit out by user root to 10mbit burst 1mb"], "the tree")
+    explained = agent.weir("explain", *"out tcp from 10.1.0.1 port 80 to 10.1.0.2 port 443".split()).stdout
+    for class_id in (1, 3, 4):
+        expect(f"class {class_id}: {shapes[class_id]['text']}\n  {shapes[class_id]['engine']}: " in explained, explained)
+    expect("class 2" not in explained and "class 6" not in explained, explained)
+    policy = agent.weir("policy").stdout
+    for words in ("limit out by user root to 10mb/s", "guarantee out udp 90mbit", "guarantee out udp 10mbit ceiling 5mbit",
+                  "limit out by pid 4194305 to 1mbit", "shape add a under b", "shape add a under a", "assign out udp to nobody",
+                  "change 5 to 1mbit", "change 2 to 0mbit", "change 99 to 1mbit", "shape add bulk under w0", "shape delete bulk"):
+        done = agent.weir(*words.split(), check=False)
+        expect(done.returncode in (1, 2) and done.stderr.startswith("weir: "), f"{words}: {done}")
+    expect_equal(agent.weir("policy").stdout, policy, "the policy after sentences that were refused")
+    for words, said in (("delete 5", "deleted rule 5: assign out tcp from port 80 to bulk"),
+                        ("shape delete bulk", "deleted class 4: shape bulk under w0 ceiling 30mbit weight 3"),
+                        ("delete 2", "deleted rule 2: limit out by user root to 10mbit burst 1mb")):
+        expect_equal(agent.weir(*words.split()).stdout, said + "\n", words)
+    left = json.loads(agent.weir("shapes", "--json").stdout)["shapes"]
+    expect_equal(sorted(shape["id"] for shape in left), [1, 3, 6], "what is left")
