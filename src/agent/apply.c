@@ -308,53 +308,201 @@ static void applied_write(struct agent *agent, struct json_write *out, const str
 	json_write_object_end(out);
 }
 
-static int apply(
-	struct agent *agent, struct evhttp_request *request, struct applied *applied, struct error *error)
+/* -- requests that take their time -- */
+
+#define PROGRESS_US 250000
+
+/* Who asked, and how they are answered when it is done. */
+struct job {
+	struct agent *agent;
+	struct evhttp_request *request; /* NULL: followed by the feed, or gone */
+	struct feed *feed;              /* with progress; NULL: without */
+	struct event *progress;
+	struct audit_who who;
+	bool begun, ended;
+	/* of a policy */
+	struct policy_text policy;
+	char *name;
+	struct applied applied;
+};
+
+static void job_free(struct job *job)
 {
-	static const char *const names[] = {"name", "confirm", "cut", "check", NULL};
-	_cleanup_policy_ struct policy_text policy = {};
-	const char *query = query_of(request);
+	if (job->request)
+		evhttp_connection_set_closecb(evhttp_request_get_connection(job->request), NULL, NULL);
+	if (job->progress)
+		event_free(job->progress);
+	feed_free(job->feed);
+	policy_text_clear(&job->policy);
+	free(job->name);
+	free(job);
+}
+
+/* Whoever asked went away: it is done all the same.  As with a list (api.c), a request that libevent has
+ * parted from its connection is ours to end. */
+static void job_closed(struct evhttp_connection *connection, void *context)
+{
+	struct job *job = context;
+	struct evhttp_request *request = job->request;
+
+	(void)connection;
+	job->request = NULL;
+	if (!evhttp_request_get_connection(request))
+		evhttp_send_reply_end(request);
+}
+
+static struct job *job_new(struct agent *agent, struct evhttp_request *request)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (!job) {
+		reply_failure(request, -ENOMEM);
+		return NULL;
+	}
+	job->agent = agent;
+	job->request = request;
+	job->who = audit_who(request);
+	job->applied.started_ns = agent_now_ns();
+	evhttp_connection_set_closecb(evhttp_request_get_connection(request), job_closed, job);
+	return job;
+}
+
+/* The request, to be answered: nobody waits for its end any more. */
+static struct evhttp_request *job_take(struct job *job)
+{
+	struct evhttp_request *request = job->request;
+
+	if (request)
+		evhttp_connection_set_closecb(evhttp_request_get_connection(request), NULL, NULL);
+	job->request = NULL;
+	return request;
+}
+
+/* The answer: a document, or (`error` not NULL) why there is none. */
+static void job_answer(struct job *job, struct json_write *json, const struct error *error)
+{
+	struct evhttp_request *request = job_take(job);
+
+	if (error && job->feed)
+		answer_error(error, json);
+	if (job->feed)
+		feed_publish(job->feed, NULL, json);
+	else if (request && error)
+		reply_refusal(request, error);
+	else if (request)
+		reply_json(request, HTTP_OK, "OK", json);
+	json_write_free(json);
+	job->ended = true;
+	if (job->begun)
+		job_free(job);
+}
+
+static void on_progress(evutil_socket_t fd, short what, void *context)
+{
+	const struct job *job = context;
+	struct json_write json = {};
+
+	(void)fd;
+	(void)what;
+	json_write_object_begin(&json, NULL);
+	rules_write_running(job->agent, &json);
+	json_write_object_end(&json);
+	feed_publish(job->feed, NULL, &json);
+	json_write_free(&json);
+}
+
+/* Tells how far it is, if somebody asked for that. */
+static void progress_start(struct job *job)
+{
+	const struct timeval interval = {.tv_usec = PROGRESS_US};
+	struct evhttp_request *request;
+
+	job->feed = feed_new(job->agent);
+	job->progress = event_new(job->agent->base, -1, EV_PERSIST, on_progress, job);
+	if (!job->feed || !job->progress || event_add(job->progress, &interval) < 0) {
+		feed_free(job->feed);
+		job->feed = NULL; /* the result alone */
+		return;
+	}
+	request = job_take(job);
+	if (request)
+		feed_follow(job->feed, request, NULL, NULL);
+}
+
+/* It goes on by itself (`r` 0), or was refused at once. */
+static void job_begin(struct job *job, int r, bool progress, const struct error *error)
+{
+	struct json_write json = {};
+
+	if (r < 0)
+		job_answer(job, &json, error);
+	job->begun = true;
+	if (job->ended)
+		job_free(job);
+	else if (progress && job->request)
+		progress_start(job);
+}
+
+static void on_applied(void *context, int r, const struct rules_change *change, const struct error *error)
+{
+	struct job *job = context;
+	struct applied *applied = &job->applied;
+	struct json_write json = {};
+
+	if (r < 0) {
+		job_answer(job, &json, error);
+		return;
+	}
+	applied->change = *change;
+	if (!change->check) {
+		log_info("policy %s applied: %zu rules, %zu new, %zu gone", job->name ? job->name : "",
+			applied->rules, applied->added, applied->removed);
+		audit_change_by(job->agent, &job->who, "applied %.120s: %zu rules, %zu new, %zu gone",
+			job->name ? job->name : "a policy", applied->rules, applied->added, applied->removed);
+	}
+	applied_write(job->agent, &json, applied);
+	job_answer(job, &json, NULL);
+}
+
+static int apply(struct job *job, const char *query, bool *ret_progress, struct error *error)
+{
+	static const char *const names[] = {"name", "confirm", "cut", "check", "progress", NULL};
+	struct applied *applied = &job->applied;
+	struct agent *agent = job->agent;
 	struct rulebook book = {};
 	size_t before = rulebook_rules(rules_book(agent));
 	int r = query_check(query, names, error);
 
 	if (r == 0)
+		r = query_flag(query, "progress", ret_progress, error);
+	if (r == 0)
 		r = rules_change_read(query, &applied->change, error);
 	if (r == 0)
-		r = body_read(request, &policy, error);
+		r = rules_check_settled(agent, error);
 	if (r == 0)
-		r = apply_book(agent, &policy, false, &book, error);
+		r = body_read(job->request, &job->policy, error);
+	if (r == 0)
+		r = apply_book(agent, &job->policy, false, &book, error);
 	if (r < 0)
 		return r;
+	job->name = query_value(query, "name");
 	applied->change.whole = applied->change.all = true;
-	applied->change.sets = &policy;
+	applied->change.sets = &job->policy;
 	applied->rules = rulebook_rules(&book);
 	applied->kept = rules_shared(rules_book(agent), &book);
 	applied->added = applied->rules - applied->kept;
 	applied->removed = before - applied->kept;
-	return rules_commit(agent, &book, &applied->change, error);
+	return rules_commit_later(agent, &book, &applied->change, on_applied, job, error);
 }
 
 static void reply_apply(struct agent *agent, struct evhttp_request *request)
 {
-	struct applied applied = {.started_ns = agent_now_ns()};
-	_cleanup_free_ char *name = query_value(query_of(request), "name");
-	struct json_write json = {};
+	struct job *job = job_new(agent, request);
 	struct error error = {};
+	bool progress = false;
 
-	if (apply(agent, request, &applied, &error) < 0) {
-		reply_refusal(request, &error);
-		return;
-	}
-	if (!applied.change.check) {
-		log_info("policy %s applied: %zu rules, %zu new, %zu gone", name ? name : "", applied.rules,
-			applied.added, applied.removed);
-		audit_change(agent, request, "applied %.120s: %zu rules, %zu new, %zu gone",
-			name ? name : "a policy", applied.rules, applied.added, applied.removed);
-	}
-	applied_write(agent, &json, &applied);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	if (job)
+		job_begin(job, apply(job, query_of(request), &progress, &error), progress, &error);
 }
 
 static void reply_policy(struct agent *agent, struct evhttp_request *request)
@@ -399,27 +547,38 @@ static void reply_confirm(struct agent *agent, struct evhttp_request *request)
 	reply_done(request, "confirmed");
 }
 
-static void reply_rollback(struct agent *agent, struct evhttp_request *request)
+static void on_rolled_back(void *context, int r, const struct rules_change *change, const struct error *error)
 {
+	struct job *job = context;
 	struct json_write json = {};
-	struct error error = {};
 
-	if (rules_rollback(agent, &error) < 0) {
-		if (error.code == -ENOENT)
-			reply_error(request, 409, "Conflict", &error);
-		else
-			reply_refusal(request, &error);
+	(void)change;
+	if (r < 0) {
+		job_answer(job, &json, error);
 		return;
 	}
 	log_info("back to the rules before");
-	audit_change(agent, request, "went back to the rules before");
+	audit_change_by(job->agent, &job->who, "went back to the rules before");
 	json_write_object_begin(&json, NULL);
 	json_write_boolean(&json, "rolled_back", true);
-	json_write_number(&json, "generation", rules_book(agent)->policies[0].generation);
-	json_write_number(&json, "rules", rulebook_rules(rules_book(agent)));
+	json_write_number(&json, "generation", rules_book(job->agent)->policies[0].generation);
+	json_write_number(&json, "rules", rulebook_rules(rules_book(job->agent)));
 	json_write_object_end(&json);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	job_answer(job, &json, NULL);
+}
+
+static void reply_rollback(struct agent *agent, struct evhttp_request *request)
+{
+	struct error error = {};
+	struct job *job;
+
+	if (!rules_can_roll_back(agent, &error)) {
+		reply_error(request, 409, "Conflict", &error);
+		return;
+	}
+	job = job_new(agent, request);
+	if (job)
+		job_begin(job, rules_rollback(agent, on_rolled_back, job, &error), false, &error);
 }
 
 /* -- differences -- */
@@ -547,10 +706,9 @@ static int save(struct agent *agent, char *path, size_t size, size_t *ret_rules,
 
 	if (r < 0)
 		return r;
-	if (rules_waiting(agent)) {
-		error_set(error, -EBUSY, "a change waits for its confirmation");
-		return error_want(error, "'weir confirm' or 'weir rollback' first");
-	}
+	r = rules_check_settled(agent, error);
+	if (r < 0)
+		return r;
 	r = policy_write(agent, path, left_out);
 	if (r < 0)
 		return error_set(error, r, "cannot write %s: %s", path, strerror(-r));

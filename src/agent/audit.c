@@ -205,36 +205,60 @@ static void tell(struct audit *audit, const struct audit_told *told)
 	json_write_free(&json);
 }
 
-void audit_change(struct agent *agent, struct evhttp_request *request, const char *format, ...)
+struct audit_who audit_who(struct evhttp_request *request)
+{
+	struct audit_who who = {};
+	pid_t pid = request ? request_pid(request) : 0;
+	char path[64];
+	FILE *file;
+
+	if (pid <= 0)
+		return who;
+	who.pid = (uint32_t)pid;
+	who.uid = request_uid(request);
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	file = fopen(path, "re");
+	if (file && fgets(who.command, sizeof(who.command), file))
+		who.command[strcspn(who.command, "\n")] = '\0';
+	if (file)
+		fclose(file);
+	return who;
+}
+
+static void change_note(
+	struct agent *agent, const struct audit_who *who, const char *format, va_list arguments)
 {
 	struct audit *audit = audit_of(agent);
 	struct audit_change *change;
-	pid_t pid;
-	va_list arguments;
 
 	if (!audit)
 		return;
 	change = change_at(audit, audit->head->changes);
-	*change = (struct audit_change){.time_ns = answer_wall_ns(agent_now_ns())};
-	pid = request ? request_pid(request) : 0;
-	if (pid > 0) {
-		char path[64];
-		FILE *file;
-
-		change->pid = (uint32_t)pid;
-		change->uid = request_uid(request);
-		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
-		file = fopen(path, "re");
-		if (file && fgets(change->command, sizeof(change->command), file))
-			change->command[strcspn(change->command, "\n")] = '\0';
-		if (file)
-			fclose(file);
-	}
-	va_start(arguments, format);
+	*change = (struct audit_change){
+		.time_ns = answer_wall_ns(agent_now_ns()), .pid = who->pid, .uid = who->uid};
+	memcpy(change->command, who->command, sizeof(change->command));
 	vsnprintf(change->what, sizeof(change->what), format, arguments);
-	va_end(arguments);
 	__atomic_store_n(&audit->head->changes, audit->head->changes + 1, __ATOMIC_RELEASE);
 	tell(audit, &(struct audit_told){.agent = agent, .change = change});
+}
+
+void audit_change_by(struct agent *agent, const struct audit_who *who, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	change_note(agent, who, format, arguments);
+	va_end(arguments);
+}
+
+void audit_change(struct agent *agent, struct evhttp_request *request, const char *format, ...)
+{
+	struct audit_who who = audit_who(request);
+	va_list arguments;
+
+	va_start(arguments, format);
+	change_note(agent, &who, format, arguments);
+	va_end(arguments);
 }
 
 static void owner_set(struct agent *agent, struct audit_entry *entry, uint32_t owner)

@@ -22,6 +22,15 @@ struct evhttp_request;
 __attribute__((format(printf, 3, 4))) void audit_change(
 	struct agent *agent, struct evhttp_request *request, const char *format, ...);
 
+/* The same, of a change that takes its time: who asked for it is looked at while they are there. */
+struct audit_who {
+	uint32_t pid, uid; /* pid 0: the agent itself */
+	char command[16];
+};
+struct audit_who audit_who(struct evhttp_request *request);
+__attribute__((format(printf, 3, 4))) void audit_change_by(
+	struct agent *agent, const struct audit_who *who, const char *format, ...);
+
 /* Notes that a socket rule refused a call.  Of `what`: the addresses, ports, family, protocol, owner and
  * error; `event` is the call (SOCKET_CREATE, SOCKET_BIND, SOCKET_CONNECT).  `rule` is the rule's number. */
 void audit_denied(struct agent *agent, const struct socket_head *what, uint32_t rule);

@@ -50,12 +50,15 @@ static const struct port_range *name_ports(void *context, const char *name, size
 }
 
 /* A policy on its way into the kernel. */
-struct work {
+struct policies_work {
 	struct agent *agent;
 	const struct rule_policy *policy;
 	const struct rule_entry **entries; /* those on packets */
 	struct policy_source *sources;
 	bool *changed; /* to be verified */
+	bool *fresh;   /* in no list before: what it counts begins at zero */
+	enum policies_verify verify;
+	struct verify_result *result;
 	size_t count;
 	struct names names;
 	struct policy_world world;
@@ -63,14 +66,18 @@ struct work {
 	struct policy_image tc_image, xdp_image;
 };
 
-static void work_clear(struct work *work)
+void policies_work_free(struct policies_work *work)
 {
+	if (!work)
+		return;
 	free(work->entries);
 	free(work->sources);
 	free(work->changed);
+	free(work->fresh);
 	free(work->names.interfaces);
 	policy_image_clear(&work->tc_image);
 	policy_image_clear(&work->xdp_image);
+	free(work);
 }
 
 /* -- what there is -- */
@@ -191,7 +198,7 @@ static bool is_verified(
 	}
 }
 
-static int sources_fill(struct work *work, enum policies_verify verify)
+static int sources_fill(struct policies_work *work)
 {
 	const struct rule_list *list = &work->policy->list;
 	const struct rule_entry *previous = NULL;
@@ -200,7 +207,8 @@ static int sources_fill(struct work *work, enum policies_verify verify)
 	work->entries = calloc(count, sizeof(struct rule_entry *));
 	work->sources = calloc(count, sizeof(*work->sources));
 	work->changed = calloc(count, sizeof(*work->changed));
-	if (!work->entries || !work->sources || !work->changed)
+	work->fresh = calloc(count, sizeof(*work->fresh));
+	if (!work->entries || !work->sources || !work->changed || !work->fresh)
 		return -ENOMEM;
 	for (size_t i = 0; i < list->count; i++) {
 		const struct rule_entry *entry = list->slots[i].entry;
@@ -208,7 +216,10 @@ static int sources_fill(struct work *work, enum policies_verify verify)
 		if (rule_entry_is_on_sockets(entry))
 			continue;
 		work->entries[work->count] = entry;
-		work->changed[work->count] = is_verified(entry, previous, verify);
+		work->changed[work->count] = is_verified(entry, previous, work->verify);
+		/* not one that is in force, and not one that comes back */
+		work->fresh[work->count] =
+			entry->previous == entry && entry->generation == work->policy->generation;
 		previous = entry;
 		work->sources[work->count++] = (struct policy_source){
 			.rule = &entry->rule,
@@ -224,7 +235,7 @@ static int sources_fill(struct work *work, enum policies_verify verify)
 	return 0;
 }
 
-static void orders_fill(struct work *work)
+static void orders_fill(struct policies_work *work)
 {
 	const struct rule_policy *policy = work->policy;
 
@@ -254,7 +265,7 @@ static void orders_fill(struct work *work)
 }
 
 /* Counters and limits of what is new begin at zero. */
-static int places_prepare(struct work *work)
+static int places_prepare(struct policies_work *work)
 {
 	struct engine *engine = work->agent->engine;
 	int r = 0;
@@ -263,8 +274,7 @@ static int places_prepare(struct work *work)
 		const struct rule_entry *entry = work->entries[i];
 		const struct rule_packet *packet = &entry->rule.packet;
 
-		/* not one that is in force, and not one that comes back */
-		if (entry->previous != entry || entry->generation != work->policy->generation)
+		if (!work->fresh[i])
 			continue;
 		r = engine_policy_count_clear(engine, entry->counter);
 		if (r == 0 && entry->limit != RULE_NO_PLACE)
@@ -281,45 +291,80 @@ static int places_prepare(struct work *work)
 	return r;
 }
 
-static int work_bring(struct work *work, const struct rule_policy *before, enum policies_verify verify,
-	struct verify_result *result, struct error *error)
+static int work_fill(struct policies_work *work, const struct rule_policy *before, struct error *error)
 {
-	struct agent *agent = work->agent;
+	struct engine *engine = work->agent->engine;
 	int r;
 
 	previous_note(work->policy, before);
-	r = sources_fill(work, verify);
+	r = sources_fill(work);
 	if (r == 0)
-		r = engine_interfaces(agent->engine, &work->names.interfaces, &work->names.count);
+		r = engine_interfaces(engine, &work->names.interfaces, &work->names.count);
 	if (r < 0)
 		return error_set(error, r, "cannot compile the rules: %s", strerror(-r));
 	orders_fill(work);
-	r = policy_compile(&work->tc, &work->tc_image, error);
+	return engine_policy_prepare(engine, error);
+}
+
+int policies_work_new(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
+	enum policies_verify verify, struct verify_result *result, struct policies_work **ret_work,
+	struct error *error)
+{
+	struct policies_work *work = calloc(1, sizeof(*work));
+	int r;
+
+	if (!work)
+		return error_set(error, -ENOMEM, "out of memory");
+	work->agent = agent;
+	work->policy = policy;
+	work->verify = verify;
+	work->result = result;
+	r = work_fill(work, before, error);
+	if (r < 0)
+		policies_work_free(work);
+	else
+		*ret_work = work;
+	return r;
+}
+
+int policies_work_run(struct policies_work *work, struct error *error)
+{
+	struct engine *engine = work->agent->engine;
+	int r = policy_compile(&work->tc, &work->tc_image, error);
+
 	if (r == 0)
 		r = policy_compile(&work->xdp, &work->xdp_image, error);
 	if (r == 0)
-		r = engine_policy_bring(agent->engine, work->policy->number, &work->tc_image,
+		r = engine_policy_bring(engine, work->policy->number, &work->tc_image,
 			work->xdp_image.count ? &work->xdp_image : NULL, error);
-	if (r < 0)
-		return r;
-	r = places_prepare(work);
-	if (r < 0)
-		return error_set(error, r, "cannot make counters and limits: %s", strerror(-r));
-	return verify_policy(agent->engine, work->policy->number, &work->tc,
-		work->xdp_image.count ? &work->xdp : NULL, verify == POLICIES_ALL ? NULL : work->changed,
-		result, error);
+	if (r == 0)
+		r = verify_policy(engine, work->policy->number, &work->tc,
+			work->xdp_image.count ? &work->xdp : NULL,
+			work->verify == POLICIES_ALL ? NULL : work->changed, work->result, error);
+	/* what a rule names is not there: the request is wrong, not its path */
+	if (r == -ENOENT && error)
+		error->code = r = -EINVAL;
+	return r;
+}
+
+int policies_work_end(struct policies_work *work, struct error *error)
+{
+	int r = places_prepare(work);
+
+	return r < 0 ? error_set(error, r, "cannot make counters and limits: %s", strerror(-r)) : 0;
 }
 
 int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
 	enum policies_verify verify, struct verify_result *result, struct error *error)
 {
-	struct work work = {.agent = agent, .policy = policy};
-	int r = work_bring(&work, before, verify, result, error);
+	struct policies_work *work = NULL;
+	int r = policies_work_new(agent, policy, before, verify, result, &work, error);
 
-	work_clear(&work);
-	/* what a rule names is not there: the request is wrong, not its path */
-	if (r == -ENOENT && error)
-		error->code = r = -EINVAL;
+	if (r == 0)
+		r = policies_work_run(work, error);
+	if (r == 0)
+		r = policies_work_end(work, error);
+	policies_work_free(work);
 	return r;
 }
 

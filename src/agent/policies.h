@@ -46,6 +46,18 @@ bool policies_tracking(const struct rulebook *book);
 int policies_bring(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
 	enum policies_verify verify, struct verify_result *result, struct error *error);
 
+/*
+ * The same in three steps, of which the long one in the middle may be another thread's, as long as no other
+ * change of rules or sets is made.  `result` and what both policies hold stay where they are until the end.
+ */
+struct policies_work;
+int policies_work_new(struct agent *agent, const struct rule_policy *policy, const struct rule_policy *before,
+	enum policies_verify verify, struct verify_result *result, struct policies_work **ret_work,
+	struct error *error);
+int policies_work_run(struct policies_work *work, struct error *error);
+int policies_work_end(struct policies_work *work, struct error *error);
+void policies_work_free(struct policies_work *work); /* NULL is allowed */
+
 /* Counters of default verdicts begin anew where the verdict is another one.  To be called behind the switch.
  */
 void policies_begin_defaults(

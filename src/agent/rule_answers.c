@@ -110,6 +110,7 @@ void reply_refusal(struct evhttp_request *request, const struct error *error)
 	} kinds[] = {
 		{-ENOENT, HTTP_NOTFOUND, "Not Found"},
 		{-EBUSY, 409, "Conflict"},
+		{-ESHUTDOWN, HTTP_SERVUNAVAIL, "Service Unavailable"},
 		{-ENOMEM, HTTP_INTERNAL, "Internal Server Error"},
 	};
 

@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <event2/buffer.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "agent/apply.h"
 #include "agent/audit.h"
@@ -24,17 +27,20 @@
 #include "engine/guard.h"
 #include "engine/policy.h"
 
+#define LARGE_RULES 1000 /* from which on a change is another thread's work for a while */
+
 struct rules {
 	struct agent *agent;
 	struct rule_store store;
 	struct rule_places places;
 	struct rule_record record;
-	uint32_t generation; /* of the newest change */
-	uint64_t interfaces; /* that the rules' names mean */
-	bool tenants;        /* there were some */
-	bool tracking;       /* rules in force can end a connection, or ask about one */
-	bool stale;          /* names in rules mean something else than when they were compiled */
-	struct event *timer; /* for the next rule that ends, or the deadline */
+	uint32_t generation;    /* of the newest change */
+	uint64_t interfaces;    /* that the rules' names mean */
+	bool tenants;           /* there were some */
+	bool tracking;          /* rules in force can end a connection, or ask about one */
+	bool stale;             /* names in rules mean something else than when they were compiled */
+	struct event *timer;    /* for the next rule that ends, or the deadline */
+	struct commit *running; /* a change that another thread compiles and verifies; NULL: none */
 };
 
 static struct rules *rules_of(const struct agent *agent)
@@ -63,9 +69,11 @@ bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns)
 	return true;
 }
 
-bool rules_waiting(const struct agent *agent)
+bool rules_busy(const struct agent *agent)
 {
-	return rules_pending(agent, NULL);
+	const struct rules *rules = rules_of(agent);
+
+	return rules && rules->running;
 }
 
 struct rule_entry *rules_entry(const struct agent *agent, uint32_t id)
@@ -225,10 +233,39 @@ static int sockets_bring(
 	return guards_bring(rules->agent, &host->list, host->generation, error);
 }
 
-/* Brings what is not as it was to its place beside what is in force. */
-static int step_bring(struct rules *rules, const struct rulebook *next, struct rules_change *change,
-	struct step *step, struct error *error)
+/*
+ * A change on its way: begun, brought beside what is in force and verified (by another thread, if it is
+ * large), ended by the switch.
+ */
+struct commit {
+	struct rules *rules;
+	struct rulebook *next;
+	struct rules_change *change;
+	struct step step;
+	struct policies_work *works[POLICY_NUMBER_MAX]; /* of policies that are not as they were */
+	size_t work_count;
+	uint32_t first_id;
+
+	/* of one that another thread works on */
+	struct rulebook book;
+	struct rules_change own;
+	rules_done_function *function;
+	void *context;
+	pthread_t thread;
+	int done; /* eventfd */
+	struct event *event;
+	int result;
+	struct error error;
+	uint64_t began_ns;
+};
+
+/* Says what is to be brought to its place beside what is in force. */
+static int step_prepare(struct commit *commit, struct error *error)
 {
+	struct rules *rules = commit->rules;
+	const struct rulebook *next = commit->next;
+	struct rules_change *change = commit->change;
+	struct step *step = &commit->step;
 	const struct rulebook *now = &rules->record.now;
 	enum policies_verify verify = change->all ? POLICIES_ALL : POLICIES_NEW;
 	bool sets = change->sets && sets_prepared(rules->agent);
@@ -245,7 +282,9 @@ static int step_bring(struct rules *rules, const struct rulebook *next, struct r
 		if (before && policies_same(before, policy) && !(sets && policies_name_sets(policy)))
 			continue;
 		if (present)
-			r = policies_bring(rules->agent, policy, before, verify, &change->result, error);
+			r = policies_work_new(rules->agent, policy, before, verify, &change->result,
+				&commit->works[commit->work_count], error);
+		commit->work_count += r == 0 && present;
 		if (present || (before && policies_present(before)))
 			step->changed |= 1ULL << policy->number;
 	}
@@ -309,31 +348,44 @@ static int places_read(struct rules *rules, uint64_t *ret_places)
 	return r;
 }
 
-/* From record->now to `next`; on failure all is as it was. */
-static int book_switch(
-	struct rules *rules, struct rulebook *next, struct rules_change *change, struct error *error)
+static int works_run(struct commit *commit, struct error *error)
 {
-	struct rule_record *record = &rules->record;
-	struct step step = {};
-	int r = step_bring(rules, next, change, &step, error);
+	int r = 0;
 
-	if (r < 0 || change->check)
+	for (size_t i = 0; i < commit->work_count && r == 0; i++)
+		r = policies_work_run(commit->works[i], error);
+	return r;
+}
+
+/* From record->now to `next`; on failure all is as it was. */
+static int book_switch(struct commit *commit, struct error *error)
+{
+	struct rules *rules = commit->rules;
+	struct rule_record *record = &rules->record;
+	struct rules_change *change = commit->change;
+	struct rulebook *next = commit->next;
+	struct step *step = &commit->step;
+	int r = 0;
+
+	for (size_t i = 0; i < commit->work_count && r == 0; i++)
+		r = policies_work_end(commit->works[i], error);
+	if (r < 0)
 		return r;
 	if (change->confirm_ns)
-		step.deadline_ns = agent_now_ns() + change->confirm_ns;
+		step->deadline_ns = agent_now_ns() + change->confirm_ns;
 	record->before = record->now;
 	record->now = *next;
 	record->state = RULES_SWITCHING;
-	record->deadline_ns = step.deadline_ns;
+	record->deadline_ns = step->deadline_ns;
 	record->whole = change->whole;
-	record->changed = step.changed;
+	record->changed = step->changed;
 	r = places_read(rules, &record->places_before);
 	if (r == 0)
 		r = rule_store_write(&rules->store, record, error);
 	if (r == 0)
 		r = shapes_bring(rules->agent, &record->now, error);
 	if (r == 0)
-		r = step_switch(rules, &step, error);
+		r = step_switch(rules, step, error);
 	if (r < 0) {
 		*next = record->now;
 		record->now = record->before;
@@ -375,6 +427,10 @@ static void book_settle(struct rules *rules)
 
 static int check_settled(const struct rules *rules, struct error *error)
 {
+	if (rules->running) {
+		error_set(error, -EBUSY, "a policy is being put in place");
+		return error_want(error, "a little patience: 'weir status' says how far it is");
+	}
 	if (rules->record.state != RULES_PENDING)
 		return 0;
 	error_set(error, -EBUSY, "a change waits for its confirmation");
@@ -392,26 +448,54 @@ static int sets_bring(struct rules *rules, const struct rules_change *change, st
 	return r;
 }
 
-static int commit(
-	struct rules *rules, struct rulebook *next, struct rules_change *change, struct error *error)
+/* Nothing of it stays. */
+static void commit_discard(struct commit *commit)
 {
-	uint32_t first_id = rules->record.next_id;
+	commit->rules->record.next_id = commit->first_id;
+	if (commit->change->sets)
+		sets_discard(commit->rules->agent);
+}
+
+static void works_free(struct commit *commit)
+{
+	while (commit->work_count)
+		policies_work_free(commit->works[--commit->work_count]);
+}
+
+static int commit_begin(struct commit *commit, struct error *error)
+{
+	struct rules *rules = commit->rules;
 	int r = check_settled(rules, error);
 
+	commit->first_id = rules->record.next_id;
+	if (r == 0)
+		r = sets_bring(rules, commit->change, error);
 	if (r < 0)
 		return r;
-	r = sets_bring(rules, change, error);
-	if (r < 0)
-		return r;
-	r = shapes_prepare(rules->agent, next, change->absent ? SHAPE_PLAN_ABSENT : SHAPE_PLAN_STRICT, error);
+	r = shapes_prepare(rules->agent, commit->next,
+		commit->change->absent ? SHAPE_PLAN_ABSENT : SHAPE_PLAN_STRICT, error);
 	if (r == 0)
-		r = book_number(rules, next, &rules->record.next_id, error);
+		r = book_number(rules, commit->next, &rules->record.next_id, error);
 	if (r == 0)
-		r = book_switch(rules, next, change, error);
+		r = step_prepare(commit, error);
+	if (r < 0) {
+		works_free(commit);
+		commit_discard(commit);
+	}
+	return r;
+}
+
+/* `r`: what came of bringing it to its place. */
+static int commit_end(struct commit *commit, int r, struct error *error)
+{
+	struct rules *rules = commit->rules;
+	const struct rules_change *change = commit->change;
+
+	if (r == 0 && !change->check)
+		r = book_switch(commit, error);
+	works_free(commit);
 	if (r < 0 || change->check) {
-		rules->record.next_id = first_id;
-		if (change->sets)
-			sets_discard(rules->agent);
+		commit_discard(commit);
 		return r;
 	}
 	rules->generation++;
@@ -427,6 +511,136 @@ static int commit(
 		book_settle(rules);
 	}
 	return logs_wait(rules->agent, error);
+}
+
+static int commit_now(
+	struct rules *rules, struct rulebook *next, struct rules_change *change, struct error *error)
+{
+	struct commit commit = {.rules = rules, .next = next, .change = change};
+	int r = commit_begin(&commit, error);
+
+	return r < 0 ? r : commit_end(&commit, works_run(&commit, error), error);
+}
+
+/* -- large ones -- */
+
+static void commit_free(struct commit *commit)
+{
+	if (commit->event)
+		event_free(commit->event);
+	if (commit->done >= 0)
+		close(commit->done);
+	rulebook_clear(&commit->book);
+	free(commit);
+}
+
+static void *commit_run(void *context)
+{
+	struct commit *commit = context;
+	uint64_t one = 1;
+
+	commit->result = works_run(commit, &commit->error);
+	if (write(commit->done, &one, sizeof(one)) < 0)
+		log_error("rules: cannot tell that a policy is ready: %s", strerror(errno));
+	return NULL;
+}
+
+static void commit_report(struct commit *commit, int r)
+{
+	commit->function(commit->context, r, &commit->own, &commit->error);
+	commit_free(commit);
+}
+
+static void on_ready(evutil_socket_t fd, short what, void *context)
+{
+	struct commit *commit = context;
+
+	(void)fd;
+	(void)what;
+	pthread_join(commit->thread, NULL);
+	commit->rules->running = NULL;
+	commit_report(commit, commit_end(commit, commit->result, &commit->error));
+}
+
+static int thread_start(struct commit *commit)
+{
+	sigset_t all, before;
+	int r;
+
+	commit->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (commit->done < 0)
+		return -errno;
+	commit->event = event_new(commit->rules->agent->base, commit->done, EV_READ, on_ready, commit);
+	if (!commit->event || event_add(commit->event, NULL) < 0)
+		return -ENOMEM;
+	/* signals are the loop's */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(&commit->thread, NULL, commit_run, commit);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -r;
+}
+
+int rules_commit_later(struct agent *agent, struct rulebook *next, const struct rules_change *change,
+	rules_done_function *function, void *context, struct error *error)
+{
+	struct commit *commit = calloc(1, sizeof(*commit));
+	int r;
+
+	if (!commit) {
+		rulebook_clear(next);
+		return error_set(error, -ENOMEM, "out of memory");
+	}
+	*commit = (struct commit){.rules = rules_of(agent),
+		.book = *next,
+		.own = *change,
+		.function = function,
+		.context = context,
+		.done = -1,
+		.began_ns = agent_now_ns()};
+	*next = (struct rulebook){};
+	commit->next = &commit->book;
+	commit->change = &commit->own;
+	r = sets_loading(agent) ? error_set(error, -EBUSY, "a set is being loaded")
+	                        : commit_begin(commit, error);
+	if (r < 0) {
+		commit_free(commit);
+		return r;
+	}
+	if (rulebook_rules(&commit->book) >= LARGE_RULES && thread_start(commit) == 0)
+		commit->rules->running = commit;
+	else
+		commit_report(commit, commit_end(commit, works_run(commit, &commit->error), &commit->error));
+	return 0;
+}
+
+/* The agent ends: nothing has changed. */
+static void running_stop(struct rules *rules)
+{
+	struct commit *commit = rules->running;
+
+	if (!commit)
+		return;
+	pthread_join(commit->thread, NULL);
+	rules->running = NULL;
+	works_free(commit);
+	commit_discard(commit);
+	error_set(&commit->error, -ESHUTDOWN, "the agent has ended");
+	commit_report(commit, -ESHUTDOWN);
+}
+
+void rules_write_running(const struct agent *agent, struct json_write *out)
+{
+	const struct rules *rules = rules_of(agent);
+	const struct commit *commit = rules->running;
+
+	if (!commit)
+		return;
+	json_write_object_begin(out, "applying");
+	json_write_number(out, "rules", rulebook_rules(&commit->book));
+	json_write_number(out, "checked", __atomic_load_n(&commit->own.result.checked, __ATOMIC_RELAXED));
+	json_write_real(out, "seconds", (double)(agent_now_ns() - commit->began_ns) / 1e9, 3);
+	json_write_object_end(out);
 }
 
 /* -- confirming, and going back -- */
@@ -480,28 +694,66 @@ static int pending_undo(struct rules *rules, struct error *error)
 	return r;
 }
 
-int rules_rollback(struct agent *agent, struct error *error)
+bool rules_can_roll_back(const struct agent *agent, struct error *error)
+{
+	const struct rule_record *record = &rules_of(agent)->record;
+
+	if (record->state == RULES_PENDING || record->back.count)
+		return true;
+	error_set(error, -ENOENT, "there is nothing to go back to");
+	error_want(error, "after 'weir apply' there is: the policy before");
+	return false;
+}
+
+/* Of one to the policy before: whom to tell. */
+struct rollback {
+	struct rules *rules;
+	rules_done_function *function;
+	void *context;
+};
+
+static void on_returned(void *context, int r, const struct rules_change *change, const struct error *error)
+{
+	struct rollback *rollback = context;
+	struct rules *rules = rollback->rules;
+
+	if (r == 0) {
+		rulebook_clear(&rules->record.back);
+		book_settle(rules);
+	}
+	rollback->function(rollback->context, r, change, error);
+	free(rollback);
+}
+
+int rules_rollback(struct agent *agent, rules_done_function *function, void *context, struct error *error)
 {
 	struct rules *rules = rules_of(agent);
-	struct rules_change change = {.all = true};
-	struct rulebook next;
+	const struct rules_change change = {.all = true};
+	struct rollback *rollback;
+	struct rulebook next = {};
 	int r;
 
-	if (rules->record.state == RULES_PENDING)
-		return pending_undo(rules, error);
-	if (!rules->record.back.count) {
-		error_set(error, -ENOENT, "there is nothing to go back to");
-		return error_want(error, "after 'weir apply' there is: the policy before");
-	}
-	if (rulebook_copy(&rules->record.back, &next) < 0)
-		return error_set(error, -ENOMEM, "out of memory");
-	r = commit(rules, &next, &change, error);
-	rulebook_clear(&next);
-	if (r < 0)
+	if (rules->record.state == RULES_PENDING) {
+		r = pending_undo(rules, error);
+		if (r == 0)
+			function(context, 0, &change, error);
 		return r;
-	rulebook_clear(&rules->record.back);
-	book_settle(rules);
-	return 0;
+	}
+	rollback = malloc(sizeof(*rollback));
+	if (!rollback || rulebook_copy(&rules->record.back, &next) < 0) {
+		free(rollback);
+		return error_set(error, -ENOMEM, "out of memory");
+	}
+	*rollback = (struct rollback){rules, function, context};
+	r = rules_commit_later(agent, &next, &change, on_returned, rollback, error);
+	if (r < 0)
+		free(rollback);
+	return r;
+}
+
+int rules_check_settled(const struct agent *agent, struct error *error)
+{
+	return check_settled(rules_of(agent), error);
 }
 
 /* The deadline has passed. */
@@ -518,7 +770,7 @@ static void lapse(struct rules *rules)
 
 int rules_commit(struct agent *agent, struct rulebook *next, struct rules_change *change, struct error *error)
 {
-	int r = commit(rules_of(agent), next, change, error);
+	int r = commit_now(rules_of(agent), next, change, error);
 
 	rulebook_clear(next);
 	return r;
@@ -572,7 +824,7 @@ static int configure(struct rules *rules, struct error *error)
 	r = apply_book(agent, policy, true, &next, error);
 	change.sets = policy->set_count ? policy : NULL;
 	if (r == 0 && (change.sets || !book_same(&next, &rules->record.now)))
-		r = commit(rules, &next, &change, error);
+		r = commit_now(rules, &next, &change, error);
 	rulebook_clear(&next);
 	policy_text_clear(&text);
 	return r;
@@ -639,7 +891,8 @@ static void rules_tick(struct agent *agent, void *state, uint64_t now_ns)
 
 	(void)agent;
 	(void)now_ns;
-	if (rules->stale && rules->record.state != RULES_PENDING && rules_refresh(rules->agent, &problem) < 0)
+	if (rules->stale && !rules->running && rules->record.state != RULES_PENDING &&
+		rules_refresh(rules->agent, &problem) < 0)
 		log_warning("the rules are as they were compiled before: %s", problem.what);
 }
 
@@ -688,6 +941,10 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
+	if (rules->running) {
+		event_add(rules->timer, &(struct timeval){.tv_sec = 1});
+		return;
+	}
 	if (rules->record.state == RULES_PENDING) {
 		lapse(rules);
 		return;
@@ -696,7 +953,7 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 		return;
 	for (size_t i = 0; i < next.count; i++)
 		some |= list_expire(&next.policies[i].list, now);
-	if (some && commit(rules, &next, &change, &problem) < 0)
+	if (some && commit_now(rules, &next, &change, &problem) < 0)
 		log_warning("rules that have ended cannot be taken away: %s", problem.what);
 	rulebook_clear(&next);
 	if (!some)
@@ -779,6 +1036,7 @@ static void rules_close(void *state)
 {
 	struct rules *rules = state;
 
+	running_stop(rules);
 	if (rules->timer)
 		event_free(rules->timer);
 	rulebook_clear(&rules->record.now);
@@ -839,6 +1097,7 @@ static void rules_status(struct agent *agent, void *state, struct json_write *ou
 	json_write_boolean(out, "applied", book->applied);
 	tenants_write(book, out);
 	rules_write_pending(agent, out);
+	rules_write_running(agent, out);
 	guards_write_stats(agent, out);
 	policies_write_stats(agent, out);
 	json_write_object_end(out);

@@ -38,14 +38,29 @@ const struct rulebook *rules_book(const struct agent *agent);
  */
 int rules_commit(
 	struct agent *agent, struct rulebook *next, struct rules_change *change, struct error *error);
+/*
+ * The same for a whole policy: the function is called once it is in place (0) or refused (a negative errno),
+ * at once or, where there are many rules, after another thread has compiled and verified them; then
+ * `change` has its result.  All other changes are refused with -EBUSY meanwhile.  What is refused at once
+ * is returned, and the function never called.
+ */
+typedef void rules_done_function(
+	void *context, int r, const struct rules_change *change, const struct error *error);
+int rules_commit_later(struct agent *agent, struct rulebook *next, const struct rules_change *change,
+	rules_done_function *function, void *context, struct error *error);
+bool rules_busy(const struct agent *agent); /* is one on its way? */
+/* "applying", while one is. */
+void rules_write_running(const struct agent *agent, struct json_write *out);
 /* Of the change that waits.  -ENOENT: none does. */
 int rules_confirm(struct agent *agent, struct error *error);
-/* Back to before the change that waits, else to before the last whole policy.  -ENOENT: nothing to go back
- * to. */
-int rules_rollback(struct agent *agent, struct error *error);
+/* Back to before the change that waits, else to before the last whole policy; rules_can_roll_back(): is there
+ * one?  As rules_commit_later(). */
+bool rules_can_roll_back(const struct agent *agent, struct error *error);
+int rules_rollback(struct agent *agent, rules_done_function *function, void *context, struct error *error);
+/* May rules be changed now?  0 or -EBUSY: one waits for its confirmation, or is on its way. */
+int rules_check_settled(const struct agent *agent, struct error *error);
 /* When the change that waits is given up; false: none waits. */
 bool rules_pending(const struct agent *agent, uint64_t *ret_deadline_ns);
-bool rules_waiting(const struct agent *agent); /* does one wait? */
 
 /* The policy in force is in a file now: none of its rules but those that end counts as live any more. */
 void rules_saved(struct agent *agent);

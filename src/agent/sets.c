@@ -256,6 +256,11 @@ int sets_change_allowed(struct sets *sets, struct error *error)
 		error_want(error, "a little patience");
 		return -EBUSY;
 	}
+	if (rules_busy(sets->agent)) {
+		error_set(error, -EBUSY, "a policy is being put in place");
+		error_want(error, "a little patience");
+		return -EBUSY;
+	}
 	if (rules_pending(sets->agent, NULL)) {
 		error_set(error, -EBUSY, "a policy waits to be confirmed");
 		error_want(error, "weir confirm, or weir rollback");
@@ -275,7 +280,7 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 
 	(void)fd;
 	(void)what;
-	if (sets->load)
+	if (sets->load || rules_busy(sets->agent))
 		return;
 	for (int i = 0; i < EXPIRED_AT_ONCE; i++) {
 		int64_t index = set_store_expired(sets->store, now);
@@ -401,6 +406,11 @@ int sets_prepare(struct agent *agent, const struct policy_text *policy, struct e
 		return r;
 	}
 	return 0;
+}
+
+bool sets_loading(struct agent *agent)
+{
+	return sets_of(agent)->load;
 }
 
 bool sets_prepared(struct agent *agent)

@@ -30,6 +30,7 @@ void sets_world(struct agent *agent, struct policy_world *world);
  * With `pending` the contents of before are kept until the change is confirmed or rolled back.
  */
 int sets_prepare(struct agent *agent, const struct policy_text *policy, struct error *error);
+bool sets_loading(struct agent *agent);  /* is a list being loaded beside everything else? */
 bool sets_prepared(struct agent *agent); /* are there changes of addresses to be switched? */
 void sets_discard(struct agent *agent);
 void sets_commit(struct agent *agent, bool pending);

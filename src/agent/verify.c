@@ -147,7 +147,8 @@ static int facts_check(struct verification *v)
 		if (!v->orders[hook])
 			continue;
 		r = facts_compare(v, hook);
-		v->result->checked += v->count;
+		/* somebody may look how far it is */
+		__atomic_store_n(&v->result->checked, v->result->checked + v->count, __ATOMIC_RELAXED);
 	}
 	v->count = 0;
 	return r;

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "cli/lines.h"
 #include "cli/view/screens.h"
 
 int client_open(const struct cli *cli, struct weir_client **ret_client, struct error *error)
@@ -91,6 +92,69 @@ int ask_stream(struct weir_client *client, const char *method, const char *path,
 		return error_want(error, "%s", weir_client_hint(client));
 	}
 	return r == 0 && status != 200 ? refusal_read(status, body, length, error) : r;
+}
+
+/* An answer as it comes: progress, then the result, each a line. */
+struct followed {
+	const char *key;
+	ask_progress_function *progress;
+	void *user;
+	struct lines lines;
+	char *result;
+	size_t length;
+};
+
+static int followed_line(void *user, const char *text, size_t length)
+{
+	struct followed *followed = user;
+	_cleanup_json_ json_t *line = length ? json_loadb(text, length, 0, NULL) : NULL;
+
+	if (line && json_object_get(line, followed->key))
+		followed->progress(followed->user, line);
+	if (!line || json_object_get(line, followed->key))
+		return 0;
+	free(followed->result);
+	followed->result = strndup(text, length);
+	followed->length = length;
+	return followed->result ? 0 : -ENOMEM;
+}
+
+static int followed_part(void *user, const char *data, size_t length)
+{
+	struct followed *followed = user;
+
+	return data ? lines_feed(&followed->lines, data, length, followed_line, followed) : 0;
+}
+
+static int followed_check(const struct followed *followed, struct error *error)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	int r;
+
+	if (!followed->result)
+		return error_set(error, -EPROTO, "the agent's answer says nothing");
+	r = answer_read(followed->result, followed->length, &answer, error);
+	return r == 0 && answer_refused(answer, error) ? error->code : r;
+}
+
+int ask_followed(struct weir_client *client, const char *path, const char *query, const char *key,
+	ask_progress_function *progress, void *user, char **ret_body, size_t *ret_length, struct error *error)
+{
+	struct followed followed = {.key = key, .progress = progress, .user = user};
+	int r = ask_stream(client, "POST", path, query, followed_part, &followed, error);
+
+	if (r == 0)
+		r = lines_end(&followed.lines, followed_line, &followed);
+	if (r == 0)
+		r = followed_check(&followed, error);
+	lines_free(&followed.lines);
+	if (r < 0) {
+		free(followed.result);
+		return r;
+	}
+	*ret_body = followed.result;
+	*ret_length = followed.length;
+	return 0;
 }
 
 int ask_json(struct weir_client *client, const char *method, const char *path, const char *query,

@@ -60,6 +60,13 @@ int change_made(
 int ask_stream(struct weir_client *client, const char *method, const char *path, const char *query,
 	weir_part_function *function, void *user, struct error *error);
 
+/* The same with an answer that tells how far it is: lines that have `key` go to `progress`, the last other
+ * one is the answer; a refusal there is one, too.  To be freed. */
+typedef void ask_progress_function(void *user, const json_t *line);
+int ask_followed(struct weir_client *client, const char *path, const char *query, const char *key,
+	ask_progress_function *progress, void *user, char **ret_body, size_t *ret_length,
+	struct error *error);
+
 /* JSON text to JSON. */
 int answer_read(const char *body, size_t length, json_t **ret_answer, struct error *error);
 

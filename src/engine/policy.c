@@ -181,6 +181,11 @@ int policy_load(struct policy_engine *policy, struct error *error)
 	return r;
 }
 
+int engine_policy_prepare(struct engine *engine, struct error *error)
+{
+	return policy_load(policy_of(engine), error);
+}
+
 int engine_policy_object(struct engine *engine, const struct bpf_object **ret_object)
 {
 	struct policy_engine *policy = policy_of(engine);

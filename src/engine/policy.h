@@ -65,6 +65,8 @@ int engine_policy_count(
 	struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count); /* sum of all CPUs */
 int engine_policy_count_clear(struct engine *engine, uint32_t counter);
 int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit);
+/* Loads what rules on packets need, which takes its time when it is the first time. */
+int engine_policy_prepare(struct engine *engine, struct error *error);
 /* Sources and destinations that limits tell apart.  Were there ever any?  How many each limit, by its place,
  * has got buckets for since it began (-ENOENT: none).  And those that have one, some thousand a call: 0 and
  * there are more, 1 at the end, or a negative errno. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Rules on packets: the list, how it changes under traffic, whole policies and the way back, tenants, explain, log."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,7 +9,7 @@ import threading
 import time
 import urllib.parse
 
-from lab import UnixConnection, expect, expect_equal, udp_socket, wait_for
+from lab import UnixConnection, UnixConnection, expect, expect_equal, udp_socket, wait_for
 from suite import test
 
 
@@ -360,6 +361,60 @@ def counters_survive_other_changes(lab):
     apply(agent, "count in udp to port 7", head="default: {in: drop}\n")
     expect_equal(rule(agent, number)["packets"], 3, "packets after a policy")
     expect_equal(done(agent, "GET", "/v1/rules")["default"]["in"]["packets"], 0, "packets of the other verdict")
+
+
+@test(seconds=90)
+def a_large_policy_holds_nobody_up(lab):
+    """while a policy of thousands of rules is compiled and verified, questions are answered, and status tells how far it is;
+    other changes are refused; a client that goes away does not stop it; an agent that ends before it is ready has changed
+    nothing"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+
+    def large(number):
+        return policy(*(f"drop in tcp from 10.{number}.{n % 250}.{n // 250} to port {n}" for n in range(1, 6000)))
+
+    def send(text, path="/v1/policy"):
+        connection = UnixConnection(agent.socket, 60)
+        connection.request("POST", path, body=text.encode())
+        return connection
+
+    def at_once(method, path, body=""):
+        """Without waiting for anything to settle: (status, answer)"""
+        with contextlib.closing(UnixConnection(agent.socket, 60)) as connection:
+            connection.request(method, path, body=body.encode())
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    def applying():
+        return at_once("GET", "/v1/status")[1]["rules"].get("applying")
+    connection = send(large(1))
+    found = wait_for(applying, 20, "a policy on its way", interval=0.002)
+    others = [at_once("POST", path, body) for path, body in (
+        ("/v1/rules/add?text=drop%20in", ""), ("/v1/sets/add?name=a", "10.0.0.1"), ("/v1/policy", policy("drop in")))]
+    expect_equal((found["rules"], at_once("GET", "/v1/rules")[1]["rules"]), (5999, []), "on their way; in force")
+    for status, said in others:
+        expect_equal((status, said.get("error", {}).get("what")), (409, "a policy is being put in place"), "another change")
+    answer = json.loads(connection.getresponse().read())
+    expect_equal((answer["applied"], answer["rules"], len(rules(agent))), (True, 5999, 5999), "the answer")
+    connection.close()
+    connection = send(large(3), "/v1/policy?progress=1")
+    lines = [json.loads(line) for line in connection.getresponse().read().splitlines() if line]
+    expect(all("applying" in line for line in lines[:-1]) and lines[-1]["applied"], f"progress: {lines}")
+    connection.close()
+    before = rules(agent, limit=1)[0]["text"]
+    connection = send(large(4))
+    wait_for(applying, 20, "another one on its way", interval=0.002)
+    connection.close()
+    wait_for(lambda: rules(agent, limit=1)[0]["text"] != before, 30, "what nobody waits for any more")
+    changed = rules(agent, limit=1)[0]["text"]
+    connection = send(large(5))
+    wait_for(applying, 20, "a third one on its way", interval=0.002)
+    expect_equal(agent.stop(signal.SIGTERM), 0, "the agent's end")
+    connection.close()
+    agent.start()
+    expect_equal(rules(agent, limit=1)[0]["text"], changed, "rules of the next agent")
 
 
 @test()

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/ask.h"
 #include "cli/cli.h"
@@ -79,25 +80,52 @@ static void applied_print(const struct cli *cli, const json_t *answer)
 	warnings_print(answer);
 }
 
+/* What takes longer than a second says how far it is. */
+static void progress_print(void *user, const json_t *line)
+{
+	const json_t *applying = json_object_get(line, "applying");
+	double seconds = json_number_value(json_object_get(applying, "seconds"));
+	const struct cli *cli = user;
+	char checked[32];
+
+	if (seconds >= 1 && isatty(STDERR_FILENO))
+		fprintf(stderr, "\r\033[K%" PRIu64 " rules: %s packets checked, %.0f s",
+			json_get_number(applying, "rules"),
+			count_format(
+				checked, sizeof(checked), json_get_number(applying, "checked"), cli->units),
+			seconds);
+}
+
 int cmd_apply(const struct cli *cli)
 {
 	_cleanup_(document_clear) struct document document = {};
-	_cleanup_free_ char *query = NULL;
+	_cleanup_client_ struct weir_client *client = NULL;
+	_cleanup_free_ char *query = NULL, *body = NULL;
 	_cleanup_json_ json_t *answer = NULL;
 	struct error error;
-	int status = document_read(cli->words[0], &document);
+	size_t length;
+	int status = document_read(cli->words[0], &document), r;
 
 	if (status != EXIT_OK)
 		return status;
 	query = query_make("name", document.name, "confirm", cli->confirm, "cut", cli->cut ? "1" : NULL,
-		"check", cli->check ? "1" : NULL, NULL);
+		"check", cli->check ? "1" : NULL, "progress", "1", NULL);
 	if (!query) {
 		error_set(&error, -ENOMEM, "no memory");
 		return fail(&error);
 	}
-	if (ask_change(cli, "/v1/policy", query, document.text, document.length, &answer, &error) < 0)
+	if (client_open(cli, &client, &error) < 0)
 		return fail(&error);
-	if (answer)
+	weir_client_set_body(client, document.text, document.length);
+	r = ask_followed(
+		client, "/v1/policy", query, "applying", progress_print, (void *)cli, &body, &length, &error);
+	if (isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+	if (r < 0 || answer_read(body, length, &answer, &error) < 0)
+		return fail(&error);
+	if (cli->json)
+		document_print(body, length);
+	else
 		applied_print(cli, answer);
 	return output_end(EXIT_OK);
 }

@@ -124,18 +124,16 @@ static int set_show(const struct cli *cli, const char *name)
  * Changes
  */
 
-/* What is asked, and the answer as it comes: progress, then the result, each a line. */
+/* How far it is is shown in one line. */
 struct change {
 	const struct cli *cli;
 	const char *name; /* the set */
-	struct lines lines;
-	char *result;
-	size_t result_length;
 	bool progress_shown;
 };
 
-static void progress_print(struct change *change, const json_t *line)
+static void progress_print(void *user, const json_t *line)
 {
+	struct change *change = user;
 	uint64_t done = json_get_number(line, "done"), total = json_get_number(line, "total");
 	char text[2][32];
 
@@ -145,36 +143,6 @@ static void progress_print(struct change *change, const json_t *line)
 		count_format(text[0], sizeof(text[0]), done, change->cli->units),
 		count_format(text[1], sizeof(text[1]), total, change->cli->units));
 	change->progress_shown = true;
-}
-
-static int line_take(void *user, const char *text, size_t length)
-{
-	struct change *change = user;
-	_cleanup_json_ json_t *line = length ? json_loadb(text, length, 0, NULL) : NULL;
-
-	if (line && json_object_get(line, "phase")) {
-		progress_print(change, line);
-		return 0;
-	}
-	if (!line)
-		return 0;
-	free(change->result);
-	change->result = strndup(text, length);
-	change->result_length = length;
-	return change->result ? 0 : -ENOMEM;
-}
-
-static int part_take(void *user, const char *data, size_t length)
-{
-	struct change *change = user;
-
-	return data ? lines_feed(&change->lines, data, length, line_take, change) : 0;
-}
-
-static void change_clear(struct change *change)
-{
-	lines_free(&change->lines);
-	free(change->result);
 }
 
 static void result_print(const char *name, const json_t *answer)
@@ -208,12 +176,14 @@ static void result_print(const char *name, const json_t *answer)
 static int set_change(const struct cli *cli, const char *action, const char *name, const char *lasting,
 	const char *data, size_t length)
 {
-	_cleanup_(change_clear) struct change change = {.cli = cli, .name = name};
+	struct change change = {.cli = cli, .name = name};
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *query = query_make("name", name, "for", lasting, "skip_bad",
 		cli->skip_bad ? "1" : NULL, "cut", cli->cut ? "1" : NULL, NULL);
+	_cleanup_free_ char *body = NULL;
 	_cleanup_json_ json_t *answer = NULL;
 	struct error error;
+	size_t body_length;
 	char path[32];
 	int r;
 
@@ -225,22 +195,13 @@ static int set_change(const struct cli *cli, const char *action, const char *nam
 	if (client_open(cli, &client, &error) < 0)
 		return fail(&error);
 	weir_client_set_body(client, data, length);
-	r = ask_stream(client, "POST", path, query, part_take, &change, &error);
-	if (r == 0)
-		r = lines_end(&change.lines, line_take, &change);
+	r = ask_followed(client, path, query, "phase", progress_print, &change, &body, &body_length, &error);
 	if (change.progress_shown)
 		fputs("\r\033[K", stderr);
-	if (r < 0)
-		return fail(&error);
-	if (!change.result) {
-		error_set(&error, -EPROTO, "the agent's answer says nothing");
-		return fail(&error);
-	}
-	if (answer_read(change.result, change.result_length, &answer, &error) < 0 ||
-		answer_refused(answer, &error))
+	if (r < 0 || answer_read(body, body_length, &answer, &error) < 0)
 		return fail(&error);
 	if (cli->json)
-		document_print(change.result, change.result_length);
+		document_print(body, body_length);
 	else
 		result_print(name, answer);
 	return output_end(EXIT_OK);
