@@ -80,13 +80,14 @@ int engine_limit_made(struct engine *engine, uint64_t made[POLICY_LIMITS_MAX])
 {
 	const struct bpf_object *object = engine_policy_loaded(engine);
 	int map = object ? component_map(object, "limit_made") : -1;
-	_cleanup_free_ __u32 *places = calloc(POLICY_LIMITS_MAX, sizeof(*places));
+	_cleanup_free_ __u32 *places = NULL;
 	__u32 count = POLICY_LIMITS_MAX, next;
 
-	if (!places)
-		return -ENOMEM;
 	if (map < 0)
 		return -ENOENT;
+	places = calloc(POLICY_LIMITS_MAX, sizeof(*places));
+	if (!places)
+		return -ENOMEM;
 	/* places come in their order, all in one call */
 	return bpf_map_lookup_batch(map, NULL, &next, places, made, &count, NULL) < 0 && errno != ENOENT
 	               ? -errno
