@@ -23,6 +23,8 @@
 #define PACE_UNPACED       (~0U)
 #define PACE_UNCLAMPED     0x7fffffff
 
+#define PACE_UNPACED_SEGMENTS 10 /* with which TCP begins */
+
 #define PACE_ARRIVALS_MAX 1024 /* of a tick */
 #define PACE_TICK_NS      SHARE_TICK_NS
 #define PACE_CLASS_NS     10000 /* a tick is longer by this for each class in use */
@@ -486,6 +488,11 @@ static __always_inline void pace_plan_make(
 	if (rate >= socket->own_rate) {
 		rate = socket->own_rate;
 		socket->class = 0;
+	}
+	/* many that began together would send together for ever: one gap of each is longer or shorter */
+	if (held && !socket->spread && tcp->data_segs_out > PACE_UNPACED_SEGMENTS) {
+		socket->spread = 1;
+		rate = rate * 256 / (128 + (bpf_get_prandom_u32() & 255));
 	}
 	plan->rate = rate;
 	plan->set_rate = differs(plan->rate, socket->rate);

@@ -124,6 +124,7 @@ struct shape_share {
 	/* … and as a parent, of its children */
 	__u32 marginal; /* the priority that gets a part of what it wants */
 	__u32 children;
+	__u32 corrects;    /* sockets held back in the last window */
 	__u32 other_wants; /* something was refused in the last window */
 	__u64 floors, wants[SHAPE_PRIORITIES], weights[SHAPE_PRIORITIES]; /* sums */
 	__u64 left, level, given, unsated;
@@ -141,6 +142,8 @@ struct shape_socket {
 	__u32 own_rate;   /* the application's; ~0: none */
 	__u32 header;     /* bytes of headers of a packet on the wire, from the link header on; 0: not seen */
 	__u32 clamp;      /* of the congestion window, that was set last; 0: none */
+	__u32 spread;     /* its packets were moved away from those of others */
+	__u32 reserved;
 };
 
 /* What the control loop did. */

@@ -30,7 +30,7 @@
 #define SHARE_PACKET    1514ULL
 
 #define SHARE_TICK_NS    4000000ULL   /* the shortest window … */
-#define SHARE_WINDOW_MAX 250000000ULL /* … and the longest */
+#define SHARE_WINDOW_MAX 500000000ULL /* … and the longest */
 #define SHARE_PACKETS    64           /* that a window has room for */
 #define SHARE_EPOCH_NS   20000000ULL
 #define SHARE_EPOCH_MAX  4000000000ULL
@@ -78,15 +78,6 @@ share_inline __u64 share_ceiling(const struct shape_class *class)
 
 /* -- measuring -- */
 
-/* A window is so long that its packets can be told from noise. */
-share_inline __u64 share_window_ns(const struct shape_share *share, const struct shape_class *class)
-{
-	__u64 rate = share_max(share->allowance, class->guarantee);
-	__u64 ns = rate ? SHARE_PACKETS * SHARE_PACKET * SHARE_SECOND_NS / rate : SHARE_WINDOW_MAX;
-
-	return share_min(share_max(ns, SHARE_TICK_NS), SHARE_WINDOW_MAX);
-}
-
 /* In an epoch each socket that is held back has sent something. */
 share_inline __u64 share_epoch_ns(const struct shape_share *share)
 {
@@ -104,13 +95,25 @@ share_inline __u64 share_held(const struct shape_share *share)
 	return held > 0 ? (__u64)held : 0;
 }
 
+/* A window is so long that its packets can be told from noise, and that each socket held back has sent some:
+ * they may all send at once. */
+share_inline __u64 share_window_ns(const struct shape_share *share, const struct shape_class *class)
+{
+	__u64 rate = share_max(share->allowance, class->guarantee), flow = share->flow_rate;
+	__u64 ns = rate ? SHARE_PACKETS * SHARE_PACKET * SHARE_SECOND_NS / rate : SHARE_WINDOW_MAX;
+
+	if (share_held(share) > 1 && flow)
+		ns = share_max(ns, 2ULL * share->burst * SHARE_SECOND_NS / flow);
+	return share_min(share_max(ns, SHARE_TICK_NS), SHARE_WINDOW_MAX);
+}
+
 /* The integral: in `ns` so many bytes were sent.  Slow beside the round trip, after which only a new rate
  * shows. */
 share_inline void share_correct(struct shape_share *share, __u64 bytes, __u64 ns)
 {
 	__u64 due = share->allowance * (ns / 1000) / 1000000;
 	__u64 slow = SHARE_SLOW * (ns / 1000) + 4ULL * share->rtt_us; /* in which an error would be mended */
-	__u64 wrong = bytes > due ? share_min(bytes - due, due) : due - bytes, step;
+	__u64 wrong = bytes > due ? share_min(bytes - due, 4 * due) : due - bytes, step;
 
 	if (!due)
 		return;
@@ -172,7 +175,7 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 	__u64 held_bytes, __u64 other_bytes, __u64 refused, __u64 ns)
 {
 	__u64 rate = share_rate(bytes, ns), small = share_rate(bytes - share_min(bytes, held_bytes), ns);
-	__u64 other = share_rate(other_bytes, ns);
+	__u64 other = share_rate(other_bytes, ns), held = share_held(share);
 	__u64 parts =
 		ns >= SHARE_SMOOTH_NS ? 16 : 1 + ns * 16 / SHARE_SMOOTH_NS; /* of 16: how much of it is new */
 
@@ -180,9 +183,13 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 	share->other_wants = refused != 0;
 	share->small = (share->small * (16 - share_min(parts, 15)) + small * share_min(parts, 15)) / 16;
 	share->other = (share->other * (16 - share_min(parts, 15)) + other * share_min(parts, 15)) / 16;
-	if (share_held(share))
+	/* those that begin send their first ten packets as they like: that is not to be made good by others
+	 */
+	if (share->corrects &&
+		(held > share->corrects ? held - share->corrects : share->corrects - held) <= held / 8)
 		share_correct(share, bytes, ns);
-	else if (share->gain > SHARE_GAIN_ONE)
+	share->corrects = held;
+	if (!held && share->gain > SHARE_GAIN_ONE)
 		share->gain -= (share->gain - SHARE_GAIN_ONE) / 8;
 	share_want(share, class, refused);
 }
@@ -296,7 +303,8 @@ share_inline void share_take(
 /* … and the level rises by what is left.  1: it has settled. */
 share_inline int share_rise(struct shape_share *parent)
 {
-	__u64 rest = parent->left - share_min(parent->given, parent->left);
+	/* each child's part was rounded down, by less than 1 */
+	__u64 rest = parent->left - share_min(parent->given + parent->children, parent->left);
 	int settled = !parent->unsated || rest <= parent->left >> 12;
 
 	if (!settled)

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* How a class's rate is shared: allowances against plain water-filling, and rates of sockets in a closed
+ * loop. */
+#include "bpf/lib/share.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "unit.h"
+
+#define NODES_MAX    40
+#define MBIT         125000ULL
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static uint64_t seed = 1;
+
+static uint32_t up_to(uint32_t limit)
+{
+	return random_below(&seed, limit);
+}
+
+/* -- allowances -- */
+
+struct tree {
+	unsigned int count;
+	struct shape_class class[NODES_MAX]; /* 0: the root; a parent stands before its children */
+	struct shape_share share[NODES_MAX];
+	double fair[NODES_MAX]; /* what plain water-filling says */
+};
+
+static unsigned int depth_of(const struct tree *tree, unsigned int node)
+{
+	return node ? 1 + depth_of(tree, tree->class[node].parent) : 0;
+}
+
+static bool is_leaf(const struct tree *tree, unsigned int node)
+{
+	for (unsigned int i = 1; i < tree->count; i++)
+		if (tree->class[i].parent == node)
+			return false;
+	return true;
+}
+
+/* What can be guaranteed yet below a parent. */
+static uint64_t guarantee_left(const struct tree *tree, unsigned int parent)
+{
+	uint64_t left = parent ? tree->class[parent].guarantee : tree->class[0].ceiling;
+
+	for (unsigned int i = 1; i < tree->count; i++)
+		if (tree->class[i].parent == parent)
+			left -= tree->class[i].guarantee;
+	return left;
+}
+
+static void tree_make(struct tree *tree)
+{
+	unsigned int count = 2 + up_to(NODES_MAX - 2);
+
+	*tree = (struct tree){.count = 1};
+	tree->class[0] = (struct shape_class){
+		.ceiling = MBIT + up_to(1000 * (uint32_t)MBIT), .flags = SHAPE_CLASS_CEILING, .weight = 1};
+	while (tree->count < count) {
+		unsigned int node = tree->count, parent = up_to(node);
+		struct shape_class *class = &tree->class[node];
+		uint64_t left = guarantee_left(tree, parent);
+
+		if (depth_of(tree, parent) == SHAPE_DEPTH_MAX - 1)
+			continue;
+		class->parent = parent;
+		class->weight = (uint16_t)(1 + up_to(up_to(2) ? 1000 : 4));
+		class->priority = (uint8_t)up_to(up_to(2) ? SHAPE_PRIORITIES : 1);
+		if (up_to(2) && left)
+			class->guarantee = up_to((uint32_t)left);
+		if (up_to(3) == 0) {
+			class->ceiling = class->guarantee + 1000 + up_to(500 * (uint32_t)MBIT);
+			class->flags = SHAPE_CLASS_CEILING;
+		}
+		tree->count++;
+	}
+	for (unsigned int i = 0; i < count; i++) {
+		tree->share[i].depth = depth_of(tree, i);
+		if (is_leaf(tree, i))
+			tree->share[i].want = share_min(share_ceiling(&tree->class[i]),
+				up_to(3) ? up_to(1000 * (uint32_t)MBIT) : SHARE_RATE_MAX);
+	}
+}
+
+/* As pace.bpf.c does, on all nodes. */
+static void tree_share(struct tree *tree)
+{
+	for (unsigned int i = 0; i < tree->count; i++)
+		share_clear(&tree->share[i]);
+	for (unsigned int i = tree->count; i-- > 0;) {
+		share_sum_up(&tree->share[i], &tree->class[i]);
+		if (i)
+			share_tell(&tree->share[i], &tree->class[i], &tree -> share[tree->class[i].parent]);
+	}
+	share_settle_root(&tree->share[0], &tree->class[0]);
+	for (unsigned int parent = 0; parent < tree->count; parent++) {
+		struct shape_share *above = &tree->share[parent];
+
+		if (!above->children)
+			continue;
+		share_offer(above);
+		for (int round = 0; round < SHARE_ROUNDS && above->marginal != SHARE_NO_MARGIN; round++) {
+			for (unsigned int i = 1; i < tree->count; i++)
+				if (tree->class[i].parent == parent)
+					share_take(&tree->share[i], &tree->class[i], above);
+			if (share_rise(above))
+				break;
+		}
+		for (unsigned int i = 1; i < tree->count; i++)
+			if (tree->class[i].parent == parent)
+				share_settle(&tree->share[i], &tree->class[i], above);
+	}
+}
+
+/* The same by bisection, in floating point. */
+static double level_give(const struct tree *tree, unsigned int parent, unsigned int priority, double level)
+{
+	double sum = 0;
+
+	for (unsigned int i = 1; i < tree->count; i++) {
+		double floor = (double)share_min(tree->class[i].guarantee, tree->share[i].want);
+
+		if (tree->class[i].parent == parent && tree->class[i].priority == priority)
+			sum += fmin((double)tree->share[i].want - floor, level * tree->class[i].weight);
+	}
+	return sum;
+}
+
+static void tree_fill(struct tree *tree)
+{
+	tree->fair[0] = (double)tree->class[0].ceiling;
+	for (unsigned int parent = 0; parent < tree->count; parent++) {
+		double left = tree->fair[parent];
+
+		for (unsigned int i = 1; i < tree->count; i++)
+			if (tree->class[i].parent == parent)
+				left -= (double)share_min(tree->class[i].guarantee, tree->share[i].want);
+		for (unsigned int priority = SHAPE_PRIORITIES; priority-- > 0;) {
+			double low = 0, high = 1e13;
+
+			left = fmax(left, 0);
+			for (int step = 0; step < 200; step++) {
+				double middle = (low + high) / 2;
+
+				if (level_give(tree, parent, priority, middle) > left)
+					high = middle;
+				else
+					low = middle;
+			}
+			for (unsigned int i = 1; i < tree->count; i++) {
+				double floor =
+					(double)share_min(tree->class[i].guarantee, tree->share[i].want);
+
+				if (tree->class[i].parent == parent && tree->class[i].priority == priority)
+					tree->fair[i] = floor + fmin((double)tree->share[i].want - floor,
+									low * tree->class[i].weight);
+			}
+			left -= level_give(tree, parent, priority, low);
+		}
+	}
+}
+
+static void children_never_get_more_than_their_parent(void **state)
+{
+	static struct tree tree;
+
+	(void)state;
+	for (int turn = 0; turn < 3000; turn++) {
+		tree_make(&tree);
+		tree_share(&tree);
+		for (unsigned int parent = 0; parent < tree.count; parent++) {
+			uint64_t sum = 0;
+
+			for (unsigned int i = 1; i < tree.count; i++)
+				if (tree.class[i].parent == parent)
+					sum += tree.share[i].allowance;
+			assert_true(sum <= tree.share[parent].allowance);
+		}
+	}
+}
+
+static void each_gets_its_guarantee_and_none_more_than_it_wants(void **state)
+{
+	static struct tree tree;
+
+	(void)state;
+	for (int turn = 0; turn < 3000; turn++) {
+		tree_make(&tree);
+		tree_share(&tree);
+		for (unsigned int i = 1; i < tree.count; i++) {
+			const struct shape_share *share = &tree.share[i];
+
+			assert_true(share->allowance >= share_min(tree.class[i].guarantee, share->want));
+			assert_true(share->allowance <= share->want);
+		}
+	}
+}
+
+static void allowances_are_those_of_water_filling(void **state)
+{
+	static struct tree tree;
+
+	(void)state;
+	for (int turn = 0; turn < 3000; turn++) {
+		tree_make(&tree);
+		tree_share(&tree);
+		tree_fill(&tree);
+		for (unsigned int i = 0; i < tree.count; i++) {
+			double wrong = fabs((double)tree.share[i].allowance - tree.fair[i]);
+
+			/* rounds end when a 4096th is left; that adds up over the levels */
+			assert_true(wrong <= (double)tree.class[0].ceiling / 500 + 16);
+		}
+	}
+}
+
+/* -- sockets -- */
+
+struct loop {
+	struct shape_class class;
+	struct shape_share share;
+	unsigned int held;
+	double efficiency; /* of what they are let, this much they send */
+	double small;      /* bytes a second of sockets that are not held back */
+	double others;     /* bytes a second offered of what is policed */
+	double sent, sent_others, refused;
+};
+
+/* So many windows; of each class's round only what a class by itself needs. */
+static void loop_run(struct loop *loop, unsigned int windows)
+{
+	for (unsigned int i = 0; i < windows; i++) {
+		struct shape_share *share = &loop->share;
+		uint64_t ns = share_window_ns(share, &loop->class);
+		double time = (double)ns / 1e9, flows, others, small = loop->small * time;
+		double before = (double)share->flow_rate;
+
+		flows = (double)loop->held * before * loop->efficiency * time;
+		others = fmin(loop->others, (double)share->other_rate) * time;
+		share->held[0] = share->held[1] = (int32_t)loop->held;
+		share_measure(share, &loop->class, (uint64_t)(flows + others + small), (uint64_t)flows,
+			(uint64_t)others, (uint64_t)(loop->others * time - others), ns);
+		share_settle_root(share, &loop->class);
+		share_divide(share);
+		loop->sent += flows + others + small;
+		loop->sent_others += others;
+		loop->refused += loop->others * time - others;
+	}
+}
+
+static struct loop loop_of(uint64_t rate, unsigned int held)
+{
+	struct loop loop = {.held = held, .efficiency = 1};
+
+	loop.class = (struct shape_class){.generation = 1,
+		.engine = SHAPE_PACING,
+		.ceiling = rate,
+		.flags = SHAPE_CLASS_CEILING,
+		.weight = 1};
+	loop.share.gain = SHARE_GAIN_ONE;
+	loop.share.burst = 3028;
+	share_settle_root(&loop.share, &loop.class);
+	share_divide(&loop.share);
+	return loop;
+}
+
+static double rate_of(const struct loop *loop)
+{
+	return loop->efficiency * (double)loop->held * (double)loop->share.flow_rate + loop->small +
+	       fmin(loop->others, (double)loop->share.other_rate);
+}
+
+static void sockets_together_send_the_rate(void **state)
+{
+	static const uint64_t rates[] = {MBIT, 10 * MBIT, 100 * MBIT, 1000 * MBIT, 100000 * MBIT};
+	static const unsigned int counts[] = {1, 8, 128, 1000};
+	static const double efficiencies[] = {0.8, 0.96, 1, 1.05};
+
+	(void)state;
+	for (size_t r = 0; r < COUNT(rates); r++)
+		for (size_t c = 0; c < COUNT(counts); c++)
+			for (size_t e = 0; e < COUNT(efficiencies); e++) {
+				struct loop loop = loop_of(rates[r], counts[c]);
+
+				if ((double)rates[r] / counts[c] < SHARE_FLOW_MIN * 2)
+					continue;
+				loop.efficiency = efficiencies[e];
+				loop_run(&loop, 200);
+				assert_true(fabs(rate_of(&loop) / (double)rates[r] - 1) < 0.003);
+			}
+}
+
+static void a_socket_more_or_less_changes_the_rate_of_all_at_once(void **state)
+{
+	struct loop loop = loop_of(100 * MBIT, 1);
+
+	(void)state;
+	loop_run(&loop, 100);
+	loop.held = 50;
+	loop_run(&loop, 1);
+	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.01);
+	loop.held = 2;
+	loop_run(&loop, 1);
+	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.01);
+}
+
+static void what_is_small_has_what_it_uses_and_the_rest_is_for_those_held(void **state)
+{
+	struct loop loop = loop_of(100 * MBIT, 4);
+
+	(void)state;
+	loop.small = 30.0 * MBIT;
+	loop_run(&loop, 300);
+	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.003);
+	assert_true(fabs((double)loop.share.flow_rate / (17.5 * MBIT) - 1) < 0.02);
+}
+
+static void what_is_policed_counts_as_one_socket(void **state)
+{
+	struct loop loop = loop_of(100 * MBIT, 3);
+
+	(void)state;
+	loop.others = 500.0 * MBIT;
+	loop_run(&loop, 300);
+	assert_true(fabs((double)loop.share.other_rate / (25.0 * MBIT) - 1) < 0.03);
+	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.01);
+	/* as long as it wants no more, nothing of it is refused */
+	loop.others = 10.0 * MBIT;
+	loop_run(&loop, 300);
+	loop.refused = 0;
+	loop_run(&loop, 300);
+	assert_true(loop.refused == 0);
+	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.01);
+}
+
+static void without_tcp_the_rest_has_all_and_no_more(void **state)
+{
+	struct loop loop = loop_of(10 * MBIT, 0);
+
+	(void)state;
+	loop.others = 100.0 * MBIT;
+	loop_run(&loop, 100);
+	assert_true(loop.share.other_rate == 10 * MBIT);
+}
+
+static void sockets_that_send_nothing_leave_their_part_to_the_others(void **state)
+{
+	struct loop loop = loop_of(100 * MBIT, 100);
+
+	(void)state;
+	loop.efficiency = 0.05; /* 95 of 100 are stuck */
+	loop_run(&loop, 1000);
+	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.003);
+}
+
+static void pacing_holds_what_is_not_too_little_for_each(void **state)
+{
+	(void)state;
+	assert_true(shape_pacing_holds(MBIT, 1));
+	assert_true(shape_pacing_holds(MBIT, 8));
+	assert_false(shape_pacing_holds(MBIT, 128));
+	assert_true(shape_pacing_holds(100 * MBIT, 128));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(children_never_get_more_than_their_parent),
+		cmocka_unit_test(each_gets_its_guarantee_and_none_more_than_it_wants),
+		cmocka_unit_test(allowances_are_those_of_water_filling),
+		cmocka_unit_test(sockets_together_send_the_rate),
+		cmocka_unit_test(a_socket_more_or_less_changes_the_rate_of_all_at_once),
+		cmocka_unit_test(what_is_small_has_what_it_uses_and_the_rest_is_for_those_held),
+		cmocka_unit_test(what_is_policed_counts_as_one_socket),
+		cmocka_unit_test(without_tcp_the_rest_has_all_and_no_more),
+		cmocka_unit_test(sockets_that_send_nothing_leave_their_part_to_the_others),
+		cmocka_unit_test(pacing_holds_what_is_not_too_little_for_each),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
