@@ -318,6 +318,17 @@ static int list_copy(const struct rule_list *list, struct rule_list *ret_list)
 	return 0;
 }
 
+bool rule_list_alike(const struct rule_list *a, const struct rule_list *b)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (!rule_entry_is_same(a->slots[i].entry, b->slots[i].entry) ||
+			a->slots[i].live != b->slots[i].live)
+			return false;
+	return true;
+}
+
 size_t rule_list_count(const struct rule_list *list, bool on_sockets)
 {
 	size_t count = 0;

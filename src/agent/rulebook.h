@@ -154,6 +154,7 @@ int rule_list_merge(struct rule_list *list, const struct rule_list *old);
 
 /* Are the rules of a kind the same ones but for rates, in the same order, for the same classes? */
 bool rule_list_same(const struct rule_list *a, const struct rule_list *b, bool on_sockets);
+bool rule_list_alike(const struct rule_list *a, const struct rule_list *b); /* the same but for rates? */
 bool rule_list_identical(const struct rule_list *a, const struct rule_list *b);
 size_t rule_list_count(const struct rule_list *list, bool on_sockets);
 

@@ -204,8 +204,7 @@ static int book_number(struct rules *rules, struct rulebook *next, uint32_t *nex
 			error_set(error, -ENOSPC, "too many rules: %zu", policy->list.count);
 			return error_want(error, "at most %d in a list", RULES_MAX);
 		}
-		if (before && policies_same(before, policy) &&
-			rule_list_identical(&before->list, &policy->list))
+		if (before && policies_same(before, policy) && rule_list_alike(&before->list, &policy->list))
 			continue;
 		policy->generation = rules->generation + 1;
 		r = list_number(rules->agent, policy, policy->generation, next_id, error);

@@ -94,6 +94,7 @@ static int tree_wish(const struct shapes *shapes, struct shape_tree *tree, const
 
 	if (wish != SHAPE_WISH_HTB && wish != SHAPE_WISH_FQ && wish != SHAPE_WISH_IFB)
 		return 0;
+	tree->fresh |= asked && !(shapes->live && shapes->live[node->number].entry == node->entry);
 	if (tree->wish == SHAPE_WISH_AUTO || (asked && !tree->asked)) {
 		tree->wish = wish;
 		tree->asked = asked;
@@ -135,7 +136,7 @@ static int tree_choose(
 	else
 		engine_qdisc_refuse(tree->interface, &qdisc, &problem);
 	tree_refuse(tree, &problem);
-	if (!tree->asked || mode == SHAPE_PLAN_KEEP)
+	if (!tree->fresh || mode == SHAPE_PLAN_KEEP)
 		return 0;
 	if (error)
 		*error = problem;

@@ -290,7 +290,8 @@ static int only_find(struct planner *planner, struct shape_node *node, struct er
 			length += (size_t)snprintf(names + length, sizeof(names) - length, "%s%s",
 				length ? ", " : "", link->interface);
 	}
-	node->anywhere = true;
+	/* a ceiling holds wherever packets leave; what is shared is the link's */
+	node->anywhere = !wants_parent(node);
 	if (count < 2)
 		return 0;
 	node->parent = SHAPE_PLAN_NONE;
@@ -433,16 +434,14 @@ static int sum_check(const struct planner *planner, const struct shape_node *nod
 
 static int sums_check(struct planner *planner, struct error *error)
 {
+	const struct shape_node *nodes = planner->plan.nodes;
 	int r = 0;
 
-	for (size_t i = 0; i < planner->plan.count && r == 0; i++) {
-		const struct shape_node *node = &planner->plan.nodes[i];
-
-		if (node->parent != SHAPE_PLAN_NONE)
-			r = guarantee_check(planner, node, error);
-		if (r == 0)
-			r = sum_check(planner, node, error);
-	}
+	for (size_t i = 0; i < planner->plan.count && r == 0; i++)
+		if (nodes[i].parent != SHAPE_PLAN_NONE)
+			r = guarantee_check(planner, &nodes[i], error);
+	for (size_t i = 0; i < planner->plan.count && r == 0; i++)
+		r = sum_check(planner, &nodes[i], error);
 	return r;
 }
 

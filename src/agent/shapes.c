@@ -135,6 +135,7 @@ static int class_bring(struct shapes *shapes, const struct shape_plan *plan, con
 	class_fill(plan, node, tree, choice, &class, &burst);
 	if (!live->there || live->class.generation != class.generation)
 		*live = (struct shape_live){};
+	live->entry = node->entry;
 	if (live->there && memcmp(&live->class, &class, sizeof(class)) == 0 && live->burst == burst) {
 		live->choice = *choice;
 		return 0;
@@ -277,7 +278,7 @@ static int queues_bring(struct shapes *shapes, const struct shape_plan *plan, st
 
 		if (r >= 0)
 			continue;
-		if (trees[i].asked && mode != SHAPE_PLAN_KEEP) {
+		if (trees[i].fresh && mode != SHAPE_PLAN_KEEP) {
 			if (error)
 				*error = problem;
 			return r;

@@ -27,6 +27,7 @@ struct shape_tree {
 	uint32_t queue;           /* the interface whose qdisc it is: the same, or an ifb; 0: none yet */
 	enum shape_wish wish;     /* what classes on it ask for: HTB, FQ, IFB; AUTO: nothing */
 	bool asked;               /* by a sentence, not by measuring */
+	bool fresh;               /* by one that is not in force yet: refused where it cannot be */
 	enum shape_engine engine; /* SHAPE_HTB, SHAPE_EDT; SHAPE_NONE: no queue */
 	const char *reason;
 	char refusal[SHAPE_REASON_MAX]; /* why there is none though one was asked for */
@@ -34,7 +35,8 @@ struct shape_tree {
 
 /* What is known of a class by its number. */
 struct shape_live {
-	bool there; /* the kernel has it */
+	bool there;                     /* the kernel has it */
+	const struct rule_entry *entry; /* that made it what it is; only to be compared */
 	struct shape_class class;
 	uint64_t burst;
 	struct shape_choice choice;

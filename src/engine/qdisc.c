@@ -223,7 +223,7 @@ bool engine_qdisc_has(struct engine *engine, const char *kind)
 
 int engine_qdisc_refuse(const char *interface, const struct engine_qdisc *qdisc, struct error *error)
 {
-	error_set(error, -EBUSY, "%s has a qdisc %s of somebody else (%x:): weir does not replace it",
+	error_set(error, -EEXIST, "%s has a qdisc %s of somebody else (%x:): weir does not replace it",
 		interface, qdisc->kind, qdisc->handle >> 16);
 	return error_want(error, "engine pacing or policer, or first 'tc qdisc del dev %s root'", interface);
 }

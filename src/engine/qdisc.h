@@ -47,12 +47,12 @@ struct engine_qdisc_count {
 bool engine_qdisc_has(struct engine *engine, const char *kind);
 /* 0; -ENODEV: no such interface. */
 int engine_qdisc_look(struct engine *engine, uint32_t index, struct engine_qdisc *ret_qdisc);
-/* Says why weir does not put its own there: -EBUSY. */
+/* Says why weir does not put its own there: -EEXIST. */
 int engine_qdisc_refuse(const char *interface, const struct engine_qdisc *qdisc, struct error *error);
 
 /*
  * Makes the tree of an interface the one that these classes are, parents before their children: classes that
- * are there are changed in place and keep their packets, what is not among these goes.  0; -EBUSY with
+ * are there are changed in place and keep their packets, what is not among these goes.  0; -EEXIST with
  * `error`: somebody else's qdisc stands there; or another negative errno.
  */
 int engine_qdisc_htb(struct engine *engine, const struct engine_interface *interface,
