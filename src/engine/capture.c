@@ -18,6 +18,7 @@
 #include "capture.skel.h"
 #include "compile/expression.h"
 #include "engine/internal.h"
+#include "engine/shield.h"
 
 #define SEGMENT_FILL (128U << 10)
 #define SEGMENTS_MIN 4
@@ -221,6 +222,15 @@ static int xdp_add(struct engine_capture *capture, const struct engine_interface
 	}
 	/* somebody else's generic program is no obstacle for a native one, as far as the kernel is asked */
 	if (link == -EBUSY || link == -EEXIST) {
+		struct engine_shield shield;
+
+		engine_shield_query(capture->engine, interface->index, &shield);
+		if (shield.mode) {
+			error_set(error, link, "weir's own rules are decided at XDP on interface '%s'",
+				interface->name);
+			return error_want(error, "capture at tc; with 'xdp: off' and 'weir reload' it sees "
+			                         "what rules drop, too");
+		}
 		error_set(error, link, "interface '%s' has an XDP program already", interface->name);
 		return error_want(error, "capture at tc, which shares; or take that program off first");
 	}

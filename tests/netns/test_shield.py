@@ -12,6 +12,7 @@ import pcap
 from lab import (LIBC, SYS_BPF, Skip, expect, expect_equal, maps_of_program, send_frames, udp_socket,
                  wait_for)
 from suite import test
+from test_capture import Captured
 from test_rules import add, apply, done, rule, rules
 
 BPF_PROG_LOAD, BPF_LINK_CREATE, PROG_TYPE_XDP, ATTACH_XDP = 5, 28, 6, 37
@@ -283,6 +284,29 @@ def the_configuration_says_how(lab):
         agent.reload()
         expect_equal((place(agent)["mode"], place(agent, "lo")["mode"]), modes, f"modes with {text}")
     expect_equal(rule(agent, number)["hook"], "tc", "where the rule is decided")
+
+
+@test()
+def a_capture_at_xdp_says_who_is_there(lab):
+    """Where weir itself decides at XDP a capture there is refused in a line that says what to do, and that shows what the rules
+    drop"""
+    host, peer = lab.hosts()
+    lab.quiet(host, peer)
+    agent = lab.agent(host)
+    number = add(agent, "drop in udp to port 9")["id"]
+    need_xdp(agent)
+    done = agent.weir("capture", "at", "xdp", check=False)
+    expect_equal((done.returncode, done.stderr.strip()),
+                 (1, "weir: weir's own rules are decided at XDP on interface 'w0'; capture at tc; with 'xdp: off' and "
+                     "'weir reload' it sees what rules drop, too"), "refused")
+    expect_equal(place(agent)["mode"], "native", "XDP afterwards")
+    with open(agent.config, "w", encoding="utf-8") as file:
+        file.write("interfaces: [w0]\nxdp: off\n")
+    agent.reload()
+    captured = Captured(lab, agent, "udp", "and", "dst", "port", "9")
+    send_frames(peer, "p0", [datagram("10.1.0.2")] * 6)
+    wait_for(lambda: packets(agent, number) == 6, 3, "the rule to be decided")
+    expect_equal(len(captured.stop().packets), 6, "dropped packets that were captured")
 
 
 @test("vm")
