@@ -357,7 +357,7 @@ def floods_are_counted_exactly(lab):
     expect_equal(agent.get("/v1/status")["drops"]["unrecorded"], document["unrecorded"], "status")
 
 
-@test("vm")
+@test()
 def kill_and_adopt(lab):
     """an agent is killed and the next adopts, both amid drops: none is missing and none counted twice"""
     host, peer = lab.hosts()

@@ -68,7 +68,7 @@ def sigterm_leaves_the_datapath(lab):
     expect_equal(agent.get("/v1/status")["datapath_since"], since, "since when the datapath is there")
 
 
-@each("sanitize", vm="ip")
+@each("sanitize")
 @variants("through", "ip", "nsenter")
 def kill_9_loses_no_packet(lab, through):
     """kill -9 in the middle of traffic, again and again (agent started through {through}): the next agent adopts,
@@ -108,7 +108,7 @@ def kill_9_loses_no_packet(lab, through):
     expect_equal(sum(hosts[address]["bytes"] for address in per_host), packets * 60, "bytes of all hosts")
 
 
-@test("vm")
+@test()
 def kill_9_during_tcp(lab):
     """kill -9 during a TCP transfer with GSO: segments and bytes are exact afterwards"""
     host, peer = lab.hosts()

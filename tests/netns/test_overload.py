@@ -31,7 +31,7 @@ def totals_account_for(agent, losses, seen_bytes=None):
         expect_equal(size, seen_bytes, "bytes of all hosts")
 
 
-@each(seconds=60, vm=6)
+@each(seconds=60)
 @variants("family", 4, 6)
 def a_million_flows_through_a_small_cache(lab, family):
     """a million flows (IPv{family}) through a cache of 1,024 lines and a table of 4,096: seen = cached + emitted +
