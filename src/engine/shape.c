@@ -446,10 +446,15 @@ void engine_shape_sweep(struct engine *engine)
 int engine_shape_explained(struct engine *engine, struct shape_path *ret_path)
 {
 	const struct shape_kernel *shape = shape_of(engine);
+	static const struct shape_path none;
 	__u32 zero = 0;
+	int map;
 
-	if (!shape->skeleton || bpf_map_lookup_elem(bpf_map__fd(shape->skeleton->maps.shape_explanation),
-					&zero, ret_path) < 0)
+	if (!shape->skeleton)
 		return -ENOENT;
+	map = bpf_map__fd(shape->skeleton->maps.shape_explanation);
+	if (bpf_map_lookup_elem(map, &zero, ret_path) < 0 ||
+		bpf_map_update_elem(map, &zero, &none, BPF_ANY) < 0)
+		return -errno;
 	return 0;
 }
