@@ -226,6 +226,15 @@ void confirm_print(const struct cli *cli)
 		printf("goes back in %s, unless 'weir confirm' comes\n", cli->confirm);
 }
 
+void pending_print(const json_t *answer, const struct style *style)
+{
+	const json_t *pending = json_object_get(answer, "pending");
+
+	if (pending)
+		printf("%sgoes back in %.0f s, unless 'weir confirm' comes%s\n", style->bad,
+			json_number_value(json_object_get(pending, "seconds")), style->reset);
+}
+
 int change_made(const struct cli *cli, const char *path, const char *query, const char *key, const char *said)
 {
 	_cleanup_json_ json_t *answer = NULL;

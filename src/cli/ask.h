@@ -50,6 +50,9 @@ void warnings_print(const json_t *answer);
 /* What becomes of a change that was made with --confirm. */
 void confirm_print(const struct cli *cli);
 
+/* That the answer's rules go back, if they do. */
+void pending_print(const json_t *answer, const struct style *style);
+
 /* A change, and what came of it: each entry of the answer's `key` behind `said`, or where `key` holds a
  * number that.  `query` may be NULL: no memory.  The exit status. */
 int change_made(

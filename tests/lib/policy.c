@@ -265,7 +265,7 @@ static void put_from_to(struct text *text, uint64_t *state, const char *word, bo
 static void put_rule(struct text *text, uint64_t *state)
 {
 	static const char *const verbs[] = {"accept", "drop", "drop", "reject", "count", "log", "mark 7",
-		"redirect to eth1", "mirror to eth2", "rewrite dscp 4", "limit"};
+		"redirect to eth1", "mirror to eth2", "rewrite dscp 4", "limit", "guarantee", "assign"};
 	static const char *const directions[] = {"", "", " in", " in", " out"};
 	static const char *const interfaces[] = {"", "", "", " on eth0", " on eth9", " on gone"};
 	static const char *const states[] = {"new", "established,related", "invalid", "new,related"};
@@ -339,7 +339,11 @@ static void put_rule(struct text *text, uint64_t *state)
 		put(text, " %smatching \"%s\"", below(state, 2) ? "" : "not ",
 			below(state, 2) ? "greater 100" : "less 90");
 	if (!strcmp(verb, "limit"))
-		put(text, " to 100/s");
+		put(text, " to %s", below(state, 2) ? "100/s" : "10mbit");
+	else if (!strcmp(verb, "guarantee"))
+		put(text, " 10mbit");
+	else if (!strcmp(verb, "assign"))
+		put(text, " to bulk");
 }
 
 void policy_rules_random(struct policy_rules *rules, size_t count, uint64_t *state)

@@ -128,6 +128,48 @@ static void test_empty(void **unused)
 	policy_rules_clear(&rules);
 }
 
+static void classes_are_in_the_rules_that_shape(void **unused)
+{
+	static const struct {
+		const char *rule;
+		enum policy_action action;
+	} cases[] = {
+		{"limit tcp to 10mbit", POLICY_SHAPE},
+		{"guarantee tcp 10mbit", POLICY_SHAPE},
+		{"assign tcp to bulk", POLICY_SHAPE},
+		{"limit tcp to 10/s", POLICY_LIMIT},
+		{"limit tcp per source to 10mbit", POLICY_LIMIT},
+		{"limit tcp to 10mbit log", POLICY_LIMIT},
+	};
+	struct policy_facts facts = {.family = 4, .proto = 6, .icmp = 65536, .vlan = 4096};
+
+	(void)unused;
+	FOR_EACH_CASE(c, cases)
+	{
+		const struct policy_rule *rule;
+		struct policy_rules rules = {0};
+		struct policy_cursor cursor;
+		struct policy policy;
+		uint32_t unit;
+
+		policy_rules_add(&rules, "shape bulk under eth0"); /* declares: fits nothing */
+		policy_rules_add(&rules, c->rule);
+		policy_rules_add(&rules, "drop tcp");
+		rules.sources[1].class = 4711;
+		policy_open(&policy, &rules.order);
+		policy_begin(&policy.memory, &cursor, &facts);
+		unit = policy_next(&policy.memory, &cursor, &facts);
+		EXPECT(unit, "%s", c->rule);
+		rule = (const struct policy_rule *)&policy.image.units[unit];
+		EXPECT(rule->source == 1 && rule->action == c->action && rule->class == 4711, "%s: %u %u %u",
+			c->rule, rule->source, rule->action, rule->class);
+		/* and goes on to the next */
+		EXPECT(next_source(&policy, &cursor, &facts, 3) == 2, "%s", c->rule);
+		policy_close(&policy);
+		policy_rules_clear(&rules);
+	}
+}
+
 /* What is kept with a flow must not hang on what its next packet may have otherwise. */
 static void test_fickle(void **unused)
 {
@@ -191,6 +233,11 @@ static void test_xdp(void **unused)
 		{{"drop in from 10.0.0.0/8 vlan 7", "drop in"}, "defer", false},
 		{{"drop in by user root", "drop in"}, "defer", false},
 		{{"limit in from 10.0.0.0/8 to 10/s"}, "limit", false},
+		{{"limit in from 10.0.0.0/8 per source to 10mbit"}, "limit", false},
+		{{"limit in from 10.0.0.0/8 to 10mbit"}, NULL, false}, /* a class: tc's */
+		{{"limit in from 10.0.0.0/8 to 10mbit", "drop in"}, "defer", false},
+		{{"guarantee in to port 80 10mbit", "drop in"}, "defer", false},
+		{{"shape bulk in under eth0", "drop in"}, "drop", false},
 		{{"accept in from 10.1.0.0/16", "drop in from 10.0.0.0/8"}, "drop", true},
 		{{"count in to port 80", "drop in from 10.0.0.0/8"}, "defer", false},
 		{{"count in to port 81", "drop in from 10.0.0.0/8"}, "drop", false},
@@ -320,6 +367,9 @@ static void test_shadows(void **unused)
 		{{"drop from 2001:db8::/32", "accept udp from 2001:db8::1 to port 53"}, 2, 1},
 		{{"accept", "drop from @s1"}, 2, 1},
 		{{"limit udp to 5/s", "drop udp"}, 0, 0},
+		{{"limit udp to 5mbit", "drop udp"}, 0, 0},
+		{{"accept udp", "assign udp to bulk"}, 2, 1},
+		{{"shape bulk under eth0", "accept", "shape a under eth0"}, 0, 0},
 		{{"drop on gone", "drop on eth0"}, 0, 0},
 		{{"drop port 80", "accept to port 80"}, 2, 1},
 	};
@@ -373,6 +423,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST("rules of every kind decide as they say", test_random),
 		TEST("no rule decides nothing", test_empty),
+		TEST("classes are in the rules that shape", classes_are_in_the_rules_that_shape),
 		TEST("what may change within a flow is not kept with it", test_fickle),
 		TEST("XDP decides what it can and defers the rest", test_xdp),
 		TEST("sets that are not there are refused", test_refused),

@@ -36,6 +36,9 @@ static const char whole[] = "default: {in: drop, out: accept, log: on}\n"
 			    "    10.0.0.11\n    10.0.0.13\n    10.0.0.15\n    10.0.0.17\n"
 			    "  empty: []\n"
 			    "  ports: [\"22\", \"8000-8080\"]\n"
+			    "shapes:\n"
+			    "  - bulk under eth0 ceiling 200mbit weight 1\n"
+			    "  - \"web in under bulk \\\"a: b\\\"\"\n"
 			    "rules:\n"
 			    "  - accept in tcp from @bastions to port 22 log\n"
 			    "  - deny connect by user root to 10.0.0.0/8\n"
@@ -63,6 +66,9 @@ static void a_policy_is_printed_as_one_that_reads_the_same(void **state)
 	assert_null(policy.host.rules[3]);
 	assert_int_equal(policy.set_count, 5);
 	assert_string_equal(policy.sets[1].file, "/var/lib/list");
+	assert_int_equal(policy.shape_count, 2);
+	assert_string_equal(policy.shapes[1], "web in under bulk \"a: b\"");
+	assert_null(policy.shapes[2]);
 	assert_int_equal(policy.tenant_count, 1);
 	assert_string_equal(policy.tenants[0].interfaces[0], "veth3");
 	assert_string_equal(policy.tenants[0].cgroups[0], "/system.slice/web.slice");
@@ -89,7 +95,7 @@ static void rules_are_kept_as_they_are_printed(void **state)
 static void nothing_is_a_policy_that_accepts(void **state)
 {
 	static const char *const cases[] = {
-		"", "rules:\n", "default: {}\nsets: {}\ntenants: {}\nrules: []\n"};
+		"", "rules:\nshapes:\n", "default: {}\nsets: {}\ntenants: {}\nrules: []\nshapes: []\n"};
 
 	(void)state;
 	FOR_EACH_CASE(c, cases)
@@ -113,6 +119,21 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"default: {inn: drop}", 1, 11, "unknown key 'inn' in default", "did you mean 'in'?"},
 		{"rules:\n- accept\n- drop in tpc\n", 3, 11, "rules: unknown word 'tpc'",
 			"did you mean 'tcp'?"},
+		{"rules: [limit out by pid 1 to 1mbit]", 1, 9,
+			"rules: a process' id is another one's tomorrow",
+			"exe, unit, cgroup or user; or 'weir limit' for a process that runs"},
+		{"rules:\n- limit out to 10mb/s\n", 2, 16,
+			"rules: '10mb/s' are megabytes, a rate is bits a second",
+			"80mbit, or 10mbit if bits are meant"},
+		{"rules: [shape a under b]", 1, 9, "rules: a class",
+			"section 'shapes', without the word 'shape'"},
+		{"shapes: {a: b}", 1, 9, "shapes: expected a list of classes, got a mapping",
+			"- bulk under eth0 weight 1 ceiling 200mbit"},
+		{"shapes: [[a]]", 1, 10, "shapes: expected a class, got a list",
+			"a sentence such as bulk under eth0 weight 1 ceiling 200mbit"},
+		{"shapes:\n- a under b\n- c under a weihgt 1\n", 3, 13, "shapes: unknown word 'weihgt'",
+			"did you mean 'weight'?"},
+		{"shapes: [a under b, a in under c]", 1, 21, "shapes: a second class 'a'", "each name once"},
 		{"rules: [drop by pid 1]", 1, 9, "rules: a process' id is another one's tomorrow",
 			"exe, unit, cgroup or user; or 'weir drop' for a process that runs"},
 		{"sets: [a]", 1, 8, "sets: expected names with what they stand for, got a list",
@@ -207,6 +228,9 @@ static void differences_are_lines_that_come_and_go(void **state)
 			"+ set a from policy-dir/x, which cannot be read: No such file or directory\n"},
 		{"sets: {a: [80]}", "sets: {a: {file: x}}",
 			"~ set a from policy-dir/x, which cannot be read: No such file or directory\n"},
+		{"shapes: [a under b, c under a]", "shapes: [a under b weight 2, c under a]",
+			"- shape a under b\n+ shape a under b weight 2\n"},
+		{"shapes: [a under b]", "rules: [assign to a]", "- shape a under b\n+ assign to a\n"},
 		{"tenants: {web: {interfaces: [a], rules: [drop]}}", "", "-@web interface a\n-@web drop\n"},
 		{"", "tenants: {web: {cgroups: [/a], default: {out: drop}}}",
 			"+@web cgroup /a\n+@web default out drop\n"},

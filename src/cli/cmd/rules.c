@@ -76,15 +76,6 @@ static void default_add(
 	table_add(table, text);
 }
 
-static void pending_print(const json_t *answer, const struct style *style)
-{
-	const json_t *pending = json_object_get(answer, "pending");
-
-	if (pending)
-		printf("%sgoes back in %.0f s, unless 'weir confirm' comes%s\n", style->bad,
-			json_number_value(json_object_get(pending, "seconds")), style->reset);
-}
-
 static int table_print(const struct cli *cli, const json_t *answer, struct error *error)
 {
 	const json_t *entry, *defaults = json_object_get(answer, "default");

@@ -240,6 +240,8 @@ static int shapes_print(void *user, struct error *error)
 	const struct shapes *shapes = user;
 	const struct style *style = style_choose(shapes->cli->color);
 	_cleanup_json_ json_t *answer = NULL, *tree = NULL;
+	const json_t *warning;
+	size_t i;
 	int r = ask_shown(shapes->cli, shapes->client, shapes_screen.path, NULL, &answer, error);
 
 	if (r < 0 || !answer)
@@ -248,9 +250,13 @@ static int shapes_print(void *user, struct error *error)
 	if (!tree)
 		return error_set(error, -ENOMEM, "no memory for the list");
 	r = screen_table_print(&shapes_screen, tree, shapes->cli->units, style, error);
-	if (r == 0)
-		reasons_print(json_object_get(tree, "shapes"), style);
-	return r;
+	if (r < 0)
+		return r;
+	reasons_print(json_object_get(tree, "shapes"), style);
+	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
+		printf("%s%s%s\n", style->bad, json_string_value(warning), style->reset);
+	pending_print(answer, style);
+	return 0;
 }
 
 int cmd_shapes(const struct cli *cli)
