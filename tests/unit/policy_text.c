@@ -127,7 +127,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 			"80mbit, or 10mbit if bits are meant"},
 		{"rules: [shape a under b]", 1, 9, "rules: a class",
 			"section 'shapes', without the word 'shape'"},
-		{"shapes: {a: b}", 1, 9, "shapes: expected a list of classes, got a mapping",
+		{"shapes: {a: b}", 1, 10, "shapes: expected a list of classes, got a mapping",
 			"- bulk under eth0 weight 1 ceiling 200mbit"},
 		{"shapes: [[a]]", 1, 10, "shapes: expected a class, got a list",
 			"a sentence such as bulk under eth0 weight 1 ceiling 200mbit"},
