@@ -129,7 +129,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 			"section 'shapes', without the word 'shape'"},
 		{"shapes: {a: b}", 1, 10, "shapes: expected a list of classes, got a mapping",
 			"- bulk under eth0 weight 1 ceiling 200mbit"},
-		{"shapes: [[a]]", 1, 10, "shapes: expected a class, got a list",
+		{"shapes: [[a]]", 1, 11, "shapes: expected a class, got a list",
 			"a sentence such as bulk under eth0 weight 1 ceiling 200mbit"},
 		{"shapes:\n- a under b\n- c under a weihgt 1\n", 3, 13, "shapes: unknown word 'weihgt'",
 			"did you mean 'weight'?"},
