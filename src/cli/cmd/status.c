@@ -264,6 +264,39 @@ static void rules_print(const json_t *answer, enum units units, const struct sty
 			json_number_value(json_object_get(pending, "seconds")), style->reset);
 }
 
+/* Classes by what holds them, and the queues that are there for it. */
+static void shapes_print(const json_t *answer, enum units units, const struct style *style)
+{
+	static const struct part parts[] = {
+		{"pacing", "paced"},
+		{"htb", "in HTB"},
+		{"fq", "in fq"},
+		{"policer", "policed"},
+		{"none", "only counted"},
+		{},
+	};
+	const json_t *shapes = json_object_get(answer, "shapes"),
+		     *classes = json_object_get(shapes, "classes"), *queue;
+	uint64_t full = json_get_number(shapes, "paths_full"), count = 0;
+	char text[512], number[32];
+	size_t i;
+
+	for (const struct part *part = parts; part->key; part++)
+		count += json_get_number(classes, part->key);
+	if (!count)
+		return;
+	count_format(text, sizeof(text), count, units);
+	parts_format(classes, parts, units, text, sizeof(text));
+	line_print(style, "classes", "%s", text);
+	json_array_foreach (json_object_get(shapes, "queues"), i, queue)
+		line_print(style, "", "a queue of %s for what %s %s", json_get_text(queue, "engine"),
+			strcmp(json_get_text(queue, "direction"), "in") == 0 ? "comes in on" : "leaves",
+			json_get_text(queue, "interface"));
+	if (full)
+		line_print(style, "", "%s%s packets of flows whose classes got no number%s", style->bad,
+			count_format(number, sizeof(number), full, units), style->reset);
+}
+
 /* Interfaces whose packets rules decide about at XDP, or could. */
 static void xdp_print(const json_t *answer, const struct style *style)
 {
@@ -336,6 +369,7 @@ static int status_print(void *user, struct error *error)
 	names_print(answer, units, style);
 	drops_print(answer, units, style);
 	rules_print(answer, units, style);
+	shapes_print(answer, units, style);
 	connections_print(answer, units, style);
 	xdp_print(answer, style);
 	traces_print(answer, units, style);
