@@ -95,7 +95,9 @@ static __always_inline void share_reset(struct shape_share *share, const struct 
 	share->epoch += 2; /* who was counted is not */
 	share->burst = share->rtt_us = 0;
 	share->since_ns = share->epoch_ns = share->used_ns = now;
-	share->rate = share->small = share->other = 0;
+	share->rate = share->small = share->other = share->peak = share->potential = 0;
+	share->corrects = share->other_wants = share->over = share->lacking_us = 0;
+	share->epoch_length_ns = 0;
 	share->allowance = share->flow_rate = share->other_rate = 0;
 }
 
@@ -134,16 +136,18 @@ static __always_inline void loop_window(
 	struct shape_share *share, const struct shape_class *class, __u32 number, struct pace_round *round)
 {
 	__u64 ns = round->now - share->since_ns;
-	__u64 bytes, held, other, refused;
+	__u64 bytes, held, other, refused, epoch = share_epoch_ns(share);
 
-	if (round->now - share->epoch_ns >= share_epoch_ns(share)) {
+	if (round->now - share->epoch_ns >= epoch) {
 		/* what was counted in this epoch is what there was in the last one */
 		share->held[1] = __sync_lock_test_and_set(&share->held[0], 0);
 		share->epoch++;
+		share->epoch_length_ns = epoch;
 		share->epoch_ns = round->now;
 		share->burst -= share->burst / 4;
 		share->rtt_us -= share->rtt_us / 4;
 	}
+	share->over = share_is_over(share, ns);
 	if (ns < share_window_ns(share, class)) {
 		if (share_held(share))
 			share_want(share, class, share->refused);
@@ -377,7 +381,7 @@ struct pace_choice {
 static __always_inline void path_choose(__u32 number, __u32 held, struct pace_choice *choice)
 {
 	struct shape_path *path = bpf_map_lookup_elem(&shape_paths, &number);
-	__u32 i, parent = 0;
+	__u32 i, parent = 0, silent = 0;
 
 	choice->rate = ~0ULL;
 	choice->empty = !path || !path->class[0];
@@ -386,23 +390,33 @@ static __always_inline void path_choose(__u32 number, __u32 held, struct pace_ch
 	for (i = 0; i < SHAPE_PATH_MAX; i++) {
 		__u32 place = path->class[i];
 		struct shape_class *class = class_get(place);
-		struct shape_state *state = bpf_map_lookup_elem(&shape_states, &place);
+		struct shape_share *share = pace_share(place);
 		__u64 rate, top;
 
-		if (!place || !class || !state)
+		if (!place || !class || !share)
 			break;
-		if (place == parent) { /* the class below speaks for it */
+		if (place == parent) {
+			/* the class below speaks for it, if it has something to say */
 			parent = class->parent;
+			if (silent && class->ceiling && class->ceiling < choice->rate) {
+				choice->rate = class->ceiling;
+				choice->class = silent;
+			}
+			if (class->ceiling)
+				silent = 0;
 			continue;
 		}
 		parent = class->parent;
+		silent = 0;
 		if (class->engine != SHAPE_PACING)
 			continue;
 		choice->any = 1;
-		top = share_top(class, state);
-		rate = state->flow_rate;
+		top = share_top(class, share);
+		rate = share->generation == class->generation ? share->flow_rate : 0;
 		if (!rate || (!held && rate < top))
 			rate = top;
+		if (!rate)
+			silent = place;
 		if (rate && rate < choice->rate) {
 			choice->rate = rate;
 			choice->class = place;

@@ -68,11 +68,11 @@ struct shape_class {
 	__u32 parent;     /* class; 0: none */
 	__u32 ifindex;    /* of its link; 0: any */
 	__u32 rule;       /* id of the sentence that made it */
-	__u32 htb;        /* handle of its leaf of HTB (major << 16 | minor), behind any engine; 0: it has none */
-	__u32 redirect;   /* HTB, in: interface (ifb) whose tree that is */
-	__u8 engine;      /* enum shape_engine */
-	__u8 priority;    /* enum shape_priority */
-	__u8 meter;       /* of `meters`: the one in use */
+	__u32 htb; /* handle of its leaf of HTB (major << 16 | minor), behind any engine; 0: it has none */
+	__u32 redirect; /* HTB, in: interface (ifb) whose tree that is */
+	__u8 engine;    /* enum shape_engine */
+	__u8 priority;  /* enum shape_priority */
+	__u8 meter;     /* of `meters`: the one in use */
 	__u8 reserved;
 	__u16 flags;      /* SHAPE_CLASS_* */
 	__u16 weight;     /* 1..1000: of siblings' that borrow */
@@ -113,19 +113,22 @@ struct shape_share {
 	__u32 active;      /* is in the control loop's list */
 	__u32 generation;  /* of the class that all this is of */
 	/* of the control loop alone */
-	__u32 gain;                             /* in 1/65536: what held sockets' rates are corrected by */
-	__u64 since_ns, epoch_ns;               /* when the window, the epoch began */
-	__u64 used_ns;                          /* when something was sent last */
-	__u64 rate, small, other;               /* of all, of sockets that are not held back, of others */
+	__u32 over;        /* more was sent than there is: whoever has more to send is held back */
+	__u32 lacking_us;  /* so long the class has not used what it got */
+	__u32 corrects;    /* sockets held back in the last window */
+	__u32 other_wants; /* something was refused in it */
+	__u32 gain;        /* in 1/65536: what held sockets' rates are corrected by */
+	__u64 since_ns, epoch_ns, used_ns; /* when the window began, the epoch; something was sent last */
+	__u64 epoch_length_ns;
+	__u64 rate, peak, small, other; /* of all, lately at most, of sockets not held back, of others */
 	__u64 allowance, flow_rate, other_rate; /* as in shape_state */
+	__u64 potential;                        /* what the class would get if it wanted all */
 	/* the round of allowances: of the class … */
 	__u64 want, floor; /* what it could use; of that, what is its own by right */
 	__u32 depth;       /* 0: has no parent */
 	/* … and as a parent, of its children */
 	__u32 marginal; /* the priority that gets a part of what it wants */
 	__u32 children;
-	__u32 corrects;    /* sockets held back in the last window */
-	__u32 other_wants; /* something was refused in the last window */
 	__u64 floors, wants[SHAPE_PRIORITIES], weights[SHAPE_PRIORITIES]; /* sums */
 	__u64 left, level, given, unsated;
 };

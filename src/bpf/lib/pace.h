@@ -19,6 +19,13 @@
 
 #define PACE_TCP 6
 
+/* What a packet tells of its socket. */
+enum pace_hold {
+	PACE_FREE,  /* has nothing more to send */
+	PACE_EAGER, /* has more to send, and something else limits it */
+	PACE_HELD,  /* … and sends no slower than we let it */
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -105,8 +112,10 @@ static __always_inline struct shape_socket *pace_socket(struct __sk_buff *skb, _
 	if (tcp) {
 		__u64 most = tcp->inet_conn.icsk_inet.sk.sk_max_pacing_rate;
 
-		*ret_held = tcp->write_seq - tcp->snd_nxt > skb->len &&
-		            tcp->inet_conn.icsk_inet.sk.sk_pacing_rate >= most - most / 4;
+		if (tcp->write_seq - tcp->snd_nxt > skb->len)
+			*ret_held = tcp->inet_conn.icsk_inet.sk.sk_pacing_rate >= most - most / 4
+			                    ? PACE_HELD
+			                    : PACE_EAGER;
 	}
 	return socket;
 }
@@ -164,6 +173,7 @@ __attribute__((noinline)) int pace_charge(__u32 number, struct shape_socket *soc
 	}
 	if (socket->class != number)
 		return 0;
+	held = held == PACE_HELD || (held == PACE_EAGER && *(volatile __u32 *)&share->over);
 	pace_hold(share, socket, held);
 	if (held) {
 		__sync_fetch_and_add(&share->held_bytes, bytes);

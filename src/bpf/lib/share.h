@@ -36,8 +36,9 @@
 #define SHARE_EPOCH_MAX  4000000000ULL
 #define SHARE_IDLE_NS    1000000000ULL /* without a byte: the class is out of use */
 
-#define SHARE_SMOOTH_NS 100000000ULL /* over which what is not held back is averaged */
-#define SHARE_SLOW      8            /* windows in which an error is mended */
+#define SHARE_SMOOTH_NS   100000000ULL /* over which what is not held back is averaged */
+#define SHARE_PATIENCE_US 500000       /* sockets that were slow have long pauses behind them yet */
+#define SHARE_SLOW        8            /* windows in which an error is mended */
 
 #define SHARE_GAIN_ONE 65536
 #define SHARE_GAIN_MIN (SHARE_GAIN_ONE / 2)
@@ -47,6 +48,7 @@
 #define SHARE_WANT_MIN   16384        /* bytes a second: of a class in use */
 #define SHARE_FLOW_MIN   128          /* bytes a second */
 #define SHARE_BURST_NS   10000000ULL  /* of what is policed */
+#define SHARE_NOISE      65536        /* bytes */
 #define SHARE_ROUNDS     6
 #define SHARE_NO_MARGIN  SHAPE_PRIORITIES
 #define SHARE_LEVEL_BITS 16
@@ -78,12 +80,14 @@ share_inline __u64 share_ceiling(const struct shape_class *class)
 
 /* -- measuring -- */
 
-/* In an epoch each socket that is held back has sent something. */
+/* In an epoch each socket that is held back has sent something, also one whose pause was measured by an
+ * earlier rate. */
 share_inline __u64 share_epoch_ns(const struct shape_share *share)
 {
-	__u64 burst = share->burst ? share->burst : 2 * SHARE_PACKET;
+	__u64 burst = share->burst ? share->burst : 2 * SHARE_PACKET, before = share->epoch_length_ns;
 	__u64 ns = share->flow_rate ? 2 * burst * SHARE_SECOND_NS / share->flow_rate : 0;
 
+	ns = share_max(ns, before - before / 4);
 	return share_min(share_max(ns, SHARE_EPOCH_NS), SHARE_EPOCH_MAX);
 }
 
@@ -124,10 +128,12 @@ share_inline void share_correct(struct shape_share *share, __u64 bytes, __u64 ns
 		share->gain = share_min(share->gain + step, SHARE_GAIN_MAX);
 }
 
-/* What is left for sockets that are held back, and how fast each of them, and what is policed, may be. */
+/* What is left for sockets that are held back, and how fast each of them, and what is policed, may be.  Who
+ * is the first to be held back begins with all that the class could get: TCP does not send sooner what it
+ * once was told to send late. */
 share_inline void share_divide(struct shape_share *share)
 {
-	__u64 held = share_held(share), allowance = share->allowance;
+	__u64 held = share_held(share), allowance = held ? share->allowance : share->potential;
 	__u64 pool = allowance > share->small ? allowance - share->small : 0;
 	__u64 with_others =
 		allowance - share_min(allowance, share->small - share_min(share->small, share->other));
@@ -139,35 +145,39 @@ share_inline void share_divide(struct shape_share *share)
 		pool = with_others;
 		held++;
 	}
-	pool = share_max(pool, allowance / 16);
+	pool = share_max(pool, allowance / 2);
 	each = pool / (held ? held : 1) * share->gain / SHARE_GAIN_ONE;
 	share->flow_rate = share_max(share_min(each, 4 * allowance), SHARE_FLOW_MIN);
 }
 
-/* What a socket may send that is not held back: as if it were alone. */
-share_inline __u64 share_top(const struct shape_class *class, const struct shape_state *state)
+/* What a socket may send that is not held back: as if it were alone.  0: not known. */
+share_inline __u64 share_top(const struct shape_class *class, const struct shape_share *share)
 {
-	__u64 top = share_max(state->allowance, class->guarantee);
-
-	if (class->flags & SHAPE_CLASS_CEILING)
-		top = share_max(top, class->ceiling);
-	return top;
+	if (class->flags & SHAPE_CLASS_CEILING && !class->parent)
+		return class->ceiling;
+	return share_max(share->potential, class->guarantee);
 }
 
 /* What the class could use: all it may get where its sockets are at the limit that it sets, else a little
- * more than it uses. */
+ * more than it uses.  Bursts make a window fuller than the next: the fullest counts, for a while. */
 share_inline void share_want(struct shape_share *share, const struct shape_class *class, __u64 refused)
 {
 	__u64 held = share_held(share), most = share_ceiling(class), want;
 
 	want = share_max(share->rate + share->rate / 4, SHARE_WANT_MIN);
 	if (held)
-		want = share_max(share->rate + share->rate / 2, share_max(class->guarantee, SHARE_WANT_MIN));
-	if (refused || (held && (share->rate >= share->allowance - share->allowance / 5 ||
-					share->allowance < share_min(class->guarantee, most) / 8 ||
-					share->allowance <= SHARE_WANT_MIN)))
+		want = share_max(share->peak + share->peak / 2, share_max(class->guarantee, SHARE_WANT_MIN));
+	if (refused || (held && share->lacking_us < SHARE_PATIENCE_US))
 		want = SHARE_RATE_MAX;
 	share->want = share_min(want, most);
+}
+
+/* Is it more than noise by which more was sent than there is, in a window that is not over yet? */
+share_inline int share_is_over(const struct shape_share *share, __u64 ns)
+{
+	__u64 due = share_max(share->allowance, share->potential) * (ns / 1000) / 1000000;
+
+	return share->bytes > due + due / 4 + SHARE_NOISE;
 }
 
 /* A window is over, `ns` long: takes what was counted. */
@@ -180,13 +190,19 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 		ns >= SHARE_SMOOTH_NS ? 16 : 1 + ns * 16 / SHARE_SMOOTH_NS; /* of 16: how much of it is new */
 
 	share->rate = rate;
+	share->peak = share_max(rate, share->peak - share->peak / 8);
+	if (!held || share->peak >= share->allowance - share->allowance / 5)
+		share->lacking_us = 0;
+	else
+		share->lacking_us = share_min(share->lacking_us + ns / 1000, SHARE_SECOND_NS / 1000);
 	share->other_wants = refused != 0;
 	share->small = (share->small * (16 - share_min(parts, 15)) + small * share_min(parts, 15)) / 16;
 	share->other = (share->other * (16 - share_min(parts, 15)) + other * share_min(parts, 15)) / 16;
-	/* those that begin send their first ten packets as they like: that is not to be made good by others
-	 */
+	/* those that begin send their first ten packets as they like: that is not to be made good by others;
+	 * nor what is not sent because all was another rate a moment ago */
 	if (share->corrects &&
-		(held > share->corrects ? held - share->corrects : share->corrects - held) <= held / 8)
+		(held > share->corrects ? held - share->corrects : share->corrects - held) <= held / 8 &&
+		(!share->lacking_us || share->lacking_us > SHARE_PATIENCE_US / 2))
 		share_correct(share, bytes, ns);
 	share->corrects = held;
 	if (!held && share->gain > SHARE_GAIN_ONE)
@@ -322,12 +338,20 @@ share_inline void share_settle(
 	if (parent->floors > parent->allowance) /* more was promised than there is */
 		floor = parent->allowance * 1024 / (parent->floors / 1024 + 1) * (floor / 1024) / 1024;
 	share->allowance = floor + share_extra(share, class, parent, &fair);
+	/* what would be there for it if it wanted all */
+	share->potential = share_max(share->allowance, share_min(class->guarantee, parent->allowance));
+	if (parent->marginal == SHARE_NO_MARGIN || share_priority(class) > parent->marginal)
+		share->potential += parent->left;
+	else if (fair != ~0ULL)
+		share->potential = share_max(share->potential, floor + fair);
+	share->potential = share_min(share->potential, share_min(parent->allowance, share_ceiling(class)));
 }
 
 /* A class without a parent has what it may have. */
 share_inline void share_settle_root(struct shape_share *share, const struct shape_class *class)
 {
 	share->allowance = class->flags & SHAPE_CLASS_CEILING ? class->ceiling : share->want;
+	share->potential = share->allowance;
 }
 
 /* -- which engine -- */
