@@ -183,7 +183,7 @@ def a_family_ends_with_its_last(lab):
     for name in ("child", "born", "late"):
         tree.end_one(name)
     wait_for(lambda: rule(agent, number).get("ended"), 5, "the rule has ended")
-    metrics = agent.request("GET", "/metrics")[2].decode()
+    metrics = agent.request("GET", "/metrics")[1]
     expect("weir_family_processes 0" in metrics, "nobody is left")
     done(agent, "POST", "/v1/rules/delete", id=number)
     refused(agent, 400, "there is no process", "POST", "/v1/rules/add", text=f"deny send by pid {pid}")
