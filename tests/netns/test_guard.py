@@ -505,7 +505,7 @@ def commands_add_list_and_delete(lab):
     lines = agent.weir("rules").stdout.splitlines()
     expect_equal([line.split()[0] for line in lines], ["ID", "3", "1", "2"], "weir rules")
     expect_equal(json.loads(agent.weir("rules", "--json").stdout), listed(agent), "weir rules --json")
-    expect("\nrules      3 on sockets, 0 calls denied\n" in agent.weir("status").stdout, "weir status")
+    expect("\nrules      3\n" in agent.weir("status").stdout, "weir status")
     expect_equal(agent.weir("delete", 2).stdout, f"deleted rule 2: deny connect tcp by user {GUEST} to 10.1.0.2\n",
                  "weir delete")
     for words, status, message in ((("delete", "2"), 1, "weir: there is no rule 2; the nearest is "),
