@@ -123,10 +123,11 @@ def random_ports(random):
 class Rule:
     """One rule: its sentence, and tests that a packet has to pass."""
 
-    def __init__(self, random):
+    def __init__(self, random, limits=False):
         self.tests, used = [], set()
         self.asks_header = self.has_fragment = False
-        self.verb = random.choice(("accept", "accept", "drop", "drop", "drop", "reject", "count", "mark"))
+        self.verb = random.choice(("accept", "accept", "drop", "drop", "drop", "reject", "count", "mark") +
+                                  ("limit", "limit") * limits)
         head = self.verb
         if self.verb == "mark":
             self.mark, self.mask = random.choice(((5, 0xFFFFFFFF), (0x30, 0xF0), (1, 3)))
@@ -146,7 +147,7 @@ class Rule:
             self.ask_protocol(random)
         choices = {"from": self.ask_end, "to": self.ask_end, "host": self.ask_host, "port": self.ask_port,
                    "flags": self.ask_flags, "dscp": self.ask_dscp, "vlan": self.ask_vlan, "fragment": self.ask_fragment,
-                   "mark": self.ask_mark, "matching": self.ask_expression}
+                   "mark": self.ask_mark, "matching": self.ask_expression, "by": self.ask_owner}
         wanted = [random.choice(("from", "from", "to", "to", *choices)) for _ in range(random.choice((1, 1, 2, 2, 3)))]
         for what in sorted(wanted, key="port".__ne__):  # behind an end it would be that end's
             if what in used or (what == "host" and used & {"from", "to"}) or (what in ("from", "to") and "host" in used) \
@@ -154,7 +155,19 @@ class Rule:
                 continue
             used.add(what)
             choices[what](random, what)
+        if self.verb == "limit":
+            # so slow that no test lasts until the next packet may pass
+            self.burst, self.per, self.passed = random.choice((1, 3, 10)), random.choice(("", "source", "destination")), {}
+            self.head.append((f"per {self.per} " if self.per else "") + f"to 1/d burst {self.burst}")
         self.text = " ".join(self.head)
+
+    def take(self, packet, taken):
+        """One more that the limit's rule fits: is it within?  Those in `taken`, (rule, who), are not counted yet."""
+        who = self, {"": None, "source": packet.src, "destination": packet.dst}[self.per]
+        within = self.passed.get(who, 0) + taken.count(who) < self.burst
+        if within:
+            taken.append(who)
+        return within
 
     def ask(self, test, words):
         self.tests.append(test)
@@ -261,6 +274,9 @@ class Rule:
         self.ask(lambda p: p.mark & mask == value,
                  f"mark {value}" if mask == 0xFFFFFFFF else f"mark {value:#x}/{mask:#x}")
 
+    def ask_owner(self, random, _):
+        self.ask(lambda p: False, f"by user {random.randrange(64000, 64010)}")  # nobody sends these packets
+
     def ask_expression(self, random, _):
         text, fits = random.choice(sorted(EXPRESSIONS.items(), key=lambda item: item[0]))
         if self.proto is None or self.proto in (TCP, UDP):
@@ -278,7 +294,15 @@ class Rule:
 
 
 def judge(rules, defaults, packet):
-    """Does the packet pass?  None: that cannot be said."""
+    """Does the packet pass?  None: that cannot be said, and it is not to be sent.  Limits count those that can be."""
+    taken = []
+    passes = look(rules, defaults, packet, taken)
+    for rule, who in taken if passes is not None else ():
+        rule.passed[rule, who] = rule.passed.get((rule, who), 0) + 1
+    return passes
+
+
+def look(rules, defaults, packet, taken):
     packet.mark = 0
     for rule in rules:
         fits = rule.fits(packet)
@@ -288,6 +312,9 @@ def judge(rules, defaults, packet):
             continue
         if rule.verb == "mark":
             packet.mark = packet.mark & ~rule.mask | rule.mark
+        elif rule.verb == "limit":
+            if not rule.take(packet, taken):
+                return False
         elif rule.verb != "count":
             return rule.verb == "accept"
     return defaults[packet.direction] == "accept"

@@ -31,11 +31,11 @@ def fill_sets(agent):
         change(agent, "add", "\n".join(f"{low}-{high}" for low, high in ranges), name=name)
 
 
-def random_policy(chance):
+def random_policy(chance, limits=False):
     """(rules, default verdicts, the policy's text)"""
     rules = []
     while len(rules) < 50:
-        made = Rule(chance)
+        made = Rule(chance, limits)
         if made.text not in [rule.text for rule in rules]:
             rules.append(made)
     defaults = {way: chance.choice(("accept", "drop")) for way in ("in", "out")}
@@ -45,7 +45,7 @@ def random_policy(chance):
 
 @test(seconds=120)
 def random_policies_decide_as_they_say(lab):
-    """random policies over every kind of match decide about random packets, of both families, in and out, first of a flow or
+    """random policies over every kind of match, with limits, decide about random packets, of both families, in and out, first of a flow or
     not, as a plain reader of the sentences does"""
     seed = int(os.environ.get("WEIR_SEED", random.SystemRandom().randrange(1 << 32)))
     print(f"WEIR_SEED={seed}")
@@ -54,7 +54,7 @@ def random_policies_decide_as_they_say(lab):
     fill_sets(wire.agent)
     judged = 0
     for number in range(int(os.environ.get("WEIR_POLICIES", max(2, int(8 * lab.scale))))):
-        rules, defaults, text = random_policy(chance)
+        rules, defaults, text = random_policy(chance, limits=True)
         status, answer = ask(wire.agent, "POST", "/v1/policy", text, cut=1)
         expect_equal(status, 200, f"seed {seed}, policy {number}: {answer}\n{text}")
         packets = [Packet(chance) for _ in range(150)]
