@@ -149,10 +149,22 @@ static bool verb_decides(enum rule_verb verb)
 	}
 }
 
+/* What names an interface that is not there fits nothing yet. */
+static bool is_absent(const struct rule *rule)
+{
+	const char *const names[] = {rule->match.interface, rule->packet.interface};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (*names[i] && !if_nametoindex(names[i]))
+			return true;
+	return false;
+}
+
 static bool hides(const struct rule_entry *wide, const struct rule_entry *narrow)
 {
 	return rule_entry_is_on_sockets(wide) == rule_entry_is_on_sockets(narrow) &&
-	       verb_decides(wide->rule.verb) && rule_covers(&wide->rule, &narrow->rule);
+	       verb_decides(wide->rule.verb) && rule_covers(&wide->rule, &narrow->rule) &&
+	       !is_absent(&wide->rule);
 }
 
 /* A name of an interface that is not there: right, if it comes later, and a mistake else. */

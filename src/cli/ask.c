@@ -222,8 +222,12 @@ void warnings_print(const json_t *answer)
 
 void confirm_print(const struct cli *cli)
 {
-	if (cli->confirm)
-		printf("goes back in %s, unless 'weir confirm' comes\n", cli->confirm);
+	size_t length = cli->confirm ? strlen(cli->confirm) : 0;
+
+	/* a number alone is seconds */
+	if (length)
+		printf("goes back in %s%s, unless 'weir confirm' comes\n", cli->confirm,
+			cli->confirm[length - 1] >= '0' && cli->confirm[length - 1] <= '9' ? "s" : "");
 }
 
 void pending_print(const json_t *answer, const struct style *style)

@@ -98,17 +98,20 @@ static int expression_number(
 }
 
 /* There is no set of the kind; of the other one? */
-static int set_refuse(const struct policy_world *world, const char *name, bool addresses, struct error *error)
+static int set_refuse(const struct policy_rule_view *view, const struct policy_world *world, const char *name,
+	bool addresses, struct error *error)
 {
+	char text[RULE_TEXT_MAX] = "";
 	size_t count;
+
+	rule_print(view->rule, text, sizeof(text));
 
 	error_set(error, -ENOENT, "there is no set '@%s' of %s", name, addresses ? "addresses" : "ports");
 	if (addresses && world->port_set(world->context, name, &count))
 		return error_want(error, "it is a set of ports: port @%s", name);
 	if (!addresses && world->set(world->context, name) >= 0)
 		return error_want(error, "it is a set of addresses: without 'port'");
-	return error_want(
-		error, "'weir set' lists those that are there, 'weir set add %s ...' makes one", name);
+	return error_want(error, "'%.160s' names it; 'weir set add %s ...' makes it", text, name);
 }
 
 static int view_sets(struct policy_rule_view *view, const struct policy_world *world, struct error *error)
@@ -122,13 +125,13 @@ static int view_sets(struct policy_rule_view *view, const struct policy_world *w
 		if (addresses[i][0]) {
 			view->sets[i] = world->set(world->context, addresses[i]);
 			if (view->sets[i] < 0)
-				return set_refuse(world, addresses[i], true, error);
+				return set_refuse(view, world, addresses[i], true, error);
 		}
 		if (ports[i][0]) {
 			view->port_sets[i] =
 				world->port_set(world->context, ports[i], &view->port_set_counts[i]);
 			if (!view->port_sets[i])
-				return set_refuse(world, ports[i], false, error);
+				return set_refuse(view, world, ports[i], false, error);
 		}
 	}
 	return 0;

@@ -246,6 +246,10 @@ def warnings_name_what_hides(lab):
         expect_equal(answer["warnings"], wanted, text)
     answer = done(agent, "POST", "/v1/rules/add", text="accept in", before=wide)
     expect_equal(len(answer["warnings"]), 4, f"rules behind one that accepts everything: {answer['warnings']}")
+    apply(agent, "redirect to w7", "drop in on w8")
+    answer = done(agent, "POST", "/v1/rules/add", text="drop in tcp")
+    expect_equal(answer["warnings"], [], "behind rules whose interface is not there, and which fit nothing")
+    refused(agent, 400, "'drop in from @gone' names it", "POST", "/v1/policy", policy("drop in", "drop in from @gone"))
     answer = apply(agent, "drop in tcp", "drop in tcp to port 80")
     expect("nothing gets past rule" in answer["warnings"][0], f"{answer}")
 
