@@ -42,11 +42,13 @@ static const struct shape_node *node_of_minor(const struct queue_reading *readin
 {
 	const struct shapes *shapes = reading->shapes;
 
+	if (minor < SHAPE_CLASSES_MAX)
+		return shape_node_numbered(shapes, minor);
 	for (size_t i = 0; i < shapes->plan.count; i++) {
 		const struct shape_node *node = &shapes->plan.nodes[i];
-		uint32_t own = node->link ? QDISC_ROOT : node->rest ? QDISC_REST : node->number;
 
-		if (own == minor && shape_tree_find((void *)reading->tree, 1, node))
+		if ((minor == QDISC_ROOT ? node->link : node->rest) &&
+			shape_tree_find((void *)reading->tree, 1, node))
 			return node;
 	}
 	return NULL;

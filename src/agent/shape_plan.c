@@ -223,6 +223,22 @@ static int names_check(const struct planner *planner, struct error *error)
 	return 0;
 }
 
+/* A name is one thing: `under eth0` is to mean the same tomorrow. */
+static int interfaces_check(const struct planner *planner, struct error *error)
+{
+	for (size_t i = 0; i < planner->declared_count && planner->mode == SHAPE_PLAN_STRICT; i++) {
+		const char *name = planner->plan.nodes[planner->declared[i]].entry->rule.class;
+
+		if (planner->plan.nodes[planner->declared[i]].entry->generation ||
+			!planner->interface(planner->context, name))
+			continue;
+		error_set(error, -EINVAL, "'%s' is an interface", name);
+		error_want(error, "another name for the class");
+		return refuse(planner, error);
+	}
+	return 0;
+}
+
 static int refuse_unknown(
 	const struct planner *planner, const char *name, const struct rule_entry *entry, struct error *error)
 {
@@ -234,6 +250,12 @@ static int refuse_unknown(
 	for (size_t i = 0; i < planner->link_count && count < KNOWN_MAX; i++)
 		known[count++] = planner->plan.nodes[planner->links[i]].interface;
 	near = text_nearest(name, known);
+	if (entry->generation) { /* a rule in force: what it names is to go */
+		error_set(error, -EINVAL, "'%s' is still what rule %u names: %.120s", name, entry->id,
+			entry->text);
+		error_want(error, "'weir delete %u' first", entry->id);
+		return refuse(planner, error);
+	}
 	if (entry->rule.verb == RULE_ASSIGN)
 		error_set(error, -EINVAL, "there is no class '%s'", name);
 	else
@@ -583,6 +605,8 @@ int shape_plan_make(struct rulebook *book, enum shape_plan_mode mode, shape_plan
 		r = steps[i](&planner, &problem);
 		if (r == 0 && steps[i] == names_collect)
 			r = names_check(&planner, &problem);
+		if (r == 0 && steps[i] == names_collect)
+			r = interfaces_check(&planner, &problem);
 	}
 	if (r == 0 && (rests_add(&planner) < 0 || nodes_sort(&planner.plan) < 0))
 		r = error_set(&problem, -ENOMEM, "out of memory");

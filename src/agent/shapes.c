@@ -235,6 +235,72 @@ static int htb_make(const struct shape_plan *plan, const struct shape_tree *tree
 	return 0;
 }
 
+/* -- what is changed of them -- */
+
+static struct shape_queue *queue_find(struct shapes *shapes, uint32_t index)
+{
+	for (size_t i = 0; i < SHAPE_TREES_MAX; i++)
+		if (shapes->queues[i].index == index)
+			return &shapes->queues[i];
+	return NULL;
+}
+
+static void queue_forget(struct shape_queue *queue)
+{
+	free(queue->classes);
+	*queue = (struct shape_queue){};
+}
+
+/* Have both the same classes, at the same places? */
+static bool queue_has(const struct shape_queue *queue, const struct engine_htb *classes, size_t count)
+{
+	if (queue->count != count)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (queue->classes[i].minor != classes[i].minor ||
+			queue->classes[i].parent != classes[i].parent ||
+			queue->classes[i].leaf != classes[i].leaf)
+			return false;
+	return true;
+}
+
+/* Only those that have other rates. */
+static int queue_change(struct engine *engine, const struct shape_queue *queue,
+	const struct engine_htb *classes, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		if (memcmp(&queue->classes[i], &classes[i], sizeof(classes[i])) != 0)
+			r = engine_qdisc_htb_change(engine, queue->index, &classes[i]);
+	return r;
+}
+
+/* Makes the tree what it is to be; takes the classes over. */
+static int htb_bring(struct shapes *shapes, const struct engine_interface *interface,
+	struct engine_htb *classes, size_t count, struct error *error)
+{
+	struct engine *engine = shapes->agent->engine;
+	struct shape_queue *queue = queue_find(shapes, interface->index);
+	struct engine_qdisc qdisc = {};
+	bool there = queue && engine_qdisc_look(engine, interface->index, &qdisc) == 0 && qdisc.ours &&
+	             strcmp(qdisc.kind, "htb") == 0 && queue_has(queue, classes, count);
+	int r = there ? queue_change(engine, queue, classes, count) : -ENOENT;
+
+	if (r < 0)
+		r = engine_qdisc_htb(engine, interface, classes, count, error);
+	if (queue)
+		queue_forget(queue);
+	else
+		queue = queue_find(shapes, 0);
+	if (r < 0 || !queue) {
+		free(classes);
+		return r;
+	}
+	*queue = (struct shape_queue){interface->index, classes, count};
+	return 0;
+}
+
 static int queue_bring(
 	struct shapes *shapes, const struct shape_plan *plan, struct shape_tree *tree, struct error *error)
 {
@@ -263,9 +329,7 @@ static int queue_bring(
 	r = htb_make(plan, tree, &classes, &count);
 	if (r < 0)
 		return error_set(error, r, "out of memory");
-	r = engine_qdisc_htb(engine, &interface, classes, count, error);
-	free(classes);
-	return r;
+	return htb_bring(shapes, &interface, classes, count, error);
 }
 
 /* A queue that cannot be made is one that there is not: what it was for is paced and policed. */
@@ -312,8 +376,13 @@ static void queues_sweep(struct shapes *shapes)
 
 		for (size_t k = 0; k < shapes->tree_count; k++)
 			ifb |= !shapes->trees[k].out && shapes->trees[k].queue == indices[i];
-		if (!ifb && !is_queued(shapes->trees, shapes->tree_count, indices[i], true))
+		if (!ifb && !is_queued(shapes->trees, shapes->tree_count, indices[i], true)) {
+			struct shape_queue *queue = queue_find(shapes, indices[i]);
+
+			if (queue)
+				queue_forget(queue);
 			engine_qdisc_remove(engine, indices[i]);
+		}
 		if (!is_queued(shapes->trees, shapes->tree_count, indices[i], false))
 			engine_qdisc_ifb_remove(engine, indices[i]);
 	}
@@ -354,20 +423,20 @@ static void link_sweep(void *context, uint32_t ifindex, bool out, const struct s
 
 /* -- all of them -- */
 
+/* The interfaces that there are at the moment. */
+struct interfaces {
+	struct engine_interface *list;
+	size_t count;
+};
+
 static uint32_t index_of(void *context, const char *name)
 {
-	struct agent *agent = context;
-	struct engine_interface *interfaces = NULL;
-	size_t count = 0;
-	uint32_t index = 0;
+	const struct interfaces *interfaces = context;
 
-	if (engine_interfaces(agent->engine, &interfaces, &count) < 0)
-		return 0;
-	for (size_t i = 0; i < count && !index; i++)
-		if (strcmp(interfaces[i].name, name) == 0)
-			index = interfaces[i].index;
-	free(interfaces);
-	return index;
+	for (size_t i = 0; i < interfaces->count; i++)
+		if (strcmp(interfaces->list[i].name, name) == 0)
+			return interfaces->list[i].index;
+	return 0;
 }
 
 /* A plan with what holds each of its classes. */
@@ -389,11 +458,15 @@ static int draft_make(struct shapes *shapes, struct rulebook *book, enum shape_p
 	struct draft **ret_draft, struct error *error)
 {
 	struct draft *draft = calloc(1, sizeof(*draft));
+	struct interfaces interfaces = {};
 	int r;
 
-	if (!draft)
+	if (!draft || engine_interfaces(shapes->agent->engine, &interfaces.list, &interfaces.count) < 0) {
+		free(draft);
 		return error_set(error, -ENOMEM, "out of memory");
-	r = shape_plan_make(book, mode, index_of, shapes->agent, &draft->plan, error);
+	}
+	r = shape_plan_make(book, mode, index_of, &interfaces, &draft->plan, error);
+	free(interfaces.list);
 	if (r == 0) {
 		draft->choices = calloc(draft->plan.count + 1, sizeof(*draft->choices));
 		r = draft->choices ? 0 : error_set(error, -ENOMEM, "out of memory");
@@ -579,6 +652,8 @@ static void settle(struct shapes *shapes)
 	shape_plan_clear(&shapes->plan);
 	shapes->plan = draft->plan;
 	draft->plan = (struct shape_plan){};
+	for (size_t i = 0; i < shapes->plan.count && shapes->live; i++)
+		shapes->live[shapes->plan.nodes[i].number].place = (uint32_t)i;
 	memcpy(shapes->trees, draft->trees, sizeof(shapes->trees));
 	shapes->tree_count = draft->tree_count;
 	draft_clear(draft);
@@ -624,29 +699,35 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 	timer_set(shapes);
 }
 
+const struct shape_node *shape_node_numbered(const struct shapes *shapes, uint32_t number)
+{
+	const struct shape_node *node;
+
+	if (!shapes->live || number >= SHAPE_CLASSES_MAX || shapes->live[number].place >= shapes->plan.count)
+		return NULL;
+	node = &shapes->plan.nodes[shapes->live[number].place];
+	return node->number == number ? node : NULL;
+}
+
 bool shapes_class(const struct agent *agent, uint16_t number, struct shape_class_info *ret_info)
 {
 	const struct shapes *shapes = shapes_of(agent);
+	const struct shape_node *node = shape_node_numbered(shapes, number);
+	const struct shape_terms *terms;
 
-	for (size_t i = 0; i < shapes->plan.count; i++) {
-		const struct shape_node *node = &shapes->plan.nodes[i];
-		const struct shape_terms *terms = shape_node_terms(node);
-		const struct shape_choice *choice = &shapes->live[node->number].choice;
-
-		if (node->number != number)
-			continue;
-		*ret_info = (struct shape_class_info){
-			.id = node->entry->id,
-			.name = shape_node_name(node),
-			.text = node->entry->text,
-			.engine = shape_engines[choice->engine],
-			.reason = choice->reason,
-			.rate_bps = node->entry->rule.verb == RULE_GUARANTEE ? terms->guarantee_bps
-		                                                             : terms->ceiling_bps,
-		};
-		return true;
-	}
-	return false;
+	if (!node)
+		return false;
+	terms = shape_node_terms(node);
+	*ret_info = (struct shape_class_info){
+		.id = node->entry->id,
+		.name = shape_node_name(node),
+		.text = node->entry->text,
+		.engine = shape_engines[shapes->live[number].choice.engine],
+		.reason = shapes->live[number].choice.reason,
+		.rate_bps =
+			node->entry->rule.verb == RULE_GUARANTEE ? terms->guarantee_bps : terms->ceiling_bps,
+	};
+	return true;
 }
 
 static void shapes_close(void *state)
@@ -658,6 +739,8 @@ static void shapes_close(void *state)
 	if (shapes->pace_timer)
 		event_free(shapes->pace_timer);
 	shape_plan_clear(&shapes->plan);
+	for (size_t i = 0; i < SHAPE_TREES_MAX; i++)
+		queue_forget(&shapes->queues[i]);
 	free(shapes->live);
 	free(shapes);
 }

@@ -33,9 +33,17 @@ struct shape_tree {
 	char refusal[SHAPE_REASON_MAX]; /* why there is none though one was asked for */
 };
 
+/* A tree of HTB as it was made last. */
+struct shape_queue {
+	uint32_t index; /* whose root it is; 0: none */
+	struct engine_htb *classes;
+	size_t count;
+};
+
 /* What is known of a class by its number. */
 struct shape_live {
 	bool there;                     /* the kernel has it */
+	uint32_t place;                 /* in the plan of the rules in force */
 	const struct rule_entry *entry; /* that made it what it is; only to be compared */
 	struct shape_class class;
 	uint64_t burst;
@@ -57,6 +65,7 @@ struct shapes {
 	struct shape_plan plan; /* of the rules in force */
 	struct shape_tree trees[SHAPE_TREES_MAX];
 	size_t tree_count;
+	struct shape_queue queues[SHAPE_TREES_MAX];
 	struct shape_live *live; /* SHAPE_CLASSES_MAX; NULL: there never was a class */
 	struct rulebook *book;   /* in force */
 	const struct rulebook *before;
@@ -68,6 +77,8 @@ struct shapes {
 };
 
 struct shapes *shapes_of(const struct agent *agent);
+/* The class in force of this number; NULL: there is none. */
+const struct shape_node *shape_node_numbered(const struct shapes *shapes, uint32_t number);
 
 /* shape_engine.c: which engine.  Fills trees and the choice of each node (`choices`, one a node). */
 int shape_engines_choose(struct shapes *shapes, const struct shape_plan *plan, enum shape_plan_mode mode,

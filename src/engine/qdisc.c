@@ -160,8 +160,9 @@ static int look_one(struct nlmsghdr *header, void *context)
 
 int engine_qdisc_look(struct engine *engine, uint32_t index, struct engine_qdisc *ret_qdisc)
 {
+	/* the root alone: a tree may have ten thousand leaves */
 	_cleanup_message_ struct nl_msg *message =
-		message_new(RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, index, 0, 0);
+		message_new(RTM_GETQDISC, NLM_F_REQUEST | NLM_F_ACK | NLM_F_ECHO, index, 0, TC_H_ROOT);
 	struct look look = {.index = index};
 	struct qdisc_entry entry;
 	int r;
@@ -169,6 +170,14 @@ int engine_qdisc_look(struct engine *engine, uint32_t index, struct engine_qdisc
 	if (!message)
 		return -ENOMEM;
 	r = ask(engine, message, look_one, &look);
+	if (r < 0 && r != -ENODEV) {
+		/* kernels do not tell of each default that way */
+		nlmsg_free(message);
+		message = message_new(RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, index, 0, 0);
+		if (!message)
+			return -ENOMEM;
+		r = ask(engine, message, look_one, &look);
+	}
 	if (r < 0)
 		return r;
 	if (!look.found) /* a device without queues says nothing */

@@ -128,7 +128,7 @@ def htb_stands_as_the_classes_do(lab):
     expect_equal((tree(host), root(host)), (found, ("htb", MAJOR)), "adopted")
     expect_equal({entry["engine"] for entry in shapes(agent)}, {"htb"}, "engines of the next agent")
     queues = leaves(host)
-    refused(agent, 400, "tenant", "POST", "/v1/shapes/delete", id=tenant)
+    refused(agent, 400, f"'tenant' is still what rule {inner} names", "POST", "/v1/shapes/delete", id=tenant)
     done(agent, "POST", "/v1/shapes/delete", id=inner)
     done(agent, "POST", "/v1/rules/delete", id=tenant)
     expect(depth[0] not in tree(host), "the class is gone")
@@ -172,7 +172,6 @@ def books_that_cannot_be_are_refused(lab):
     """guarantees beyond their parent, loops, names that are not there, a second rate for a link, a class without a place
     among several, directions and interfaces that do not meet: one line that says so, and nothing has changed"""
     host, _ = lab.hosts()
-    host.ip("link", "add", "w1", "type", "dummy", check=False)
     agent = lab.agent(host)
     link = add(agent, "limit out on w0 to 100mbit")["id"]
     declare(agent, "tenant under w0 guarantee 60mbit ceiling 80mbit")
@@ -201,7 +200,8 @@ def books_that_cannot_be_are_refused(lab):
             (400, "gives nothing a rate", other, {"id": given, "text": "to 1mbit"}),
             (404, "did you mean 'inner'", other, {"name": "iner", "text": "to 1mbit"}),
             (400, "either id=NUMBER or name=NAME", other, {"text": "to 1mbit"}),
-            (400, "there is no class 'inner'", "/v1/shapes/delete", {"id": inner})):
+            (400, "'lo' is an interface", new, {"text": "lo under w0"}),
+            (400, f"'inner' is still what rule {given} names", "/v1/shapes/delete", {"id": inner})):
         got, answer = ask(agent, "POST", path, **parameters)
         error = answer.get("error", {"what": answer})
         text = f"{error['what']}; {error.get('want', '')}"
