@@ -123,30 +123,38 @@ static int read_rules(struct yaml *y, const struct yaml_field *field, struct fy_
  * shapes: classes that are declared
  */
 
-static int read_shape(struct yaml *y, const struct yaml_field *field, struct fy_node *item, size_t key_at,
-	const struct shape_declared *seen, struct shape_declared *ret_declared)
+static bool shape_is_there(const struct policy_text *policy, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (char **text = policy->shapes; *text; text++)
+		if (strncmp(*text, name, length) == 0 && (*text)[length] == ' ')
+			return true;
+	return false;
+}
+
+static int read_shape(struct yaml *y, const struct yaml_field *field, struct fy_node *item, size_t key_at)
 {
 	char buffer[SHAPE_TEXT_MAX + 2], printed[SHAPE_TEXT_MAX];
 	const char *text = yaml_text(item, buffer, sizeof(buffer));
 	struct policy_text *policy = policy_of(y);
 	size_t at = yaml_at(y, item, key_at);
 	struct error problem = {};
+	struct shape_declared declared;
 
 	if (!text) {
 		yaml_fail_expected(y, field->path, "a class", item, key_at);
 		error_want(y->error, "a sentence such as bulk under eth0 weight 1 ceiling 200mbit");
 		return -EINVAL;
 	}
-	if (shape_declared_parse(text, ret_declared, &problem) < 0)
+	if (shape_declared_parse(text, &declared, &problem) < 0)
 		return yaml_fail_inside(y, field->path, text, &problem, at);
-	for (; seen < ret_declared; seen++) {
-		if (strcmp(seen->name, ret_declared->name) == 0) {
-			yaml_fail(y, at, "%s: a second class '%s'", field->path, seen->name);
-			error_want(y->error, "each name once");
-			return -EINVAL;
-		}
+	if (shape_is_there(policy, declared.name)) {
+		yaml_fail(y, at, "%s: a second class '%s'", field->path, declared.name);
+		error_want(y->error, "each name once");
+		return -EINVAL;
 	}
-	if (shape_declared_print(ret_declared, printed, sizeof(printed)) < 0) {
+	if (shape_declared_print(&declared, printed, sizeof(printed)) < 0) {
 		yaml_fail(y, at, "%s: the sentence is too long", field->path);
 		error_want(y->error, "at most %d bytes", SHAPE_TEXT_MAX - 1);
 		return -EINVAL;
@@ -160,10 +168,9 @@ static int read_shape(struct yaml *y, const struct yaml_field *field, struct fy_
 
 static int read_shapes(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
 {
-	_cleanup_free_ struct shape_declared *declared = NULL;
 	struct fy_node *item;
 	void *iterator = NULL;
-	size_t count, i = 0;
+	size_t count;
 	int r = 0;
 
 	if (yaml_is_null(value))
@@ -180,11 +187,10 @@ static int read_shapes(struct yaml *y, const struct yaml_field *field, struct fy
 		return -EINVAL;
 	}
 	policy_of(y)->shapes = calloc(count + 1, sizeof(char *));
-	declared = calloc(count + 1, sizeof(*declared));
-	if (!policy_of(y)->shapes || !declared)
+	if (!policy_of(y)->shapes)
 		return yaml_fail_memory(y);
-	for (; r == 0 && (item = fy_node_sequence_iterate(value, &iterator)); i++)
-		r = read_shape(y, field, item, key_at, declared, &declared[i]);
+	while (r == 0 && (item = fy_node_sequence_iterate(value, &iterator)))
+		r = read_shape(y, field, item, key_at);
 	return r;
 }
 

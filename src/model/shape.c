@@ -54,6 +54,13 @@ void shape_terms_init(struct shape_terms *ret_terms)
 	*ret_terms = (struct shape_terms){.priority = SHAPE_NORMAL};
 }
 
+bool shape_terms_equal(const struct shape_terms *a, const struct shape_terms *b)
+{
+	return a->ceiling_bps == b->ceiling_bps && a->guarantee_bps == b->guarantee_bps &&
+	       a->burst == b->burst && a->weight == b->weight && a->priority == b->priority &&
+	       a->wish == b->wish && strcmp(a->under, b->under) == 0;
+}
+
 /*
  * Rates
  */

@@ -77,6 +77,8 @@ extern const char *const shape_engines[];
 /* Terms that say nothing. */
 void shape_terms_init(struct shape_terms *ret_terms);
 
+bool shape_terms_equal(const struct shape_terms *a, const struct shape_terms *b);
+
 /* 0, or -EINVAL with `error` saying what a class's name is. */
 int shape_name_check(const char *name, struct error *error);
 

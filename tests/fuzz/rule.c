@@ -23,7 +23,7 @@ static void accepted_check(const struct rule *rule)
 	REQUIRE(rule_covers(rule, &again) && rule_covers(&again, rule));
 	REQUIRE(rule_is_shape(rule) == rule_is_shape(&again) &&
 		rule_is_declared(rule) == rule_is_declared(&again));
-	REQUIRE(memcmp(&rule->shape, &again.shape, sizeof(again.shape)) == 0);
+	REQUIRE(shape_terms_equal(&rule->shape, &again.shape));
 	REQUIRE(strcmp(rule->class, again.class) == 0);
 	if (!rule_is_on_sockets(rule)) {
 		REQUIRE(memcmp(&rule->packet.rate, &again.packet.rate, sizeof(again.packet.rate)) == 0);
