@@ -17,7 +17,8 @@
 #include "bpf/lib/shape_maps.h"
 #include "shared/shape.h"
 
-#define PACE_TCP 6
+#define PACE_TCP         6
+#define PACE_ESTABLISHED 1 /* TCP_ESTABLISHED */
 
 /* What a packet tells of its socket. */
 enum pace_hold {
@@ -103,8 +104,8 @@ static __always_inline struct shape_socket *pace_socket(struct __sk_buff *skb, _
 	if (!socket->rate) {
 		struct pace_clock *clock = bpf_map_lookup_elem(&pace_clocks, &zero);
 
-		/* sockops sees those that begin; more than a SYN says that this one began before */
-		if (!socket->caught && clock && skb->len > 120)
+		/* sockops sees those that begin: this one began before */
+		if (!socket->caught && clock && sk->state == PACE_ESTABLISHED)
 			__sync_fetch_and_add(&clock->uncaught, 1);
 		return socket;
 	}

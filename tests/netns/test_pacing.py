@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""Pacing: which rates sockets get from their classes, keep, and get back."""
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+
+from lab import address_family, expect, expect_equal, udp_socket, wait_for
+from suite import test
+from test_rules import add, done
+from test_shapes import change, shape
+
+SO_MAX_PACING_RATE = 47
+UNPACED = 0xffffffff
+MBIT = 125000
+CLOSE = 256  # a rate is set anew when it differs by more than this part
+WIRE = 1514  # bytes of a full packet; MTU 1500, timestamps
+PAYLOAD = {socket.AF_INET: 1448, socket.AF_INET6: 1428}
+NEAR, FAR = "10.1.0.1", "10.1.0.2"
+FAR6 = "fd00:1::2"
+
+
+class Echo:
+    """Sends back what connections to a port say."""
+
+    def __init__(self, namespace, port, address="::"):
+        with namespace:
+            self.listener = socket.socket(socket.AF_INET6)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self.listener.bind((address, port))
+        self.listener.listen(64)
+        self.accepted = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = self.listener.accept()[0]
+                self.accepted.append(connection)
+                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    @staticmethod
+    def serve(connection):
+        with contextlib.suppress(OSError):
+            while data := connection.recv(65536):
+                if len(data) == 1:  # a question; all else is load
+                    connection.sendall(data)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+        for connection in self.accepted:
+            connection.close()
+
+
+def connect(namespace, address, port, own=None):
+    with namespace:
+        sock = socket.socket(address_family(address))
+    sock.settimeout(10)
+    if own is not None:
+        sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, own)
+    sock.connect((address, port))
+    return sock
+
+
+def say(sock):
+    """A question and its answer: so the socket has measured its round trip."""
+    sock.sendall(b"?")
+    expect_equal(sock.recv(1), b"?", "the echo")
+    return sock
+
+
+def pacing(sock):
+    return sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE) & UNPACED
+
+
+def is_paced(sock, mbit):
+    want = mbit * MBIT * PAYLOAD[sock.family] / WIRE
+    return abs(pacing(sock) - want) <= want / CLOSE + 1
+
+
+def expect_paced(sock, mbit, what):
+    expect(is_paced(sock, mbit), f"{what}: {pacing(sock)} bytes a second are not {mbit} Mbit/s on the wire")
+
+
+@test("vm")
+def sockets_get_the_rate_of_their_class(lab):
+    """a TCP socket in a paced class may send what the class may, counted on the wire, in both families, whoever connects; of
+    several classes the lowest rate holds; what is in none stays as it was"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    limit = add(agent, "limit out tcp to port 81 to 8mbit")["id"]
+    add(agent, "limit out tcp from port 82 to 16mbit")
+    add(agent, "limit out tcp to port 83 to 8mbit")
+    add(agent, f"limit out tcp to {FAR} to 4mbit")
+    expect_equal(shape(agent, limit)["engine"], "pacing", "the engine")
+    with Echo(peer, 81), Echo(peer, 84), Echo(host, 82) as server:
+        expect_paced(say(connect(host, FAR6, 81)), 8, "IPv6")
+        expect_paced(say(connect(host, FAR, 81)), 4, "IPv4, of which a second class says less")
+        expect_equal(pacing(say(connect(host, FAR6, 84))), UNPACED, "no class")
+        say(say(connect(peer, "fd00:1::1", 82)))
+        expect_paced(server.accepted[0], 16, "accepted")
+
+
+@test("vm")
+def open_connections_are_caught_and_let_go(lab):
+    """a connection that was open before its class was there is paced within a second; a change of the rate reaches it; when
+    the class goes it gets back what it had, which for one that paced itself is its own rate"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    with Echo(peer, 81):
+        plain, own = connect(host, FAR, 81), connect(host, FAR, 81, own=50000)
+        say(plain), say(own)  # pylint: disable=expression-not-assigned
+        limit = add(agent, "limit out tcp to port 81 to 8mbit")["id"]
+        wait_for(lambda: is_paced(say(plain), 8), 10, "the open connection is paced")
+        expect_equal(pacing(say(own)), 50000, "the application's own rate, which is lower")
+        change(agent, "to 4mbit", id=limit)
+        wait_for(lambda: is_paced(say(plain), 4), 10, "the new rate")
+        done(agent, "POST", "/v1/rules/delete", id=limit)
+        wait_for(lambda: pacing(plain) == UNPACED, 10, "the rate it had")
+        expect_equal(pacing(say(own)), 50000, "the application's rate")
+
+
+@test("vm")
+def pacing_goes_on_without_the_agent(lab):
+    """with the agent killed new connections get their rates all the same, and the next agent goes on; `weir down` puts all
+    rates back"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    add(agent, "limit out tcp to port 81 to 8mbit")
+    with Echo(peer, 81):
+        first = say(connect(host, FAR, 81))
+        expect_paced(first, 8, "with an agent")
+        agent.kill(signal.SIGKILL)
+        agent.process.wait()
+        second = say(connect(host, FAR, 81))
+        expect_paced(second, 8, "without one")
+        agent.start()
+        third = say(connect(host, FAR, 81))
+        expect_paced(third, 8, "with the next one")
+        agent.stop()
+        expect_equal([pacing(sock) for sock in (first, second, third)], [UNPACED] * 3, "after the end")
+
+
+@test()
+def sockets_together_send_the_rate(lab):
+    """eight streams of one class together send its rate, by the bytes that the class counts on the wire"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    limit = add(agent, "limit out tcp to port 81 to 20mbit")["id"]
+    with Echo(peer, 81):
+        streams = [connect(host, FAR, 81) for _ in range(8)]
+
+        def fill(sock):
+            with contextlib.suppress(OSError):
+                while True:
+                    sock.sendall(bytes(65536))
+
+        for sock in streams:
+            sock.settimeout(None)
+            threading.Thread(target=fill, args=(sock,), daemon=True).start()
+        wait_for(lambda: shape(agent, limit)["sent_bytes"] > 20 * MBIT, 20, "they have begun")
+
+        def count():
+            before = time.monotonic()
+            sent = shape(agent, limit)["sent_bytes"]
+            return sent, before, time.monotonic()
+
+        first, earliest, latest = count()
+        time.sleep(3)
+        second, after, last = count()
+        for sock in streams:
+            sock.close()
+        sent = second - first
+        # 5 %: the counter is read some time between the call and its answer
+        expect(0.95 * (after - latest) * 20 * MBIT < sent < 1.05 * (last - earliest) * 20 * MBIT,
+               f"{sent} bytes in {after - earliest:.2f} s are not 20 Mbit/s")
+
+
+@test()
+def datagrams_beside_paced_sockets_never_send_more(lab):
+    """what is no TCP of this host is dropped beyond the rate of a paced class: of a flood no more than the rate and a burst
+    arrives, and each datagram is counted as sent or as dropped"""
+    host, peer = lab.hosts()
+    lab.quiet(host, peer)
+    agent = lab.agent(host)
+    limit = add(agent, f"limit out to {FAR} to 8mbit engine pacing")["id"]
+    with udp_socket(peer, FAR, 5000) as receiver, udp_socket(host, NEAR) as sender:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        begin = time.monotonic()
+        sent = 0
+        while time.monotonic() - begin < 1.5:
+            with contextlib.suppress(PermissionError, OSError):
+                sender.sendto(bytes(1000), (FAR, 5000))
+            sent += 1
+        took = time.monotonic() - begin
+    entry = shape(agent, limit)
+    expect(entry["dropped_packets"] > 0, "a flood")
+    expect_equal(entry["sent_packets"] + entry["dropped_packets"], sent, "all are counted")
+    burst = 8 * MBIT * 0.05 + 65536
+    expect(entry["sent_bytes"] <= 8 * MBIT * took + burst, f"{entry['sent_bytes']} bytes in {took:.2f} s are more than 8 Mbit/s")
