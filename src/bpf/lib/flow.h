@@ -76,6 +76,11 @@ packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
 	return hash ^ hash >> 32;
 }
 
+packet_inline __u64 flow_hash4(__u64 addresses, __u64 ports, __u32 kinds)
+{
+	return flow_mix(flow_mix(0, addresses, flow_seed[0]), ports ^ (__u64)kinds << 24, flow_seed[1]);
+}
+
 /* Never 0, which is the tag of lines whose owner is not clear: no process, or the listener's. */
 packet_inline __u8 flow_owner_tag(__u32 owner)
 {
@@ -103,6 +108,12 @@ packet_inline int flow_seeks(const struct flow_counts *counts, const struct flow
 	return marks->origin & FLOW_OWNER_DUE || (since >> FLOW_PASSED_SHIFT && seek_passed(sight->now));
 }
 
+/* Have there been as many looks this tick as there may be? */
+packet_inline int flow_looks_spent(const struct flow_stats *stats, __u32 now)
+{
+	return stats->look_tick == now && stats->looks >= FLOW_LOOKS_MAX;
+}
+
 /*
  * Looks whose the flow is.  To look for who receives a packet costs more than all the rest of a miss, so
  * under a flood of new flows most have to wait for a later packet of theirs.  Little is lost by that: whose
@@ -114,14 +125,14 @@ packet_inline void flow_seek(
 	int out = sight->kind & FLOW_KIND_OUT;
 
 	if (!out && p->family && !owner_off) {
-		if (stats->look_tick != sight->now) {
-			stats->look_tick = sight->now;
-			stats->looks = 0;
-		}
-		if (stats->looks >= FLOW_LOOKS_MAX) {
+		if (flow_looks_spent(stats, sight->now)) {
 			stats->postponed++;
 			sight->origin |= FLOW_OWNER_DUE;
 			return;
+		}
+		if (stats->look_tick != sight->now) {
+			stats->look_tick = sight->now;
+			stats->looks = 0;
 		}
 		stats->looks++;
 	}
@@ -360,7 +371,7 @@ packet_inline enum flow_fate flow_account4(PACKET_CONTEXT *context, struct packe
 	__u64 addresses = p->src[0] | (__u64)p->dst[0] << 32;
 	__u64 ports = p->sport | (__u32)p->dport << 16 | (__u64)sight->ifindex << 32;
 	__u32 kinds = p->proto | sight->kind << 8 | (__u32)p->vlan << 16;
-	__u64 hash = flow_mix(flow_mix(0, addresses, flow_seed[0]), ports ^ (__u64)kinds << 24, flow_seed[1]);
+	__u64 hash = flow_hash4(addresses, ports, kinds);
 	__u32 set_index = hash & (flow_sets4 - 1), home = hash >> 62, way, i;
 	__u32 index = sight->cpu * flow_sets4 + set_index, held = 0, settled = 0;
 	struct flow_set4 *set = bpf_map_lookup_elem(&flow_cache4, &index);
