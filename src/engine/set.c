@@ -172,7 +172,7 @@ int engine_set_memory_open(
 
 void engine_set_memory_close(struct engine_set_memory *memory)
 {
-	if (!memory->units)
+	if (!memory->chunks)
 		return;
 	for (size_t i = 0; i < chunks_of(memory); i++)
 		close(memory->chunks[i]);
