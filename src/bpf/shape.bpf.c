@@ -64,52 +64,84 @@ struct {
 
 /* -- a packet in its classes -- */
 
-/* Puts back what it took from the classes in front of `end`. */
-static __noinline int shape_take_back(struct shape_packet *p, const struct shape_path *path, __u32 end)
+/* Asks a class: 1, it lets the packet go; 0, it does not; 2, there is no such class. */
+__attribute__((noinline)) int shape_class_ask(struct __sk_buff *skb, struct shape_packet *p, __u32 number)
 {
-	struct shape_class *class;
-	struct shape_state *state;
+	struct shape_class *class = bpf_map_lookup_elem(&shape_classes, &number);
+	struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
+
+	if (!p || !class || !state || !class->generation)
+		return 2;
+	if (!shape_class_allows(skb, p, class, state, number)) {
+		p->rule = class->rule;
+		return 0;
+	}
+	p->paced |= class->engine == SHAPE_PACING;
+	if (class->engine == SHAPE_EDT && !p->delayed)
+		p->delayed = number;
+	return 1;
+}
+
+/* Puts back what it took from a class. */
+__attribute__((noinline)) int shape_class_take_back(
+	struct __sk_buff *skb, struct shape_packet *p, __u32 number)
+{
+	struct shape_class *class = bpf_map_lookup_elem(&shape_classes, &number);
+	struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
 	struct shape_count *count;
-	__u32 i, number;
+
+	if (!p || !class || !state || !class->generation)
+		return 0;
+	shape_class_returns(skb, p, class, state);
+	count = shape_count_of(p, number);
+	if (!count)
+		return 0;
+	count->sent_packets -= p->packets;
+	count->sent_bytes -= p->bytes;
+	return 0;
+}
+
+/* The class in place `end` of the path refuses the packet: those in front of it have not seen it. */
+static __noinline int shape_refuse(
+	struct __sk_buff *skb, struct shape_packet *p, const struct shape_path *path, __u32 end)
+{
+	__u32 i;
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SHAPE_PATH_MAX; i++) {
 		if (i >= end)
 			break;
-		number = path->class[i];
-		class = bpf_map_lookup_elem(&shape_classes, &number);
-		state = bpf_map_lookup_elem(&shape_states, &number);
-		count = shape_count_of(p, number);
-		if (!class || !state || !count || !class->generation)
-			continue;
-		shape_class_returns(p, class, state);
-		count->sent_packets -= p->packets;
-		count->sent_bytes -= p->bytes;
+		shape_class_take_back(skb, p, path->class[i]);
 	}
-	return 0;
+	note_drop(p->rule);
+	return SHAPE_DROP;
 }
 
 /* Marks it (ECN) for the class that wants it so, if it can be. */
-static __noinline int shape_mark(struct shape_packet *p)
+__attribute__((noinline)) int shape_mark(struct __sk_buff *skb, struct shape_packet *p)
 {
-	struct shape_count *count = shape_count_of(p, p->mark);
+	struct shape_count *count = p ? shape_count_of(p, p->mark) : (void *)0;
 
-	if (bpf_skb_ecn_set_ce(p->skb) == 1 && count)
+	if (bpf_skb_ecn_set_ce(skb) == 1 && count)
 		count->marked_packets += p->packets;
 	return 0;
 }
 
 /* It leaves when its classes say, or when its socket says if that is later. */
-static __noinline int shape_delay(struct shape_packet *p, __u32 number)
+__attribute__((noinline)) int shape_delay(struct __sk_buff *skb, struct shape_packet *p)
 {
-	__u64 wanted = p->skb->tstamp, departs = p->departs;
-	struct shape_count *count = shape_count_of(p, number);
+	__u64 wanted = skb->tstamp, departs;
+	struct shape_count *count;
 
+	if (!p)
+		return 0;
+	departs = p->departs;
+	count = shape_count_of(p, p->delayed);
 	if ((__s64)(wanted - p->now) < 0)
 		wanted = p->now;
 	if ((__s64)(departs - wanted) <= 0)
 		return 0;
-	if (bpf_skb_set_tstamp(p->skb, departs, BPF_SKB_TSTAMP_DELIVERY_MONO) || !count)
+	if (bpf_skb_set_tstamp(skb, departs, BPF_SKB_TSTAMP_DELIVERY_MONO) || !count)
 		return 0;
 	count->delayed_packets += p->packets;
 	count->delay_ns += (departs - wanted) * p->packets;
@@ -129,45 +161,42 @@ static __always_inline void shape_count_rules(
 
 /* What becomes of a packet with this path. */
 static __always_inline int shape_pass(
-	struct shape_packet *p, const struct shape_path *path, __u32 path_number)
+	struct __sk_buff *skb, struct shape_packet *p, const struct shape_path *path, __u32 path_number)
 {
-	struct shape_class *class;
 	struct shape_state *state;
 	struct shape_count *count;
-	__u32 i, number, delayed = 0, rule;
+	__u32 i, number, asked;
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SHAPE_PATH_MAX; i++) {
 		number = path->class[i];
 		if (!number)
 			break;
-		class = bpf_map_lookup_elem(&shape_classes, &number);
 		state = bpf_map_lookup_elem(&shape_states, &number);
 		count = shape_count_of(p, number);
-		if (!class || !state || !count || !class->generation)
+		if (!state || !count)
 			continue;
-		if (!shape_class_allows(p, class, state, number)) {
-			count->dropped_packets += p->packets;
-			count->dropped_bytes += p->bytes;
-			rule = class->rule;
-			shape_take_back(p, path, i);
-			note_drop(rule);
-			return SHAPE_DROP;
+		if (!shape_allows_unread(p, state, number)) {
+			asked = shape_class_ask(skb, p, number);
+			if (!asked) {
+				count->dropped_packets += p->packets;
+				count->dropped_bytes += p->bytes;
+				return shape_refuse(skb, p, path, i);
+			}
+			if (asked == 2)
+				continue;
 		}
 		count->sent_packets += p->packets;
 		count->sent_bytes += p->bytes;
-		p->paced |= class->engine == SHAPE_PACING;
-		if (class->engine == SHAPE_EDT && !delayed)
-			delayed = number;
 	}
 	if (p->paced && p->out)
-		pace_packet(p->skb, path_number, p->bytes);
+		pace_packet(skb, path_number, p->bytes);
 	if (p->mark)
-		shape_mark(p);
+		shape_mark(skb, p);
 	if (p->departs)
-		shape_delay(p, delayed);
+		shape_delay(skb, p);
 	if (p->priority) {
-		p->skb->priority = p->priority;
+		skb->priority = p->priority;
 		if (p->redirect && !p->out)
 			return bpf_redirect(p->redirect, 0);
 	}
@@ -179,7 +208,7 @@ SEC("tc") int shape_apply(struct __sk_buff *skb)
 	__u32 zero = 0, number;
 	const struct shape_ask *ask = bpf_map_lookup_elem(&shape_asks, &zero);
 	const struct shape_path *path;
-	struct shape_packet p = {.skb = skb, .local = 2};
+	struct shape_packet p = {.local = 2};
 
 	if (!ask || !ask->path)
 		return SHAPE_NEXT;
@@ -193,7 +222,7 @@ SEC("tc") int shape_apply(struct __sk_buff *skb)
 	p.out = ask->out != 0;
 	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
 	shape_count_rules(path, &p, ask->now);
-	return shape_pass(&p, path, number);
+	return shape_pass(skb, &p, path, number);
 }
 
 /* -- the path of a flow -- */
@@ -329,7 +358,7 @@ SEC("tc") int shape_find(struct __sk_buff *skb)
 {
 	const struct decide_ask *ask = decide_ask_get();
 	__u32 draft = SHAPE_OF_PACKET, zero = 0, number;
-	struct shape_packet p = {.skb = skb, .local = 2};
+	struct shape_packet p = {.local = 2};
 	struct shape_path *path = bpf_map_lookup_elem(&shape_drafts, &draft);
 	struct shape_numbering *numbering;
 
@@ -350,7 +379,7 @@ SEC("tc") int shape_find(struct __sk_buff *skb)
 	p.tick = ask->now;
 	p.out = ask->out != 0;
 	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
-	return shape_pass(&p, path, number); /* the rules have counted it */
+	return shape_pass(skb, &p, path, number); /* the rules have counted it */
 }
 
 SEC("tc") int shape_explain(struct __sk_buff *skb)

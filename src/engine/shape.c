@@ -289,6 +289,7 @@ int engine_shape_class_set(struct engine *engine, uint32_t number, const struct 
 	store(now->ceiling, class->ceiling);
 	store(*control_of(now), control.word);
 	store(now->generation, class->generation);
+	store(shape->states[number].fresh, SHAPE_STALE);
 	return 0;
 }
 
@@ -296,8 +297,10 @@ void engine_shape_class_clear(struct engine *engine, uint32_t number)
 {
 	struct shape_kernel *shape = shape_of(engine);
 
-	if (shape->classes && number < SHAPE_CLASSES_MAX)
-		store(shape->classes[number].generation, 0);
+	if (!shape->classes || number >= SHAPE_CLASSES_MAX)
+		return;
+	store(shape->classes[number].generation, 0);
+	store(shape->states[number].fresh, SHAPE_STALE);
 }
 
 int engine_shape_class(struct engine *engine, uint32_t number, struct shape_class *ret_class)

@@ -87,16 +87,32 @@ struct shape_class {
  * exchanged whole; all CPUs write.  What every packet touches. */
 struct shape_state {
 	struct token_bucket bucket; /* of the ceiling */
-	__u64 read;                 /* the ceiling's clock (token_clock_now()) as it was read last … */
-	__u32 tick;                 /* … in this tick */
-	__u32 flows;                /* PACING: sockets that it holds back */
-	__u64 share;                /* PACING: of other_rate: ns, spent up to */
-	__u64 departs_ns;           /* EDT: when the last packet leaves */
+	/* what was found out when the ceiling's clock was read last, for packets that need not read it */
+	__u64 read;       /* token_clock_now() … */
+	__u64 read_ns;    /* … at that moment */
+	__u64 cap;        /* what the bucket may be taken to hold without a look at the clock */
+	__u64 mark;       /* as in the meter */
+	__u32 rate;       /* tokens in 2^SHAPE_RATE_SHIFT ns, rounded down */
+	__u32 fresh;      /* enum shape_fresh, and above it a number that changes with each reading */
+	__u64 departs_ns; /* EDT: when the last packet leaves */
+	__u64 share;      /* PACING: of other_rate: ns, spent up to */
 	/* PACING: bytes a second, of the control loop */
 	__u64 allowance;  /* what it may use now, borrowed included; 0: not told */
 	__u64 flow_rate;  /* each socket that it holds back */
 	__u64 other_rate; /* what is no TCP of a local socket, all of it together; 0: not told */
+	__u32 flows;      /* sockets that it holds back */
+	__u32 reserved[9];
 };
+
+/* What may be done with a packet by struct shape_state alone. */
+enum shape_fresh {
+	SHAPE_STALE,   /* nothing: look at the class */
+	SHAPE_METERED, /* take it from the bucket */
+	SHAPE_FREE,    /* let it go: the class has no rate */
+	SHAPE_WRITTEN, /* nothing: it is being written */
+};
+
+#define SHAPE_RATE_SHIFT 24
 
 /* What the control loop of pacing knows of a class (bpf/lib/share.h): the value of the map `shape_shares`.
  * Rates are wire bytes a second. */
@@ -167,7 +183,7 @@ struct shape_count {
 
 _Static_assert(sizeof(struct shape_meter) == 64, "one cache line");
 _Static_assert(sizeof(struct shape_class) == 192, "whole cache lines");
-_Static_assert(sizeof(struct shape_state) == 64, "one cache line");
+_Static_assert(sizeof(struct shape_state) == 128, "one cache line");
 _Static_assert(sizeof(struct shape_count) == 64, "one cache line");
 
 /* The value of the map `shape_paths` (an array); the key of `shape_path_numbers`, whose value is the path. */

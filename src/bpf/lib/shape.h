@@ -6,12 +6,12 @@
  * that refuses ends it: what the classes before have counted and taken is put back, so each counts what was
  * sent, and nobody pays for what was not.
  *
- * A policer costs a look at the clock, some 20 ns, and three divisions.  Both are saved within a tick: what
- * the clock said when it was read last is a lower bound of what it says now, and less than the tokens of a
- * tick below it.  So what the bucket has by the old reading it surely has; and a bucket that may have filled
- * up meanwhile is taken to hold a tick's tokens less than its burst.  Where that is not enough the clock is
- * read.  So nothing passes that an exact bucket would not have let pass, but where a tick comes late: then
- * what the delay gives out may pass once more, at most a burst.
+ * A policer costs a look at the clock, some 20 ns, three divisions, and the cache lines of what the agent
+ * asked for.  Most packets do without: in the line of the bucket stands what the clock said when it was read
+ * last for the class, and each CPU reads its clock once a tick.  What the bucket has by that it surely has;
+ * and a bucket that may have filled up since is taken to hold a tick's tokens less than its burst.  Where
+ * that is not enough the clock is read.  So nothing passes that an exact bucket would not have let pass, but
+ * where a tick comes late: then what the delay gives out may pass once more, at most a burst.
  */
 #ifndef WEIR_BPF_SHAPE_H
 #define WEIR_BPF_SHAPE_H
@@ -33,6 +33,23 @@
 /* A tick is shorter than a second divided by two to the power of this. */
 const volatile __u32 shape_tick_shift = 6;
 
+/* How long what stands in the bucket's line is good for: a change of the class comes to hold so late at most.
+ */
+#define SHAPE_FRESH_NS (1ULL << 26)
+
+/* The clock, as each CPU read it last: once a tick. */
+struct shape_clock {
+	__u64 now;
+	__u32 tick, reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shape_clock);
+} shape_clocks SEC(".maps");
+
 /* CPU by CPU, SHAPE_CLASSES_MAX each: the agent sets the number of entries. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -42,17 +59,20 @@ struct {
 	__type(value, struct shape_count);
 } shape_counts SEC(".maps");
 
-/* A packet on its way through its classes. */
+/* A packet on its way through its classes.  No pointers: so that functions that take it are verified each for
+ * itself, not again and again for every class of a path. */
 struct shape_packet {
-	struct __sk_buff *skb;
 	__u32 packets, bytes; /* wire */
 	__u32 tick;
 	__u32 counts;   /* place of the CPU's counters */
 	__u64 now;      /* CLOCK_MONOTONIC, ns; 0: not looked at */
+	__u64 before;   /* the same, less than a tick ago */
 	__u64 departs;  /* EDT: not before this */
 	__u32 priority; /* HTB: leaf; 0: none */
 	__u32 redirect; /* HTB, in: where its tree is; 0: nowhere */
 	__u32 mark;     /* class that wants it marked; 0: none */
+	__u32 delayed;  /* the first class with departure times; 0: none */
+	__u32 rule;     /* of the class that refuses it */
 	__u8 out;
 	__u8 local; /* TCP of a local socket; 2: not known */
 	__u8 paced; /* some class of its paces */
@@ -72,15 +92,34 @@ static __always_inline __u64 shape_now(struct shape_packet *p)
 	return p->now;
 }
 
+/* A moment less than a tick ago. */
+static __always_inline __u64 shape_before(struct shape_packet *p)
+{
+	__u32 zero = 0;
+	struct shape_clock *clock;
+
+	if (p->before)
+		return p->before;
+	clock = bpf_map_lookup_elem(&shape_clocks, &zero);
+	if (!clock)
+		return shape_now(p);
+	if (clock->tick != p->tick) {
+		clock->now = shape_now(p);
+		clock->tick = p->tick;
+	}
+	p->before = clock->now;
+	return p->before;
+}
+
 /* Does it come from a TCP socket of this host?  Then the class has other means than to drop it. */
-static __always_inline int shape_is_local_tcp(struct shape_packet *p)
+static __always_inline int shape_is_local_tcp(struct __sk_buff *skb, struct shape_packet *p)
 {
 	struct bpf_sock *sk;
 
 	if (p->local != 2)
 		return p->local;
 	p->local = 0;
-	sk = p->out ? p->skb->sk : (void *)0;
+	sk = p->out ? skb->sk : (void *)0;
 	if (!sk)
 		return 0;
 	/* connections at their beginning and after their end are none, but only TCP has such */
@@ -93,20 +132,60 @@ static __always_inline int shape_is_local_tcp(struct shape_packet *p)
 
 /* -- the policer -- */
 
-/* Takes from the ceiling's bucket by what the clock said before in this tick: 1; 0: that does not do. */
-static __always_inline int shape_take_unread(
-	struct shape_state *state, const struct shape_meter *meter, __u64 cap, __u64 bytes, __s64 *ret_left)
+/* May the packet pass, by the bucket's line alone?  0: that does not tell. */
+static __always_inline int shape_allows_unread(
+	struct shape_packet *p, struct shape_state *state, __u32 number)
 {
-	__u64 spent = *(volatile __u64 *)&state->bucket.spent;
-	__s64 left = (__s64)(*(volatile __u64 *)&state->read - spent);
+	__u32 fresh = *(volatile __u32 *)&state->fresh;
+	__u64 read, cap, mark, spent, gone;
+	__s64 left, ago;
 
-	if (left > (__s64)cap)
-		left = left > (__s64)TOKEN_AHEAD ? 0 : (__s64)cap;
-	if (left < (__s64)bytes)
+	if ((fresh & 3) != SHAPE_METERED && (fresh & 3) != SHAPE_FREE)
 		return 0;
-	*ret_left = left - (__s64)bytes;
-	return __sync_val_compare_and_swap(
-		       &state->bucket.spent, spent, *(volatile __u64 *)&state->read - left + bytes) == spent;
+	read = *(volatile __u64 *)&state->read;
+	ago = (__s64)(shape_before(p) - *(volatile __u64 *)&state->read_ns);
+	gone = ago > 0 ? ago : 0; /* another CPU may have looked later */
+	read += gone * *(volatile __u32 *)&state->rate >> SHAPE_RATE_SHIFT;
+	cap = *(volatile __u64 *)&state->cap;
+	mark = *(volatile __u64 *)&state->mark;
+	if (gone > SHAPE_FRESH_NS || *(volatile __u32 *)&state->fresh != fresh)
+		return 0;
+	if ((fresh & 3) == SHAPE_FREE)
+		return 1;
+	spent = *(volatile __u64 *)&state->bucket.spent;
+	left = (__s64)(read - spent);
+	if (left > (__s64)TOKEN_AHEAD)
+		return 0;
+	if (left > (__s64)cap)
+		left = cap;
+	if (left < (__s64)p->bytes ||
+		__sync_val_compare_and_swap(&state->bucket.spent, spent, read - left + p->bytes) != spent)
+		return 0;
+	if (left - (__s64)p->bytes < (__s64)mark)
+		p->mark = number;
+	return 1;
+}
+
+/* Writes down what the next packets need of a class; `read` 0: that it has no rate. */
+static __always_inline void shape_remember(
+	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u64 read)
+{
+	const struct shape_meter *meter = &class->meters[class->meter & 1];
+	__u32 fresh = *(volatile __u32 *)&state->fresh, kind = read ? SHAPE_METERED : SHAPE_FREE;
+	__u64 rate = meter->clock.whole * SHAPE_NS_PER_S + meter->clock.part; /* its period is a second */
+	__u64 burst = meter->clock.burst, hidden = (rate >> shape_tick_shift) + 16;
+
+	if ((fresh & 3) == SHAPE_WRITTEN ||
+		__sync_val_compare_and_swap(&state->fresh, fresh, fresh | SHAPE_WRITTEN) != fresh)
+		return;
+	if (kind == SHAPE_METERED && burst <= 2 * hidden)
+		kind = SHAPE_STALE;
+	*(volatile __u64 *)&state->read = read;
+	*(volatile __u64 *)&state->read_ns = shape_now(p);
+	*(volatile __u64 *)&state->cap = burst - hidden;
+	*(volatile __u64 *)&state->mark = meter->mark;
+	*(volatile __u32 *)&state->rate = (rate << SHAPE_RATE_SHIFT) / SHAPE_NS_PER_S;
+	__sync_lock_test_and_set(&state->fresh, ((fresh >> 2) + 1) << 2 | kind);
 }
 
 /* May the packet pass? */
@@ -114,18 +193,14 @@ static __always_inline int shape_police(
 	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
 {
 	const struct shape_meter *meter = &class->meters[class->meter & 1];
-	__u64 burst = meter->clock.burst, tick_tokens = class->ceiling >> shape_tick_shift, now;
+	__u64 now = token_clock_now(&meter->clock, shape_now(p));
 	__s64 left;
 
-	if (state->tick != p->tick || burst <= 2 * tick_tokens ||
-		!shape_take_unread(state, meter, burst - tick_tokens, p->bytes, &left)) {
-		now = token_clock_now(&meter->clock, shape_now(p));
-		*(volatile __u64 *)&state->read = now;
-		*(volatile __u32 *)&state->tick = p->tick;
-		if (!token_bucket_take(&state->bucket, &meter->clock, p->bytes, now))
-			return 0;
-		left = (__s64)(now - *(volatile __u64 *)&state->bucket.spent);
-	}
+	if (class->engine == SHAPE_POLICER && !class->htb)
+		shape_remember(p, class, state, now);
+	if (!token_bucket_take(&state->bucket, &meter->clock, p->bytes, now))
+		return 0;
+	left = (__s64)(now - *(volatile __u64 *)&state->bucket.spent);
 	if (left < (__s64)meter->mark)
 		p->mark = number;
 	return 1;
@@ -189,8 +264,8 @@ static __always_inline int shape_depart(
 /* -- a class -- */
 
 /* Is it let go by this class? */
-static __always_inline int shape_class_allows(
-	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
+static __always_inline int shape_class_allows(struct __sk_buff *skb, struct shape_packet *p,
+	const struct shape_class *class, struct shape_state *state, __u32 number)
 {
 	/* a leaf of its own, whatever holds it in front of that */
 	if (class->htb && !p->priority) {
@@ -198,10 +273,14 @@ static __always_inline int shape_class_allows(
 		p->redirect = class->redirect;
 	}
 	switch (class->engine) {
+	case SHAPE_NONE:
+		if (!class->htb)
+			shape_remember(p, class, state, 0);
+		return 1;
 	case SHAPE_POLICER:
 		return !class->ceiling || shape_police(p, class, state, number);
 	case SHAPE_PACING:
-		if (shape_is_local_tcp(p))
+		if (shape_is_local_tcp(skb, p))
 			return 1;
 		if (state->other_rate)
 			return shape_share(p, state, number);
@@ -214,15 +293,15 @@ static __always_inline int shape_class_allows(
 }
 
 /* Puts back what it has taken from this class. */
-static __always_inline void shape_class_returns(
-	struct shape_packet *p, const struct shape_class *class, struct shape_state *state)
+static __always_inline void shape_class_returns(struct __sk_buff *skb, struct shape_packet *p,
+	const struct shape_class *class, struct shape_state *state)
 {
 	if (!class->ceiling)
 		return;
 	if (class->engine == SHAPE_POLICER ||
-		(class->engine == SHAPE_PACING && !shape_is_local_tcp(p) && !state->other_rate))
+		(class->engine == SHAPE_PACING && !shape_is_local_tcp(skb, p) && !state->other_rate))
 		token_bucket_give(&state->bucket, p->bytes);
-	else if (class->engine == SHAPE_PACING && !shape_is_local_tcp(p))
+	else if (class->engine == SHAPE_PACING && !shape_is_local_tcp(skb, p))
 		__sync_fetch_and_sub(
 			&state->share, p->bytes * SHAPE_NS_PER_S / (state->other_rate | !state->other_rate));
 	else if (class->engine == SHAPE_EDT)
