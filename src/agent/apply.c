@@ -393,6 +393,11 @@ static void job_answer(struct job *job, struct json_write *json, const struct er
 		reply_json(request, HTTP_OK, "OK", json);
 	json_write_free(json);
 	job->ended = true;
+}
+
+/* Behind the answer: whoever began it frees it, if that is not over yet. */
+static void job_release(struct job *job)
+{
 	if (job->begun)
 		job_free(job);
 }
@@ -438,21 +443,16 @@ static void job_begin(struct job *job, int r, bool progress, const struct error 
 		job_answer(job, &json, error);
 	job->begun = true;
 	if (job->ended)
-		job_free(job);
+		job_release(job);
 	else if (progress && job->request)
 		progress_start(job);
 }
 
-static void on_applied(void *context, int r, const struct rules_change *change, const struct error *error)
+static void applied_answer(struct job *job, const struct rules_change *change)
 {
-	struct job *job = context;
 	struct applied *applied = &job->applied;
 	struct json_write json = {};
 
-	if (r < 0) {
-		job_answer(job, &json, error);
-		return;
-	}
 	applied->change = *change;
 	if (!change->check) {
 		log_info("policy %s applied: %zu rules, %zu new, %zu gone", job->name ? job->name : "",
@@ -462,6 +462,18 @@ static void on_applied(void *context, int r, const struct rules_change *change, 
 	}
 	applied_write(job->agent, &json, applied);
 	job_answer(job, &json, NULL);
+}
+
+static void on_applied(void *context, int r, const struct rules_change *change, const struct error *error)
+{
+	struct job *job = context;
+	struct json_write json = {};
+
+	if (r < 0)
+		job_answer(job, &json, error);
+	else
+		applied_answer(job, change);
+	job_release(job);
 }
 
 static int apply(struct job *job, const char *query, bool *ret_progress, struct error *error)
@@ -553,18 +565,17 @@ static void on_rolled_back(void *context, int r, const struct rules_change *chan
 	struct json_write json = {};
 
 	(void)change;
-	if (r < 0) {
-		job_answer(job, &json, error);
-		return;
+	if (r == 0) {
+		log_info("back to the rules before");
+		audit_change_by(job->agent, &job->who, "went back to the rules before");
+		json_write_object_begin(&json, NULL);
+		json_write_boolean(&json, "rolled_back", true);
+		json_write_number(&json, "generation", rules_book(job->agent)->policies[0].generation);
+		json_write_number(&json, "rules", rulebook_rules(rules_book(job->agent)));
+		json_write_object_end(&json);
 	}
-	log_info("back to the rules before");
-	audit_change_by(job->agent, &job->who, "went back to the rules before");
-	json_write_object_begin(&json, NULL);
-	json_write_boolean(&json, "rolled_back", true);
-	json_write_number(&json, "generation", rules_book(job->agent)->policies[0].generation);
-	json_write_number(&json, "rules", rulebook_rules(rules_book(job->agent)));
-	json_write_object_end(&json);
-	job_answer(job, &json, NULL);
+	job_answer(job, &json, r < 0 ? error : NULL);
+	job_release(job);
 }
 
 static void reply_rollback(struct agent *agent, struct evhttp_request *request)

@@ -360,8 +360,9 @@ int policies_bring(struct agent *agent, const struct rule_policy *policy, const 
 	struct policies_work *work = NULL;
 	int r = policies_work_new(agent, policy, before, verify, result, &work, error);
 
-	if (r == 0)
-		r = policies_work_run(work, error);
+	if (!work)
+		return r;
+	r = policies_work_run(work, error);
 	if (r == 0)
 		r = policies_work_end(work, error);
 	policies_work_free(work);

@@ -588,7 +588,8 @@ int rules_commit_later(struct agent *agent, struct rulebook *next, const struct 
 
 	if (!commit) {
 		rulebook_clear(next);
-		return error_set(error, -ENOMEM, "out of memory");
+		error_set(error, -ENOMEM, "out of memory");
+		return -ENOMEM;
 	}
 	*commit = (struct commit){.rules = rules_of(agent),
 		.book = *next,

@@ -105,7 +105,6 @@ static int set_refuse(const struct policy_rule_view *view, const struct policy_w
 	size_t count;
 
 	rule_print(view->rule, text, sizeof(text));
-
 	error_set(error, -ENOENT, "there is no set '@%s' of %s", name, addresses ? "addresses" : "ports");
 	if (addresses && world->port_set(world->context, name, &count))
 		return error_want(error, "it is a set of ports: port @%s", name);
