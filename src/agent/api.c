@@ -31,6 +31,8 @@ static void reply_text(struct evhttp_request *request, int status, const char *r
 	struct evbuffer *body)
 {
 	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", type);
+	/* an answer that took long to find is not late: its time to be sent begins now */
+	event_base_update_cache_time(evhttp_connection_get_base(evhttp_request_get_connection(request)));
 	evhttp_send_reply(request, status, reason, body);
 }
 

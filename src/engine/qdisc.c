@@ -26,7 +26,8 @@
 #define HTB_TURNS       200U  /* of the greatest weight, at most as many times that */
 #define HTB_TURN_NS     4000000ULL
 #define LEAF_WAIT_NS    20000000ULL /* what a queue without an AQM holds: so much of the ceiling … */
-#define LEAF_BYTES      196608U     /* … but at least three packets of TCP as the stack makes them */
+#define LEAF_BYTES      69632U      /* … but at least a packet of TCP as the stack makes them … */
+#define LEAF_MOST       (16U << 20) /* … and no more than this, whatever the rate */
 #define TICK_NS         64U         /* of the kernel's schedulers */
 #define CODEL_TARGET_US 5000U
 
@@ -427,7 +428,7 @@ static int leaf_options(struct nl_msg *message, const char *kind, const struct e
 
 	if (strcmp(kind, "bfifo") == 0) {
 		if (wait > fifo.limit)
-			fifo.limit = wait > INT32_MAX ? INT32_MAX : (uint32_t)wait;
+			fifo.limit = wait > LEAF_MOST ? LEAF_MOST : (uint32_t)wait;
 		return nla_put(message, TCA_OPTIONS, sizeof(fifo), &fifo) < 0 ? -ENOMEM : 0;
 	}
 	if (strcmp(kind, "fq_codel") != 0)
