@@ -392,7 +392,7 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 		r = declared_new(agent, &edit, text, &error);
 	if (r == 0)
 		r = rules_commit(agent, &edit.next, &edit.change, &error);
-	if (r < 0) {
+	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
 		return;
 	}
@@ -430,7 +430,7 @@ static void reply_change(struct agent *agent, struct evhttp_request *request)
 		r = edit_change(&edit, text, &error);
 	if (r == 0)
 		r = rules_commit(agent, &edit.next, &edit.change, &error);
-	if (r < 0) {
+	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
 		return;
 	}
@@ -478,7 +478,7 @@ static void reply_delete(struct agent *agent, struct evhttp_request *request)
 		rule_list_remove(&edit.policy->list, edit.place);
 		r = rules_commit(agent, &edit.next, &edit.change, &error);
 	}
-	if (r < 0) {
+	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
 		return;
 	}

@@ -264,6 +264,12 @@ static bool queue_has(const struct shape_queue *queue, const struct engine_htb *
 	return true;
 }
 
+static bool htb_same(const struct engine_htb *a, const struct engine_htb *b)
+{
+	return a->rate == b->rate && a->ceiling == b->ceiling && a->burst == b->burst &&
+	       a->weight == b->weight && a->priority == b->priority;
+}
+
 /* Only those that have other rates. */
 static int queue_change(struct engine *engine, const struct shape_queue *queue,
 	const struct engine_htb *classes, size_t count)
@@ -271,7 +277,7 @@ static int queue_change(struct engine *engine, const struct shape_queue *queue,
 	int r = 0;
 
 	for (size_t i = 0; i < count && r == 0; i++)
-		if (memcmp(&queue->classes[i], &classes[i], sizeof(classes[i])) != 0)
+		if (!htb_same(&queue->classes[i], &classes[i]))
 			r = engine_qdisc_htb_change(engine, queue->index, &classes[i]);
 	return r;
 }
@@ -484,10 +490,10 @@ static int draft_make(struct shapes *shapes, struct rulebook *book, enum shape_p
 
 int shapes_prepare(struct agent *agent, struct rulebook *book, enum shape_plan_mode mode, struct error *error)
 {
-	struct draft *draft;
+	struct draft *draft = NULL;
 	int r = draft_make(shapes_of(agent), book, mode, &draft, error);
 
-	if (r == 0)
+	if (draft)
 		draft_clear(draft);
 	return r;
 }
@@ -528,7 +534,7 @@ static void pace_settle(struct shapes *shapes)
 	const struct timeval wait = {0, PACE_US};
 	bool paces = false;
 
-	for (size_t i = 0; i < shapes->plan.count && !paces; i++)
+	for (size_t i = 0; i < shapes->plan.count && shapes->live && !paces; i++)
 		paces = shapes->live[shapes->plan.nodes[i].number].choice.engine == SHAPE_PACING;
 	if (paces)
 		event_add(shapes->pace_timer, &wait);
@@ -565,7 +571,7 @@ static int draft_bring(
 		shape_engines_settle(plan, draft->trees, draft->tree_count, draft->choices);
 	if (r == 0)
 		pace_bring(shapes, draft);
-	for (size_t i = 0; i < plan->count && r == 0; i++) {
+	for (size_t i = 0; i < plan->count && shapes->live && r == 0; i++) {
 		const struct shape_node *node = &plan->nodes[i];
 		const struct shape_tree *tree = shape_tree_find(draft->trees, draft->tree_count, node);
 
@@ -579,10 +585,10 @@ static int draft_bring(
 int shapes_bring(struct agent *agent, struct rulebook *book, struct error *error)
 {
 	struct shapes *shapes = shapes_of(agent);
-	struct draft *draft;
+	struct draft *draft = NULL;
 	int r = draft_make(shapes, book, SHAPE_PLAN_ABSENT, &draft, error);
 
-	if (r < 0)
+	if (!draft)
 		return r;
 	r = draft_bring(shapes, draft, SHAPE_PLAN_ABSENT, error);
 	draft_clear(draft);
@@ -641,9 +647,9 @@ static void settle(struct shapes *shapes)
 {
 	struct engine *engine = shapes->agent->engine;
 	struct error problem = {};
-	struct draft *draft;
+	struct draft *draft = NULL;
 
-	if (draft_make(shapes, shapes->book, SHAPE_PLAN_KEEP, &draft, &problem) < 0) {
+	if (draft_make(shapes, shapes->book, SHAPE_PLAN_KEEP, &draft, &problem) < 0 || !draft) {
 		log_warning("classes: %s", problem.what);
 		return;
 	}

@@ -775,17 +775,18 @@ int engine_qdisc_open(struct engine *engine, struct error *error)
 
 void engine_qdisc_remove_all(struct engine *engine)
 {
-	_cleanup_free_ uint32_t *indices = calloc(QDISCS_MAX, sizeof(*indices));
 	char path[PATH_MAX];
-	size_t count;
+	uint32_t index, next;
+	int more;
 
 	if (engine->qdiscs_map < 0)
 		engine->qdiscs_map = bpf_obj_get(pins_path(&engine->pins, path, "qdiscs"));
-	if (!indices || engine->qdiscs_map < 0 || !engine->requests)
+	if (engine->qdiscs_map < 0 || !engine->requests)
 		return;
-	count = engine_qdisc_ours(engine, indices, QDISCS_MAX);
-	for (size_t i = 0; i < count; i++) {
-		engine_qdisc_remove(engine, indices[i]);
-		engine_qdisc_ifb_remove(engine, indices[i]);
+	for (more = bpf_map_get_next_key(engine->qdiscs_map, NULL, &index); more == 0; index = next) {
+		/* its entry goes with what it is about */
+		more = bpf_map_get_next_key(engine->qdiscs_map, &index, &next);
+		engine_qdisc_remove(engine, index);
+		engine_qdisc_ifb_remove(engine, index);
 	}
 }
