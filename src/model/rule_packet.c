@@ -408,6 +408,21 @@ static bool rate_looks(struct reader *r)
 	return !strchr(word, '.');
 }
 
+/* "10 mbit": a number, and its unit behind a space? */
+static int rate_apart(struct reader *r, const char *next)
+{
+	char joined[64];
+	uint64_t bits;
+
+	if (r->rate_word[strspn(r->rate_word, "0123456789.")])
+		return 0;
+	snprintf(joined, sizeof(joined), "%.20s%.20s", r->rate_word, next);
+	if (rate_parse(joined, &bits) < 0)
+		return 0;
+	fail(r, r->rate_word, "%.20s of what?", r->rate_word);
+	return want(r, "%s, in one word", joined);
+}
+
 static int rate_take(struct reader *r, const char *word)
 {
 	int result = match_element_say(r->m, MATCH_ELEMENT_RATE, word);
@@ -426,7 +441,7 @@ static int rate_take(struct reader *r, const char *word)
 	}
 	next = word_peek(r);
 	if (!next || (strcmp(next, "connections") != 0 && strcmp(next, "connection") != 0))
-		return 0;
+		return next ? rate_apart(r, next) : 0;
 	r->rate_is_connections = true;
 	sentence_skip(&r->m->s, next);
 	return 0;
@@ -862,11 +877,17 @@ uint64_t rule_burst_usual(const struct rule_packet *packet)
 	return tenth > LIMIT_BURST_USUAL_MIN ? tenth : LIMIT_BURST_USUAL_MIN;
 }
 
+/* A limit of bits is a class, unless each packet is asked about. */
+static bool limit_is_of_each(const struct reader *r)
+{
+	return r->m->said[MATCH_ELEMENT_PER] || r->m->said[MATCH_ELEMENT_LOG];
+}
+
 static int fail_rate(struct reader *r, const char *word, const char *what)
 {
 	fail(r, word, "%.64s is %s", word, what);
-	return want(r, "1/d to 1000000000/s packets, 8bit to 1000gbit, 1 to %u connections",
-		LIMIT_CONNECTIONS_MAX);
+	return want(r, "1/d to 1000000000/s packets, %s to 1000gbit, 1 to %u connections",
+		limit_is_of_each(r) ? "8bit" : "8kbit", LIMIT_CONNECTIONS_MAX);
 }
 
 /* N/s, N/m, N/h, N/d */
@@ -904,7 +925,7 @@ static int bit_rate_parse(struct reader *r, const char *text)
 		                  : expected(r, text, "a rate",
 					    "packets, such as 100/s or 5/m, or bits: 10mbit");
 	}
-	if (!r->m->said[MATCH_ELEMENT_PER] && !r->m->said[MATCH_ELEMENT_LOG]) { /* a class */
+	if (!limit_is_of_each(r)) {
 		result = shape_rate_parse(&r->m->s, text, &bits);
 		if (result < 0)
 			return result;
