@@ -229,7 +229,7 @@ static int xdp_add(struct engine_capture *capture, const struct engine_interface
 			error_set(error, link, "weir's own rules are decided at XDP on interface '%s'",
 				interface->name);
 			return error_want(error, "capture at tc; with 'xdp: off' and 'weir reload' it sees "
-			                         "what rules drop, too");
+						 "what rules drop, too");
 		}
 		error_set(error, link, "interface '%s' has an XDP program already", interface->name);
 		return error_want(error, "capture at tc, which shares; or take that program off first");

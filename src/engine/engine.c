@@ -70,7 +70,8 @@ static struct engine *engine_new(void)
 	if (!engine)
 		return NULL;
 	engine->pins.directory = engine->pins.keeper = -1;
-	engine->hooks_map = engine->qdiscs_map = engine->clock_program = engine->live_map = engine->cgroup_root = -1;
+	engine->hooks_map = engine->qdiscs_map = engine->clock_program = engine->live_map =
+		engine->cgroup_root = -1;
 	for (int i = 0; i < PROGRAM_COUNT; i++)
 		engine->programs[i] = -1;
 	return engine;

@@ -40,10 +40,10 @@ struct engine_clsact {
 	uint32_t made_qdisc; /* the clsact qdisc is ours to remove */
 };
 
-#define FEATURES_MAX 32
+#define FEATURES_MAX       32
 #define ENGINE_QDISC_KINDS 4
 
-#define PARTS_MAX    12
+#define PARTS_MAX 12
 
 struct engine {
 	struct pins pins;

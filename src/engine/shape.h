@@ -55,7 +55,7 @@ void engine_shape_stats(struct engine *engine, struct engine_shape_stats *ret_st
 /* Makes room for paths where they are nearly used up; to be called every second or so. */
 void engine_shape_sweep(struct engine *engine);
 
-/* The path of the packet that engine_policy_explain() asked about last: classes, leaf first; 0: the end.  Told
+/* The path of the packet that engine_policy_explain() asked about last: classes, leaf first; 0: the end. Told
  * once. */
 int engine_shape_explained(struct engine *engine, struct shape_path *ret_path);
 

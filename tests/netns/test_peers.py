@@ -4,7 +4,6 @@
 import os
 import time
 
-import pcap
 from lab import expect, expect_equal, need, udp_socket, wait_for
 from suite import test
 from test_count import iperf
@@ -50,7 +49,7 @@ def header(frame):
     return frame[6:12].hex() == "020000000101", protocol(frame), *ports, frame[start + 13] if protocol(frame) == 6 else 0
 
 
-@test("vm", seconds=90)
+@test(seconds=90)
 def transfers_pass_stateful_rules_exactly(lab):
     """behind rules that let through what is established and what may begin, and drop the rest, web pages, measurements and
     datagrams arrive whole over both families, and rules and default verdict have counted what the peer saw, to the packet"""

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.parse
 
-from lab import UnixConnection, UnixConnection, expect, expect_equal, udp_socket, wait_for
+from lab import UnixConnection, expect, expect_equal, udp_socket, wait_for
 from suite import test
 
 
