@@ -166,6 +166,18 @@ static struct shape_choice chosen(enum shape_engine engine, const char *reason)
 	return choice;
 }
 
+/* Is a class above it policed because that was asked for?  Then nobody shares that one's rate among sockets.
+ */
+static bool is_below_policer(const struct shape_plan *plan, const struct shape_node *node)
+{
+	while (node->parent != SHAPE_PLAN_NONE) {
+		node = &plan->nodes[node->parent];
+		if (shape_node_terms(node)->wish == SHAPE_WISH_POLICER)
+			return true;
+	}
+	return false;
+}
+
 static struct shape_choice node_choose(
 	const struct shape_plan *plan, const struct shape_node *node, const struct shape_tree *tree)
 {
@@ -183,6 +195,9 @@ static struct shape_choice node_choose(
 	if (node->in)
 		return chosen(SHAPE_POLICER,
 			"it comes in; 'engine ifb' makes it wait, where it is on one interface");
+	if (is_below_policer(plan, node))
+		return chosen(shape_node_terms(node)->ceiling_bps ? SHAPE_POLICER : SHAPE_NONE,
+			"what it stands below is policed");
 	if (tree && tree->refusal[0])
 		return chosen(SHAPE_PACING, tree->refusal);
 	return chosen(SHAPE_PACING,
