@@ -332,6 +332,7 @@ static int answer(char **arguments)
 			close(stream);
 			continue;
 		}
+		close(listener);
 		setsockopt(stream, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		while ((bytes = recv(stream, data, sizeof(data), 0)) > 0)
 			if (send(stream, data, (size_t)bytes, MSG_NOSIGNAL) < 0)

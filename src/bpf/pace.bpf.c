@@ -377,11 +377,13 @@ struct pace_choice {
 	__u32 empty; /* the path is not known */
 };
 
-/* The lowest rate of the classes of a path; of those only the lowest of each chain. */
+/* The lowest rate of the classes of a path.  A class above another has nothing to say, unless that has
+ * nothing. */
 static __always_inline void path_choose(__u32 number, __u32 held, struct pace_choice *choice)
 {
 	struct shape_path *path = bpf_map_lookup_elem(&shape_paths, &number);
-	__u32 i, parent = 0, silent = 0;
+	__u32 i, silent = 0;
+	__u64 above = ~0ULL;
 
 	choice->rate = ~0ULL;
 	choice->empty = !path || !path->class[0];
@@ -395,32 +397,28 @@ static __always_inline void path_choose(__u32 number, __u32 held, struct pace_ch
 
 		if (!place || !class || !share)
 			break;
-		if (place == parent) {
-			/* the class below speaks for it, if it has something to say */
-			parent = class->parent;
-			if (silent && class->ceiling && class->ceiling < choice->rate) {
-				choice->rate = class->ceiling;
-				choice->class = silent;
-			}
-			if (class->ceiling)
-				silent = 0;
-			continue;
-		}
-		parent = class->parent;
-		silent = 0;
 		if (class->engine != SHAPE_PACING)
 			continue;
+		if (path->above >> i & 1) {
+			if (class->ceiling && class->ceiling < above)
+				above = class->ceiling;
+			continue;
+		}
 		choice->any = 1;
 		top = share_top(class, share);
 		rate = share->generation == class->generation ? share->flow_rate : 0;
 		if (!rate || (!held && rate < top))
 			rate = top;
-		if (!rate)
+		if (!rate) {
 			silent = place;
-		if (rate && rate < choice->rate) {
+		} else if (rate < choice->rate) {
 			choice->rate = rate;
 			choice->class = place;
 		}
+	}
+	if (silent && above < choice->rate) {
+		choice->rate = above;
+		choice->class = silent;
 	}
 }
 

@@ -272,6 +272,28 @@ __attribute__((noinline)) int shape_path_climb(
 	return below;
 }
 
+/* Notes which of its classes stand above others. */
+__attribute__((noinline)) int shape_path_note(struct shape_path *path)
+{
+	const struct shape_class *class;
+	__u32 i, j, number;
+
+	if (!path)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SHAPE_PATH_MAX; i++) {
+		number = path->class[i];
+		class = bpf_map_lookup_elem(&shape_classes, &number);
+		if (!number || !class)
+			break;
+#pragma clang loop unroll(disable)
+		for (j = 0; j < SHAPE_PATH_MAX; j++)
+			if (class->parent && path->class[j] == class->parent)
+				path->above |= 1U << j;
+	}
+	return 0;
+}
+
 /* Puts together what the rules said and what the link asks for. */
 static __always_inline void shape_path_make(const struct decide_ask *ask, struct shape_path *path)
 {
@@ -291,11 +313,11 @@ static __always_inline void shape_path_make(const struct decide_ask *ask, struct
 		below |= shape_path_climb(path, ask->classes[i], ask->ifindex, out);
 	}
 	link = bpf_map_lookup_elem(&shape_links, &key);
-	if (!link)
-		return;
-	if (!below && link->rest)
+	if (link && !below && link->rest)
 		shape_path_climb(path, link->rest, ask->ifindex, out);
-	shape_path_climb(path, link->class, ask->ifindex, out);
+	if (link)
+		shape_path_climb(path, link->class, ask->ifindex, out);
+	shape_path_note(path);
 }
 
 /* The number of a path; 0: there is none left. */

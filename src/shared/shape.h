@@ -190,6 +190,7 @@ _Static_assert(sizeof(struct shape_count) == 64, "one cache line");
 struct shape_path {
 	__u16 class[SHAPE_PATH_MAX];    /* from leaf to link, then the next chain's; 0: the end */
 	__u32 counter[SHAPE_RULES_MAX]; /* of the rules that led here (rule_counts); 0: the end */
+	__u32 above; /* bits: of `class`, those that stand above another one here, which speaks for them */
 };
 
 /*

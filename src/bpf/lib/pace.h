@@ -188,7 +188,7 @@ __attribute__((noinline)) int pace_charge(__u32 number, struct shape_socket *soc
 __attribute__((noinline)) int pace_packet(struct __sk_buff *skb, __u32 number, __u32 bytes)
 {
 	struct shape_path *path = bpf_map_lookup_elem(&shape_paths, &number);
-	__u32 i, place, parent = 0, held = 0;
+	__u32 i, place, held = 0;
 	struct shape_socket *socket;
 	struct shape_class *class;
 
@@ -201,9 +201,8 @@ __attribute__((noinline)) int pace_packet(struct __sk_buff *skb, __u32 number, _
 		class = bpf_map_lookup_elem(&shape_classes, &place);
 		if (!place || !class)
 			break;
-		if (class->engine == SHAPE_PACING && place != parent)
+		if (class->engine == SHAPE_PACING && !(path->above >> i & 1))
 			pace_charge(place, socket, held, bytes);
-		parent = class->parent;
 	}
 	return 0;
 }
