@@ -30,14 +30,6 @@ static const char *const wish_reasons[] = {
 	[SHAPE_WISH_IFB] = reason_ifb,
 };
 
-struct shape_tree *shape_tree_find(struct shape_tree *trees, size_t count, const struct shape_node *node)
-{
-	for (size_t i = 0; i < count && node->interface[0]; i++)
-		if (trees[i].out == node->out && strcmp(trees[i].interface, node->interface) == 0)
-			return &trees[i];
-	return NULL;
-}
-
 /* -- what can be asked for -- */
 
 static int refuse(struct error *error, const char *what, const char *want)

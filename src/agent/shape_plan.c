@@ -402,7 +402,6 @@ static int node_join(struct planner *planner, struct shape_node *node, struct er
 	if (!node->interface[0])
 		snprintf(node->interface, sizeof(node->interface), "%s", root->interface);
 	parent->children++;
-	parent->promised_bps += shape_node_terms(node)->guarantee_bps;
 	return 0;
 }
 
@@ -454,11 +453,29 @@ static int sum_check(const struct planner *planner, const struct shape_node *nod
 	return refuse(planner, error);
 }
 
+uint64_t shape_node_promise(const struct shape_node *node)
+{
+	uint64_t own = shape_node_terms(node)->guarantee_bps;
+
+	return own > node->promised_bps ? own : node->promised_bps;
+}
+
+/* What is promised below a class without a guarantee is promised by those above. */
+static void promises_add(struct shape_plan *plan)
+{
+	for (uint32_t depth = SHAPE_DEPTH_MAX; depth-- > 1;)
+		for (size_t i = 0; i < plan->count; i++)
+			if (plan->nodes[i].depth == depth && plan->nodes[i].parent != SHAPE_PLAN_NONE)
+				plan->nodes[plan->nodes[i].parent].promised_bps +=
+					shape_node_promise(&plan->nodes[i]);
+}
+
 static int sums_check(struct planner *planner, struct error *error)
 {
 	const struct shape_node *nodes = planner->plan.nodes;
 	int r = 0;
 
+	promises_add(&planner->plan);
 	for (size_t i = 0; i < planner->plan.count && r == 0; i++)
 		if (nodes[i].parent != SHAPE_PLAN_NONE)
 			r = guarantee_check(planner, &nodes[i], error);

@@ -35,7 +35,7 @@ struct shape_node {
 	bool out, in;
 	bool anywhere;                       /* counts on other interfaces, too */
 	char interface[MATCH_INTERFACE_MAX]; /* empty: all */
-	uint64_t promised_bps;               /* guarantees of its children */
+	uint64_t promised_bps;               /* to those below it */
 };
 
 #define SHAPE_PLAN_NONE UINT32_MAX
@@ -58,6 +58,8 @@ int shape_plan_make(struct rulebook *book, enum shape_plan_mode mode, shape_plan
 void shape_plan_clear(struct shape_plan *plan);
 /* The name of a class as a person knows it: of a declared one; of a link its interface; else the sentence. */
 const char *shape_node_name(const struct shape_node *node);
+/* What it has by right, bits a second: its guarantee, and no less than those below it. */
+uint64_t shape_node_promise(const struct shape_node *node);
 const struct shape_terms *shape_node_terms(const struct shape_node *node);
 
 #endif

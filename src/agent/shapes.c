@@ -20,7 +20,6 @@
 #define HORIZON_NS    50000000ULL  /* … and so long dropped … */
 #define HORIZON_FULL  10           /* … but not less than so many full packets … */
 #define MARK_FULL     2            /* … and so many */
-#define HTB_LEAST     1000U        /* bytes a second of a class without guarantee: HTB knows no 0 */
 #define GONE          UINT32_MAX   /* index of an interface that is not there: no packet is on it */
 #define LOOK_SECONDS  1
 #define PACE_US       100000 /* sockets that were open before are looked for so often */
@@ -65,17 +64,11 @@ static uint64_t time_of(uint64_t bytes, uint64_t rate)
 	return rate ? (uint64_t)((__uint128_t)bytes * 1000000000 / rate) : 0;
 }
 
-/* The minor number of its class in HTB. */
-static uint32_t htb_minor(const struct shape_node *node)
-{
-	return node->link ? QDISC_ROOT : node->rest ? QDISC_REST : node->number;
-}
-
 static uint32_t htb_leaf(const struct shape_node *node)
 {
 	if (node->link)
 		return 0;
-	return QDISC_LEAF(htb_minor(node) | (node->children ? QDISC_OWN : 0));
+	return QDISC_LEAF(shape_htb_minor(node) | (node->children ? QDISC_OWN : 0));
 }
 
 static void class_fill(const struct shape_plan *plan, const struct shape_node *node,
@@ -152,90 +145,6 @@ static int class_bring(struct shapes *shapes, const struct shape_plan *plan, con
 }
 
 /* -- queues -- */
-
-static uint64_t ceiling_of(const struct shape_plan *plan, const struct shape_node *node)
-{
-	uint64_t least = SHAPE_RATE_MAX;
-
-	for (;; node = &plan->nodes[node->parent]) {
-		const struct shape_terms *terms = shape_node_terms(node);
-
-		if (terms->ceiling_bps && terms->ceiling_bps < least)
-			least = terms->ceiling_bps;
-		if (node->parent == SHAPE_PLAN_NONE)
-			return least / 8;
-	}
-}
-
-/* HTB serves 0 first. */
-static const uint32_t htb_priorities[SHAPE_PRIORITIES] = {
-	[SHAPE_LOW] = 3, [SHAPE_NORMAL] = 2, [SHAPE_HIGH] = 1, [SHAPE_INTERACTIVE] = 0};
-
-static struct engine_htb htb_of(const struct shape_plan *plan, const struct shape_node *node)
-{
-	const struct shape_terms *terms = shape_node_terms(node);
-	uint64_t ceiling = ceiling_of(plan, node);
-	const struct shape_node *parent = node->parent == SHAPE_PLAN_NONE ? NULL : &plan->nodes[node->parent];
-
-	return (struct engine_htb){
-		.minor = htb_minor(node),
-		.parent = node->link ? 0
-	                  : parent   ? htb_minor(parent)
-	                             : QDISC_ROOT,
-		.rate = node->link ? ceiling : most(terms->guarantee_bps / 8, HTB_LEAST),
-		.ceiling = ceiling,
-		.burst = terms->burst,
-		.weight = terms->weight ? terms->weight : 1,
-		.priority = htb_priorities[terms->priority],
-		.leaf = !node->link && !node->children,
-	};
-}
-
-/* The tree of an interface; the caller frees it. */
-static int htb_make(const struct shape_plan *plan, const struct shape_tree *tree, struct engine_htb **ret,
-	size_t *ret_count)
-{
-	struct engine_htb *classes = calloc(2 * plan->count + 2, sizeof(*classes));
-	size_t count = 0;
-	bool link = false;
-
-	if (!classes)
-		return -ENOMEM;
-	for (size_t i = 0; i < plan->count; i++)
-		link |= plan->nodes[i].link && shape_tree_find((void *)tree, 1, &plan->nodes[i]);
-	if (!link) {
-		/* nobody has said how much the interface can do */
-		classes[count++] = (struct engine_htb){
-			.minor = QDISC_ROOT, .rate = SHAPE_RATE_MAX / 8, .ceiling = SHAPE_RATE_MAX / 8};
-		classes[count++] = (struct engine_htb){.minor = QDISC_REST,
-			.parent = QDISC_ROOT,
-			.rate = HTB_LEAST,
-			.ceiling = SHAPE_RATE_MAX / 8,
-			.priority = htb_priorities[SHAPE_NORMAL],
-			.leaf = true};
-	}
-	for (size_t i = 0; i < plan->count; i++) {
-		const struct shape_node *node = &plan->nodes[i];
-		struct engine_htb class;
-
-		if ((node->in && node->out) || !shape_tree_find((void *)tree, 1, node))
-			continue;
-		class = htb_of(plan, node);
-		classes[count++] = class;
-		if (class.leaf || node->link)
-			continue;
-		class.parent = class.minor;
-		class.minor |= QDISC_OWN;
-		class.rate = HTB_LEAST;
-		class.leaf = true;
-		classes[count++] = class;
-	}
-	*ret = classes;
-	*ret_count = count;
-	return 0;
-}
-
-/* -- what is changed of them -- */
 
 static struct shape_queue *queue_find(struct shapes *shapes, uint32_t index)
 {
@@ -332,7 +241,7 @@ static int queue_bring(
 		interface.index = tree->queue;
 		snprintf(interface.name, sizeof(interface.name), "weir-%u", tree->index);
 	}
-	r = htb_make(plan, tree, &classes, &count);
+	r = shape_htb_make(plan, tree, &classes, &count);
 	if (r < 0)
 		return error_set(error, r, "out of memory");
 	return htb_bring(shapes, &interface, classes, count, error);

@@ -88,7 +88,17 @@ void shape_engines_settle(
 	const struct shape_plan *plan, struct shape_tree *trees, size_t count, struct shape_choice *choices);
 /* A class's engine may have to change: asked every second. */
 bool shape_engines_measure(struct shapes *shapes);
+
+/* shape_htb.c: the tree of an interface, for the caller to free.  0 or -ENOMEM. */
+int shape_htb_make(const struct shape_plan *plan, struct shape_tree *tree, struct engine_htb **ret_classes,
+	size_t *ret_count);
+/* On which a class stands; NULL: on none of these. */
 struct shape_tree *shape_tree_find(struct shape_tree *trees, size_t count, const struct shape_node *node);
+/* The minor number of a class in it. */
+static inline uint32_t shape_htb_minor(const struct shape_node *node)
+{
+	return node->link ? QDISC_ROOT : node->rest ? QDISC_REST : node->number;
+}
 
 /* shape_answers.c */
 extern const struct route shape_routes[];

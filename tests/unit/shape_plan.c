@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-/* From rules to classes: who stands below whom, which books are refused, and what a kept book becomes. */
-#include "agent/shape_plan.h"
+/* From rules to classes: who stands below whom, which books are refused, what a kept book becomes, and what
+ * HTB is told. */
+#include "agent/shapes_internal.h"
 
 #include "unit.h"
 
@@ -115,6 +116,9 @@ static void refused_books_say_why(void **state)
 		const char *what;
 	} cases[] = {
 		{{"limit out on eth0 to 10mbit", "guarantee out tcp 6mbit", "guarantee out udp 5mbit"},
+			"the guarantees below eth0 add up to 11mbit, and it has 10mbit"},
+		{{"limit out on eth0 to 10mbit", "shape a under eth0", "guarantee out tcp 6mbit under a",
+			 "guarantee out udp 5mbit"},
 			"the guarantees below eth0 add up to 11mbit, and it has 10mbit"},
 		{{"limit out on eth0 to 10mbit", "guarantee out tcp 11mbit"},
 			"a guarantee of 11mbit is above the 10mbit of eth0"},
@@ -244,6 +248,105 @@ static void every_book_has_a_plan_or_a_reason(void **state)
 	assert_true(good > 50 && bad > 50);
 }
 
+/* What HTB is told of the class of the sentence with this number, counted from 1. */
+static void expect_rates(const char *const *texts, const uint64_t *mbit)
+{
+	struct shape_tree tree = {.interface = "eth0", .out = true};
+	struct engine_htb *classes;
+	struct rulebook book;
+	struct shape_plan plan;
+	size_t count = 0;
+
+	book_fill(&book, texts);
+	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL), 0);
+	assert_int_equal(shape_htb_make(&plan, &tree, &classes, &count), 0);
+	for (uint32_t id = 1; texts[id - 1]; id++) {
+		uint64_t rate = 0;
+
+		for (size_t i = 0; i < count; i++)
+			if (classes[i].minor == shape_htb_minor(node_of(&plan, id)))
+				rate = classes[i].rate;
+		if (rate != mbit[id - 1] * 125000)
+			fail_msg("'%s' has %lu bytes a second", texts[id - 1], (unsigned long)rate);
+	}
+	free(classes);
+	shape_plan_clear(&plan);
+	rulebook_clear(&book);
+}
+
+static void htb_is_told_what_each_has_by_right(void **state)
+{
+	(void)state;
+	/* by weight, of what is left after guarantees; the rest of the link weighs one */
+	expect_rates(
+		(const char *const[]){"limit out on eth0 to 24mbit", "shape tenant under eth0 ceiling 20mbit",
+			"shape light under tenant weight 1", "shape heavy under tenant weight 3", NULL},
+		(const uint64_t[]){24, 12, 3, 9});
+	expect_rates((const char *const[]){"limit out on eth0 to 100mbit", "guarantee out tcp 60mbit",
+			     "shape a under eth0 weight 2", NULL},
+		(const uint64_t[]){100, 70, 20});
+	/* what a low ceiling leaves is for the others */
+	expect_rates((const char *const[]){"limit out on eth0 to 30mbit", "shape a under eth0 ceiling 2mbit",
+			     "shape b under eth0", NULL},
+		(const uint64_t[]){30, 2, 14});
+	/* the higher priority first, as far as it may */
+	expect_rates((const char *const[]){"limit out on eth0 to 30mbit",
+			     "shape a under eth0 priority high ceiling 20mbit", "shape b under eth0 weight 4",
+			     NULL},
+		(const uint64_t[]){30, 20, 8});
+	/* without a link each has what it may */
+	expect_rates(
+		(const char *const[]){"shape a under eth0 ceiling 20mbit", NULL}, (const uint64_t[]){20});
+}
+
+static void htb_check(const struct engine_htb *classes, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t sum = 0;
+
+		assert_true(classes[i].rate > 0 && classes[i].rate <= classes[i].ceiling);
+		for (size_t k = 0; k < count; k++) {
+			assert_true(i == k || classes[i].minor != classes[k].minor);
+			if (classes[k].parent != classes[i].minor)
+				continue;
+			/* HTB wants parents first; and rates of 1000 for nothing */
+			assert_true(k > i && !classes[i].leaf);
+			assert_true(classes[k].ceiling <= classes[i].ceiling);
+			sum += classes[k].rate > 1000 ? classes[k].rate : 0;
+		}
+		assert_true(sum <= classes[i].rate);
+	}
+}
+
+static void no_tree_promises_more_than_it_has(void **state)
+{
+	static char sentences[SENTENCES_MAX][96];
+	size_t checked = 0;
+
+	(void)state;
+	for (uint32_t number = 0; number < 20000; number++) {
+		struct shape_tree tree = {.interface = "eth0", .out = true};
+		const char *texts[SENTENCES_MAX + 1];
+		struct engine_htb *classes;
+		struct rulebook book;
+		struct shape_plan plan = {};
+		size_t count = 0;
+
+		seed = number * 2654435761U;
+		book_random(sentences, texts);
+		book_fill(&book, texts);
+		if (shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL) == 0) {
+			assert_int_equal(shape_htb_make(&plan, &tree, &classes, &count), 0);
+			htb_check(classes, count);
+			checked += count > 2; /* more than what every tree has */
+			free(classes);
+		}
+		shape_plan_clear(&plan);
+		rulebook_clear(&book);
+	}
+	assert_true(checked > 50);
+}
+
 /* A rule with other rates is the same rule: its places are free when the last of both is gone. */
 static void a_change_of_rate_keeps_the_class(void **state)
 {
@@ -285,6 +388,8 @@ int main(void)
 		cmocka_unit_test(links_have_a_rest),
 		cmocka_unit_test(refused_books_say_why),
 		cmocka_unit_test(every_book_has_a_plan_or_a_reason),
+		cmocka_unit_test(htb_is_told_what_each_has_by_right),
+		cmocka_unit_test(no_tree_promises_more_than_it_has),
 		cmocka_unit_test(a_change_of_rate_keeps_the_class),
 	};
 
