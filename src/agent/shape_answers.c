@@ -30,6 +30,7 @@ static void count_read(const struct shapes *shapes, const struct shape_node *nod
 	ret->sent_packets = live->queue.packets;
 	ret->sent_bytes = live->queue.bytes;
 	ret->dropped_packets += live->queue.dropped;
+	ret->marked_packets += live->queue.marked;
 	ret->delayed_packets = live->queue.overlimits;
 }
 
@@ -71,6 +72,7 @@ static void queue_read(void *context, const struct engine_qdisc_count *count)
 	}
 	/* drops, and what waits, are the leaf's */
 	queue->dropped = count->dropped;
+	queue->marked = count->marked;
 	queue->overlimits = count->overlimits;
 	queue->backlog_bytes = count->backlog_bytes;
 }

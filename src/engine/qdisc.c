@@ -618,22 +618,84 @@ int engine_qdisc_htb(struct engine *engine, const struct engine_interface *inter
 
 /* -- what they count -- */
 
+/* What a leaf's queue has dropped and marked: the class tells only of what it refused at the door. */
+struct leaf_count {
+	uint32_t minor;
+	uint64_t dropped, marked;
+};
+
 struct counting {
 	uint32_t index;
 	engine_qdisc_function *function;
 	void *context;
+	struct leaf_count *leaves;
+	size_t count, room;
 };
+
+static int leaf_compare(const void *a, const void *b)
+{
+	const struct leaf_count *x = a, *y = b;
+
+	return x->minor < y->minor ? -1 : x->minor > y->minor;
+}
+
+static bool stats_parse(struct nlmsghdr *header, struct nlattr **stats)
+{
+	struct nlattr *all = nlmsg_find_attr(header, sizeof(struct tcmsg), TCA_STATS2);
+
+	return all && nla_parse_nested(stats, TCA_STATS_MAX, all, NULL) == 0;
+}
+
+static void leaf_read(struct nlattr *const *stats, struct leaf_count *leaf)
+{
+	struct gnet_stats_queue queue = {};
+	struct tc_fq_codel_xstats codel = {};
+
+	if (stats[TCA_STATS_QUEUE])
+		nla_memcpy(&queue, stats[TCA_STATS_QUEUE], sizeof(queue));
+	leaf->dropped = queue.drops;
+	if (stats[TCA_STATS_APP])
+		nla_memcpy(&codel, stats[TCA_STATS_APP], sizeof(codel));
+	if (codel.type == TCA_FQ_CODEL_XSTATS_QDISC)
+		leaf->marked = codel.qdisc_stats.ecn_mark;
+}
+
+static int leaf_add(struct nlmsghdr *header, void *context)
+{
+	struct counting *counting = context;
+	const struct tcmsg *tc = nlmsg_data(header);
+	struct nlattr *kind = nlmsg_find_attr(header, sizeof(*tc), TCA_KIND), *stats[TCA_STATS_MAX + 1];
+	struct leaf_count leaf = {.minor = TC_H_MIN(tc->tcm_parent)};
+
+	if (header->nlmsg_type != RTM_NEWQDISC || (uint32_t)tc->tcm_ifindex != counting->index ||
+		(tc->tcm_parent & TC_H_MAJ_MASK) != QDISC_MAJOR || !kind || !stats_parse(header, stats))
+		return 0;
+	if (strcmp(nla_get_string(kind), "fq_codel") != 0)
+		stats[TCA_STATS_APP] = NULL;
+	leaf_read(stats, &leaf);
+	if (counting->count == counting->room) {
+		size_t room = counting->room ? 2 * counting->room : 64;
+		struct leaf_count *leaves = reallocarray(counting->leaves, room, sizeof(*leaves));
+
+		if (!leaves)
+			return 0;
+		counting->leaves = leaves;
+		counting->room = room;
+	}
+	counting->leaves[counting->count++] = leaf;
+	return 0;
+}
 
 static int count_one(struct nlmsghdr *header, void *context)
 {
 	const struct counting *counting = context;
 	const struct tcmsg *tc = nlmsg_data(header);
-	struct nlattr *old = nlmsg_find_attr(header, sizeof(*tc), TCA_STATS2), *stats[TCA_STATS_MAX + 1];
+	struct nlattr *stats[TCA_STATS_MAX + 1];
 	struct engine_qdisc_count count = {.minor = TC_H_MIN(tc->tcm_handle)};
+	const struct leaf_count wanted = {.minor = count.minor}, *leaf = NULL;
 
 	if (header->nlmsg_type != RTM_NEWTCLASS || (uint32_t)tc->tcm_ifindex != counting->index ||
-		(tc->tcm_handle & TC_H_MAJ_MASK) != QDISC_MAJOR || !old ||
-		nla_parse_nested(stats, TCA_STATS_MAX, old, NULL) < 0)
+		(tc->tcm_handle & TC_H_MAJ_MASK) != QDISC_MAJOR || !stats_parse(header, stats))
 		return 0;
 	if (stats[TCA_STATS_BASIC]) {
 		struct gnet_stats_basic basic = {};
@@ -653,17 +715,32 @@ static int count_one(struct nlmsghdr *header, void *context)
 		count.backlog_bytes = queue.backlog;
 		count.backlog_packets = queue.qlen;
 	}
+	if (counting->count)
+		leaf = bsearch(&wanted, counting->leaves, counting->count, sizeof(wanted), leaf_compare);
+	if (leaf) {
+		count.dropped = leaf->dropped;
+		count.marked = leaf->marked;
+	}
 	counting->function(counting->context, &count);
 	return 0;
 }
 
 int engine_qdisc_counts(struct engine *engine, uint32_t index, engine_qdisc_function *function, void *context)
 {
-	struct counting counting = {index, function, context};
-	_cleanup_message_ struct nl_msg *message =
-		message_new(RTM_GETTCLASS, NLM_F_REQUEST | NLM_F_DUMP, index, 0, 0);
+	struct counting counting = {.index = index, .function = function, .context = context};
+	_cleanup_message_ struct nl_msg *leaves = message_new(
+						RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, index, 0, 0),
+					*classes = message_new(
+						RTM_GETTCLASS, NLM_F_REQUEST | NLM_F_DUMP, index, 0, 0);
+	int r = leaves && classes ? ask(engine, leaves, leaf_add, &counting) : -ENOMEM;
 
-	return message ? ask(engine, message, count_one, &counting) : -ENOMEM;
+	if (r == 0) {
+		if (counting.count)
+			qsort(counting.leaves, counting.count, sizeof(*counting.leaves), leaf_compare);
+		r = ask(engine, classes, count_one, &counting);
+	}
+	free(counting.leaves);
+	return r;
 }
 
 /* -- what comes in -- */

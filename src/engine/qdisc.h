@@ -37,9 +37,9 @@ struct engine_htb {
 
 struct engine_qdisc_count {
 	uint32_t minor;
-	uint64_t packets, bytes; /* sent */
-	uint64_t dropped;
-	uint64_t overlimits; /* times that packets had to wait */
+	uint64_t packets, bytes;  /* sent */
+	uint64_t dropped, marked; /* by its queue; marked: ECN */
+	uint64_t overlimits;      /* times that packets had to wait */
 	uint32_t backlog_bytes, backlog_packets;
 };
 
