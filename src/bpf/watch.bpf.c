@@ -78,9 +78,12 @@ packet_inline int watch(struct __sk_buff *skb, enum watch_link link, enum watch_
 	enum flow_fate fate;
 
 	if (packets <= 1 && watch_is_usual(skb, link) &&
-		quick_account(
-			skb, link == WATCH_ETHERNET ? ETH_HLEN : 0, direction == WATCH_OUT, in_force, &fate))
+		quick_account(skb, link == WATCH_ETHERNET ? ETH_HLEN : 0, direction == WATCH_OUT, in_force,
+			&fate)) {
+		if (fate == FLOW_SHAPE)
+			bpf_tail_call(skb, &shape_programs, SHAPE_APPLY);
 		return fate == FLOW_DROP ? WATCH_DROP : WATCH_NEXT;
+	}
 
 	/* Opaque to the compiler, which would keep every field in a register of its own and spill them all,
 	 * again and again, at every branch of the parser: that took twice the time. */
