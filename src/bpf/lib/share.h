@@ -31,6 +31,7 @@
 
 #define SHARE_TICK_NS    4000000ULL   /* the shortest window … */
 #define SHARE_WINDOW_MAX 500000000ULL /* … and the longest */
+#define SHARE_BURSTS     4ULL         /* … and that each socket has room for in it */
 #define SHARE_PACKETS    64           /* that a window has room for */
 #define SHARE_EPOCH_NS   20000000ULL
 #define SHARE_EPOCH_MAX  4000000000ULL
@@ -38,7 +39,7 @@
 
 #define SHARE_SMOOTH_NS   100000000ULL /* over which what is not held back is averaged */
 #define SHARE_PATIENCE_US 500000       /* sockets that were slow have long pauses behind them yet */
-#define SHARE_SLOW        8            /* windows in which an error is mended */
+#define SHARE_SLOW        4            /* windows in which an error is mended */
 
 #define SHARE_GAIN_ONE 65536
 #define SHARE_GAIN_MIN (SHARE_GAIN_ONE / 2)
@@ -106,8 +107,8 @@ share_inline __u64 share_window_ns(const struct shape_share *share, const struct
 	__u64 rate = share_max(share->allowance, class->guarantee), flow = share->flow_rate;
 	__u64 ns = rate ? SHARE_PACKETS * SHARE_PACKET * SHARE_SECOND_NS / rate : SHARE_WINDOW_MAX;
 
-	if (share_held(share) > 1 && flow)
-		ns = share_max(ns, 2ULL * share->burst * SHARE_SECOND_NS / flow);
+	if (share_held(share) && flow)
+		ns = share_max(ns, SHARE_BURSTS * share->burst * SHARE_SECOND_NS / flow);
 	return share_min(share_max(ns, SHARE_TICK_NS), SHARE_WINDOW_MAX);
 }
 
