@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""Rates, guarantees and priorities under real traffic: who is held to what, whatever engine holds it.
+
+A rate is proved from both sides.  Above it nothing may pass: what arrived between two looks at the clock is at most
+the rate for that time and one burst, exactly.  Below it, a sender waits until so much has passed; how long that takes
+is the machine's affair, and where it matters classes are compared with each other.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+from lab import Failure, Skip, address_family, expect, expect_equal, need, need_kernel, run, udp_socket, wait_for
+from suite import each, test, variants
+from test_rules import add, ask, done, refused
+
+# Sends until it is told to end: TCP as fast as it goes, UDP (numbered datagrams) at a rate.  A line on its standard
+# input is one more thing to do: `tcp ADDRESS PORT [SIZE]`, `udp ADDRESS PORT BITS_PER_SECOND`, `fork WORDS…`, in a
+# child; SIZE: so many bytes each millisecond, not all that goes.  What it did is answered by a line.
+SENDER = """
+import os, socket, struct, sys, threading, time
+def family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+def tcp(address, port, size="0", mark="0"):
+    s = socket.socket(family(address), socket.SOCK_STREAM)
+    if int(mark):
+        s.setsockopt(*((socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if ":" in address else (socket.IPPROTO_IP, socket.IP_TOS)), int(mark))
+    s.connect((address, int(port)))
+    block = bytes(int(size) or 65536)
+    def go():
+        try:
+            while True:
+                s.sendall(block)
+                if int(size):
+                    time.sleep(0.001)
+        except OSError:
+            pass
+    return go
+def udp(address, port, rate, mark="0"):
+    s = socket.socket(family(address), socket.SOCK_DGRAM)
+    if int(mark):
+        s.setsockopt(*((socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if ":" in address else (socket.IPPROTO_IP, socket.IP_TOS)), int(mark))
+    s.connect((address, int(port)))
+    def go():
+        number, began = 0, time.monotonic()
+        while True:
+            due = float(rate) / 8 * (time.monotonic() - began)
+            while number * 1000 < due:
+                try:
+                    s.send(struct.pack(">Q", number) + bytes(992))
+                except OSError:
+                    pass
+                number += 1
+            time.sleep(0.002)
+    return go
+def do(words):
+    threading.Thread(target={"tcp": tcp, "udp": udp}[words[0]](*words[1:]), daemon=True).start()
+print("ready", os.getpid(), flush=True)
+for line in sys.stdin:
+    words = line.split()
+    if words[0] == "fork":
+        read, write = os.pipe()
+        if not os.fork():
+            do(words[1:])
+            os.write(write, b"x")
+            os.close(write)
+            time.sleep(1000)
+            os._exit(0)
+        os.close(write)
+        os.read(read, 1)
+        os.close(read)
+    else:
+        do(words)
+    print("done", flush=True)
+"""
+UDP_SIZE = 1000 + 42  # of a sender's datagram, on an IPv4 wire
+FIRST_PORT = 7000
+SO_RCVBUFFORCE = 33
+
+
+class Sender:
+    """A process that sends, as a user, a group, an executable or in a cgroup of its own."""
+
+    def __init__(self, lab, namespace, *jobs, user=None, group=None, exe=sys.executable, cgroup=None):
+        words = ["setpriv"] + (["--reuid", user] if user else []) + (["--regid", group] if group else [])
+        words += ["--clear-groups"] if user or group else []
+        self.process = lab.start(*namespace.command(*words, exe, "-I", "-c", SENDER), stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, stderr=None, text=True, bufsize=1, start_new_session=True)
+        lab.on_close(self.end)
+        self.pid = int(self.process.stdout.readline().split()[1])
+        if cgroup:
+            with open(f"{cgroup}/cgroup.procs", "w", encoding="ascii") as file:
+                file.write(str(self.pid))
+        for job in jobs:
+            self.do(*job)
+
+    def do(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        expect_equal(self.process.stdout.readline(), "done\n", f"the sender's answer to {words}")
+
+    def end(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+class Sink(threading.Thread):
+    """Takes all that comes to some ports, TCP and UDP, of both address families, and counts it by port."""
+
+    def __init__(self, lab, namespace, ports=32, first=FIRST_PORT):
+        super().__init__(daemon=True)
+        self.bytes, self.datagrams, self.last, self.marked = {}, {}, {}, {}
+        self.connections, self.ended = {}, False
+        self.selector = selectors.DefaultSelector()
+        with namespace:
+            for port in range(first, first + ports):
+                self.bytes[port] = self.datagrams[port] = self.marked[port] = 0
+                for family in (socket.AF_INET, socket.AF_INET6):
+                    self.open(family, port)
+        lab.on_close(self.stop)
+        self.start()
+
+    def open(self, family, port):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(("", port))
+        listener.listen(256)
+        listener.setblocking(False)
+        self.selector.register(listener, selectors.EVENT_READ, (self.accept, port))
+        taker = socket.socket(family, socket.SOCK_DGRAM)
+        if family == socket.AF_INET6:
+            taker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            taker.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        else:
+            taker.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        taker.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 23)
+        taker.bind(("", port))
+        taker.setblocking(False)
+        self.selector.register(taker, selectors.EVENT_READ, (self.take_datagrams, port))
+
+    def accept(self, listener, port):
+        connection, _ = listener.accept()
+        connection.setblocking(False)
+        self.connections[connection] = port
+        self.selector.register(connection, selectors.EVENT_READ, (self.take, port))
+
+    def take(self, connection, port):
+        with contextlib.suppress(BlockingIOError):
+            try:
+                data = connection.recv(1 << 18)
+            except ConnectionError:
+                data = b""
+            if not data:
+                self.selector.unregister(connection)
+                del self.connections[connection]
+                connection.close()
+            self.bytes[port] += len(data)
+
+    def take_datagrams(self, taker, port):
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(64):
+                data, extra, _, _ = taker.recvmsg(2048, 64)
+                self.bytes[port] += len(data)
+                self.datagrams[port] += 1
+                self.marked[port] += any(value and value[0] & 3 == 3 for _, _, value in extra)
+                if len(data) >= 8:
+                    self.last[port] = struct.unpack_from(">Q", data)[0]
+
+    def run(self):
+        while not self.ended:
+            for key, _ in self.selector.select(0.1):
+                function, port = key.data
+                function(key.fileobj, port)
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+        self.selector.close()
+
+    def stop(self):
+        self.ended = True
+        self.join(5)
+
+    def arrived(self):
+        """Bytes by port, with what TCP has taken and this thread has not."""
+        counts = dict(self.bytes)
+        for connection, port in list(self.connections.items()):
+            with contextlib.suppress(OSError):
+                counts[port] += struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0]
+        return counts
+
+    def measure(self, least, seconds=25):
+        """Waits until so many bytes have come to each of the ports of {port: bytes}; {port: (bytes, seconds)}, where
+        so many bytes came in at most so many seconds."""
+        began, before = time.monotonic(), self.arrived()
+        waiting, result = dict(least), {}
+
+        def look():
+            counts, now = dict(self.bytes), time.monotonic()
+            for port in [port for port in waiting if counts[port] - before[port] >= waiting[port]]:
+                result[port] = (counts[port] - before[port], now - began)
+                del waiting[port]
+            return not waiting
+
+        try:
+            wait_for(look, seconds, "bytes")
+        except Failure:
+            raise Failure("too little has come: " + ", ".join(
+                f"port {port}: {self.bytes[port] - before[port]} of {least[port]} bytes" for port in waiting)) from None
+        return result
+
+
+def shapes(agent):
+    return agent.get("/v1/shapes")["shapes"]
+
+
+def shape(agent, number):
+    return next(entry for entry in shapes(agent) if entry["id"] == number)
+
+
+def expect_at_most(got, rate, burst, what):
+    """(bytes, seconds) of payload were no more than a rate in bits a second allows, and a burst in bytes."""
+    most = rate / 8 * got[1] + burst
+    expect(got[0] <= most, f"{what}: {got[0]} bytes in {got[1]:.3f} s, at most {most:.0f} ({rate / 1e6} Mbit/s)")
+
+
+def build(lab, config=None):
+    """host with w0 and w1, both to peer, a sink there, and an agent; nothing is merged, so what is counted is what
+    was on the wire."""
+    host, peer = lab.hosts()
+    lab.pair(host, "w1", peer, "p1", number=2)
+    return host, peer, Sink(lab, peer), lab.agent(host, config or "interfaces: [w0, w1]\n")
+
+
+def cgroup_root():
+    for path in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        if os.path.exists(f"{path}/cgroup.procs"):
+            return path
+    raise Skip("no cgroup v2 is mounted")
+
+
+def cgroup_made(lab, name):
+    path = f"{cgroup_root()}/{name}"
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise Skip("no cgroup v2 that can be changed here") from error
+
+    def remove():
+        wait_for(lambda: not open(f"{path}/cgroup.procs", encoding="ascii").read(), 5, "an empty cgroup")
+        os.rmdir(path)
+
+    lab.on_close(remove)
+    return path
+
+
+TCP_SLACK = 0.02  # what a class of TCP may be above its rate over seconds, beside its burst
+TCP_BURST = 64 << 10
+
+
+@test(seconds=60)
+def who_is_held(lab):
+    """A limit is for all of a process with what it starts, a user, a group, an executable or a cgroup together, TCP and UDP of both families, and for nobody else"""
+    cgroup = cgroup_made(lab, f"{lab.name}.slice")
+    host, peer, sink, agent = build(lab)
+    exe = lab.path("sender")
+    shutil.copy(os.path.realpath(sys.executable), exe)
+    port = iter(range(FIRST_PORT, FIRST_PORT + 32))
+    held = {}  # rule: (rate, ports)
+
+    def jobs(sender, rate, **more):
+        ports = [next(port) for _ in range(3)]
+        sender.do("tcp", "10.1.0.2", ports[0])
+        sender.do("udp", "fd00:2::2", ports[1], rate)
+        sender.do("tcp", "fd00:1::2", ports[2])
+        return ports
+
+    # a process that has two children and an open connection before there is a limit, and another child after
+    root = Sender(lab, host)
+    ports = [next(port) for _ in range(4)]
+    root.do("tcp", "10.1.0.2", ports[0])
+    root.do("fork", "tcp", "fd00:1::2", ports[1])
+    sink.measure(dict.fromkeys(ports[:2], 1))
+    number = add(agent, f"limit out by pid {root.pid} to 12mbit")["id"]
+    root.do("fork", "udp", "10.2.0.2", ports[2], 12e6)
+    root.do("udp", "fd00:2::2", ports[3], 12e6)
+    held[number] = (12e6, ports)
+    for sentence, rate, options in ((f"user {61001}", 8e6, {"user": 61001}), ("group 61002", 10e6, {"group": 61002}),
+                                    (f"exe {exe}", 6e6, {"exe": exe}),
+                                    (f"cgroup /{os.path.basename(cgroup)}", 4e6, {"cgroup": cgroup})):
+        number = add(agent, f"limit out by {sentence} to {rate / 1e6:g}mbit")["id"]
+        held[number] = (rate, jobs(Sender(lab, host, **options), rate))
+    free = next(port)
+    Sender(lab, host, ("tcp", "10.1.0.2", free))
+    time.sleep(1)  # the pid's connections were open: they are caught within a second
+    faults = look_at(agent, sink, held)
+    expect(not faults, "; ".join(faults))
+
+
+def look_at(agent, sink, held, seconds=2, least=0.5):
+    """What is wrong with {id of a class: (its rate, its ports)}: all of its ports together get no more than the rate,
+    and each gets something."""
+    began, before = time.monotonic(), sink.arrived()
+    time.sleep(seconds)
+    after, took = dict(sink.bytes), time.monotonic() - began
+    faults = []
+    for number, (rate, ports) in held.items():
+        entry, each_port = shape(agent, number), {port: after[port] - before[port] for port in ports}
+        got = sum(each_port.values())
+        debug(entry, got * 8 / took / rate, [x * 8 / took / 1e6 for x in each_port.values()])
+        said = f"{entry['text']} ({entry['engine']}): {got} bytes in {took:.3f} s: {each_port}"
+        if got > (1 + TCP_SLACK) * rate / 8 * took + TCP_BURST:
+            faults.append(f"too much: {said}")
+        if got < least * rate / 8 * took:
+            faults.append(f"too little: {said}")
+        if not all(each_port.values()):
+            faults.append(f"nothing at a port: {said}")
+    return faults
+
+
+@test(seconds=60)
+def what_is_held(lab):
+    """A limit is for an interface, a protocol, a port, a prefix, a set, a DSCP, what comes in, or for all of that at once: the lowest of those that fit holds"""
+    host, peer, sink, agent = build(lab)
+    inner = Sink(lab, host, ports=3)
+    done(agent, "POST", "/v1/sets/add", name="far", prefixes="fd00:2::/64 10.2.0.7")
+    held = {}
+    for sentence, rate, jobs in (
+            ("out udp to port 7001 to 5mbit", 5e6, (("udp", "10.1.0.2", 7001, 9e6), ("udp", "fd00:2::2", 7001, 9e6))),
+            ("out tcp to 10.2.0.0/24 to 9mbit", 9e6, (("tcp", "10.2.0.2", 7002), ("tcp", "10.2.0.2", 7003))),
+            ("out ip6 tcp to set far to 7mbit", 7e6, (("tcp", "fd00:2::2", 7004), ("tcp", "fd00:2::2", 7004))),
+            ("out dscp ef to 6mbit", 6e6, (("tcp", "10.1.0.2", 7005, 0, 0xb8), ("udp", "fd00:1::2", 7006, 8e6, 0xb8))),
+            ("out tcp to 10.1.0.2 port 7007-7008 to 8mbit", 8e6, (("tcp", "10.1.0.2", 7007), ("tcp", "10.1.0.2", 7008)))):
+        number = add(agent, f"limit {sentence}")["id"]
+        held[number] = (rate, [int(job[2]) for job in jobs])
+        Sender(lab, host, *jobs)
+    # two fit: the lower one holds, and both count
+    both = add(agent, "limit out udp to port 7009 to 3mbit")["id"], add(agent, "limit out udp to port 7009-7010 to 20mbit")["id"]
+    Sender(lab, host, ("udp", "fd00:1::2", 7009, 9e6))
+    held[both[0]] = (3e6, [7009])
+    ingress = add(agent, "limit in from 10.1.0.0/24 to 10mbit")["id"], add(agent, "limit in udp from fd00::/16 to 4mbit")["id"]
+    Sender(lab, peer, ("tcp", "10.1.0.1", 7000), ("tcp", "10.1.0.1", 7001), ("udp", "fd00:1::1", 7002, 9e6))
+    time.sleep(1)
+    faults = []
+    threads = [threading.Thread(target=lambda: faults.extend(look_at(agent, sink, held)))]
+    # a policer drops, and TCP behind it gets what it can make of that
+    threads += [threading.Thread(target=lambda: faults.extend(look_at(agent, inner, {
+        ingress[0]: (10e6, [7000, 7001]), ingress[1]: (4e6, [7002])}, least=0.3)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expect(not faults, "; ".join(faults))
+    expect(shape(agent, both[1])["sent_bytes"] >= sink.datagrams[7009] * 1062 > 0, "both count what passed both")
+
+
+@each(seconds=60)
+@variants("engine", "auto", "htb")
+def rates_are_shared(lab, engine):
+    """Below a link, with engine {engine}, a guarantee holds against many flows, weights share what is left, and what is idle is lent and given back"""
+    host, _, sink, agent = build(lab)
+    wish = "" if engine == "auto" else f" engine {engine}"
+    link = add(agent, f"limit out on w0 to 24mbit{wish}")["id"]
+    tenant = done(agent, "POST", "/v1/shapes/add", text="tenant under w0 ceiling 20mbit")["shapes"][0]["id"]
+    for text in ("light under tenant weight 1", "heavy under tenant weight 3"):
+        done(agent, "POST", "/v1/shapes/add", text=text)
+    add(agent, "assign out tcp to port 7001 to light")
+    add(agent, "assign out tcp to port 7002 to heavy")
+    held = add(agent, "guarantee out tcp to port 7000 12mbit")["id"]
+    for port, flows in ((7001, 8), (7002, 8), (7003, 16)):
+        Sender(lab, host, *[("tcp", ("10.1.0.2", "fd00:1::2")[flow & 1], port) for flow in range(flows)])
+
+    def rates(seconds=2):
+        began, before = time.monotonic(), sink.arrived()
+        time.sleep(seconds)
+        after, took = dict(sink.bytes), time.monotonic() - began
+        result = {port: (after[port] - before[port]) * 8 / took / 1e6 for port in range(7000, 7004)}
+        debug(engine, result, {e["text"]: (e["achieved_bps"], e.get("allowance_bps"), e["engine"]) for e in shapes(agent)})
+        expect(sum(result.values()) <= 24 * (1 + TCP_SLACK) + TCP_BURST * 8e-6 / took, f"above the link: {result}")
+        expect(result[7001] + result[7002] <= 20 * (1 + TCP_SLACK) + TCP_BURST * 8e-6 / took, f"above the tenant: {result}")
+        return result
+
+    time.sleep(1.5)
+    alone = rates()
+    expect(sum(alone.values()) > 0.8 * 24, f"what the idle class does not use is lent: {alone}")
+    expect(2 < alone[7002] / alone[7001] < 4, f"weights of 1 and 3: {alone}")
+    guaranteed = Sender(lab, host, ("tcp", "fd00:1::2", 7000))
+    time.sleep(1)
+    together = rates()
+    expect(together[7000] > 0.9 * 12, f"the guarantee holds against 32 flows: {together}")
+    expect(2 < together[7002] / together[7001] < 4, f"weights of 1 and 3: {together}")
+    guaranteed.end()
+    time.sleep(1)
+    again = rates()
+    expect(sum(again.values()) > 0.8 * 24, f"what has become idle is lent again: {again}")
+    expect(shape(agent, tenant)["sent_bytes"] <= shape(agent, link)["sent_bytes"], "a link counts all below it")
+    expect(shape(agent, held)["sent_bytes"] > 0, "the guarantee counts")
+
+def debug(*a):
+    print(*a, file=open("/tmp/sre5.debug", "a"))
