@@ -335,12 +335,12 @@ def what_is_held(lab):
     """A limit is for an interface, a protocol, a port, a prefix, a set, a DSCP, what comes in, or for all of that at once: the lowest of those that fit holds"""
     host, peer, sink, agent = build(lab)
     inner = Sink(lab, host, ports=3)
-    done(agent, "POST", "/v1/sets/add", name="far", prefixes="fd00:2::/64 10.2.0.7")
+    done(agent, "POST", "/v1/sets/add", "fd00:2::/64\n10.2.0.7\n", name="far")
     held = {}
     for sentence, rate, jobs in (
             ("out udp to port 7001 to 5mbit", 5e6, (("udp", "10.1.0.2", 7001, 9e6), ("udp", "fd00:2::2", 7001, 9e6))),
             ("out tcp to 10.2.0.0/24 to 9mbit", 9e6, (("tcp", "10.2.0.2", 7002), ("tcp", "10.2.0.2", 7003))),
-            ("out ip6 tcp to set far to 7mbit", 7e6, (("tcp", "fd00:2::2", 7004), ("tcp", "fd00:2::2", 7004))),
+            ("out ip6 tcp to @far to 7mbit", 7e6, (("tcp", "fd00:2::2", 7004), ("tcp", "fd00:2::2", 7004))),
             ("out dscp ef to 6mbit", 6e6, (("tcp", "10.1.0.2", 7005, 0, 0xb8), ("udp", "fd00:1::2", 7006, 8e6, 0xb8))),
             ("out tcp to 10.1.0.2 port 7007-7008 to 8mbit", 8e6, (("tcp", "10.1.0.2", 7007), ("tcp", "10.1.0.2", 7008)))):
         number = add(agent, f"limit {sentence}")["id"]
