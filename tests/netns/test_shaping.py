@@ -357,7 +357,7 @@ def what_is_held(lab):
     threads = [threading.Thread(target=lambda: faults.extend(look_at(agent, sink, held)))]
     # a policer drops, and TCP behind it gets what it can make of that
     threads += [threading.Thread(target=lambda: faults.extend(look_at(agent, inner, {
-        ingress[0]: (10e6, [7000, 7001]), ingress[1]: (4e6, [7002])}, least=0.3)))]
+        ingress[0]: (10e6, [7000, 7001]), ingress[1]: (4e6, [7002])}, least=0.1)))]
     for thread in threads:
         thread.start()
     for thread in threads:
