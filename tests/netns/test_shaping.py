@@ -21,7 +21,8 @@ import termios
 import threading
 import time
 
-from lab import Failure, Skip, address_family, expect, expect_equal, need, need_kernel, run, udp_socket, wait_for
+import pcap
+from lab import Failure, Skip, address_family, expect, expect_equal, udp_socket, wait_for
 from suite import each, test, variants
 from test_rules import add, ask, done, refused
 
@@ -407,6 +408,137 @@ def rates_are_shared(lab, engine):
     expect(sum(again.values()) > 0.8 * 24, f"what has become idle is lent again: {again}")
     expect(shape(agent, tenant)["sent_bytes"] <= shape(agent, link)["sent_bytes"], "a link counts all below it")
     expect(shape(agent, held)["sent_bytes"] > 0, "the guarantee counts")
+
+
+@test(seconds=60)
+def every_byte_is_charged_to_its_user(lab):
+    """Of two users who send bulk, a line each millisecond and datagrams, all at once, every packet and every byte on the wire is charged to the class of whose it is, to the last one of a connection"""
+    host, peer, sink, agent = build(lab)
+    host.offload("w0", False)
+    peer.offload("p0", False)
+    capture = lab.capture(host, "w0", snap=96, expression=("src", "host", "10.1.0.1", "or", "src", "host", "fd00:1::1"))
+    senders = {}
+    for user, first in ((61001, 7000), (61002, 7003)):
+        number = add(agent, f"limit out by user {user} to 20gbit")["id"]
+        senders[number] = Sender(lab, host, ("tcp", "10.1.0.2", first), ("tcp", "fd00:1::2", first + 1, 400),
+                                 ("udp", "fd00:1::2", first + 2, 4e6), user=user)
+    sink.measure({7000: 30 << 20, 7003: 30 << 20, 7001: 1 << 16, 7004: 1 << 16, 7002: 1 << 16, 7005: 1 << 16})
+    for sender in senders.values():
+        sender.end()
+    wait_for(lambda: not sink.connections, 10, "the ends of the connections")
+    wanted = {number: [0, 0] for number in senders}
+    for key, counts in pcap.flows(capture.stop())[0].items():
+        number = list(senders)[(key.dport - FIRST_PORT) // 3]
+        wanted[number][0] += counts.packets
+        wanted[number][1] += counts.bytes
+    for number, counts in wanted.items():
+        entry = shape(agent, number)
+        expect_equal([entry["sent_packets"], entry["sent_bytes"]], counts, f"what is charged to {entry['text']}")
+        expect(counts[1] > 30 << 20, f"{entry['text']}: {counts}")
+
+
+@test(seconds=60)
+def a_change_costs_nothing(lab):
+    """While packets pass a class gets another rate, its agent is killed and the next one takes it over, weir is taken down: none is lost by that, rates hold without an agent, and the queue that somebody else made is as it was"""
+    host, peer, sink, agent = build(lab)
+    host.tc("qdisc", "add", "dev", "w1", "root", "handle", "8:", "htb")
+    foreign = host.tc("-s", "qdisc", "show", "dev", "w1").stdout.split()[:5]
+    user, sparse = (add(agent, f"limit out by user 61001 to {rate}mbit")["id"] for rate in (6, 40))
+    done(agent, "POST", "/v1/rules/delete", id=sparse)
+    calm = add(agent, "limit out udp by user 61002 to 6mbit")["id"]
+    refused(agent, 400, "w1", "POST", "/v1/rules/add", text="limit out on w1 to 50mbit engine htb")
+    Sender(lab, host, ("tcp", "10.1.0.2", 7000), ("tcp", "fd00:2::2", 7001), user=61001)
+    Sender(lab, host, ("udp", "fd00:2::2", 7002, 1e6), user=61002)
+    sink.measure({7000: 1 << 16, 7001: 1 << 16, 7002: 1 << 16})
+
+    def rate_holds(rate):
+        began, before = time.monotonic(), sink.arrived()
+        time.sleep(1.5)
+        after, took = dict(sink.bytes), time.monotonic() - began
+        got = sum(after[port] - before[port] for port in (7000, 7001))
+        debug("change", rate, got * 8e-6 / took)
+        expect(got <= (1 + TCP_SLACK) * rate / 8 * took + TCP_BURST, f"{got} bytes in {took:.3f} s at {rate / 1e6} Mbit/s")
+        expect(got >= 0.5 * rate / 8 * took, f"only {got} bytes in {took:.3f} s at {rate / 1e6} Mbit/s")
+
+    for step in range(20):
+        done(agent, "POST", "/v1/shapes/change", id=calm, text=f"to {4 + step % 5}mbit")
+        done(agent, "POST", "/v1/shapes/change", id=user, text=f"to {10 + 5 * (step & 1)}mbit")
+    time.sleep(1)
+    rate_holds(15e6)
+    before = shape(agent, user)["sent_bytes"]
+    agent.stop(signal.SIGKILL)
+    rate_holds(15e6)
+    fresh = Sender(lab, host, ("tcp", "10.1.0.2", 7000), user=61001)
+    time.sleep(0.5)
+    rate_holds(15e6)
+    fresh.end()
+    agent = lab.agent(host, "interfaces: [w0, w1]\n")
+    expect_equal([entry["id"] for entry in shapes(agent)], [user, calm], "the classes of the next agent")
+    after = shape(agent, user)["sent_bytes"]
+    expect(after >= before + 4 * 10e6 / 8 * 0.5, f"what was sent meanwhile is counted: {before}, then {after}")
+    done(agent, "POST", "/v1/shapes/change", id=user, text="to 5mbit")
+    time.sleep(1)
+    rate_holds(5e6)
+    agent.weir("down")
+    mark = sink.arrived()
+    sink.measure({7000: 5 << 20, 7001: 5 << 20})  # 16 s at 5 Mbit/s
+    expect(sink.last[7002] > 0 and mark[7002] < sink.bytes[7002], "datagrams come")
+    expect(sink.last[7002] + 1 - sink.datagrams[7002] <= 0, f"{sink.last[7002] + 1} datagrams, {sink.datagrams[7002]} came")
+    expect_equal(host.tc("-s", "qdisc", "show", "dev", "w1").stdout.split()[:5], foreign, "the queue of somebody else")
+
+
+@each()
+@variants("family", 4, 6)
+def marks_come_before_drops(lab, family):
+    """What can be marked (ECN, IPv{family}) is marked by a policer before the first is dropped, and each mark is counted"""
+    host, peer, agent = *lab.hosts(), None
+    agent = lab.agent(host)
+    address = {4: "10.1.0.2", 6: "fd00:1::2"}[family]
+    number = add(agent, "limit out udp to port 9 to 100kbit burst 100kb engine policer")["id"]
+    level, option, receive = {4: (socket.IPPROTO_IP, socket.IP_TOS, socket.IP_RECVTOS),
+                              6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_RECVTCLASS)}[family]
+    with udp_socket(peer, address, 9) as taker, udp_socket(host, family=address_family(address)) as sender:
+        taker.setsockopt(level, receive, 1)
+        taker.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
+        sender.setsockopt(level, option, 0xb8 | 2)
+        for count in range(200):
+            sender.sendto(struct.pack(">I", count) + bytes(996), (address, 9))
+        marked, unmarked = [], []
+        taker.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                data, extra, _, _ = taker.recvmsg(2048, 64)
+                (marked if extra[0][2][0] == 0xbb else unmarked).append(struct.unpack_from(">I", data)[0])
+                expect(extra[0][2][0] in (0xba, 0xbb), f"the DSCP stays: {extra}")
+    came = sorted(marked + unmarked)
+    first_lost = next(count for count in range(200) if count not in came)
+    expect(unmarked and marked and first_lost, f"{len(unmarked)} unmarked, {len(marked)} marked, {first_lost} came until the first was lost")
+    expect(min(marked) < first_lost and min(unmarked) < min(marked), f"marked {marked}, lost from {first_lost} on")
+    entry = shape(agent, number)
+    expect_equal((entry["marked_packets"], entry["sent_packets"], entry["dropped_packets"]),
+                 (len(marked), len(came), 200 - len(came)), "marked, sent, dropped, as counted")
+
+
+@test("vm")
+def explain_names_the_class(lab):
+    """`weir explain` of a process's packet says which class it would belong to, which engine holds that, and why"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    sender = Sender(lab, host, ("udp", "10.1.0.2", 7000, 1e5), user=61001)
+    other = Sender(lab, host, ("udp", "10.1.0.2", 7000, 1e5))
+    limits = [add(agent, f"limit out {what} to 10mbit")["id"] for what in
+              (f"by pid {sender.pid}", "by user 61001 tcp", "udp")]
+    wait_for(lambda: agent.flows(f"by pid {sender.pid}") and agent.flows(f"by pid {other.pid}"), 10, "their flows")
+    for words, wanted in (((f"by pid {sender.pid}", "tcp"), limits[:2]), ((f"by pid {sender.pid}", "udp"), [limits[0], limits[2]]),
+                          ((f"by pid {other.pid}", "tcp"), []), ((f"by pid {other.pid}", "udp"), limits[2:])):
+        for address in ("10.1.0.2", "fd00:1::2"):
+            question = ["explain", "out", *" ".join(words).split(), "to", address, "port", "443"]
+            answer = json.loads(agent.weir(*question, "--json").stdout)
+            expect_equal(sorted(entry["id"] for entry in answer.get("classes", [])), wanted, f"{question}: classes")
+            said = agent.weir(*question).stdout
+            for entry in answer.get("classes", []):
+                expect(entry["engine"] == "pacing" and entry["engine_reason"] and entry["engine_reason"] in said and
+                       f"class {entry['id']}: {entry['text']}" in said, f"{entry} in {said}")
 
 def debug(*a):
     print(*a, file=open("/tmp/sre5.debug", "a"))
