@@ -29,6 +29,8 @@
 
 /* A class' share may be used up ahead, or saved up, for so long: the control loop looks more often. */
 #define SHAPE_SHARE_NS 20000000ULL
+/* More wire bytes than a packet has, one that is still to be cut included. */
+#define SHAPE_PACKET_MAX 131072ULL
 
 /* A tick is shorter than a second divided by two to the power of this. */
 const volatile __u32 shape_tick_shift = 6;
@@ -211,13 +213,17 @@ static __always_inline int shape_police(
 /* What is no TCP of a local socket cannot be paced: it takes from what the control loop gives out. */
 static __always_inline int shape_share(struct shape_packet *p, struct shape_state *state, __u32 number)
 {
-	__u64 rate = state->other_rate, now = shape_now(p), cost, spent, from;
+	__u64 rate = state->other_rate, now = shape_now(p), cost, spent, from, debt;
 
-	cost = p->bytes * SHAPE_NS_PER_S / (rate | !rate);
+	rate |= !rate;
+	cost = p->bytes * SHAPE_NS_PER_S / rate;
+	debt = SHAPE_PACKET_MAX * SHAPE_NS_PER_S / rate;
+	debt = debt > 4 * SHAPE_SHARE_NS ? debt : 4 * SHAPE_SHARE_NS;
 	spent = *(volatile __u64 *)&state->share;
 	from = (__s64)(now - spent) > (__s64)SHAPE_SHARE_NS ? now - SHAPE_SHARE_NS : spent;
-	if ((__s64)(from - now) > (__s64)(4 * SHAPE_SHARE_NS)) /* from another time */
-		from = now;
+	/* no packet costs so much: from another time, or at a rate that was far lower */
+	if ((__s64)(from - now) > (__s64)debt)
+		from = now - SHAPE_SHARE_NS;
 	/* a packet that alone costs more than may be saved up passes when that is full, and is paid for later
 	 */
 	if ((__s64)(now - from) < (__s64)(cost < SHAPE_SHARE_NS ? cost : SHAPE_SHARE_NS)) {
