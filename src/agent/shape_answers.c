@@ -20,11 +20,11 @@
 /* -- what classes did -- */
 
 /* What a class sent: behind a queue what came out of it. */
-static void count_read(const struct shapes *shapes, const struct shape_node *node, struct shape_count *ret)
+static void own_count_read(const struct shapes *shapes, uint32_t number, struct shape_count *ret)
 {
-	const struct shape_live *live = &shapes->live[node->number];
+	const struct shape_live *live = &shapes->live[number];
 
-	engine_shape_count(shapes->agent->engine, node->number, ret);
+	engine_shape_count(shapes->agent->engine, number, ret);
 	if (live->choice.engine != SHAPE_HTB)
 		return;
 	ret->sent_packets = live->queue.packets;
@@ -32,6 +32,22 @@ static void count_read(const struct shapes *shapes, const struct shape_node *nod
 	ret->dropped_packets += live->queue.dropped;
 	ret->marked_packets += live->queue.marked;
 	ret->delayed_packets = live->queue.overlimits;
+}
+
+static void count_read(const struct shapes *shapes, const struct shape_node *node, struct shape_count *ret)
+{
+	struct shape_count rest;
+
+	own_count_read(shapes, node->number, ret);
+	if (!node->link)
+		return;
+	/* what belongs to no other class is held by the link's sentence, too */
+	own_count_read(shapes, node->entry->rest, &rest);
+	ret->dropped_packets += rest.dropped_packets;
+	ret->dropped_bytes += rest.dropped_bytes;
+	ret->marked_packets += rest.marked_packets;
+	ret->delayed_packets += rest.delayed_packets;
+	ret->delay_ns += rest.delay_ns;
 }
 
 struct queue_reading {

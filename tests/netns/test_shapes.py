@@ -353,6 +353,22 @@ def datagrams_never_exceed_their_class(lab):
 
 
 @test()
+def a_link_tells_what_it_dropped(lab):
+    """what a link lets through and what it drops of packets without a class of their own is all that there was"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    lab.quiet(host, peer)
+    number = add(agent, "limit out on w0 to 8mbit burst 20kb engine policer")["id"]
+    sender = udp_socket(host, "10.1.0.1")
+    for _ in range(500):
+        sender.sendto(b"x" * 958, ("10.1.0.2", 9))
+    found = wait_for(lambda: gone(shape(agent, number), 500), 5, "500 packets sent or dropped")
+    expect(found["dropped_packets"] > 0, f"nothing was too much: {found}")
+    sender.close()
+
+
+@test()
 def classes_are_in_status_and_metrics(lab):
     """status counts classes by engine and names queues; the metrics have a series for each class"""
     host, _ = lab.hosts()
