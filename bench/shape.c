@@ -16,6 +16,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/virtio_net.h>
@@ -64,7 +65,7 @@ struct frame {
 
 struct side {
 	int socket;
-	struct frame *frames;
+	struct frame frames[FRAMES];
 	uint64_t first, next;
 	uint64_t wire_bytes, lost;
 };
@@ -76,8 +77,7 @@ static int side_open(struct side *side, const char *interface)
 
 	address.sll_ifindex = (int)if_nametoindex(interface);
 	side->socket = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_ALL));
-	side->frames = calloc(FRAMES, sizeof(*side->frames));
-	if (side->socket < 0 || !side->frames || !address.sll_ifindex ||
+	if (side->socket < 0 || !address.sll_ifindex ||
 		setsockopt(side->socket, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) < 0 ||
 		setsockopt(side->socket, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0 ||
 		setsockopt(side->socket, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
@@ -139,8 +139,8 @@ static uint64_t side_give(struct side *side, int to)
 static int stage(char **arguments)
 {
 	uint64_t delay_ns = (uint64_t)(atof(arguments[2]) * 1e6),
-		 step = (uint64_t)atoi(arguments[3]) * 1000000;
-	struct side sides[2] = {0};
+		 step = strtoull(arguments[3], NULL, 10) * 1000000;
+	static struct side sides[2];
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
 	uint64_t says = now_ns();
 
@@ -161,10 +161,8 @@ static int stage(char **arguments)
 				next = leaves;
 		}
 		if (now_ns() >= says) {
-			printf("%.6f %llu %llu %llu\n", (double)now_ns() / 1e9,
-				(unsigned long long)sides[0].wire_bytes,
-				(unsigned long long)sides[1].wire_bytes,
-				(unsigned long long)(sides[0].lost + sides[1].lost));
+			printf("%.6f %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", (double)now_ns() / 1e9,
+				sides[0].wire_bytes, sides[1].wire_bytes, sides[0].lost + sides[1].lost);
 			fflush(stdout);
 			says += step;
 		}
@@ -350,13 +348,14 @@ static int compare_times(const void *a, const void *b)
 
 static int ask(char **arguments)
 {
-	uint64_t *times = calloc(ROUNDTRIP_MAX, sizeof(*times)), end;
+	static uint64_t times[ROUNDTRIP_MAX];
+	uint64_t end;
 	int stream = connect_to(arguments[0], arguments[1], NULL, 0), one = 1;
 	long interval_ns = (long)(atof(arguments[3]) * 1e6);
-	size_t bytes = (size_t)atoi(arguments[4]), count = 0;
+	size_t bytes = (size_t)atoi(arguments[4]), count = 0, middle, high;
 	static char data[1 << 16];
 
-	if (stream < 0 || !times || bytes > sizeof(data))
+	if (stream < 0 || bytes > sizeof(data))
 		return fail("cannot ask");
 	setsockopt(stream, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	end = now_ns() + (uint64_t)(atof(arguments[2]) * 1e9);
@@ -377,10 +376,11 @@ static int ask(char **arguments)
 	}
 	if (!count)
 		return fail("nothing was answered");
+	middle = count / 2;
+	high = count * 99 / 100;
 	qsort(times, count, sizeof(*times), compare_times);
-	printf("%zu %.0f %.0f %.0f\n", count, (double)times[count / 2] / 1e3,
-		(double)times[count * 99 / 100] / 1e3, (double)times[count - 1] / 1e3);
-	free(times);
+	printf("%zu %.0f %.0f %.0f\n", count, (double)times[middle] / 1e3, (double)times[high] / 1e3,
+		(double)times[count - 1] / 1e3);
 	return 0;
 }
 
