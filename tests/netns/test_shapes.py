@@ -68,7 +68,7 @@ def need_htb(host):
         raise Skip("this kernel has no qdisc htb")
 
 
-@test("vm")
+@test()
 def classes_form_a_tree(lab):
     """a limit of all that leaves an interface gives the link its rate; limits, guarantees and declared classes stand below
     it, or below the class they name; the list says which engine holds each and why"""
