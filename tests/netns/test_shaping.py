@@ -361,6 +361,50 @@ def what_is_held(lab):
     expect(shape(agent, both[1])["sent_bytes"] >= sink.datagrams[7009] * 1062 > 0, "both count what passed both")
 
 
+@each(seconds=60)
+@variants("engine", "auto")
+def rates_are_shared(lab, engine):
+    """Below a link, with engine {engine}, a guarantee holds against many flows, weights share what is left, and what is
+    idle is lent and given back"""
+    host, _, sink, agent = build(lab)
+    wish = "" if engine == "auto" else f" engine {engine}"
+    link = add(agent, f"limit out on w0 to 24mbit{wish}")["id"]
+    tenant = done(agent, "POST", "/v1/shapes/add", text="tenant under w0 ceiling 20mbit")["shapes"][0]["id"]
+    for text in ("light under tenant weight 1", "heavy under tenant weight 3"):
+        done(agent, "POST", "/v1/shapes/add", text=text)
+    add(agent, "assign out tcp to port 7001 to light")
+    add(agent, "assign out tcp to port 7002 to heavy")
+    held = add(agent, "guarantee out tcp to port 7000 12mbit")["id"]
+    for port, flows in ((7001, 8), (7002, 8), (7003, 16)):
+        Sender(lab, host, *[("tcp", ("10.1.0.2", "fd00:1::2")[flow & 1], port) for flow in range(flows)])
+
+    def rates(seconds=2):
+        began, before = time.monotonic(), sink.arrived()
+        time.sleep(seconds)
+        after, took = dict(sink.bytes), time.monotonic() - began
+        result = {port: (after[port] - before[port]) * 8 / took / 1e6 for port in range(7000, 7004)}
+        burst = TCP_BURST * 8e-6 / took
+        expect(sum(result.values()) <= 24 * (1 + TCP_SLACK) + burst, f"above the link: {result}")
+        expect(result[7001] + result[7002] <= 20 * (1 + TCP_SLACK) + burst, f"above the tenant: {result}")
+        return result
+
+    time.sleep(1.5)
+    alone = rates()
+    expect(sum(alone.values()) > 0.8 * 24, f"what the idle class does not use is lent: {alone}")
+    expect(2 < alone[7002] / alone[7001] < 4, f"weights of 1 and 3: {alone}")
+    guaranteed = Sender(lab, host, ("tcp", "fd00:1::2", 7000))
+    time.sleep(1)
+    together = rates()
+    expect(together[7000] > 0.9 * 12, f"the guarantee holds against 32 flows: {together}")
+    expect(2 < together[7002] / together[7001] < 4, f"weights of 1 and 3: {together}")
+    guaranteed.end()
+    time.sleep(1)
+    again = rates()
+    expect(sum(again.values()) > 0.8 * 24, f"what has become idle is lent again: {again}")
+    expect(shape(agent, tenant)["sent_bytes"] <= shape(agent, link)["sent_bytes"], "a link counts all below it")
+    expect(shape(agent, held)["sent_bytes"] > 0, "the guarantee counts")
+
+
 @test(seconds=60)
 def every_byte_is_charged_to_its_user(lab):
     """Of two users who send bulk, a line each millisecond and datagrams, all at once, every packet and every byte on the

@@ -345,7 +345,9 @@ share_inline void share_settle(
 		share->potential += parent->left;
 	else if (fair != ~0ULL)
 		share->potential = share_max(share->potential, floor + fair);
-	share->potential = share_min(share->potential, share_min(parent->allowance, share_ceiling(class)));
+	/* … which the parent would then want as well */
+	share->potential += parent->potential - share_min(parent->potential, parent->allowance);
+	share->potential = share_min(share->potential, share_min(parent->potential, share_ceiling(class)));
 }
 
 /* A class without a parent has what it may have. */
