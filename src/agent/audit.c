@@ -225,7 +225,7 @@ struct audit_who audit_who(struct evhttp_request *request)
 	return who;
 }
 
-static void change_note(
+static __attribute__((format(printf, 3, 0))) void change_note(
 	struct agent *agent, const struct audit_who *who, const char *format, va_list arguments)
 {
 	struct audit *audit = audit_of(agent);
