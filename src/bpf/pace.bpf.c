@@ -397,7 +397,7 @@ static __always_inline void path_choose(__u32 number, __u32 held, struct pace_ch
 
 		if (!place || !class || !share)
 			break;
-		if (class->engine != SHAPE_PACING)
+		if (class->engine != SHAPE_PACING || !class->generation)
 			continue;
 		if (path->above >> i & 1) {
 			if (class->ceiling && class->ceiling < above)
@@ -535,6 +535,13 @@ SEC("sockops") int pace_socket_event(struct bpf_sock_ops *event)
 	if (!socket->caught) {
 		socket->caught = 1;
 		bpf_sock_ops_cb_flags_set(event, event->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
+	}
+	/* In each round trip something was sent: if no packet has told of a path, it has none any more. */
+	if (event->op == BPF_SOCK_OPS_RTT_CB) {
+		if (socket->fresh)
+			socket->fresh--;
+		else
+			socket->path = 0;
 	}
 	pace_set(event, tcp, socket);
 	share = socket->class ? pace_share(socket->class) : (void *)0;

@@ -162,7 +162,7 @@ struct shape_socket {
 	__u32 header;     /* bytes of headers of a packet on the wire, from the link header on; 0: not seen */
 	__u32 clamp;      /* of the congestion window, that was set last; 0: none */
 	__u32 spread;     /* its packets were moved away from those of others */
-	__u32 reserved;
+	__u32 fresh;      /* round trips for which it may keep its path without a packet that has one */
 };
 
 /* What the control loop did. */

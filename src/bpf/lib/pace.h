@@ -19,6 +19,7 @@
 
 #define PACE_TCP         6
 #define PACE_ESTABLISHED 1 /* TCP_ESTABLISHED */
+#define PACE_FRESH       2
 
 /* What a packet tells of its socket. */
 enum pace_hold {
@@ -99,6 +100,7 @@ static __always_inline struct shape_socket *pace_socket(struct __sk_buff *skb, _
 		return (void *)0;
 	if (socket->path != path)
 		*(volatile __u32 *)&socket->path = path;
+	*(volatile __u32 *)&socket->fresh = PACE_FRESH;
 	if (skb->gso_segs > 1 && !socket->header)
 		socket->header = (skb->wire_len - skb->len) / (skb->gso_segs - 1);
 	if (!socket->rate) {
