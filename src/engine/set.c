@@ -206,10 +206,8 @@ static int slot_fill(int tries, __u32 first, const struct engine_set_memory *mem
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, options);
 	__u32 count = (__u32)chunks_of(memory), n = count;
-	_cleanup_free_ __u32 *keys = malloc(count * sizeof(*keys));
+	__u32 keys[SET_CHUNKS] = {};
 
-	if (!keys)
-		return -ENOMEM;
 	for (__u32 i = 0; i < count; i++)
 		keys[i] = first + i;
 	if (bpf_map_update_batch(tries, keys, memory->chunks, &n, &options) == 0)
