@@ -65,7 +65,7 @@ struct frame {
 
 struct side {
 	int socket;
-	struct frame frames[FRAMES];
+	struct frame *frames; /* FRAMES of them */
 	uint64_t first, next;
 	uint64_t wire_bytes, lost;
 };
@@ -75,6 +75,9 @@ static int side_open(struct side *side, const char *interface)
 	struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
 	int one = 1, bytes = BUFFER_BYTES;
 
+	side->frames = calloc(FRAMES, sizeof(*side->frames));
+	if (!side->frames)
+		return -1;
 	address.sll_ifindex = (int)if_nametoindex(interface);
 	side->socket = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_ALL));
 	if (side->socket < 0 || !address.sll_ifindex ||
