@@ -15,6 +15,9 @@ static uint32_t interface_of(void *context, const char *name)
 	return strcmp(name, "eth0") == 0 ? 2 : strcmp(name, "eth1") == 0 ? 3 : 0;
 }
 
+/* An array and how many it has: two arguments. */
+#define COUNTED(type, ...) (const type[]){__VA_ARGS__}, sizeof((const type[]){__VA_ARGS__}) / sizeof(type)
+
 static void book_fill(struct rulebook *book, const char *const *texts)
 {
 	struct error error = {};
@@ -23,8 +26,10 @@ static void book_fill(struct rulebook *book, const char *const *texts)
 	for (uint32_t id = 1; *texts; texts++, id++) {
 		struct rule_entry *entry = rule_entry_new(&places, *texts, &error);
 
-		if (!entry)
+		if (!entry) {
 			fail_msg("%s: %s", *texts, error.what);
+			return;
+		}
 		entry->id = id;
 		assert_int_equal(rule_list_insert(&book->policies[0].list, SIZE_MAX, entry, false), 0);
 	}
@@ -40,7 +45,7 @@ static const struct shape_node *node_of(const struct shape_plan *plan, uint32_t 
 }
 
 /* What each sentence stands below: the number of another, 0. */
-static void expect_parents(const char *const *texts, const uint32_t *parents)
+static void expect_parents(const char *const *texts, const uint32_t *parents, size_t count)
 {
 	struct rulebook book;
 	struct shape_plan plan;
@@ -49,7 +54,7 @@ static void expect_parents(const char *const *texts, const uint32_t *parents)
 	book_fill(&book, texts);
 	if (shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, &error) < 0)
 		fail_msg("%s; %s", error.what, error.want);
-	for (uint32_t id = 1; texts[id - 1]; id++) {
+	for (uint32_t id = 1; id <= count; id++) {
 		const struct shape_node *node = node_of(&plan, id);
 		uint32_t parent =
 			!node || node->parent == SHAPE_PLAN_NONE ? 0 : plan.nodes[node->parent].entry->id;
@@ -70,17 +75,17 @@ static void a_class_stands_where_its_sentence_says(void **state)
 			       "limit in tcp to 10mbit", "limit tcp to 10mbit", "shape bulk under eth0",
 			       "shape small under bulk", "guarantee out tcp from port 80 1mbit under small",
 			       "assign out udp to bulk", "limit out tcp to 5/s", NULL},
-		(const uint32_t[]){0, 1, 1, 0, 0, 1, 6, 7, 0, 0});
+		COUNTED(uint32_t, 0, 1, 1, 0, 0, 1, 6, 7, 0, 0));
 	/* several links: what shares must say below which it stands, what only has a ceiling need not */
 	expect_parents((const char *const[]){"limit out on eth0 to 100mbit", "limit out on eth1 to 100mbit",
 			       "limit in on eth0 to 10mbit", "limit out tcp to 10mbit",
 			       "guarantee out udp 1mbit under eth1", "limit in tcp to 1mbit",
 			       "limit on eth0 tcp to 1mbit", NULL},
-		(const uint32_t[]){0, 0, 0, 0, 2, 3, 0});
+		COUNTED(uint32_t, 0, 0, 0, 0, 2, 3, 0));
 	/* an interface without a rate is no parent, but a place */
 	expect_parents(
 		(const char *const[]){"shape bulk under eth1 ceiling 1mbit", "limit out udp to 1mbit", NULL},
-		(const uint32_t[]){0, 0});
+		COUNTED(uint32_t, 0, 0));
 }
 
 static void links_have_a_rest(void **state)
@@ -249,7 +254,7 @@ static void every_book_has_a_plan_or_a_reason(void **state)
 }
 
 /* What HTB is told of the class of the sentence with this number, counted from 1. */
-static void expect_rates(const char *const *texts, const uint64_t *mbit)
+static void expect_rates(const char *const *texts, const uint64_t *mbit, size_t mbit_count)
 {
 	struct shape_tree tree = {.interface = "eth0", .out = true};
 	struct engine_htb *classes;
@@ -260,7 +265,7 @@ static void expect_rates(const char *const *texts, const uint64_t *mbit)
 	book_fill(&book, texts);
 	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL), 0);
 	assert_int_equal(shape_htb_make(&plan, &tree, &classes, &count), 0);
-	for (uint32_t id = 1; texts[id - 1]; id++) {
+	for (uint32_t id = 1; id <= mbit_count; id++) {
 		uint64_t rate = 0;
 
 		for (size_t i = 0; i < count; i++)
@@ -281,22 +286,21 @@ static void htb_is_told_what_each_has_by_right(void **state)
 	expect_rates(
 		(const char *const[]){"limit out on eth0 to 24mbit", "shape tenant under eth0 ceiling 20mbit",
 			"shape light under tenant weight 1", "shape heavy under tenant weight 3", NULL},
-		(const uint64_t[]){24, 12, 3, 9});
+		COUNTED(uint64_t, 24, 12, 3, 9));
 	expect_rates((const char *const[]){"limit out on eth0 to 100mbit", "guarantee out tcp 60mbit",
 			     "shape a under eth0 weight 2", NULL},
-		(const uint64_t[]){100, 70, 20});
+		COUNTED(uint64_t, 100, 70, 20));
 	/* what a low ceiling leaves is for the others */
 	expect_rates((const char *const[]){"limit out on eth0 to 30mbit", "shape a under eth0 ceiling 2mbit",
 			     "shape b under eth0", NULL},
-		(const uint64_t[]){30, 2, 14});
+		COUNTED(uint64_t, 30, 2, 14));
 	/* the higher priority first, as far as it may */
 	expect_rates((const char *const[]){"limit out on eth0 to 30mbit",
 			     "shape a under eth0 priority high ceiling 20mbit", "shape b under eth0 weight 4",
 			     NULL},
-		(const uint64_t[]){30, 20, 8});
+		COUNTED(uint64_t, 30, 20, 8));
 	/* without a link each has what it may */
-	expect_rates(
-		(const char *const[]){"shape a under eth0 ceiling 20mbit", NULL}, (const uint64_t[]){20});
+	expect_rates((const char *const[]){"shape a under eth0 ceiling 20mbit", NULL}, COUNTED(uint64_t, 20));
 }
 
 static void htb_check(const struct engine_htb *classes, size_t count)
