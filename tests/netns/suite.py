@@ -19,12 +19,13 @@ class Test:
 
 
 def test(*tags, seconds=40):
-    """Marks a test.  The tag `vm` has it run in the older kernels, too, and `sanitize` with a weir that was built
-    with sanitizers (tools/lint); `alone` keeps others from running at the same time, for what looks at the whole machine;
-    `seconds` is when it is given up."""
+    """Marks a test.  The tag `vm` has it run in the older kernels, too; `vm-6.1` in the oldest alone, where what is between
+    is as this one; and `sanitize` with a weir that was built with sanitizers (tools/lint); `alone` keeps others from
+    running at the same time, for what looks at the whole machine; `seconds` is when it is given up."""
 
     def mark(function):
-        TESTS.append(Test(function, set(tags), seconds))
+        more = {"vm-6.1", "vm-6.12"} if "vm" in tags else set()
+        TESTS.append(Test(function, set(tags) | more, seconds))
         return function
 
     return mark

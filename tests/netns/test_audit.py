@@ -19,7 +19,7 @@ def short(entry):
             entry.get("error"), entry["owner"].get("pid"))
 
 
-@test("vm")
+@test("vm-6.1")
 def the_trail_says_who_did_what(lab):
     """connects, failed ones too, accepts, listeners and bound UDP sockets are in the trail with process and user"""
     host, peer = lab.hosts()
@@ -71,7 +71,7 @@ def changes_name_their_author(lab):
     expect_equal(agent.weir("audit", "tcp").stdout, "nothing in the trail\n", "changes are no packets")
 
 
-@test("vm")
+@test("vm-6.1")
 def the_trail_outlives_the_agent(lab):
     """the trail is bounded, does not let connections push out changes, and outlives kill -9 of the agent"""
     host, peer = lab.hosts()

@@ -176,7 +176,7 @@ def iperf_gso_equals_tcp_counters(lab, family):
     agent.losses()
 
 
-@test("vm")
+@test("vm-6.1")
 def interface_totals_equal_the_kernels(lab):
     """the totals of an interface are the kernel's own counters, packets and bytes, ARP included"""
     host, peer = lab.hosts()

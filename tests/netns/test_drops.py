@@ -130,7 +130,7 @@ def wrong_checksums(lab):
     difference.expect(3, ["Tcp.InCsumErrors"], "TCP_CSUM")
 
 
-@test("vm")
+@test("vm-6.1")
 def full_receive_buffer(lab):
     """datagrams for a socket whose buffer is full are SOCKET_RCVBUFF, as many as RcvbufErrors, and are their owner's"""
     host, peer = lab.hosts()

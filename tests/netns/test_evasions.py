@@ -99,7 +99,7 @@ def headers_do_not_hide_a_port(lab):
     wire.expect(2 * cases)
 
 
-@test("vm")
+@test("vm-6.1")
 def hidden_ports_are_dropped(lab):
     """what cannot be read as far as its ports and flags is dropped and counted while a rule drops anything: nine extension
     headers, four tags, first fragments without the whole TCP header, whatever stands behind them in the frame"""
@@ -277,7 +277,7 @@ def check_tcp_is_held_to_its_connection(wire, family):
     wire.expect([inward("the exact reset", 1, 5001, RST, True)])
 
 
-@test("vm")
+@test("vm-6.1")
 def tcp_is_held_to_its_connection(lab):
     """TCP without a SYN, resets and data out of the window and impossible flags are invalid; what is in order
     passes, and only an exact reset ends the connection"""

@@ -50,7 +50,7 @@ def starts_and_leaves_nothing(lab):
     expect(not os.path.exists(agent.run_dir), f"{agent.run_dir} is still there: {os.listdir(lab.directory)}")
 
 
-@test("vm", "sanitize")
+@test("vm-6.1", "sanitize")
 def sigterm_leaves_the_datapath(lab):
     """SIGTERM ends the agent and leaves the datapath: it counts on, and the next agent knows what it counted"""
     host, peer = lab.hosts()
@@ -214,7 +214,7 @@ def two_agents_in_two_namespaces(lab):
     expect_equal(sum(f["packets"] for f in two.flows("udp")), 10, "packets the second saw")
 
 
-@test("vm")
+@test("vm-6.1")
 def two_agents_in_one_namespace(lab):
     """two agents in one namespace with run directories of their own both see all, and end apart"""
     host, peer = lab.hosts()
@@ -276,7 +276,7 @@ def pattern_and_auto_take_what_comes(lab):
     wait_for(lambda: states(pattern) == {} and "late0" not in states(auto), 5, "late0 to be let go")
 
 
-@test("vm")
+@test("vm-6.1")
 def renamed_interface_is_followed(lab):
     """an interface that gets a name that is wanted is watched, one that loses it is let go"""
     host, peer = lab.hosts()
@@ -332,7 +332,7 @@ def foreign_qdiscs_and_filters_stay(lab):
                  [len(before[0]), len(before[1])], "filters of anybody afterwards")
 
 
-@test("vm")
+@test("vm-6.1")
 def foreign_filter_that_came_later_stays(lab):
     """a clsact filter that somebody adds while weir runs is still there when weir has gone"""
     host, peer = lab.hosts()
@@ -417,7 +417,7 @@ def systemd_is_told(lab):
             raise Failure(f"no STOPPING=1, but {said!r}") from error
 
 
-@test("vm")
+@test("vm-6.1")
 def capabilities_are_given_up(lab):
     """after set-up the agent has four capabilities and no other: NET_ADMIN, NET_RAW, PERFMON, BPF; none to regain"""
     kept = 1 << 12 | 1 << 13 | 1 << 38 | 1 << 39

@@ -107,7 +107,7 @@ def sockets_get_the_rate_of_their_class(lab):
         expect_paced(server.accepted[0], 16, "accepted")
 
 
-@test("vm")
+@test("vm-6.1")
 def open_connections_are_caught_and_let_go(lab):
     """a connection that was open before its class was there is paced within a second; a change of the rate reaches it; when
     the class goes it gets back what it had, which for one that paced itself is its own rate"""

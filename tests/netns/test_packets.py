@@ -193,7 +193,7 @@ def odd_frames():
     ]
 
 
-@test("vm")
+@test("vm-6.1")
 def odd_packets_are_flows(lab):
     """options, extension headers, SCTP, GRE, ESP, lone fragments: each is the flow it should be"""
     host, peer = lab.hosts()
@@ -217,7 +217,7 @@ def odd_packets_are_flows(lab):
     expect(not lines, "flows differ from tcpdump's:\n" + "\n".join(lines))
 
 
-@test("vm")
+@test("vm-6.1")
 def unreadable_packets_have_reasons(lab):
     """what cannot be read is counted under its reason, and stays in the totals"""
     host, peer = lab.hosts()
@@ -248,7 +248,7 @@ def unreadable_packets_have_reasons(lab):
     agent.losses()
 
 
-@test("vm")
+@test("vm-6.1")
 def interface_without_link_header(lab):
     """a tun interface has no link header: bytes begin with the IP header, both ways"""
     host, _ = lab.hosts()

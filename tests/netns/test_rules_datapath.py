@@ -298,7 +298,7 @@ def owners_are_asked(lab):
     expect_equal(packets(agent, entries[0]), [7], "of the guest in both directions")
 
 
-@test("vm")
+@test("vm-6.1")
 def expressions_are_asked(lab):
     """matching "EXPRESSION" means to a rule what it means to tcpdump, several of them in one policy, in both families, and on
     an interface without a link header; it goes with other words and with `not`"""

@@ -309,7 +309,7 @@ def a_capture_at_xdp_says_who_is_there(lab):
     expect_equal(len(captured.stop().packets), 6, "dropped packets that were captured")
 
 
-@test("vm")
+@test("vm-6.1")
 def killed_agent_goes_on_at_xdp(lab):
     """A killed agent's program goes on dropping, the next agent takes over without a gap and with the counters; an
     interface that goes and comes back has it again"""

@@ -89,7 +89,7 @@ def connections_end_with_their_figures(lab):
     expect_equal(agent.get("/v1/sockets")["losses"]["lost"], 0, "lost")
 
 
-@test("vm")
+@test("vm-6.1")
 def failed_connects_say_why(lab):
     """connects that fail are told as refused, unreachable, timeout or abandoned, each with the time it took"""
     host, peer = lab.hosts()
@@ -288,7 +288,7 @@ def drain(reader):
             pass
 
 
-@test("vm")
+@test("vm-6.1")
 def sockets_from_before_are_listed(lab):
     """sockets that were open before weir are listed with their process and figures, and told of when they close"""
     host, peer = lab.hosts()
