@@ -238,7 +238,7 @@ def curl_and_its_server_are_told_apart(lab, family):
     expect_sums(agent)
 
 
-@test("vm-6.1")
+@test()
 def workers_of_a_preforked_server_are_told_apart(lab):
     """each connection is that of the worker that accepted it, never of who opened the port; 1,000 of them"""
     host, peer = lab.hosts()
@@ -252,18 +252,14 @@ def workers_of_a_preforked_server_are_told_apart(lab):
     wrong = [f for f in agent.flows("tcp port 8000")
              if f["owner"].get("pid") != answered[f["sport"] if f["direction"] == "in" else f["dport"]]]
     expect_equal(wrong[:2], [], f"{len(wrong)} flows with the wrong worker")
+    found = processes(agent)
     connections = collections.Counter(answered.values())
     expect(len(connections) > 1, "only one worker worked")
     for worker, count in connections.items():
-        expect_equal(len(agent.flows(f"by pid {worker}")), 2 * count, f"flows of worker {worker}")
-
-        def has_what_its_flows_have(worker=worker):
-            mine, has = agent.flows(f"by pid {worker}"), processes(agent)[worker]
-            return all(counts(has, way) == sum_of(mine, way) for way in ("in", "out"))
-
-        # what the handshake left on another CPU is charged with a collection that sees both ways of the connection
-        wait_for(has_what_its_flows_have, 10, f"worker {worker} to have what its flows have")
-    found = processes(agent)
+        mine = agent.flows(f"by pid {worker}")
+        expect_equal(len(mine), 2 * count, f"flows of worker {worker}")
+        for way in ("in", "out"):
+            expect_equal(counts(found[worker], way), sum_of(mine, way), f"worker {worker} {way}")
     expect_equal(counts(found.get(listener, {"in": {"packets": 0, "bytes": 0}}), "in"), (0, 0), "the listener's")
     os.kill(listener, signal.SIGKILL)
     expect_sums(agent)
