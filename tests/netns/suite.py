@@ -19,8 +19,8 @@ class Test:
 
 
 def test(*tags, seconds=40):
-    """Marks a test.  The tag `vm` has it run in the older kernels, too; `vm-6.1` in the oldest alone, where what is between
-    is as this one; and `sanitize` with a weir that was built with sanitizers (tools/lint); `alone` keeps others from
+    """Marks a test.  The tag `vm` has it run in the older kernels, too; `vm-6.1` or `vm-6.12` in one of them alone, so that
+    both take about as long; and `sanitize` with a weir that was built with sanitizers (tools/lint); `alone` keeps others from
     running at the same time, for what looks at the whole machine; `seconds` is when it is given up."""
 
     def mark(function):

@@ -366,7 +366,7 @@ def programs_named(prefix):
     return len([p for p in listed if p.get("name", "").startswith(prefix)])
 
 
-@test("vm-6.1")
+@test("vm-6.12")
 def capture_with_a_killed_agent(lab):
     """When the agent is killed in the middle, the file has whole packets, and the next agent captures as before"""
     host, peer = lab.hosts()

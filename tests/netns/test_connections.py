@@ -347,7 +347,7 @@ def fragments_belong_to_their_connection(lab):
 # ------------------------------------------------------------------------------------------------ life
 
 
-@test("vm-6.1")
+@test("vm-6.12")
 def what_was_there_goes_on(lab):
     """connections of before the agent and of before the rules go on under rules that ask for the state, idle ones, too, of both
     families, while strangers are kept out; the next agent finds them after kill -9; what is deleted has ended"""

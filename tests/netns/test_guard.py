@@ -379,7 +379,7 @@ def reload_changes_the_rules_of_the_file(lab):
     expect_calls(guest, "end", (*call, "ok"), ("bind", "tcp", 4, "0.0.0.0", 9999, "EPERM"))
 
 
-@test("vm-6.1")
+@test("vm-6.12")
 def rules_outlive_the_agent(lab):
     """killed with SIGKILL, the agent leaves its rules in force and counting; the next one knows them with ids, hits and
     origin, and can change them; weir down takes them away"""

@@ -214,7 +214,7 @@ def two_agents_in_two_namespaces(lab):
     expect_equal(sum(f["packets"] for f in two.flows("udp")), 10, "packets the second saw")
 
 
-@test("vm-6.1")
+@test("vm-6.12")
 def two_agents_in_one_namespace(lab):
     """two agents in one namespace with run directories of their own both see all, and end apart"""
     host, peer = lab.hosts()

@@ -292,7 +292,7 @@ def names_by_the_first_request(lab):
         expect_equal(apps(agent, port), [wanted] * 2, f"what the flows of port {port} are about")
 
 
-@test("vm-6.1")
+@test("vm-6.12")
 def names_by_dns(lab):
     """An address that the C library asked a resolver for shows the name asked for, not its alias"""
     need("getent")

@@ -379,7 +379,7 @@ def forwarded_traffic_has_no_owner(lab):
     expect_sums(agent)
 
 
-@test("vm-6.1")
+@test("vm-6.12")
 def ended_processes_stay_and_survive_kill(lab):
     """an ended process keeps its totals over kill -9 of the agent; when it is forgotten, they are "other" """
     host, peer = lab.hosts()
