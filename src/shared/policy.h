@@ -38,7 +38,7 @@
 /* Where policies stand: two places each, one in force, the other for the next. */
 #define POLICY_HOST       0
 #define POLICY_TENANT     1  /* … and up */
-#define POLICY_TENANT_END 62 /* bits 62, 63 of policy_now.places: GUARD_PLACE, SET_PLACE */
+#define POLICY_TENANT_END 61 /* bits 61 to 63 of policy_now.places: SERVICE_PLACE, GUARD_PLACE, SET_PLACE */
 #define POLICY_NUMBER_MAX 64
 
 /* The fields with classes.  The trie fields' tables are tries; the others' are arrays of __u16, one class for
