@@ -105,3 +105,12 @@ size_t text_utf8_length(const char *text)
 	}
 	return length;
 }
+
+bool text_is_utf8(const char *text)
+{
+	size_t bytes = 0;
+
+	for (; *text && (bytes = text_utf8_length(text)); text += bytes)
+		;
+	return !*text;
+}

@@ -49,40 +49,6 @@ void policy_text_clear(struct policy_text *policy)
  * As YAML
  */
 
-/* A value that YAML takes as it stands, in lists too. */
-static bool scalar_is_plain(const char *text)
-{
-	if (!((*text >= 'a' && *text <= 'z') || (*text >= 'A' && *text <= 'Z') || *text == '/'))
-		return false;
-	for (const char *p = text; *p; p++) {
-		if ((unsigned char)*p < ' ' || (unsigned char)*p > '~' || strchr("[]{}#", *p) ||
-			(*p == ',' && !p[1]) || (*p == ':' && (!p[1] || p[1] == ' ')))
-			return false;
-	}
-	return true;
-}
-
-/* In double quotes, where everything can be said. */
-static void scalar_print(FILE *out, const char *text)
-{
-	if (scalar_is_plain(text)) {
-		fputs(text, out);
-		return;
-	}
-	fputc('"', out);
-	for (const char *p = text; *p; p++) {
-		if (*p == '"' || *p == '\\')
-			fprintf(out, "\\%c", *p);
-		else if (strncmp(p, "\xe2\x80\xa8", 3) == 0 || strncmp(p, "\xe2\x80\xa9", 3) == 0)
-			fprintf(out, "\\%c", p[2] == '\xa8' ? 'L' : 'P'), p += 2;
-		else if (strncmp(p, "\xc2\x85", 2) == 0)
-			fputs("\\N", out), p++;
-		else
-			fputc(*p, out);
-	}
-	fputc('"', out);
-}
-
 static void default_print(FILE *out, const char *indent, const struct policy_list *list)
 {
 	if (list->defaults[0] == POLICY_ACCEPT && list->defaults[1] == POLICY_ACCEPT && !list->log)
@@ -98,7 +64,7 @@ static void sentences_print(FILE *out, const char *indent, const char *key, char
 	fprintf(out, "%s%s:\n", indent, key);
 	for (size_t i = 0; i < count; i++) {
 		fprintf(out, "%s  - ", indent);
-		scalar_print(out, texts[i]);
+		yaml_scalar_print(out, texts[i], false);
 		fputc('\n', out);
 	}
 }
@@ -134,20 +100,28 @@ static int entry_count(void *context, const struct set_entry *entry)
 	return 0;
 }
 
+/* A key: a tenant may be called "null", too. */
+static void name_print(FILE *out, const char *name)
+{
+	fputs("  ", out);
+	yaml_scalar_print(out, name, false);
+	fputc(':', out);
+}
+
 static void set_print(FILE *out, const struct policy_set *set)
 {
 	struct set_printer line = {out, "", "", "\"", 0}, lines = {out, "    ", "\n", "", 0};
 	size_t count = 0;
 
-	fprintf(out, "  %s: ", set->name);
+	name_print(out, set->name);
 	if (set->file) {
-		fputs("{file: ", out);
-		scalar_print(out, set->file);
+		fputs(" {file: ", out);
+		yaml_scalar_print(out, set->file, true);
 		fputs("}\n", out);
 		return;
 	}
 	set_list_parse(set->entries, set->length, NULL, true, entry_count, &count, NULL, NULL);
-	fputs(count <= ENTRIES_IN_LINE ? "[" : "|\n", out);
+	fputs(count <= ENTRIES_IN_LINE ? " [" : " |\n", out);
 	set_list_parse(set->entries, set->length, NULL, true, entry_print,
 		count <= ENTRIES_IN_LINE ? &line : &lines, NULL, NULL);
 	fputs(count <= ENTRIES_IN_LINE ? "]\n" : "", out);
@@ -160,7 +134,7 @@ static void places_print(FILE *out, const char *key, char **places)
 	fprintf(out, "    %s: [", key);
 	for (char **place = places; *place; place++) {
 		fputs(place == places ? "" : ", ", out);
-		scalar_print(out, *place);
+		yaml_scalar_print(out, *place, true);
 	}
 	fputs("]\n", out);
 }
@@ -179,7 +153,8 @@ int policy_text_print(const struct policy_text *policy, FILE *out)
 	for (size_t i = 0; i < policy->tenant_count; i++) {
 		const struct policy_tenant *tenant = &policy->tenants[i];
 
-		fprintf(out, "  %s:\n", tenant->name);
+		name_print(out, tenant->name);
+		fputc('\n', out);
 		places_print(out, "interfaces", tenant->interfaces);
 		places_print(out, "cgroups", tenant->cgroups);
 		default_print(out, "    ", &tenant->list);

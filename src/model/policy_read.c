@@ -280,6 +280,23 @@ static int read_set_text(
 	return -EINVAL;
 }
 
+/* The path is printed again, as YAML: with the folder of the policy before it, which may be called anything.
+ */
+static int file_check(struct yaml *y, const struct yaml_field *field, const char *file, size_t at)
+{
+	if (strlen(file) >= FILE_TEXT_MAX - 1) {
+		yaml_fail(y, at, "%s: the path is too long", field->path);
+		error_want(y->error, "at most %d bytes, with the policy's folder", FILE_TEXT_MAX - 2);
+		return -EINVAL;
+	}
+	if (!text_is_utf8(file)) {
+		yaml_fail(y, at, "%s: the name of the policy's folder is not UTF-8", field->path);
+		error_want(y->error, "a path that begins with '/'");
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int read_set_file(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
 {
 	struct policy_set *set = y->target;
@@ -292,7 +309,9 @@ static int read_set_file(struct yaml *y, const struct yaml_field *field, struct 
 		return -EINVAL;
 	}
 	set->file = yaml_path_beside(y, text);
-	return set->file ? 0 : yaml_fail_memory(y);
+	if (!set->file)
+		return yaml_fail_memory(y);
+	return file_check(y, field, set->file, yaml_at(y, value, key_at));
 }
 
 static int read_set(

@@ -88,10 +88,21 @@ char *yaml_text_take(struct fy_node *value, size_t *ret_length)
 	return text;
 }
 
-/* Nothing behind the colon, or one of YAML's plain words for it (core schema, YAML 1.2, 10.3.2). */
-bool yaml_is_null(struct fy_node *node)
+/* One of YAML's plain words for nothing (core schema, YAML 1.2, 10.3.2). */
+static bool text_is_null(const char *text)
 {
 	static const char *const words[] = {"~", "null", "Null", "NULL"};
+
+	for (size_t i = 0; i < COUNT(words); i++) {
+		if (strcmp(words[i], text) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Nothing behind the colon, or a word for it. */
+bool yaml_is_null(struct fy_node *node)
+{
 	char text[8];
 
 	if (fy_node_is_null(node))
@@ -99,11 +110,7 @@ bool yaml_is_null(struct fy_node *node)
 	if (!fy_node_is_scalar(node) || fy_node_get_style(node) != FYNS_PLAIN)
 		return false;
 	scalar_copy(node, text, sizeof(text));
-	for (size_t i = 0; i < COUNT(words); i++) {
-		if (strcmp(words[i], text) == 0)
-			return true;
-	}
-	return false;
+	return text_is_null(text);
 }
 
 const char *yaml_text(struct fy_node *value, char *buffer, size_t size)
@@ -429,6 +436,67 @@ int yaml_mapping_read(struct yaml *y, const struct yaml_field *mapping, struct f
 			return error;
 	}
 	return 0;
+}
+
+/*
+ * Values as text
+ */
+
+/* A value that YAML takes as it stands. */
+static bool text_is_plain(const char *text, bool in_list)
+{
+	const char *p = text;
+
+	if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || *p == '/') || text_is_null(text))
+		return false;
+	for (; *p; p++) {
+		if (*p < ' ' || *p > '~' || strchr("[]{}#", *p) || (*p == ',' && (in_list || !p[1])) ||
+			(*p == ':' && (!p[1] || p[1] == ' ')) || (*p == ' ' && !p[1]))
+			return false;
+	}
+	return true;
+}
+
+static uint32_t character_of(const char *text, size_t bytes)
+{
+	uint32_t character = (unsigned char)text[0];
+
+	if (bytes > 1)
+		character &= 0x7fU >> bytes;
+	for (size_t i = 1; i < bytes; i++)
+		character = character << 6 | ((unsigned char)text[i] & 0x3f);
+	return character;
+}
+
+/* What the file may hold as it is (c-printable, YAML 1.2, 5.1) and no reader takes for the end of a line. */
+static bool is_printable(uint32_t c)
+{
+	return (c >= 0x20 && c <= 0x7e) ||
+	       (c >= 0xa0 && c <= 0xfffd && c != 0x2028 && c != 0x2029 && c != 0xfeff) || c >= 0x10000;
+}
+
+void yaml_scalar_print(FILE *out, const char *text, bool in_list)
+{
+	size_t bytes;
+
+	if (text_is_plain(text, in_list)) {
+		fputs(text, out);
+		return;
+	}
+	fputc('"', out);
+	for (; *text && (bytes = text_utf8_length(text)); text += bytes) {
+		uint32_t c = character_of(text, bytes);
+
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", (int)c);
+		else if (c == '\n' || c == '\t')
+			fputs(c == '\n' ? "\\n" : "\\t", out);
+		else if (is_printable(c))
+			fwrite(text, 1, bytes, out);
+		else
+			fprintf(out, c <= 0xff ? "\\x%02" PRIx32 : "\\u%04" PRIx32, c);
+	}
+	fputc('"', out);
 }
 
 /*

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "basic/error.h"
 
@@ -67,6 +68,11 @@ const char *yaml_text(struct fy_node *value, char *buffer, size_t size);
 char *yaml_text_take(struct fy_node *value, size_t *ret_length);
 /* Where a value begins in the text; `otherwise` for what has no place (nothing behind the colon). */
 size_t yaml_at(struct yaml *y, struct fy_node *node, size_t otherwise);
+
+/* Writes the text so that it reads as the same: as it stands where YAML allows that, or else in double
+ * quotes, with escapes for what they need.  `in_list`: inside [] or {}, where a comma ends a plain value.
+ * UTF-8 only: YAML has no word for other bytes. */
+void yaml_scalar_print(FILE *out, const char *text, bool in_list);
 
 /* Decimal digits only.  0, -EINVAL or -ERANGE. */
 int yaml_number_parse(const char *text, uint64_t *ret_value);

@@ -92,6 +92,78 @@ static void rules_are_kept_as_they_are_printed(void **state)
 	policy_text_clear(&policy);
 }
 
+/* Every text that a policy may hold, in the places that are printed. */
+static void a_name_of_any_characters_is_printed_as_one_that_reads_the_same(void **state)
+{
+	static const struct {
+		const char *yaml, *printed;
+	} cases[] = {
+		{"sets: {a: {file: '/var/lib/a list'}}", "sets:\n  a: {file: /var/lib/a list}\n"},
+		{"sets: {a: {file: \"/var\\nlib/ list \"}}", "sets:\n  a: {file: \"/var\\nlib/ list \"}\n"},
+		{"sets: {a: {file: \"/\\ttab\\r\\e\\x7f\"}}",
+			"sets:\n  a: {file: \"/\\ttab\\x0d\\x1b\\x7f\"}\n"},
+		{"sets: {a: {file: '/a\"b\\c#'}}", "sets:\n  a: {file: \"/a\\\"b\\\\c#\"}\n"},
+		{"sets: {a: {file: '/a,b, c'}}", "sets:\n  a: {file: \"/a,b, c\"}\n"},
+		{"sets: {a: {file: '/ends in a space '}}", "sets:\n  a: {file: \"/ends in a space \"}\n"},
+		{"sets: {a: {file: '/a: #b'}}", "sets:\n  a: {file: \"/a: #b\"}\n"},
+		{"sets: {a: {file: \"/\\N\\_\\L\\P\\uFEFF\\uFFFE\"}}",
+			"sets:\n  a: {file: \"/\\x85\xc2\xa0\\u2028\\u2029\\ufeff\\ufffe\"}\n"},
+		{"sets: {a: {file: \"/\\u20ac \\U0001F600\"}}",
+			"sets:\n  a: {file: \"/\xe2\x82\xac \xf0\x9f\x98\x80\"}\n"},
+		{"sets: {\"null\": {file: /null}}", "sets:\n  \"null\": {file: /null}\n"},
+		{"tenants: {\"Null\": {interfaces: [\"null\", 'a,b', \"a\\n\"], cgroups: [\"/a\\tb,c\"]}}",
+			"tenants:\n  \"Null\":\n    interfaces: [\"null\", \"a,b\", \"a\\n\"]\n"
+			"    cgroups: [\"/a\\tb,c\"]\n"},
+		{"rules: [\"deny bind by cgroup /a:\", \"count in to port 80,443\", \"drop out on a\\x01\"]",
+			"rules:\n  - \"deny bind by cgroup /a:\"\n  - count in to port 80,443\n  - \"drop "
+			"out on "
+			"a\\x01\"\n"},
+		{"shapes: [\"a under \\u20ac\\x7f\"]", "shapes:\n  - \"a under \xe2\x82\xac\\x7f\"\n"},
+	};
+
+	(void)state;
+	FOR_EACH_CASE(c, cases)
+	{
+		struct policy_text policy = policy_of(c->yaml), again;
+		char *text = printed(&policy), *twice;
+
+		EXPECT_TEXT(text, c->printed, "%s", c->yaml);
+		again = policy_of(text);
+		twice = printed(&again);
+		assert_string_equal(twice, text);
+		free(text);
+		free(twice);
+		policy_text_clear(&policy);
+		policy_text_clear(&again);
+	}
+}
+
+/* What could be printed, but not read again, is said at once. */
+static void a_file_that_could_not_be_named_again_is_refused(void **state)
+{
+	static const char text[] = "sets: {a: {file: list}}";
+	struct policy_text policy = {};
+	struct error error = {};
+	char folder[4096];
+
+	(void)state;
+	assert_int_equal(
+		policy_text_read(text, strlen(text), "dir\xff/policy.yaml", &policy, &error), -EINVAL);
+	assert_string_equal(error.what, "sets.a.file: the name of the policy's folder is not UTF-8");
+	assert_string_equal(error.want, "a path that begins with '/'");
+
+	memset(folder, 'd', sizeof(folder) - 1);
+	folder[sizeof(folder) - 1] = '\0';
+	folder[sizeof(folder) - 6] = '/'; /* and "list": 4095 bytes */
+	assert_int_equal(policy_text_read(text, strlen(text), folder, &policy, &error), -EINVAL);
+	assert_string_equal(error.what, "sets.a.file: the path is too long");
+	assert_string_equal(error.want, "at most 4094 bytes, with the policy's folder");
+	folder[sizeof(folder) - 7] = '/'; /* one less */
+	folder[sizeof(folder) - 6] = '\0';
+	assert_int_equal(policy_text_read(text, strlen(text), folder, &policy, &error), 0);
+	policy_text_clear(&policy);
+}
+
 static void nothing_is_a_policy_that_accepts(void **state)
 {
 	static const char *const cases[] = {
@@ -261,6 +333,10 @@ int main(void)
 		TEST("a policy is printed as one that reads the same",
 			a_policy_is_printed_as_one_that_reads_the_same),
 		TEST("rules are kept as they are printed", rules_are_kept_as_they_are_printed),
+		TEST("a name of any characters is printed as one that reads the same",
+			a_name_of_any_characters_is_printed_as_one_that_reads_the_same),
+		TEST("a file that could not be named again is refused",
+			a_file_that_could_not_be_named_again_is_refused),
 		TEST("nothing is a policy that accepts", nothing_is_a_policy_that_accepts),
 		TEST("an error names its place and what would be right",
 			an_error_names_its_place_and_what_would_be_right),

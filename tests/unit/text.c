@@ -96,8 +96,10 @@ static void characters_have_one_to_four_bytes(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < COUNT(cases); i++)
+	for (size_t i = 0; i < COUNT(cases); i++) {
 		EXPECT(text_utf8_length(cases[i].text) == cases[i].length, "number %zu", i);
+		EXPECT(!text_is_utf8(cases[i].text) == !cases[i].length, "number %zu", i);
+	}
 }
 
 int main(void)
