@@ -16,9 +16,11 @@
  *   1. The line of its flow, decision.backend (shared/flow.h), where the backend may still be used.
  *   2. The maps `service_flows` and `service_embryos` (struct service_key): connections that do not stand
  *      where the ring would put them, and all of services that keep each (nat, choices without a ring).
- *   3. The ring: slot = hash % slots.  A packet that begins (SYN; of other protocols the first one) goes
- * where `ring` says.  One that goes on (TCP without SYN) goes where `before` says, if that is another one: it
- *      was there when its connection began.  Both are written down in 2 where they differ.
+ *   3. The ring: the slot of the connection's hash (bpf/lib/service_find.h); TURNS: one after the other.
+ *      A packet that begins (SYN; of other protocols the first one) goes where `ring` says.  One that goes on
+ *      (TCP without SYN) goes where `before` says, if that is another one: it was there when its connection
+ *      began.  Both are written down in 2 where they differ.
+ *
  * So state is kept only for what a change of the ring has moved, or would: without a change in sight a new
  * connection writes nothing but its flow's line.  Before the agent changes a ring it writes into 2 what it
  * knows of connections in slots that move.
@@ -74,6 +76,7 @@ enum service_choice {
 #define SERVICE_MOVED      0x0020 /* `before` differs from `ring` */
 #define SERVICE_ANY_PORT   0x0040 /* a backend without a port of its own gets the packet's */
 #define SERVICE_MARTIAN_OK 0x0080 /* what is in a tunnel to the address itself is unwrapped */
+#define SERVICE_KEPT       0x0100 /* connections of it may be written down, without KEEP or MOVED */
 
 /* A service in the book: one unit. */
 struct service {
@@ -94,7 +97,16 @@ struct service {
 	__u32 idle_ticks; /* after which a kept connection without packets is gone (UDP, affinity) */
 	__u32 backends;   /* unit of the list of numbers (__u16), 32 a unit: LEAST, TURNS, QUIC */
 	__u32 backend_count;
-	__u32 reserved1[4];
+	__u32 servers; /* unit of struct service_server, 16 a unit, by id: QUIC */
+	__u32 server_count;
+	__u32 reserved1[2];
+};
+
+/* QUIC: which backend a connection id names.  The id's first two bits are 01, the next 16 the server's id:
+ * the last 16 bits of the backend's address. */
+struct service_server {
+	__u16 id;
+	__u16 backend;
 };
 
 /* Ports of an address: an entry of the book's hash (open addressing, linear; service 0: the end) … */
@@ -141,9 +153,10 @@ enum service_backend_state {
 	SERVICE_BACKEND_DOWN,     /* … and its connections choose anew */
 };
 
-#define SERVICE_HOP_KNOWN 0x01 /* interface and MAC addresses are those of the kernel's tables at `checked`  \
-	                        */
-#define SERVICE_HOP_WAIT 0x02  /* the neighbour is not known yet: the agent has it looked for */
+/* KNOWN: interface and MAC addresses are those of the kernel's tables at `checked`.  WAIT: the neighbour is
+ * not known yet; the agent has it looked for. */
+#define SERVICE_HOP_KNOWN 0x01
+#define SERVICE_HOP_WAIT  0x02
 
 /* The value of the map `service_backends`: one cache line for what every packet needs. */
 struct service_backend {
@@ -161,7 +174,15 @@ struct service_backend {
 	__u8 hop; /* SERVICE_HOP_* */
 	__u8 reserved0;
 	__u8 dmac[6], smac[6];
-	__u32 connections; /* LEAST: now, by beginnings and ends */
+	/* Tick since when the number is this backend's, plus one: what a flow's line says about the number
+	 * counts only if the flow's last packet came later (shared/flow.h). */
+	__u32 since;
+	__u32 reserved1;
+};
+
+/* The value of the map `service_loads`, by backend: LEAST.  Apart, since each beginning and end writes it. */
+struct service_load {
+	__u32 connections; /* now, by beginnings and ends */
 	__u32 weight;
 };
 
@@ -235,8 +256,9 @@ struct service_count {
 /* The value of the per-CPU array `service_losses`, by service number. */
 struct service_lost {
 	__u64 packets[SERVICE_LOSSES];
-	__u64 told; /* ICMP: too big */
-	__u64 kept; /* connections written down since their slot had moved */
+	__u64 told;     /* ICMP: too big */
+	__u64 answered; /* echo requests to the address */
+	__u64 kept;     /* connections written down since their slot had moved */
 };
 
 _Static_assert(sizeof(struct service) == sizeof(struct policy_unit), "a service is one unit");

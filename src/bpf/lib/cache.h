@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* The flow cache's memory (shared/flow.h), and how a packet is handed over to be judged. */
+/* How a packet is handed over to be judged, or shaped. */
 #ifndef WEIR_BPF_CACHE_H
 #define WEIR_BPF_CACHE_H
 
@@ -7,35 +7,10 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/lib/line.h"
 #include "bpf/lib/packet.h"
-#include "shared/flow.h"
 #include "shared/policy.h"
 #include "shared/shape.h"
-
-/* The agent sets the numbers of entries: CPUs times sets, and CPUs. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow_set4);
-} flow_cache4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow_set6);
-} flow_cache6 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow_rest_set6);
-} flow_rest6 SEC(".maps");
 
 /* A packet to be judged: what the datapath knows of it, and where its flow's line is. */
 struct decide_ask {

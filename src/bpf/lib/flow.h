@@ -18,74 +18,12 @@
 
 #include "bpf/lib/cache.h"
 #include "bpf/lib/decide.h"
+#include "bpf/lib/emit.h"
 #include "bpf/lib/name.h"
 #include "bpf/lib/note.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/seek.h"
 #include "shared/flow.h"
-
-const volatile __u32 flow_sets4 = 1; /* sets per CPU, powers of two */
-const volatile __u32 flow_sets6 = 1;
-const volatile __u64 flow_seed[2] = {}; /* odd; random, so that nobody can aim at one set */
-const volatile __u32 flow_ring_bytes = 4096;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow_stats);
-} flow_stats SEC(".maps");
-
-struct flow_ring {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-};
-
-/* A ring per CPU: under a flood of new flows one ring's lock would be the bottleneck of the host. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct flow_ring);
-} flow_rings SEC(".maps");
-
-/* What the hook knows of a packet beside its headers. */
-struct flow_sight {
-	__u32 cpu;
-	__u32 ifindex;
-	__u32 packets; /* wire packets */
-	__u32 bytes;   /* wire bytes of all of them */
-	__u32 now;     /* tick */
-	__u32 owner;   /* where it was looked for, else OWNER_UNKNOWN */
-	__u8 kind;     /* FLOW_KIND_* */
-	__u8 origin;
-};
-
-/* A full barrier on every architecture: the reader must not see the new tenant under the old serial. */
-#define flow_publish(serial, value) __sync_lock_test_and_set(&(serial), (value))
-
-packet_inline __u32 flow_now(void)
-{
-	return bpf_jiffies64();
-}
-
-packet_inline __u64 flow_mix(__u64 hash, __u64 word, __u64 odd)
-{
-	hash = (hash ^ word) * odd;
-	return hash ^ hash >> 32;
-}
-
-packet_inline __u64 flow_hash4(__u64 addresses, __u64 ports, __u32 kinds)
-{
-	return flow_mix(flow_mix(0, addresses, flow_seed[0]), ports ^ (__u64)kinds << 24, flow_seed[1]);
-}
-
-/* Never 0, which is the tag of lines whose owner is not clear: no process, or the listener's. */
-packet_inline __u8 flow_owner_tag(__u32 owner)
-{
-	return owner >= OWNER_FIRST && !(owner & OWNER_INHERITED) ? (owner * 0x9e3779b1) >> 24 | 1 : 0;
-}
 
 /*
  * Is it time to look whose the flow is?  Until that is clear, and at a SYN, every packet that leaves is worth
@@ -160,14 +98,6 @@ packet_inline int flow_owner_changes(__u32 *owner, struct flow_marks *marks, __u
 	marks->origin &= ~FLOW_VERDICT_MASK; /* rules may ask whose it is */
 	return 0;
 }
-
-/* Marks as one word: a hit adds to all of them at once, and tests one. */
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define FLOW_MARKS(tcp_flags, origin, names) ((tcp_flags) | (origin) << 8 | (__u32)(names) << 24)
-#else
-#define FLOW_MARKS(tcp_flags, origin, names) ((__u32)(tcp_flags) << 24 | (origin) << 16 | (names))
-#endif
-_Static_assert(sizeof(struct flow_marks) == 4, "marks are one word");
 
 /* Is the flow still to be looked at (name_look())? */
 packet_inline int flow_hit(
@@ -248,121 +178,6 @@ packet_inline enum flow_fate flow_ask(
 	ask->expressions = 0;
 	return FLOW_ASK;
 }
-
-/* All of a line but its key and its serial; `rest` is the line itself for IPv4. */
-#define flow_fill(line, rest, sight, flags)                                                                  \
-	do {                                                                                                 \
-		(line)->counts = (struct flow_counts){                                                       \
-			.bytes = (sight)->bytes, .packets = (sight)->packets, .last = (sight)->now};         \
-		(line)->marks = (struct flow_marks){.tcp_flags = (flags), .origin = (sight)->origin};        \
-		(line)->marks.owner_tag = flow_owner_tag((sight)->owner);                                    \
-		(rest)->first = (sight)->now;                                                                \
-		(rest)->decision = (struct flow_decision){.owner = (sight)->owner};                          \
-	} while (0)
-
-/* 0 means empty, so a wrapped counter steps over it. */
-packet_inline __u32 flow_next_serial(struct flow_stats *stats)
-{
-	__u32 serial = stats->serial + 1;
-
-	serial += !serial;
-	stats->serial = serial;
-	return serial;
-}
-
-/* Does the line want to be pushed out before it is counted on?  Its packet counter has 32 bits. */
-packet_inline int flow_is_full(const struct flow_counts *counts)
-{
-	return counts->packets >= 0xf0000000;
-}
-
-/* Moves a line's packets from cached to emitted or lost. */
-packet_inline void flow_pushed_out(struct flow_stats *stats, const struct flow_counts *counts, int emitted)
-{
-	stats->cached -= counts->packets;
-	if (emitted) {
-		stats->emitted += counts->packets;
-		stats->records++;
-	} else {
-		stats->lost += counts->packets;
-		stats->lost_bytes += counts->bytes;
-	}
-}
-
-/* The agent sleeps until a quarter of the ring is full, or its own clock wakes it. */
-packet_inline __u64 flow_wakeup(void *ring, const struct flow_stats *stats)
-{
-	if (stats->records % 32)
-		return BPF_RB_NO_WAKEUP;
-	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= flow_ring_bytes / 4 ? BPF_RB_FORCE_WAKEUP
-	                                                                         : BPF_RB_NO_WAKEUP;
-}
-
-/* Pushes a line out into the ring.  Out of line: a miss can afford the call, and a hit the smaller program.
- */
-static __attribute__((noinline)) int flow_emit4(
-	struct flow_line4 *line, struct flow_stats *stats, __u32 cpu, __u32 index)
-{
-	struct flow_record4 *record = NULL;
-	void *ring;
-
-	if (!line || !stats)
-		return 0;
-	ring = bpf_map_lookup_elem(&flow_rings, &cpu);
-	if (ring)
-		record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);
-	flow_pushed_out(stats, &line->counts, record != NULL);
-	if (!record)
-		return 0;
-	record->family = 4;
-	record->line = index;
-	record->flow = *line;
-	bpf_ringbuf_submit(record, flow_wakeup(ring, stats));
-	return 0;
-}
-
-static __attribute__((noinline)) int flow_emit6(
-	struct flow_line6 *line, struct flow_rest6 *rest, struct flow_stats *stats, __u32 cpu, __u32 index)
-{
-	struct flow_record6 *record = NULL;
-	void *ring;
-
-	if (!line || !rest || !stats)
-		return 0;
-	ring = bpf_map_lookup_elem(&flow_rings, &cpu);
-	if (ring)
-		record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);
-	flow_pushed_out(stats, &line->counts, record != NULL);
-	if (!record)
-		return 0;
-	record->family = 6;
-	record->line = index;
-	record->flow = *line;
-	record->rest = *rest;
-	bpf_ringbuf_submit(record, flow_wakeup(ring, stats));
-	return 0;
-}
-
-/* An empty way, else the one unused for longest. */
-#define FLOW_VICTIM(set, home, now)                                                                          \
-	({                                                                                                   \
-		__u32 victim_ = (home), age_ = 0;                                                            \
-		PACKET_UNROLL                                                                                \
-		for (__u32 i_ = 0; i_ < FLOW_WAYS; i_++) {                                                   \
-			__u32 way_ = ((home) + i_) % FLOW_WAYS;                                              \
-			__u32 idle_ = (now) - (set)->line[way_].counts.last;                                 \
-                                                                                                             \
-			if (!(set)->line[way_].ifindex) {                                                    \
-				victim_ = way_;                                                              \
-				break;                                                                       \
-			}                                                                                    \
-			if (idle_ > age_) {                                                                  \
-				age_ = idle_;                                                                \
-				victim_ = way_;                                                              \
-			}                                                                                    \
-		}                                                                                            \
-		victim_ % FLOW_WAYS;                                                                         \
-	})
 
 /* An empty line matches nothing: its key is zero, and no interface has index 0. */
 packet_inline enum flow_fate flow_account4(PACKET_CONTEXT *context, struct packet *p,
