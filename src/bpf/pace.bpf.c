@@ -29,10 +29,10 @@
 #define PACE_TICK_NS      SHARE_TICK_NS
 #define PACE_CLASS_NS     10000 /* a tick is longer by this for each class in use */
 
-#define PACE_SLOW   250000 /* bytes a second: slower sockets get a small window */
-#define PACE_ACK_US 10000  /* that answers may be late, beside the round trip and a second packet */
-#define PACE_WINDOW_MIN 3  /* two packets, which are answered together, and the next one */
-#define PACE_CLOSE  256    /* a rate that differs by less than this part of it stays */
+#define PACE_SLOW       250000 /* bytes a second: slower sockets get a small window */
+#define PACE_ACK_US     10000  /* that answers may be late, beside the round trip and a second packet */
+#define PACE_WINDOW_MIN 3      /* two packets, which are answered together, and the next one */
+#define PACE_CLOSE      256    /* a rate that differs by less than this part of it stays */
 
 #define ETHERNET_BYTES 14
 #define IPV4_BYTES     20
@@ -546,7 +546,8 @@ SEC("sockops") int pace_socket_event(struct bpf_sock_ops *event)
 			socket->path = 0;
 	}
 	pace_set(event, tcp, socket);
-	/* the window it begins with, before the first data; later only the congestion control makes it less */
+	/* the window it begins with, before the first data; later only the congestion control makes it less
+	 */
 	if (event->op != BPF_SOCK_OPS_RTT_CB && socket->clamp && socket->clamp < tcp->snd_cwnd) {
 		window = socket->clamp;
 		bpf_setsockopt(event, SOL_TCP, TCP_BPF_IW, &window, sizeof(window));
