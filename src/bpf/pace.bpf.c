@@ -29,10 +29,9 @@
 #define PACE_TICK_NS      SHARE_TICK_NS
 #define PACE_CLASS_NS     10000 /* a tick is longer by this for each class in use */
 
-#define PACE_SLOW       250000 /* bytes a second: slower sockets get a small window */
-#define PACE_ACK_US     10000  /* that answers may be late, beside the round trip and a second packet */
-#define PACE_WINDOW_MIN 3      /* two packets, which are answered together, and the next one */
-#define PACE_CLOSE      256    /* a rate that differs by less than this part of it stays */
+#define PACE_SLOW   250000 /* bytes a second: slower sockets get a small window */
+#define PACE_ACK_US 40000  /* that the other end may wait with an answer */
+#define PACE_CLOSE  256    /* a rate that differs by less than this part of it stays */
 
 #define ETHERNET_BYTES 14
 #define IPV4_BYTES     20
@@ -445,7 +444,7 @@ static __always_inline __u32 window_for(__u64 rate, const struct tcp_sock *tcp)
 
 	if (rate >= PACE_SLOW)
 		return 0;
-	return PACE_WINDOW_MIN + rate * (PACE_ACK_US + (tcp->srtt_us >> 3)) / (mss * 1000000);
+	return 3 + 2 * rate * (PACE_ACK_US + (tcp->srtt_us >> 3)) / (mss * 1000000);
 }
 
 /* Gives a socket its rate, in a program of any type that may set options; `to` is what they are set on. */
@@ -520,7 +519,6 @@ SEC("sockops") int pace_socket_event(struct bpf_sock_ops *event)
 	struct shape_share *share;
 	struct bpf_sock *sk;
 	struct tcp_sock *tcp;
-	__u32 window;
 
 	if (event->op != BPF_SOCK_OPS_RTT_CB && event->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
 		event->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
@@ -546,12 +544,6 @@ SEC("sockops") int pace_socket_event(struct bpf_sock_ops *event)
 			socket->path = 0;
 	}
 	pace_set(event, tcp, socket);
-	/* the window it begins with, before the first data; later only the congestion control makes it less
-	 */
-	if (event->op != BPF_SOCK_OPS_RTT_CB && socket->clamp && socket->clamp < tcp->snd_cwnd) {
-		window = socket->clamp;
-		bpf_setsockopt(event, SOL_TCP, TCP_BPF_IW, &window, sizeof(window));
-	}
 	share = socket->class ? pace_share(socket->class) : (void *)0;
 	if (share && share->rtt_us < tcp->srtt_us >> 3)
 		share->rtt_us = tcp->srtt_us >> 3;

@@ -46,9 +46,13 @@
 #define SERVICE_RINGS_MAX     (2 * SERVICES_MAX)
 #define SERVICE_RING_SLOTS    65537 /* a prime; the most, and what is made if nothing else is said */
 #define SERVICE_RING_UNITS    ((SERVICE_RING_SLOTS * 2 + 63) / 64)
-#define SERVICE_RANGES_MAX    16 /* of one address and protocol */
+#define SERVICE_RANGES_MAX    16    /* of one address, those of shorter prefixes around it included */
+#define SERVICE_BOOK_UNITS    32768 /* of a book: 2 MiB */
+#define SERVICE_PROBES        4     /* units of its hash of ports that are looked at */
 #define SERVICE_GUE_PORT      6080
 #define SERVICE_FLOWS_DEFAULT 1048576
+#define SERVICE_EMBRYOS_MAX   65536
+#define SERVICE_FRAGMENTS_MAX 16384
 #define SERVICE_PORT_FIRST    61001 /* of addresses that this host uses, too: above ip_local_port_range */
 
 /* How packets get to a backend. */
@@ -92,12 +96,12 @@ struct service {
 	__u16 mtu;        /* largest packet that is delivered; 0: that of the route to the backend */
 	__u32 ring;       /* number in `service_rings`; 0: no backend */
 	__u32 before;     /* with SERVICE_MOVED: the ring of those that began before; same slots */
-	__u32 slots;      /* of both */
+	__u32 slots;      /* of both; TURNS: one round of turns */
 	__u32 seed;       /* of the hash: the same with every weir that has the same sentence */
 	__u32 idle_ticks; /* after which a kept connection without packets is gone (UDP, affinity) */
-	__u32 backends;   /* unit of the list of numbers (__u16), 32 a unit: LEAST, TURNS, QUIC */
+	__u32 backends;   /* unit of the list of numbers (__u16), 32 a unit: LEAST */
 	__u32 backend_count;
-	__u32 servers; /* unit of struct service_server, 16 a unit, by id: QUIC */
+	__u32 servers; /* unit of struct service_server, 16 a unit, sorted by id: QUIC */
 	__u32 server_count;
 	__u32 reserved1[2];
 };
@@ -109,7 +113,8 @@ struct service_server {
 	__u16 backend;
 };
 
-/* Ports of an address: an entry of the book's hash (open addressing, linear; service 0: the end) … */
+/* Ports of an address: an entry of the book's hash.  A unit of four is a bucket, filled from the first entry
+ * on (service 0: free); what finds no room goes to the next one, SERVICE_PROBES of them at most … */
 struct service_port {
 	__u32 address; /* number that the trie gives */
 	__be16 port;
@@ -138,10 +143,12 @@ struct service_book {
 	__u32 units;
 	__u32 trie4, trie6;       /* units where the tries begin; 0: no address of the family */
 	__u32 addresses;          /* unit */
-	__u32 ports;              /* unit of the hash: four entries a unit */
-	__u32 port_mask;          /* entries - 1 */
+	__u32 ports;              /* unit of the hash */
+	__u32 port_mask;          /* its units - 1 */
 	__u32 answers4, answers6; /* tries of addresses that nat sends from: 0: none */
-	__u32 reserved[6];
+	__u8 bits4, bits6;        /* of the tries' roots */
+	__u8 answer_bits4, answer_bits6;
+	__u32 reserved[5];
 };
 
 /* A slot of a ring is the number of a backend (__u16, 32 a unit); 0: none. */
@@ -253,7 +260,7 @@ struct service_count {
 	__u32 reserved;
 };
 
-/* The value of the per-CPU array `service_losses`, by service number. */
+/* The value of the map `service_losses`: of service n on a CPU at CPU * SERVICES_MAX + n. */
 struct service_lost {
 	__u64 packets[SERVICE_LOSSES];
 	__u64 told;     /* ICMP: too big */

@@ -112,39 +112,21 @@ share_inline __u64 share_window_ns(const struct shape_share *share, const struct
 	return share_min(share_max(ns, SHARE_TICK_NS), SHARE_WINDOW_MAX);
 }
 
-/* The integral: in `ns` so many bytes were sent, of which sockets that are not held back sent `surprise` more
- * than was known when the others got their rates; that is in their rates by now.  Slow beside the round trip,
- * after which only a new rate shows. */
-share_inline void share_correct(struct shape_share *share, __u64 bytes, __s64 surprise, __u64 ns)
+/* The integral: in `ns` so many bytes were sent.  Slow beside the round trip, after which only a new rate
+ * shows. */
+share_inline void share_correct(struct shape_share *share, __u64 bytes, __u64 ns)
 {
 	__u64 due = share->allowance * (ns / 1000) / 1000000;
 	__u64 slow = SHARE_SLOW * (ns / 1000) + 4ULL * share->rtt_us; /* in which an error would be mended */
-	__u64 wrong, step;
+	__u64 wrong = bytes > due ? share_min(bytes - due, 4 * due) : due - bytes, step;
 
 	if (!due)
 		return;
-	bytes = surprise > 0 ? bytes - share_min(bytes, (__u64)surprise) : bytes + (__u64)-surprise;
-	wrong = bytes > due ? share_min(bytes - due, 4 * due) : due - bytes;
 	step = (wrong << 20) / due * (ns / 1000) / slow * share->gain >> 20;
 	if (bytes > due)
 		share->gain = share->gain > step + SHARE_GAIN_MIN ? share->gain - step : SHARE_GAIN_MIN;
 	else if (share->flow_rate < 4 * share->allowance)
 		share->gain = share_min(share->gain + step, SHARE_GAIN_MAX);
-}
-
-/* What sockets that are not held back have sent in a window beyond what was known of them. */
-share_inline __s64 share_surprise(const struct shape_share *share, __u64 small, __u64 other, __u64 ns)
-{
-	__u64 known = share->small;
-
-	if (share->other_wants) {
-		known -= share_min(known, share->other);
-		small -= share_min(small, other);
-	}
-	/* those held back have their half anyway: no more than that was known */
-	if (known > share->allowance / 2)
-		return 0;
-	return (__s64)(small * (ns / 1000) / 1000000) - (__s64)(known * (ns / 1000) / 1000000);
 }
 
 /* What is left for sockets that are held back, and how fast each of them, and what is policed, may be.  Who
@@ -205,7 +187,6 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 {
 	__u64 rate = share_rate(bytes, ns), small = share_rate(bytes - share_min(bytes, held_bytes), ns);
 	__u64 other = share_rate(other_bytes, ns), held = share_held(share);
-	__s64 surprise = share_surprise(share, small, other, ns);
 	__u64 parts =
 		ns >= SHARE_SMOOTH_NS ? 16 : 1 + ns * 16 / SHARE_SMOOTH_NS; /* of 16: how much of it is new */
 
@@ -223,7 +204,7 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 	if (share->corrects &&
 		(held > share->corrects ? held - share->corrects : share->corrects - held) <= held / 8 &&
 		(!share->lacking_us || share->lacking_us > SHARE_PATIENCE_US / 2))
-		share_correct(share, bytes, surprise, ns);
+		share_correct(share, bytes, ns);
 	share->corrects = held;
 	if (!held && share->gain > SHARE_GAIN_ONE)
 		share->gain -= (share->gain - SHARE_GAIN_ONE) / 8;
