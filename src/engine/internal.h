@@ -43,7 +43,7 @@ struct engine_clsact {
 #define FEATURES_MAX       32
 #define ENGINE_QDISC_KINDS 4
 
-#define PARTS_MAX 12
+#define PARTS_MAX 16
 
 struct engine {
 	struct pins pins;

@@ -5,6 +5,7 @@
 #include "engine/internal.h"
 #include "engine/pace.h"
 #include "engine/policy.h"
+#include "engine/service.h"
 #include "engine/set.h"
 #include "engine/shape.h"
 
@@ -14,6 +15,7 @@ static const struct engine_part *const parts[] = {
 	&guard_part,
 	&set_part, /* before the policies, whose programs use its maps */
 	&policy_part,
+	&service_part, /* before the program at XDP, which uses its maps */
 	&shield_part, /* behind the policies, which it reads */
 	&shape_part,
 	&pace_part, /* behind the classes, whose maps it uses */

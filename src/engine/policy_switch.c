@@ -6,6 +6,7 @@
 #include "basic/clock.h"
 #include "engine/policy_internal.h"
 #include "shared/guard.h"
+#include "shared/service.h"
 
 /* Ticks are compared by their difference, so none may stay further behind than this. */
 #define TICK_AGE_MAX (1U << 30)
@@ -140,8 +141,10 @@ int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t prese
 {
 	struct policy_engine *policy = policy_of(engine);
 	struct policy_now *now = policy->now;
-	/* rules on sockets alone need nothing of what judges packets */
-	int r = changed == 1ULL << GUARD_PLACE && !present ? 0 : policy_load(policy, error);
+	/* rules on sockets and services need nothing of what judges packets */
+	int r = !(changed & ~(1ULL << GUARD_PLACE | 1ULL << SERVICE_PLACE)) && !present
+	                ? 0
+	                : policy_load(policy, error);
 
 	if (r == 0)
 		r = check_not_waiting(policy, error);

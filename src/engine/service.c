@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/* Services: their maps.  Books and rings are memory that is mapped and written again in place, once nobody
+ * reads it any more: so a change of a ring costs no map. */
+#include "engine/service.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/membarrier.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "basic/cleanup.h"
+#include "engine/internal.h"
+#include "engine/policy.h"
+#include "service.skel.h"
+
+#define BOOK_BYTES ((size_t)SERVICE_BOOK_UNITS * sizeof(struct policy_unit))
+#define RING_BYTES ((size_t)SERVICE_RING_UNITS * sizeof(struct policy_unit))
+#define BATCH      512U
+
+struct services_kernel {
+	struct service_bpf *skeleton; /* NULL: there never was a service */
+	struct policy_unit *books[2]; /* by place */
+	uint16_t **rings;             /* SERVICE_RINGS_MAX; NULL: there is none */
+	struct engine_service_memory memory;
+};
+
+static struct services_kernel *services_of(const struct engine *engine)
+{
+	return engine_part_state(engine, &service_part);
+}
+
+/* -- loading -- */
+
+static size_t count_bytes(const struct engine *engine)
+{
+	return (size_t)engine->view.cpus * SERVICE_BACKENDS_MAX * sizeof(struct service_count);
+}
+
+static size_t lost_bytes(const struct engine *engine)
+{
+	return (size_t)engine->view.cpus * SERVICES_MAX * sizeof(struct service_lost);
+}
+
+static int memory_map(int map, size_t bytes, void **ret_memory)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+
+	if (memory == MAP_FAILED)
+		return -errno;
+	*ret_memory = memory;
+	return 0;
+}
+
+static void memory_unmap(const void *memory, size_t bytes)
+{
+	if (memory)
+		munmap((void *)(uintptr_t)memory, bytes);
+}
+
+static void services_unmap(struct services_kernel *services)
+{
+	const struct engine_service_memory *memory = &services->memory;
+
+	for (int i = 0; i < 2; i++)
+		memory_unmap(services->books[i], BOOK_BYTES);
+	for (uint32_t i = 0; services->rings && i < SERVICE_RINGS_MAX; i++)
+		memory_unmap(services->rings[i], RING_BYTES);
+	memory_unmap(memory->backends, SERVICE_BACKENDS_MAX * sizeof(*memory->backends));
+	memory_unmap(memory->sources, SERVICE_BACKENDS_MAX * sizeof(*memory->sources));
+	memory_unmap(memory->loads, SERVICE_BACKENDS_MAX * sizeof(*memory->loads));
+	memory_unmap(
+		memory->counts, (size_t)memory->cpus * SERVICE_BACKENDS_MAX * sizeof(struct service_count));
+	memory_unmap(memory->losses, (size_t)memory->cpus * SERVICES_MAX * sizeof(struct service_lost));
+	free(services->rings);
+	services->rings = NULL;
+	services->books[0] = services->books[1] = NULL;
+	services->memory = (struct engine_service_memory){};
+}
+
+static int arrays_map(struct engine *engine, struct services_kernel *services, struct error *error)
+{
+	struct engine_service_memory *memory = &services->memory;
+	const struct {
+		const struct bpf_map *map;
+		size_t bytes;
+		void **ret;
+	} arrays[] = {
+		{services->skeleton->maps.service_backends, SERVICE_BACKENDS_MAX * sizeof(*memory->backends),
+			(void **)&memory->backends},
+		{services->skeleton->maps.service_sources, SERVICE_BACKENDS_MAX * sizeof(*memory->sources),
+			(void **)&memory->sources},
+		{services->skeleton->maps.service_loads, SERVICE_BACKENDS_MAX * sizeof(*memory->loads),
+			(void **)&memory->loads},
+		{services->skeleton->maps.service_counts, count_bytes(engine), (void **)&memory->counts},
+		{services->skeleton->maps.service_losses, lost_bytes(engine), (void **)&memory->losses},
+	};
+
+	memory->cpus = engine->view.cpus;
+	for (size_t i = 0; i < sizeof(arrays) / sizeof(arrays[0]); i++) {
+		int r = memory_map(bpf_map__fd(arrays[i].map), arrays[i].bytes, arrays[i].ret);
+
+		if (r < 0)
+			return error_set(
+				error, r, "cannot map %s: %s", bpf_map__name(arrays[i].map), strerror(-r));
+	}
+	return 0;
+}
+
+/* The memory at a place of a map of maps: what is there, or new. */
+static int inner_map(const struct bpf_map *outer, const char *name, __u32 place, uint32_t units, bool make,
+	void **ret_memory)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+	_cleanup_close_ int map = -1;
+	__u32 id;
+	int r = 0;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(outer), &place, &id) == 0) {
+		map = bpf_map_get_fd_by_id(id);
+		if (map < 0)
+			return map;
+	} else {
+		if (!make)
+			return 0;
+		map = bpf_map_create(
+			BPF_MAP_TYPE_ARRAY, name, sizeof(__u32), sizeof(struct policy_unit), units, &options);
+		if (map < 0)
+			return map;
+		if (bpf_map_update_elem(bpf_map__fd(outer), &place, &map, BPF_ANY) < 0)
+			r = -errno;
+	}
+	return r < 0 ? r : memory_map(map, units * sizeof(struct policy_unit), ret_memory);
+}
+
+/* Books are made at once; of rings those are mapped that an earlier agent left. */
+static int inner_maps(struct services_kernel *services)
+{
+	int r = 0;
+
+	services->rings = calloc(SERVICE_RINGS_MAX, sizeof(*services->rings));
+	if (!services->rings)
+		return -ENOMEM;
+	for (__u32 i = 0; i < 2 && r == 0; i++)
+		r = inner_map(services->skeleton->maps.service_books, "service_book", i, SERVICE_BOOK_UNITS,
+			true, (void **)&services->books[i]);
+	for (__u32 i = 0; i < SERVICE_RINGS_MAX && r == 0; i++)
+		r = inner_map(services->skeleton->maps.service_rings, "service_ring", i, SERVICE_RING_UNITS,
+			false, (void **)&services->rings[i]);
+	return r;
+}
+
+static int services_load(struct engine *engine, struct services_kernel *services, struct error *error)
+{
+	int r;
+
+	bpf_map__set_max_entries(
+		services->skeleton->maps.service_counts, engine->view.cpus * SERVICE_BACKENDS_MAX);
+	bpf_map__set_max_entries(services->skeleton->maps.service_losses, engine->view.cpus * SERVICES_MAX);
+	r = component_load(engine, services->skeleton->obj, "service", error);
+	if (r == 0)
+		r = arrays_map(engine, services, error);
+	if (r < 0)
+		return r;
+	r = inner_maps(services);
+	return r < 0 ? error_set(error, r, "cannot map the services' memory: %s", strerror(-r)) : 0;
+}
+
+/* Where there is none yet. */
+static int services_make(
+	struct engine *engine, struct services_kernel *services, uint32_t flows, struct error *error)
+{
+	int r;
+
+	if (services->skeleton)
+		return 0;
+	services->skeleton = service_bpf__open();
+	if (!services->skeleton)
+		return error_set(error, -errno, "cannot open the services' maps: %s", strerror(errno));
+	bpf_map__set_max_entries(services->skeleton->maps.service_flows, flows);
+	r = services_load(engine, services, error);
+	if (r < 0) {
+		services_unmap(services);
+		service_bpf__destroy(services->skeleton);
+		services->skeleton = NULL;
+	}
+	return r;
+}
+
+bool engine_service_used(const struct engine *engine)
+{
+	return services_of(engine)->skeleton != NULL;
+}
+
+int engine_service_prepare(struct engine *engine, uint32_t flows, struct error *error)
+{
+	return services_make(engine, services_of(engine), flows, error);
+}
+
+/* -- books -- */
+
+/* Which of the two places is in force. */
+static unsigned int place_now(const struct engine *engine)
+{
+	struct policy_now now = {};
+
+	engine_policy_now((struct engine *)(uintptr_t)engine, &now);
+	return now.places >> SERVICE_PLACE & 1;
+}
+
+const struct policy_unit *engine_service_book(const struct engine *engine, bool other)
+{
+	const struct services_kernel *services = services_of(engine);
+
+	return services->skeleton ? services->books[place_now(engine) ^ other] : NULL;
+}
+
+/* A grace period of RCU, in which packets that are on their way have passed. */
+void engine_service_wait(void)
+{
+	syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+int engine_service_bring(struct engine *engine, const struct service_image *image, struct error *error)
+{
+	const struct services_kernel *services = services_of(engine);
+	struct policy_unit *book;
+
+	if (!services->skeleton)
+		return error_set(error, -ENOENT, "there are no maps of services");
+	if (image->count > SERVICE_BOOK_UNITS)
+		return error_set(error, -ENOSPC, "the book of services is too long");
+	book = services->books[place_now(engine) ^ 1];
+	engine_service_wait();
+	/* of no use to anybody while it is written */
+	__atomic_store_n(&((struct service_book *)book)->count, 0, __ATOMIC_RELEASE);
+	if (image->count) {
+		memcpy(book + 1, image->units + 1, (image->count - 1) * sizeof(*book));
+		memcpy(book, image->units, sizeof(*book));
+	}
+	return 0;
+}
+
+/* -- rings -- */
+
+const uint16_t *engine_service_ring(const struct engine *engine, uint32_t number)
+{
+	const struct services_kernel *services = services_of(engine);
+
+	return services->skeleton && number < SERVICE_RINGS_MAX ? services->rings[number] : NULL;
+}
+
+int engine_service_ring_set(
+	struct engine *engine, uint32_t number, const uint16_t *slots, uint32_t count, struct error *error)
+{
+	struct services_kernel *services = services_of(engine);
+	int r = 0;
+
+	if (!services->skeleton || !number || number >= SERVICE_RINGS_MAX || count > SERVICE_RING_SLOTS)
+		return error_set(error, -EINVAL, "there is no ring %u of %u slots", number, count);
+	if (!services->rings[number])
+		r = inner_map(services->skeleton->maps.service_rings, "service_ring", number,
+			SERVICE_RING_UNITS, true, (void **)&services->rings[number]);
+	if (r < 0)
+		return error_set(error, r, "cannot make the memory of a ring: %s", strerror(-r));
+	memcpy(services->rings[number], slots, count * sizeof(*slots));
+	return 0;
+}
+
+/* -- counters -- */
+
+const struct engine_service_memory *engine_service_memory(const struct engine *engine)
+{
+	const struct services_kernel *services = services_of(engine);
+
+	return services->skeleton ? &services->memory : NULL;
+}
+
+static void words_add(void *sum, const void *from, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		((uint64_t *)sum)[i] += __atomic_load_n((const uint64_t *)from + i, __ATOMIC_RELAXED);
+}
+
+void engine_service_count(const struct engine *engine, uint32_t backend, struct service_count *ret_count)
+{
+	const struct engine_service_memory *memory = engine_service_memory(engine);
+	struct service_count sum = {};
+
+	for (unsigned int cpu = 0; memory && cpu < memory->cpus; cpu++) {
+		const struct service_count *count =
+			&memory->counts[(size_t)cpu * SERVICE_BACKENDS_MAX + backend];
+
+		words_add(&sum, count, offsetof(struct service_count, last) / sizeof(uint64_t));
+		if (count->last && (!sum.last || (int32_t)(count->last - sum.last) > 0))
+			sum.last = count->last;
+	}
+	*ret_count = sum;
+}
+
+void engine_service_lost(const struct engine *engine, uint32_t service, struct service_lost *ret_lost)
+{
+	const struct engine_service_memory *memory = engine_service_memory(engine);
+	struct service_lost sum = {};
+
+	for (unsigned int cpu = 0; memory && cpu < memory->cpus; cpu++)
+		words_add(&sum, &memory->losses[(size_t)cpu * SERVICES_MAX + service],
+			sizeof(sum) / sizeof(uint64_t));
+	*ret_lost = sum;
+}
+
+void engine_service_count_clear(struct engine *engine, uint32_t backend)
+{
+	const struct engine_service_memory *memory = engine_service_memory(engine);
+
+	for (unsigned int cpu = 0; memory && cpu < memory->cpus; cpu++)
+		memset((struct service_count *)&memory->counts[(size_t)cpu * SERVICE_BACKENDS_MAX + backend],
+			0, sizeof(struct service_count));
+}
+
+void engine_service_lost_clear(struct engine *engine, uint32_t service)
+{
+	const struct engine_service_memory *memory = engine_service_memory(engine);
+
+	for (unsigned int cpu = 0; memory && cpu < memory->cpus; cpu++)
+		memset((struct service_lost *)&memory->losses[(size_t)cpu * SERVICES_MAX + service], 0,
+			sizeof(struct service_lost));
+}
+
+/* -- connections -- */
+
+static int flows_map(const struct engine *engine)
+{
+	const struct services_kernel *services = services_of(engine);
+
+	return services->skeleton ? bpf_map__fd(services->skeleton->maps.service_flows) : -ENOENT;
+}
+
+int engine_service_flow_put(
+	struct engine *engine, const struct service_key *key, const struct service_flow *flow)
+{
+	int map = flows_map(engine);
+
+	return map < 0 ? map : bpf_map_update_elem(map, key, flow, BPF_NOEXIST) < 0 ? -errno : 0;
+}
+
+int engine_service_flow_get(
+	struct engine *engine, const struct service_key *key, struct service_flow *ret_flow)
+{
+	int map = flows_map(engine);
+
+	return map < 0 ? map : bpf_map_lookup_elem(map, key, ret_flow) < 0 ? -errno : 0;
+}
+
+int engine_service_flow_delete(struct engine *engine, const struct service_key *key)
+{
+	int map = flows_map(engine);
+
+	return map < 0 ? map : bpf_map_delete_elem(map, key) < 0 ? -errno : 0;
+}
+
+uint32_t engine_service_flow_room(const struct engine *engine)
+{
+	const struct services_kernel *services = services_of(engine);
+
+	return services->skeleton ? bpf_map__max_entries(services->skeleton->maps.service_flows) : 0;
+}
+
+struct flow_batch {
+	struct service_key keys[BATCH];
+	struct service_flow flows[BATCH];
+};
+
+int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
+	engine_service_flow_function *function, void *context)
+{
+	_cleanup_free_ struct flow_batch *batch = malloc(sizeof(*batch));
+	int map = flows_map(engine);
+
+	if (map < 0)
+		return map;
+	if (!batch)
+		return -ENOMEM;
+	for (size_t seen = 0; seen < budget;) {
+		__u32 count = BATCH, next = 0;
+		int r = bpf_map_lookup_batch(map, cursor->started ? &cursor->batch : NULL, &next, batch->keys,
+			batch->flows, &count, NULL);
+
+		if (r < 0 && errno != ENOENT)
+			return -errno;
+		for (__u32 i = 0; i < count; i++)
+			function(context, &batch->keys[i], &batch->flows[i]);
+		if (r < 0) {
+			*cursor = (struct engine_service_cursor){};
+			return 1;
+		}
+		seen += count + 1;
+		*cursor = (struct engine_service_cursor){true, next};
+	}
+	return 0;
+}
+
+/* -- the part -- */
+
+static void service_close(void *state)
+{
+	struct services_kernel *services = state;
+
+	services_unmap(services);
+	service_bpf__destroy(services->skeleton);
+	free(services);
+}
+
+static int service_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	struct services_kernel *services = calloc(1, sizeof(*services));
+	char path[PATH_MAX];
+	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "service_books"));
+
+	if (!services)
+		return error_set(error, -ENOMEM, "out of memory");
+	*ret_state = services;
+	return left >= 0 ? services_make(engine, services, SERVICE_FLOWS_DEFAULT, error) : 0;
+}
+
+const struct engine_part service_part = {"service", service_open, service_close};
