@@ -263,16 +263,15 @@ void collect_all(struct collector *collector)
 		for (uint32_t i = 0; i < view->sets6 * FLOW_WAYS; i++)
 			collect_line6(collector, cpu, i, false);
 	}
-	if (collector->pending_count) {
-		/* as many as a ring can hold: all that were in it when the first pass ended, and an end even
-		 * under a flood */
-		for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
-			drain(collector, cpu,
-				engine_sizes(collector->engine)->ring_bytes / sizeof(struct flow_record4));
-		for (size_t i = 0; i < collector->pending_count; i++)
-			(collector->pending[i].ipv6 ? collect_line6 : collect_line4)(
-				collector, collector->pending[i].cpu, collector->pending[i].line, true);
-	}
+	/* What was pushed out in front of the scan belongs to this collection: owners are decided by all that
+	 * was there when it began.  As many as a ring can hold: all that were in it when the first pass
+	 * ended, and an end even under a flood. */
+	for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
+		drain(collector, cpu,
+			engine_sizes(collector->engine)->ring_bytes / sizeof(struct flow_record4));
+	for (size_t i = 0; i < collector->pending_count; i++)
+		(collector->pending[i].ipv6 ? collect_line6 : collect_line4)(
+			collector, collector->pending[i].cpu, collector->pending[i].line, true);
 	collector->all_at_ns = collector->now_ns;
 	table_tick(collector->table, collector->now_ns);
 }

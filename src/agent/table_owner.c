@@ -92,8 +92,16 @@ uint32_t table_flow_total(struct table *table, const struct table_flow *flow, ui
 	return owner == flow->owner ? flow->owner_total : table_owner_get(table, owner);
 }
 
+/*
+ * May a later collection tell more about whose it is?  Of what began while this one went over the cache it
+ * has seen some lines and others not: what one says alone (that the kernel answers) another may know better.
+ */
 static bool owner_may_show(const struct table_flow *flow, uint32_t owner, uint64_t now_ns)
 {
+	if (table_owner_is_clear(owner))
+		return false;
+	if (flow->first_ns >= now_ns)
+		return true;
 	if (now_ns - flow->first_ns >= HOLD_MAX_NS)
 		return false;
 	return owner & OWNER_INHERITED || (owner == OWNER_UNKNOWN && flow->key.proto == IPPROTO_TCP);

@@ -312,6 +312,29 @@ static void nobody_accepts_for_long(void **state)
 	table_close(table);
 }
 
+/* The kernel answers for a connection that nobody has accepted.  A collection may see that answer and not
+ * what came before it, if the connection began meanwhile. */
+static void what_began_during_a_collection_waits_for_the_next(void **state)
+{
+	const uint64_t begin = 11500 * SECOND_NS;
+	struct table *table = open_table();
+	uint64_t kernel = packets_of(table, OWNER_KERNEL, true), worker = packets_of(table, WORKER, true);
+
+	(void)state;
+	account(table, (struct packet_of){80, 40005, true, OWNER_KERNEL, begin});
+	account(table, (struct packet_of){9, 40006, true, OWNER_KERNEL, begin});
+	table_tick(table, begin);
+	assert_int_equal(packets_of(table, OWNER_KERNEL, true), kernel);
+	account(table, (struct packet_of){40005, 80, false, INHERITED, begin});
+	table_tick(table, begin + 1);
+	assert_int_equal(packets_of(table, OWNER_KERNEL, true), kernel + 1); /* of the other one */
+	account(table, (struct packet_of){80, 40005, true, WORKER, begin + 2});
+	table_tick(table, begin + 3);
+	assert_int_equal(packets_of(table, OWNER_KERNEL, true), kernel + 1);
+	assert_int_equal(packets_of(table, WORKER, true), worker + 2);
+	table_close(table);
+}
+
 static void answers_may_take_another_interface(void **state)
 {
 	const uint64_t begin = 12000 * SECOND_NS;
@@ -370,6 +393,8 @@ int main(void)
 			accepted_connections_are_whose_accepts_them, NULL, NULL, NULL},
 		{"a connection that nobody accepts is its listener's in the end", nobody_accepts_for_long,
 			NULL, NULL, NULL},
+		{"what began during a collection is charged after the next",
+			what_began_during_a_collection_waits_for_the_next, NULL, NULL, NULL},
 		{"answers may take another interface", answers_may_take_another_interface, NULL, NULL, NULL},
 	};
 

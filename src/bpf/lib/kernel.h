@@ -77,6 +77,7 @@ struct sock {
 	struct {
 		atomic_t rmem_alloc; /* bytes in the receive queue */
 	} sk_backlog;
+	struct socket *sk_socket; /* NULL: not accepted yet, or closed and not yet over */
 };
 
 /* since 6.18 the drops of UDP are counted apart, in one of two places */

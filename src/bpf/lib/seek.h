@@ -99,6 +99,24 @@ static __noinline __u32 seek_receiver(struct __sk_buff *skb, const struct packet
 	return seek_forwarded(skb, p) ? OWNER_FORWARDED : owner;
 }
 
+/*
+ * Whose is a socket for which no process is recorded?  A connection's at its beginning (SYN-ACK) or after its
+ * end (TIME-WAIT) that shows.  Until it is accepted the kernel alone answers for it, but it is not the
+ * kernel's: the kernel's own have a struct socket, too.
+ */
+static __noinline __u32 seek_of_none(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *tp;
+
+	if (!sk)
+		return OWNER_KERNEL;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		return tp->inet_conn.icsk_inet.sk.sk_socket ? OWNER_KERNEL : OWNER_UNKNOWN;
+	return bpf_sk_fullsock(sk) ? OWNER_KERNEL : OWNER_UNKNOWN;
+}
+
 packet_function __u32 seek_owner(struct __sk_buff *skb, const struct packet *p, int out)
 {
 	struct bpf_sock *sk;
@@ -114,11 +132,7 @@ packet_function __u32 seek_owner(struct __sk_buff *skb, const struct packet *p, 
 	if (!sk)
 		return skb->ingress_ifindex ? OWNER_FORWARDED : OWNER_KERNEL;
 	owner = owner_of(sk);
-	if (owner != OWNER_UNKNOWN)
-		return owner;
-	/* full, but of no process: one of the kernel's own.  Else a connection at its beginning (SYN-ACK) or
-	 * after its end (TIME-WAIT). */
-	return bpf_sk_fullsock(sk) ? OWNER_KERNEL : OWNER_UNKNOWN;
+	return owner != OWNER_UNKNOWN ? owner : seek_of_none(skb);
 }
 
 /* Counts a zero window for the socket at this end: `out`, its own; else its peer's. */
