@@ -78,6 +78,8 @@ packet_inline __u32 name_payload(struct __sk_buff *skb, const struct packet *p)
 	__u32 end = skb->len, offset = p->l3_offset + (p->family == 4 ? 2 : 4), stated;
 	__be16 length;
 
+	if (end <= p->header_bytes)
+		return 0;
 	if (bpf_skb_load_bytes(skb, offset, &length, sizeof(length)))
 		return 0;
 	stated = p->l3_offset + (p->family == 4 ? 0 : 40) + bpf_ntohs(length);
