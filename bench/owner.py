@@ -1,20 +1,25 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
-"""What knowing owners, sockets, drops and names costs: bench/owner.py BUILD_DIR [ROUNDS]
+"""What knowing owners, sockets, drops and names costs: bench/owner.py BUILD_DIR [ROUNDS [PAIRS]]
 
 In one namespace, over loopback, rounds take turns (ROUNDS, 11): no weir at all; weir with all of that switched off (it
 counts flows, as it always does); the same with programs that do nothing at the tracepoints that weir uses (the kernel
 takes its time to call a program, whatever that does); weir with all of it on.  In each, one process on one CPU
 (bench/load.c) has both ends of connections that come and go, of datagrams with a call each, of a TCP stream whose every
-packet passes the hooks (MTU 1500, no offloads), and of requests and answers on one connection.  Then, with weir off and
-on, wrk asks nginx for a small file.
+packet passes the hooks (MTU 1500, no offloads), and of requests and answers on one connection.  Printed: medians; and of
+the differences of each round, on against off, the median and the quartiles.
 
-Printed: medians; and of the differences of each round, on against off, the median and the quartiles.
+Then wrk asks nginx for a small file, each on a CPU of its own: PAIRS (12) times with weir off and on, some seconds each, in
+turns off, on, on, off.  Printed: of the quotients of the pairs the median, and between which two it is with 95 %: of the
+requests a second, and of the CPU time that nginx alone, and both, take for a request.  The server has no idle time, so a
+share more of that is a share less of requests; what others on the machine do in between is not in it.
 """
 
 import json
+import math
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -27,7 +32,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
 LOADS = {"connections": 20_000, "datagrams": 200_000, "stream": 200_000, "requests": 60_000}
-WRK_SECONDS = 5
+WRK_SECONDS = 3
 OFF = """interfaces: [lo]
 owners: {enabled: off}
 sockets: {enabled: off}
@@ -53,14 +58,30 @@ def figures(host, build):
             for load, count in LOADS.items()}
 
 
-def requests(host):
+def on_cpu_ns(pid):
+    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+        return int(file.read().split()[0])
+
+
+def children_ns():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return 1e9 * (used.ru_utime + used.ru_stime)
+
+
+def requests(host, worker):
+    """What a request costs: the worker of nginx, both, and (the reciprocal of how many there are) seconds."""
+    nginx, both = on_cpu_ns(worker), children_ns()
     said = subprocess.check_output(
         host.command("taskset", "-c", "1", "wrk", "-t1", "-c32", f"-d{WRK_SECONDS}s", "http://127.0.0.1:8080/"),
         text=True)
-    return float(re.search(r"Requests/sec:\s+([0-9.]+)", said).group(1))
+    nginx, both = on_cpu_ns(worker) - nginx, children_ns() - both
+    count = int(re.search(r"(\d+) requests in", said).group(1))
+    rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", said).group(1))
+    return {"nginx": nginx / count, "both": (nginx + both) / count, "seconds": 1 / rate}
 
 
 def serve(lab, host):
+    """Starts nginx; the pid of its worker."""
     directory = lab.path("nginx")
     os.makedirs(directory, exist_ok=True)
     os.chmod(directory, 0o777)
@@ -69,10 +90,14 @@ def serve(lab, host):
     lab.start(*host.command("nginx", "-p", directory, "-c", f"{directory}/nginx.conf"))
     wait_for(lambda: subprocess.run(host.command("curl", "-so/dev/null", "http://127.0.0.1:8080/"), check=False)
              .returncode == 0, 10, "nginx answers")
+    with open(f"{directory}/nginx.pid", encoding="ascii") as file:
+        master = file.read().strip()
+    with open(f"/proc/{master}/task/{master}/children", encoding="ascii") as file:
+        return int(file.read())
 
 
-def measure(lab, host, config, with_http):
-    """The figures of one round with this configuration."""
+def measure(lab, host, config, figure):
+    """Figures with this configuration."""
     agent = lab.agent(host, CONFIGS[config]) if CONFIGS[config] else None
     empty = None
     if agent:
@@ -82,12 +107,10 @@ def measure(lab, host, config, with_http):
         empty = subprocess.Popen([f"{lab.build}/bench/bench-tracepoint"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if empty.stdout.readline() != b"attached\n":
             raise SystemExit("bench/owner: bench-tracepoint cannot attach")
-    found = figures(host, lab.build)
+    found = figure()
     if empty:
         empty.stdin.close()
         empty.wait()
-    if with_http and config in ("off", "on"):
-        found["wrk"] = requests(host)
     if agent:
         agent.stop()
     time.sleep(0.2)
@@ -101,7 +124,7 @@ def differences(rounds, load, left, right, parts=1.0):
     return middle, low, high
 
 
-def show(rounds, with_http):
+def show(rounds):
     print(f"medians of {len(rounds)} rounds, ns of CPU; loopback, one process on one CPU has both ends\n")
     print(f"{'':<28}{'no weir':>9}{'off':>9}{'empty':>9}{'on':>9}   {'on - off (quartiles)':<25}{'tracepoints':>12}"
           f"{'weir alone':>11}")
@@ -112,15 +135,19 @@ def show(rounds, with_http):
         print(f"{title:<28}" + "".join(f"{m:>9.0f}" for m in medians)
               + f"   {cost:>7.1f} ({low:.1f} to {high:.1f})".ljust(28) + f"{floor:>12.1f}{cost - floor:>11.1f}")
     print("\nempty, tracepoints: off, and programs that do nothing at the tracepoints of sockets; weir alone: the rest")
-    if with_http:
-        shares = [100 * (r["on"]["wrk"] / r["off"]["wrk"] - 1) for r in rounds]
-        low, middle, high = statistics.quantiles(shares, n=4, method="inclusive")
-        medians = [statistics.median(r[config]["wrk"] for r in rounds) for config in ("off", "on")]
-        print(f"\nnginx and wrk, {WRK_SECONDS} s a round, requests/s: off {medians[0]:.0f}, on {medians[1]:.0f}: "
-              f"{middle:+.2f} % (quartiles {low:+.2f} to {high:+.2f}; standard error "
-              f"{statistics.stdev(shares) / len(shares) ** 0.5:.2f})")
-    else:
-        print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
+
+
+def show_http(pairs):
+    print(f"\nnginx and wrk, {len(pairs)} pairs of {WRK_SECONDS} s: {'off':>21}{'on':>9}   on against off (95 %)")
+    low = max(0, math.floor(len(pairs) / 2 - 0.98 * math.sqrt(len(pairs))) - 1)  # ranks, by the sign test
+    for title, figure in (("requests a second", "seconds"), ("CPU ns a request, nginx", "nginx"),
+                          ("CPU ns a request, both", "both")):
+        count = figure == "seconds"
+        values = {config: statistics.median(p[config][figure] for p in pairs) for config in ("off", "on")}
+        shares = sorted(100 * ((p["off"][figure] / p["on"][figure] if count else p["on"][figure] / p["off"][figure]) - 1)
+                        for p in pairs)
+        print(f"{title:<48}" + "".join(f"{1 / v if count else v:>9.0f}" for v in values.values())
+              + f"   {statistics.median(shares):+.2f} % ({shares[low]:+.2f} to {shares[-1 - low]:+.2f})")
 
 
 def others():
@@ -130,26 +157,29 @@ def others():
 
 def main():
     if len(sys.argv) < 2:
-        sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [ROUNDS]")
-    build, count = os.path.abspath(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 11
-    if count < 2:
-        sys.exit("bench/owner: at least 2 rounds")
-    with_http = shutil.which("nginx") and shutil.which("wrk")
-    rounds, there = [], others()
-    lab = Lab(build)
+        sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [ROUNDS [PAIRS]]")
+    build, count, pair_count = os.path.abspath(sys.argv[1]), *[int(word) for word in sys.argv[2:4] + ["11", "12"][len(sys.argv) - 2:]]
+    if count == 1 or pair_count == 1:
+        sys.exit("bench/owner: at least 2 rounds, and 2 pairs, or 0 to leave them out")
+    there, lab = others(), Lab(build)
     try:
         host = lab.namespace("bench")
         host.ip("link", "set", "lo", "mtu", "1500")
         host.offload("lo", False)
-        if with_http:
-            serve(lab, host)
+        rounds = []
         for turn in range(count):
             order = list(CONFIGS)[turn % len(CONFIGS):] + list(CONFIGS)[:turn % len(CONFIGS)]
-            found = {config: measure(lab, host, config, with_http) for config in order}
-            rounds.append(found)
+            rounds.append({config: measure(lab, host, config, lambda: figures(host, build)) for config in order})
+        if rounds:
+            show(rounds)
+        if pair_count and not (shutil.which("nginx") and shutil.which("wrk")):
+            print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
+        elif pair_count:
+            worker = serve(lab, host)
+            show_http([{config: measure(lab, host, config, lambda: requests(host, worker))
+                        for config in (("off", "on") if turn % 2 else ("on", "off"))} for turn in range(pair_count)])
     finally:
         lab.close()
-    show(rounds, with_http)
     if there:
         print(f"\n{there} tracing programs of others were attached all the time: the cost of tracepoints is partly theirs")
 
