@@ -11,13 +11,10 @@
  * Usage: bench-class [-c CPU] [-n REPEAT] [-r ROUNDS]
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -25,13 +22,13 @@
 #include "basic/clock.h"
 #include "compile/bucket.h"
 #include "flow_bench.skel.h"
+#include "rounds.h"
 #include "shape.skel.h"
 #include "shared/flow.h"
 #include "shared/policy.h"
 #include "shared/shape.h"
 #include "watch.skel.h"
 
-#define ROUNDS_MAX 101
 #define LINES      65536U /* a CPU */
 #define CLASSES    10000U /* beside a tenant and a link */
 #define TENANT     (CLASSES + 1)
@@ -58,15 +55,10 @@ struct datapath {
 struct bench {
 	struct flow_bench_bpf *programs;
 	struct datapath paths[SUBJECTS];
-	int cpu, rounds, empty;
-	uint32_t repeat, cpus;
+	struct rounds rounds;
+	int empty;
+	uint32_t cpus;
 };
-
-static void die(const char *what, int r)
-{
-	fprintf(stderr, "bench-class: %s: %s\n", what, strerror(r < 0 ? -r : r));
-	exit(1);
-}
 
 static void *map_memory(const struct bpf_map *map, size_t bytes)
 {
@@ -87,13 +79,7 @@ static void aim(const struct bench *bench, int program)
 
 static uint32_t run(const struct bench *bench, uint32_t repeat)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof(packet),
-		.repeat = (int)repeat);
-	int r = bpf_prog_test_run_opts(bpf_program__fd(bench->programs->progs.bench_wrap), &options);
-
-	if (r < 0)
-		die("test run", r);
-	return options.duration;
+	return program_run(bench->programs->progs.bench_wrap, packet, sizeof(packet), repeat);
 }
 
 static int program_of(const struct bench *bench, enum subject subject)
@@ -198,13 +184,6 @@ static void judge(const struct datapath *path, uint32_t cpus)
 	munmap(now, sizeof(*now));
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static void measure(struct bench *bench, uint32_t flows)
 {
 	static double net[SUBJECTS][ROUNDS_MAX];
@@ -217,23 +196,21 @@ static void measure(struct bench *bench, uint32_t flows)
 		judge(&bench->paths[s], bench->cpus);
 		run(bench, flows * 2 + 100);
 	}
-	for (int round = 0; round < bench->rounds; round++)
+	for (int round = 0; round < bench->rounds.count; round++)
 		for (int i = 0; i < SUBJECTS; i++) {
 			int s = (i + round) % SUBJECTS;
 			uint32_t before, after, gross;
 
 			aim(bench, bench->empty);
-			before = run(bench, bench->repeat / 4);
+			before = run(bench, bench->rounds.repeat / 4);
 			aim(bench, program_of(bench, (enum subject)s));
-			gross = run(bench, bench->repeat);
+			gross = run(bench, bench->rounds.repeat);
 			aim(bench, bench->empty);
-			after = run(bench, bench->repeat / 4);
+			after = run(bench, bench->rounds.repeat / 4);
 			net[s][round] = (double)gross - (double)(before + after) / 2;
 		}
-	for (int s = 0; s < SUBJECTS; s++) {
-		qsort(net[s], (size_t)bench->rounds, sizeof(double), compare);
-		median[s] = net[s][bench->rounds / 2];
-	}
+	for (int s = 0; s < SUBJECTS; s++)
+		median[s] = rounds_median(net[s], bench->rounds.count);
 	printf("%6u flows, %5u classes ", flows, flows < CLASSES ? flows : CLASSES);
 	for (int s = 0; s < SUBJECTS; s++)
 		printf("  %8.1f", median[s]);
@@ -256,7 +233,7 @@ static void check(const struct bench *bench)
 			sent += counts[i].sent_packets;
 			dropped += counts[i].dropped_packets;
 		}
-		if (dropped || sent < (uint64_t)bench->rounds * bench->repeat) {
+		if (dropped || sent < (uint64_t)bench->rounds.count * bench->rounds.repeat) {
 			fprintf(stderr, "bench-class: %s: %llu counted, %llu dropped\n", names[s],
 				(unsigned long long)sent, (unsigned long long)dropped);
 			exit(1);
@@ -266,36 +243,11 @@ static void check(const struct bench *bench)
 
 int main(int argc, char **argv)
 {
-	struct bench bench = {.cpu = 1, .rounds = 11, .repeat = 1000000};
+	struct bench bench = {.rounds = {.cpu = 1, .count = 11, .repeat = 1000000}};
 	static const uint32_t flows[] = {1, 1024, 16384};
-	cpu_set_t cpus;
-	int option;
 
-	while ((option = getopt(argc, argv, "c:n:r:")) != -1) {
-		switch (option) {
-		case 'c':
-			bench.cpu = atoi(optarg);
-			break;
-		case 'n':
-			bench.repeat = (uint32_t)strtoul(optarg, NULL, 10);
-			break;
-		case 'r':
-			bench.rounds = atoi(optarg);
-			break;
-		default:
-			fprintf(stderr, "usage: bench-class [-c CPU] [-n REPEAT] [-r ROUNDS]\n");
-			return 2;
-		}
-	}
-	if (bench.rounds < 1 || bench.rounds > ROUNDS_MAX || bench.repeat < 1000) {
-		fprintf(stderr, "bench-class: rounds 1..%d, repeat from 1000\n", ROUNDS_MAX);
-		return 2;
-	}
+	rounds_read(argc, argv, &bench.rounds, NULL, NULL);
 	bench.cpus = (uint32_t)libbpf_num_possible_cpus();
-	CPU_ZERO(&cpus);
-	CPU_SET(bench.cpu, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 
 	bench.programs = flow_bench_bpf__open_and_load();
 	if (!bench.programs)
@@ -305,7 +257,7 @@ int main(int argc, char **argv)
 		open_path(&bench, &bench.paths[s], (enum subject)s);
 	printf("classes in tc: net ns per packet, median of %d interleaved rounds of %u packets; CPU %d; "
 	       "%u classes\n\n%-28s",
-		bench.rounds, bench.repeat, bench.cpu, CLASSES, "");
+		bench.rounds.count, bench.rounds.repeat, bench.rounds.cpu, CLASSES, "");
 	for (int s = 0; s < SUBJECTS; s++)
 		printf("  %8s", names[s]);
 	printf("    more than without:\n");

@@ -22,9 +22,9 @@
 
 #include "lib/policy.h"
 #include "policy_test.skel.h"
+#include "rounds.h"
 
-#define HEADERS    16384U
-#define ROUNDS_MAX 101
+#define HEADERS 16384U
 
 static const size_t counts[] = {10, 100, 1000, 10000};
 static const char *const sets[] = {"acl1", "fw1", "ipc1"};
@@ -41,7 +41,7 @@ struct bench {
 	const char *directory;
 };
 
-static void die(const char *what)
+static void stop(const char *what)
 {
 	fprintf(stderr, "bench-classify: %s\n", what);
 	exit(1);
@@ -57,14 +57,14 @@ static void bring(const struct bench *bench, const struct policy_image *image)
 	void *memory;
 
 	if (map < 0)
-		die("cannot make a map");
+		stop("cannot make a map");
 	memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
 	if (memory == MAP_FAILED)
-		die("cannot map a map");
+		stop("cannot map a map");
 	memcpy(memory, image->units, bytes);
 	munmap(memory, bytes);
 	if (bpf_map_update_elem(bpf_map__fd(bench->programs->maps.policies), &zero, &map, 0))
-		die("cannot put a policy into its place");
+		stop("cannot put a policy into its place");
 	close(map);
 }
 
@@ -76,15 +76,8 @@ static double run(const struct bench *bench, const struct bpf_program *program)
 
 	bench->programs->bss->turn = 0;
 	if (bpf_prog_test_run_opts(bpf_program__fd(program), &options) || options.retval)
-		die("cannot run a program");
+		stop("cannot run a program");
 	return options.duration;
-}
-
-static int compare(const void *left, const void *right)
-{
-	const double *a = left, *b = right;
-
-	return *a < *b ? -1 : *a > *b;
 }
 
 static double measure(
@@ -99,7 +92,7 @@ static double measure(
 
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	if (policy_compile(&rules->order, &image, &error))
-		die(error.what);
+		stop(error.what);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	*ret_compile_ms =
 		(double)(end.tv_sec - start.tv_sec) * 1e3 + (double)(end.tv_nsec - start.tv_nsec) / 1e6;
@@ -114,10 +107,9 @@ static double measure(
 
 		nets[i] = run(bench, bench->programs->progs.judge) - nothing;
 	}
-	qsort(nets, bench->rounds, sizeof(nets[0]), compare);
 	policy_headers_clear(&headers);
 	policy_image_clear(&image);
-	return nets[bench->rounds / 2];
+	return rounds_median(nets, (int)bench->rounds);
 }
 
 static void bench_set(const struct bench *bench, const char *set, unsigned int flags)
@@ -156,19 +148,19 @@ int main(int count, char **words)
 		else if (option == 'd')
 			bench.directory = optarg;
 		else
-			die("usage: bench-classify [-r ROUNDS (1..101)] [-d DIRECTORY]");
+			stop("usage: bench-classify [-r ROUNDS (1..101)] [-d DIRECTORY]");
 	libbpf_set_print(NULL);
 	bench.programs = policy_test_bpf__open();
 	if (!bench.programs)
-		die("cannot open the programs");
+		stop("cannot open the programs");
 	bench.programs->rodata->header_mask = HEADERS - 1;
 	bpf_map__set_max_entries(bench.programs->maps.headers, HEADERS);
 	if (policy_test_bpf__load(bench.programs))
-		die("the kernel does not load the programs (root?)");
+		stop("the kernel does not load the programs (root?)");
 	bench.headers = mmap(NULL, HEADERS * sizeof(*bench.headers), PROT_READ | PROT_WRITE, MAP_SHARED,
 		bpf_map__fd(bench.programs->maps.headers), 0);
 	if (bench.headers == MAP_FAILED)
-		die("cannot map a map");
+		stop("cannot map a map");
 	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
 		bench_set(&bench, sets[i], 0);
 		bench_set(&bench, sets[i], CLASSBENCH_IPV6);

@@ -8,22 +8,20 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "connection_bench.skel.h"
+#include "rounds.h"
 #include "shared/connection.h"
 #include "shared/policy.h"
 
-#define ROUNDS_MAX  101
 #define CONNECTIONS 1048576
 #define EMBRYOS     65536
 #define KEPT        1000 /* connections that a flood must not push out */
@@ -37,16 +35,9 @@ enum { SAME, STREAM, MANY };
 
 struct bench {
 	struct connection_bench_bpf *programs;
-	int rounds;
-	uint32_t repeat;
+	struct rounds rounds;
 	uint8_t frame[FRAME_BYTES];
 };
-
-static void die(const char *what, int r)
-{
-	fprintf(stderr, "bench-connection: %s: %s\n", what, strerror(r < 0 ? -r : r));
-	exit(1);
-}
 
 static void put16(uint8_t *at, uint32_t value)
 {
@@ -84,20 +75,7 @@ static void frame_set(struct bench *bench, uint32_t src, uint32_t sport, uint32_
 
 static double run(const struct bench *bench, const struct bpf_program *program, uint32_t repeat)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = bench->frame, .data_size_in = FRAME_BYTES,
-		.repeat = (int)repeat);
-	int r = bpf_prog_test_run_opts(bpf_program__fd(program), &options);
-
-	if (r < 0)
-		die("test run", r);
-	return options.duration;
-}
-
-static int compare(const void *left, const void *right)
-{
-	double a = *(const double *)left, b = *(const double *)right;
-
-	return (a > b) - (a < b);
+	return program_run(program, bench->frame, FRAME_BYTES, repeat);
 }
 
 static void states_clear(struct bench *bench)
@@ -120,15 +98,15 @@ static void measure(struct bench *bench, const char *what, unsigned int state)
 	double net[ROUNDS_MAX];
 
 	states_clear(bench);
-	for (int round = 0; round < bench->rounds; round++) {
-		double before = run(bench, programs->progs.bench_plain, bench->repeat / 4), gross, after;
+	for (int round = 0; round < bench->rounds.count; round++) {
+		double before = run(bench, programs->progs.bench_plain, bench->rounds.repeat / 4), gross,
+		       after;
 
-		gross = run(bench, programs->progs.bench_connection, bench->repeat);
-		after = run(bench, programs->progs.bench_plain, bench->repeat / 4);
+		gross = run(bench, programs->progs.bench_connection, bench->rounds.repeat);
+		after = run(bench, programs->progs.bench_plain, bench->rounds.repeat / 4);
 		net[round] = gross - (before + after) / 2;
 	}
-	qsort(net, (size_t)bench->rounds, sizeof(double), compare);
-	printf("%-58s  %7.1f\n", what, net[bench->rounds / 2]);
+	printf("%-58s  %7.1f\n", what, rounds_median(net, bench->rounds.count));
 	fflush(stdout);
 	states_check(bench, what, state);
 }
@@ -238,7 +216,7 @@ static void measure_turns(struct bench *bench)
 {
 	double net[ROUNDS_MAX];
 
-	for (int round = 0; round < bench->rounds; round++) {
+	for (int round = 0; round < bench->rounds.count; round++) {
 		const struct bpf_program *program = bench->programs->progs.bench_connection;
 		uint32_t port = 5000 + (uint32_t)round;
 		double plain, gross;
@@ -253,15 +231,14 @@ static void measure_turns(struct bench *bench)
 		frame_set(bench, 0x0a000002, 80, SOURCES, port, 6, 0x10, 501, 101);
 		bench->programs->bss->counter = 0;
 		states_clear(bench);
-		gross = run(bench, program, bench->repeat);
+		gross = run(bench, program, bench->rounds.repeat);
 		states_check(bench, "turns", POLICY_STATE_ESTABLISHED);
 		bench->programs->bss->counter = 0;
-		plain = run(bench, bench->programs->progs.bench_plain, bench->repeat);
+		plain = run(bench, bench->programs->progs.bench_plain, bench->rounds.repeat);
 		net[round] = gross - plain;
 	}
-	qsort(net, (size_t)bench->rounds, sizeof(double), compare);
 	printf("%-58s  %7.1f\n", "TCP, followed: data and its acknowledgement by turns",
-		net[bench->rounds / 2]);
+		rounds_median(net, bench->rounds.count));
 }
 
 static void measure_many(struct bench *bench)
@@ -308,36 +285,11 @@ static void flood(struct bench *bench)
 
 int main(int argc, char **argv)
 {
-	struct bench bench = {.rounds = 11, .repeat = 1000000};
-	cpu_set_t cpus;
-	int option, cpu = 1;
+	struct bench bench = {.rounds = {.cpu = 1, .count = 11, .repeat = 1000000}};
 
-	while ((option = getopt(argc, argv, "c:n:r:")) != -1) {
-		switch (option) {
-		case 'c':
-			cpu = atoi(optarg);
-			break;
-		case 'n':
-			bench.repeat = (uint32_t)strtoul(optarg, NULL, 10);
-			break;
-		case 'r':
-			bench.rounds = atoi(optarg);
-			break;
-		default:
-			fprintf(stderr, "usage: bench-connection [-c CPU] [-n REPEAT] [-r ROUNDS]\n");
-			return 2;
-		}
-	}
-	if (bench.rounds < 1 || bench.rounds > ROUNDS_MAX || bench.repeat < 1000) {
-		fprintf(stderr, "bench-connection: rounds 1..%d, repeat from 1000\n", ROUNDS_MAX);
-		return 2;
-	}
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	rounds_read(argc, argv, &bench.rounds, NULL, NULL);
 	printf("the connection table: net ns per packet, median of %d rounds of %u packets; CPU %d\n\n",
-		bench.rounds, bench.repeat, cpu);
+		bench.rounds.count, bench.rounds.repeat, bench.rounds.cpu);
 	open_programs(&bench);
 	measure_stream(&bench);
 	measure_turns(&bench);

@@ -17,16 +17,15 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "compile/expression.h"
+#include "rounds.h"
 
-#define COPIES     32
-#define BATCH      64
-#define ROUNDS_MAX 101
+#define COPIES 32
+#define BATCH  64
 
 enum subject { CLASSIC_EMPTY, EMPTY, CLASSIC, DIRECT, SOCKET, SUBJECTS };
 
@@ -52,15 +51,10 @@ static uint8_t packet6[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd, 0x60
 	0xe9, 0, 53, 0, 8, 0, 0};
 
 struct bench {
-	int rounds, packets, sender;
+	struct rounds rounds;
+	int sender;
 	unsigned int interfaces[SUBJECTS];
 };
-
-static void die(const char *what, int error)
-{
-	fprintf(stderr, "bench-expr: %s: %s\n", what, strerror(error < 0 ? -error : error));
-	exit(1);
-}
 
 static const char *interface_of(enum subject subject)
 {
@@ -169,7 +163,8 @@ static void clear(enum subject subject)
 }
 
 /* ns per packet of all the programs together, of this thread: a machine is seldom idle. */
-static double run(const struct bench *bench, enum subject subject, void *packet, size_t size, int packets)
+static double run(
+	const struct bench *bench, enum subject subject, void *packet, size_t size, uint32_t packets)
 {
 	struct sockaddr_ll address = {.sll_family = AF_PACKET,
 		.sll_ifindex = (int)bench->interfaces[subject],
@@ -184,7 +179,7 @@ static double run(const struct bench *bench, enum subject subject, void *packet,
 						       .msg_iov = &part,
 						       .msg_iovlen = 1}};
 	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
-	for (int sent = 0; sent < packets; sent += BATCH)
+	for (uint32_t sent = 0; sent < packets; sent += BATCH)
 		/* ENOBUFS is what the drop at the end looks like */
 		for (int done = 0; done < BATCH;) {
 			int r = sendmmsg(bench->sender, messages + done, (unsigned int)(BATCH - done), 0);
@@ -197,76 +192,48 @@ static double run(const struct bench *bench, enum subject subject, void *packet,
 	return ((double)(end.tv_sec - begin.tv_sec) * 1e9 + (double)(end.tv_nsec - begin.tv_nsec)) / packets;
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static void measure(const struct bench *bench, const char *name, void *packet, size_t size)
 {
 	static double net[SUBJECTS][ROUNDS_MAX];
-	double gross[SUBJECTS];
+	double gross[SUBJECTS], median[SUBJECTS];
 
 	for (int s = 0; s < SUBJECTS; s++)
-		run(bench, (enum subject)s, packet, size, bench->packets / 4);
-	for (int round = 0; round < bench->rounds; round++) {
+		run(bench, (enum subject)s, packet, size, bench->rounds.repeat / 4);
+	for (int round = 0; round < bench->rounds.count; round++) {
 		for (int i = 0; i < SUBJECTS; i++) {
 			int s = (i + round) % SUBJECTS;
 
-			gross[s] = run(bench, (enum subject)s, packet, size, bench->packets);
+			gross[s] = run(bench, (enum subject)s, packet, size, bench->rounds.repeat);
 		}
 		net[CLASSIC][round] = (gross[CLASSIC] - gross[CLASSIC_EMPTY]) / COPIES;
 		net[DIRECT][round] = (gross[DIRECT] - gross[EMPTY]) / COPIES;
 		net[SOCKET][round] = (gross[SOCKET] - gross[EMPTY]) / COPIES;
 	}
 	for (int s = CLASSIC; s < SUBJECTS; s++)
-		qsort(net[s], (size_t)bench->rounds, sizeof(double), compare);
+		median[s] = rounds_median(net[s], bench->rounds.count);
 	printf("  %-26s", name);
 	for (int s = CLASSIC; s < SUBJECTS; s++)
-		printf("  %7.1f", net[s][bench->rounds / 2]);
-	if (net[CLASSIC][bench->rounds / 2] >= 1) /* less is noise */
-		printf("  %7.2f", net[DIRECT][bench->rounds / 2] / net[CLASSIC][bench->rounds / 2]);
+		printf("  %7.1f", median[s]);
+	if (median[CLASSIC] >= 1) /* less is noise */
+		printf("  %7.2f", median[DIRECT] / median[CLASSIC]);
 	putchar('\n');
 	fflush(stdout);
 }
 
 int main(int argc, char **argv)
 {
-	struct bench bench = {.rounds = 41, .packets = 2048};
+	struct bench bench = {.rounds = {.cpu = 1, .count = 41, .repeat = 2048}};
 	static const struct sock_filter classic_empty[] = {{.code = BPF_RET | BPF_K}};
 	static const struct bpf_insn empty[] = {
 		{.code = BPF_ALU | BPF_MOV | BPF_K, .imm = -1},
 		{.code = BPF_JMP | BPF_EXIT},
 	};
-	int option, cpu = 1;
-	cpu_set_t cpus;
 
-	while ((option = getopt(argc, argv, "c:n:r:")) != -1) {
-		switch (option) {
-		case 'c':
-			cpu = atoi(optarg);
-			break;
-		case 'n':
-			bench.packets = atoi(optarg);
-			break;
-		case 'r':
-			bench.rounds = atoi(optarg);
-			break;
-		default:
-			fprintf(stderr, "usage: bench-expr [-c CPU] [-n PACKETS] [-r ROUNDS]\n");
-			return 2;
-		}
-	}
-	if (bench.rounds < 1 || bench.rounds > ROUNDS_MAX || bench.packets < BATCH || bench.packets % BATCH) {
-		fprintf(stderr, "bench-expr: rounds 1..%d, packets a multiple of %d\n", ROUNDS_MAX, BATCH);
+	rounds_read(argc, argv, &bench.rounds, NULL, NULL);
+	if (bench.rounds.repeat % BATCH) {
+		fprintf(stderr, "bench-expr: repeat a multiple of %d\n", BATCH);
 		return 2;
 	}
-	CPU_ZERO(&cpus);
-	CPU_SET(cpu, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	if (unshare(CLONE_NEWNET) < 0)
 		die("a network namespace (as root?)", errno);
 	command("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
@@ -277,10 +244,10 @@ int main(int argc, char **argv)
 	attach_classic(classic_empty, 1, CLASSIC_EMPTY);
 	attach(empty, 2, EMPTY, 1, COPIES, 1);
 
-	printf("expressions at tc: net ns per packet, median of %d interleaved rounds of %d packets through "
+	printf("expressions at tc: net ns per packet, median of %d interleaved rounds of %u packets through "
 	       "%d copies; "
 	       "CPU %d\n\n",
-		bench.rounds, bench.packets, COPIES, cpu);
+		bench.rounds.count, bench.rounds.repeat, COPIES, bench.rounds.cpu);
 	printf("%-28s  %7s  %7s  %7s  %7s\n", "", "kernel", "weir", "weir,", "weir /");
 	printf("%-28s  %7s  %7s  %7s  %7s\n", "", "classic", "", "socket", "kernel");
 	for (size_t i = 0; i < sizeof(expressions) / sizeof(expressions[0]); i++) {

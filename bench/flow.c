@@ -17,19 +17,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "flow_bench.skel.h"
+#include "rounds.h"
 #include "shared/flow.h"
 #include "watch.skel.h"
 
-#define ROUNDS_MAX 101
 #define RING_BYTES (4U << 20)
 #define ORDER      (1U << 20)
 
@@ -48,29 +45,17 @@ enum subject { EMPTY, PARSE, WEIR, SHARED, SHARED_COARSE, SUBJECTS };
 struct bench {
 	struct flow_bench_bpf *programs;
 	struct watch_bpf *watch;
-	int cpu, rounds;
-	uint32_t repeat, lines;
+	struct rounds rounds;
+	uint32_t lines;
 	int subjects[SUBJECTS];
 	struct ring_buffer *rings;
 	pthread_t reader;
 	volatile bool stop;
 };
 
-static void die(const char *what, int r)
-{
-	fprintf(stderr, "bench-flow: %s: %s\n", what, strerror(r < 0 ? -r : r));
-	exit(1);
-}
-
 static uint32_t run(const struct bench *bench, const void *packet, uint32_t size, uint32_t repeat)
 {
-	LIBBPF_OPTS(
-		bpf_test_run_opts, options, .data_in = packet, .data_size_in = size, .repeat = (int)repeat);
-	int r = bpf_prog_test_run_opts(bpf_program__fd(bench->programs->progs.bench_wrap), &options);
-
-	if (r < 0)
-		die("test run", r);
-	return options.duration;
+	return program_run(bench->programs->progs.bench_wrap, packet, size, repeat);
 }
 
 static void aim(const struct bench *bench, enum subject subject)
@@ -96,7 +81,7 @@ static void *read_rings(void *context)
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
-	CPU_SET(bench->cpu ? 0 : 1, &cpus);
+	CPU_SET(bench->rounds.cpu ? 0 : 1, &cpus);
 	pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus);
 	while (!bench->stop) {
 		/* sleep as the agent does: the datapath wakes us when a quarter of a ring is full */
@@ -182,13 +167,6 @@ static void fill_zipf(const struct bench *bench, uint32_t flows)
 	munmap(order, ORDER * sizeof(*order));
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
 static void measure(struct bench *bench, int family, uint32_t flows, bool zipf)
 {
 	const void *packet = family == 4 ? packet4 : packet6;
@@ -204,23 +182,21 @@ static void measure(struct bench *bench, int family, uint32_t flows, bool zipf)
 		aim(bench, (enum subject)s);
 		run(bench, packet, size, flows > 1000 ? flows * 2 : 2000);
 	}
-	for (int round = 0; round < bench->rounds; round++)
+	for (int round = 0; round < bench->rounds.count; round++)
 		for (int i = 0; i < SUBJECTS - 1; i++) {
 			enum subject s = (enum subject)(PARSE + (i + round) % (SUBJECTS - 1));
 			uint32_t before, after, gross;
 
 			aim(bench, EMPTY);
-			before = run(bench, packet, size, bench->repeat / 4);
+			before = run(bench, packet, size, bench->rounds.repeat / 4);
 			aim(bench, s);
-			gross = run(bench, packet, size, bench->repeat);
+			gross = run(bench, packet, size, bench->rounds.repeat);
 			aim(bench, EMPTY);
-			after = run(bench, packet, size, bench->repeat / 4);
+			after = run(bench, packet, size, bench->rounds.repeat / 4);
 			net[s][round] = (double)gross - (double)(before + after) / 2;
 		}
-	for (int s = PARSE; s < SUBJECTS; s++) {
-		qsort(net[s], (size_t)bench->rounds, sizeof(double), compare);
-		median[s] = net[s][bench->rounds / 2];
-	}
+	for (int s = PARSE; s < SUBJECTS; s++)
+		median[s] = rounds_median(net[s], bench->rounds.count);
 	printf("IPv%d %9u flows %-8s", family, flows, zipf ? "Zipf" : "uniform");
 	for (int s = PARSE; s < SUBJECTS; s++)
 		printf("  %7.1f", median[s]);
@@ -230,41 +206,16 @@ static void measure(struct bench *bench, int family, uint32_t flows, bool zipf)
 
 int main(int argc, char **argv)
 {
-	struct bench bench = {.cpu = 1, .rounds = 11, .repeat = 1000000, .lines = 131072};
+	struct bench bench = {.rounds = {.cpu = 1, .count = 11, .repeat = 1000000}, .lines = 131072};
 	static const uint32_t flows[] = {1, 1024, 65536, 1048576};
 	struct flow_stats before, after;
-	cpu_set_t cpus;
-	int option, r;
+	int r;
 
-	while ((option = getopt(argc, argv, "c:n:r:l:")) != -1) {
-		switch (option) {
-		case 'c':
-			bench.cpu = atoi(optarg);
-			break;
-		case 'n':
-			bench.repeat = (uint32_t)strtoul(optarg, NULL, 10);
-			break;
-		case 'r':
-			bench.rounds = atoi(optarg);
-			break;
-		case 'l':
-			bench.lines = (uint32_t)strtoul(optarg, NULL, 10);
-			break;
-		default:
-			fprintf(stderr, "usage: bench-flow [-c CPU] [-n REPEAT] [-r ROUNDS] [-l LINES]\n");
-			return 2;
-		}
-	}
-	if (bench.rounds < 1 || bench.rounds > ROUNDS_MAX || bench.repeat < 1000 || bench.lines < FLOW_WAYS ||
-		bench.lines & (bench.lines - 1)) {
-		fprintf(stderr, "bench-flow: rounds 1..%d, repeat from 1000, lines a power of two\n",
-			ROUNDS_MAX);
+	rounds_read(argc, argv, &bench.rounds, "-l LINES", &bench.lines);
+	if (bench.lines < FLOW_WAYS || bench.lines & (bench.lines - 1)) {
+		fprintf(stderr, "bench-flow: lines a power of two\n");
 		return 2;
 	}
-	CPU_ZERO(&cpus);
-	CPU_SET(bench.cpu, &cpus);
-	sched_setaffinity(0, sizeof(cpus), &cpus);
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 
 	open_watch(&bench);
 	r = pthread_create(&bench.reader, NULL, read_rings, &bench);
@@ -273,7 +224,7 @@ int main(int argc, char **argv)
 	printf("accounting in tc: net ns per packet, median of %d interleaved rounds of %u packets; CPU %d\n"
 	       "weir: cache of %u lines per CPU and family; ring of %u bytes, read by a thread on another "
 	       "CPU\n\n",
-		bench.rounds, bench.repeat, bench.cpu, bench.lines, RING_BYTES);
+		bench.rounds.count, bench.rounds.repeat, bench.rounds.cpu, bench.lines, RING_BYTES);
 	printf("%-30s  %7s  %7s  %7s  %7s  %6s  %6s\n", "", "parser", "weir", "shared", "shared,", "weir /",
 		"weir /");
 	printf("%-30s  %7s  %7s  %7s  %7s  %6s  %6s\n", "", "alone", "", "hash", "coarse", "shared",

@@ -31,6 +31,7 @@
 #include "generate.h"
 #include "generate.skel.h"
 #include "model/rule.h"
+#include "rounds.h"
 #include "shared/policy.h"
 #include "shared/set.h"
 #include "shared/shield.h"
@@ -73,16 +74,10 @@ struct side {
 	const char *name;
 };
 
-static void die(const char *what)
-{
-	fprintf(stderr, "bench-shield: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
 static void enter(const struct side *side)
 {
 	if (setns(side->namespace, CLONE_NEWNET) < 0)
-		die("setns");
+		die("setns", errno);
 }
 
 static struct side side_open(const char *namespace, const char *interface)
@@ -93,11 +88,11 @@ static struct side side_open(const char *namespace, const char *interface)
 	snprintf(path, sizeof(path), "/run/netns/%s", namespace);
 	side.namespace = open(path, O_RDONLY | O_CLOEXEC);
 	if (side.namespace < 0)
-		die(path);
+		die(path, errno);
 	enter(&side);
 	side.interface = if_nametoindex(interface);
 	if (!side.interface)
-		die(interface);
+		die(interface, errno);
 	return side;
 }
 
@@ -108,7 +103,7 @@ static uint32_t received(const struct side *side)
 
 	enter(side);
 	if (getifaddrs(&list) < 0)
-		die("getifaddrs");
+		die("getifaddrs", errno);
 	for (const struct ifaddrs *entry = list; entry; entry = entry->ifa_next)
 		if (entry->ifa_addr && entry->ifa_addr->sa_family == AF_PACKET &&
 			strcmp(entry->ifa_name, side->name) == 0)
@@ -130,11 +125,11 @@ static struct generate_bpf *generator_open(const struct side *sender, uint32_t s
 	struct generate_bpf *generator = generate_bpf__open();
 
 	if (!generator)
-		die("generate_bpf__open");
+		die("generate_bpf__open", errno);
 	generator->rodata->interface = sender->interface;
 	generator->rodata->sources = sources;
 	if (generate_bpf__load(generator) < 0)
-		die("generate_bpf__load");
+		die("generate_bpf__load", errno);
 	return generator;
 }
 
@@ -161,7 +156,7 @@ static double measure(const struct side *sender, const struct side *receiver, st
 	for (int warm = 0; warm < 2; warm++) {
 		enter(sender);
 		if (bpf_prog_test_run_opts(bpf_program__fd(generator->progs.generate), &options) < 0)
-			die("generate");
+			die("generate", errno);
 	}
 	before = received(receiver);
 	enter(sender);
@@ -169,7 +164,7 @@ static double measure(const struct side *sender, const struct side *receiver, st
 	do {
 		if (bpf_prog_test_run_opts(bpf_program__fd(generator->progs.generate), &options) < 0 &&
 			errno != EINTR)
-			die("generate");
+			die("generate", errno);
 		ended = now();
 	} while (ended - began < seconds);
 	return (received(receiver) - before) / (ended - began);
@@ -182,10 +177,10 @@ static struct policy_unit *memory_make(int outer, uint32_t place, uint32_t units
 	struct policy_unit *memory;
 
 	if (map < 0 || bpf_map_update_elem(outer, &place, &map, BPF_ANY) < 0)
-		die("map");
+		die("map", errno);
 	memory = mmap(NULL, (size_t)units * sizeof(*memory), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
 	if (memory == MAP_FAILED)
-		die("mmap");
+		die("mmap", errno);
 	close(map);
 	return memory;
 }
@@ -198,16 +193,16 @@ static struct policy_unit *chunks_make(int outer)
 	char *memory = mmap(NULL, CHUNKS * bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED)
-		die("mmap");
+		die("mmap", errno);
 	for (uint32_t i = 0; i < CHUNKS; i++) {
 		int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "bench", 4, sizeof(struct policy_unit),
 			SET_CHUNK_UNITS, &options);
 
 		if (map < 0 || bpf_map_update_elem(outer, &i, &map, BPF_ANY) < 0)
-			die("map");
+			die("map", errno);
 		if (mmap(memory + i * bytes, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, map, 0) ==
 			MAP_FAILED)
-			die("mmap");
+			die("mmap", errno);
 		close(map);
 	}
 	return (struct policy_unit *)memory;
@@ -224,7 +219,7 @@ static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixe
 	double began = now();
 
 	if (trie_open(family, bits, units, CHUNKS * SET_CHUNK_UNITS, &trie) < 0)
-		die("trie_open");
+		die("trie_open", errno);
 	trie_hold(trie);
 	for (uint32_t n = 0; n < prefixes; n++) {
 		uint32_t source = generate_source(n);
@@ -241,17 +236,17 @@ static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixe
 			memcpy(prefix.address.bytes + 4, &source, 4);
 		}
 		if (trie_set(trie, &prefix, 1) < 0)
-			die("trie_set");
+			die("trie_set", errno);
 	}
 	if (trie_write(trie) < 0)
-		die("trie_write");
+		die("trie_write", errno);
 	fprintf(stderr, "%u prefixes: %.2f s, %.1f MiB\n", prefixes, now() - began,
 		trie_units(trie) * 64.0 / 1048576);
 	trie_close(trie);
 	munmap(units, CHUNKS * SET_CHUNK_UNITS * sizeof(*units));
 	(family == 4 ? places.tries4 : places.tries6)[0] = (uint64_t)bits << 32;
 	if (bpf_map_update_elem(bpf_map__fd(shield->maps.set_places), &zero, &places, BPF_ANY) < 0)
-		die("set_places");
+		die("set_places", errno);
 }
 
 /* The packets' port is 9, the others' are behind it. */
@@ -265,17 +260,17 @@ static void rules_fill(struct shield_bpf *shield, uint32_t count)
 	struct policy_unit *units;
 
 	if (!rules || !sources)
-		die("calloc");
+		die("calloc", errno);
 	for (uint32_t i = 0; i < count; i++) {
 		char text[64];
 
 		snprintf(text, sizeof(text), "drop in udp to port %u", 8 + count - i);
 		if (rule_parse(text, &rules[i], NULL) < 0)
-			die(text);
+			die(text, errno);
 		sources[i] = (struct policy_source){.rule = &rules[i], .id = i + 1, .counter = i};
 	}
 	if (policy_compile(&order, &image, NULL) < 0)
-		die("policy_compile");
+		die("policy_compile", errno);
 	units = memory_make(bpf_map__fd(shield->maps.policies_xdp), 0, (uint32_t)image.count);
 	memcpy(units, image.units, image.count * sizeof(*units));
 	munmap(units, image.count * sizeof(*units));
@@ -292,7 +287,7 @@ static struct shield_bpf *shield_make(const struct bench_case *c)
 	uint32_t key = 0;
 
 	if (!shield || !ways)
-		die("shield_bpf__open_and_load");
+		die("shield_bpf__open_and_load", errno);
 	ways->sets = c->prefixes != 0;
 	ways->way[0] = SHIELD_PASS;
 	ways->way[1] = SHIELD_COUNTER + 5;
@@ -315,7 +310,7 @@ static uint32_t filter_fill(const char *path)
 	uint32_t n = 0;
 
 	if (map < 0 || !values)
-		die(path);
+		die(path, errno);
 	for (int cpu = 0; cpu < cpus; cpu++)
 		values[cpu] = 1; /* MAP_FLAG_SRC */
 	for (; n < 10000; n++) {
@@ -327,13 +322,6 @@ static uint32_t filter_fill(const char *path)
 	free(values);
 	close(map);
 	return n;
-}
-
-static int compare(const void *a, const void *b)
-{
-	double left = *(const double *)a, right = *(const double *)b;
-
-	return left < right ? -1 : left > right;
 }
 
 int main(int argc, char **argv)
@@ -354,9 +342,8 @@ int main(int argc, char **argv)
 		generators[0] = generator_open(&sender, sources);
 		for (int round = 0; round < ROUNDS; round++)
 			rate[round] = measure(&sender, &receiver, generators[0], 4, seconds);
-		qsort(rate, ROUNDS, sizeof(double), compare);
-		printf("%-32s %10u %8.2f %8.1f\n", "xdp-filter, addresses", sources, rate[ROUNDS / 2] / 1e6,
-			1e9 / rate[ROUNDS / 2]);
+		bare = rounds_median(rate, ROUNDS);
+		printf("%-32s %10u %8.2f %8.1f\n", "xdp-filter, addresses", sources, bare / 1e6, 1e9 / bare);
 		return 0;
 	}
 	if (argc < 5) {
@@ -384,17 +371,15 @@ int main(int argc, char **argv)
 			link = bpf_link_create(
 				bpf_program__fd(program), (int)receiver.interface, BPF_XDP, NULL);
 			if (link < 0)
-				die("attach");
+				die("attach", errno);
 			cases[i].rate[round] =
 				measure(&sender, &receiver, generators[i], cases[i].family, seconds);
 			close(link);
 		}
-	for (int i = 0; i < COUNT; i++)
-		qsort(cases[i].rate, ROUNDS, sizeof(double), compare);
-	bare = cases[0].rate[ROUNDS / 2];
+	bare = rounds_median(cases[0].rate, ROUNDS);
 	printf("%-32s %10s %8s %8s %8s\n", "", "sources", "Mpps", "ns", "of bare");
 	for (int i = 0; i < COUNT; i++) {
-		double rate = cases[i].rate[ROUNDS / 2];
+		double rate = rounds_median(cases[i].rate, ROUNDS);
 
 		printf("%-32s %10u %8.2f %8.1f %8.2f\n", cases[i].name, cases[i].sources, rate / 1e6,
 			1e9 / rate, rate / bare);

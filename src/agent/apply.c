@@ -162,23 +162,6 @@ static int shapes_text(const struct rule_list *list, struct policy_text *text)
 	return 0;
 }
 
-static int words_text(char *const *words, char ***ret_words)
-{
-	size_t count = 0;
-
-	while (words && words[count])
-		count++;
-	if (!count)
-		return 0;
-	*ret_words = calloc(count + 1, sizeof(**ret_words));
-	for (size_t i = 0; *ret_words && i < count; i++) {
-		(*ret_words)[i] = strdup(words[i]);
-		if (!(*ret_words)[i])
-			return -ENOMEM;
-	}
-	return *ret_words ? 0 : -ENOMEM;
-}
-
 static int tenants_text(const struct rulebook *book, bool saved, struct policy_text *text, size_t *left_out)
 {
 	int r = 0;
@@ -192,9 +175,9 @@ static int tenants_text(const struct rulebook *book, bool saved, struct policy_t
 		struct policy_tenant *tenant = &text->tenants[text->tenant_count++];
 
 		memcpy(tenant->name, book->policies[i].name, sizeof(tenant->name));
-		r = words_text(book->policies[i].interfaces, &tenant->interfaces);
-		if (r == 0)
-			r = words_text(book->policies[i].cgroups, &tenant->cgroups);
+		tenant->interfaces = words_copy(book->policies[i].interfaces);
+		tenant->cgroups = words_copy(book->policies[i].cgroups);
+		r = tenant->interfaces && tenant->cgroups ? 0 : -ENOMEM;
 		if (r == 0)
 			r = list_text(&book->policies[i], saved, &tenant->list, left_out);
 	}

@@ -619,7 +619,7 @@ int rulebook_init(struct rulebook *ret_book)
 	return 0;
 }
 
-static char **words_copy(char *const *words)
+char **words_copy(char *const *words)
 {
 	size_t count = 0;
 	char **copy;

@@ -126,6 +126,9 @@ struct rule_policy *rulebook_numbered(const struct rulebook *book, unsigned int 
 /* One more policy: a tenant with the lowest number that is free in this book and in `other`. */
 int rulebook_tenant_add(struct rulebook *book, const struct rulebook *other, const char *name,
 	struct rule_policy **ret_policy, struct error *error);
+/* A copy of a NULL-terminated list and its words, to be freed; of NULL an empty one.  NULL: no memory. */
+char **words_copy(char *const *words);
+
 /* Gives a tenant its interfaces and cgroups, copies of these.  0 or -ENOMEM. */
 int rule_policy_give(struct rule_policy *policy, char *const *interfaces, char *const *cgroups);
 bool rule_policy_has_same(const struct rule_policy *a, const struct rule_policy *b); /* the same ones? */
