@@ -65,7 +65,7 @@ int guards_bring(struct agent *agent, const struct rule_list *list, uint32_t gen
 	struct guard_policy *policy;
 	int r;
 
-	if (rule_list_count(list, true) > RULES_SOCKET_MAX) {
+	if (rule_list_count(list, RULE_ON_SOCKETS) > RULES_SOCKET_MAX) {
 		error_set(error, -ENOSPC, "too many rules");
 		error_want(error, "at most %d", RULES_SOCKET_MAX);
 		return -ENOSPC;

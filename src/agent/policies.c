@@ -85,13 +85,13 @@ void policies_work_free(struct policies_work *work)
 bool policies_present(const struct rule_policy *policy)
 {
 	return policy->defaults[0] != POLICY_ACCEPT || policy->defaults[1] != POLICY_ACCEPT ||
-	       rule_list_count(&policy->list, false);
+	       rule_list_count(&policy->list, RULE_ON_PACKETS);
 }
 
 bool policies_same(const struct rule_policy *a, const struct rule_policy *b)
 {
 	return a->defaults[0] == b->defaults[0] && a->defaults[1] == b->defaults[1] && a->log == b->log &&
-	       rule_list_same(&a->list, &b->list, false);
+	       rule_list_same(&a->list, &b->list, RULE_ON_PACKETS);
 }
 
 bool policies_name_sets(const struct rule_policy *policy)
@@ -178,7 +178,7 @@ static void previous_note(const struct rule_policy *policy, const struct rule_po
 	for (size_t i = 0; before && i < before->list.count; i++) {
 		struct rule_entry *entry = before->list.slots[i].entry;
 
-		if (rule_entry_is_on_sockets(entry))
+		if (!rule_entry_is_on_packets(entry))
 			continue;
 		entry->previous = previous;
 		previous = entry;
@@ -202,7 +202,7 @@ static int sources_fill(struct policies_work *work)
 {
 	const struct rule_list *list = &work->policy->list;
 	const struct rule_entry *previous = NULL;
-	size_t count = rule_list_count(list, false) + 1;
+	size_t count = rule_list_count(list, RULE_ON_PACKETS) + 1;
 
 	work->entries = calloc(count, sizeof(struct rule_entry *));
 	work->sources = calloc(count, sizeof(*work->sources));
@@ -213,7 +213,7 @@ static int sources_fill(struct policies_work *work)
 	for (size_t i = 0; i < list->count; i++) {
 		const struct rule_entry *entry = list->slots[i].entry;
 
-		if (rule_entry_is_on_sockets(entry))
+		if (!rule_entry_is_on_packets(entry))
 			continue;
 		work->entries[work->count] = entry;
 		work->changed[work->count] = is_verified(entry, previous, work->verify);
@@ -552,7 +552,7 @@ static void series_write(
 		const struct rule_entry *entry = host->list.slots[i].entry;
 		struct engine_policy_count count = {};
 
-		if (rule_entry_is_on_sockets(entry))
+		if (!rule_entry_is_on_packets(entry))
 			continue;
 		engine_policy_count(agent->engine, entry->counter, &count);
 		if (written++ < SERIES_MAX)

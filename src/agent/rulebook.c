@@ -45,7 +45,7 @@ int rule_entry_place(struct rule_entry *entry, struct error *error)
 {
 	struct rule_places *places = entry->places;
 
-	if (rule_entry_is_on_sockets(entry))
+	if (!rule_entry_is_on_packets(entry))
 		return 0;
 	places->counters[0] = places->counters[1] = UINT64_MAX; /* the default verdicts' */
 	if (entry->counter == RULE_NO_PLACE &&
@@ -129,7 +129,12 @@ static int process_start(uint32_t pid, uint64_t *ret_ticks)
 
 bool rule_entry_is_on_sockets(const struct rule_entry *entry)
 {
-	return entry->rule.verb <= RULE_ALLOW;
+	return rule_kind(&entry->rule) == RULE_ON_SOCKETS;
+}
+
+bool rule_entry_is_on_packets(const struct rule_entry *entry)
+{
+	return rule_kind(&entry->rule) == RULE_ON_PACKETS;
 }
 
 /* What follows from the sentence alone, and from who runs at the moment, unless it is known who was meant. */
@@ -162,20 +167,18 @@ static struct rule_entry *entry_make(
 {
 	struct rule_entry *entry;
 	struct rule rule;
-	char printed[RULE_TEXT_MAX];
+	_cleanup_free_ char *printed = NULL;
 	size_t length;
 
 	if (rule_parse(text, &rule, error) < 0)
 		return NULL;
-	if (rule_print(&rule, printed, sizeof(printed)) < 0) {
-		error_set(error, -EINVAL, "the rule is too long");
-		error_want(error, "at most %d bytes", RULE_TEXT_MAX - 1);
-		return NULL;
-	}
-	length = strlen(printed);
-	entry = calloc(1, sizeof(*entry) + length + 1);
+	printed = rule_text(&rule, error);
+	length = printed ? strlen(printed) : 0;
+	entry = printed ? calloc(1, sizeof(*entry) + length + 1) : NULL;
 	if (!entry) {
-		error_set(error, -ENOMEM, "out of memory");
+		if (printed)
+			error_set(error, -ENOMEM, "out of memory");
+		rule_clear(&rule);
 		return NULL;
 	}
 	entry->users = 1;
@@ -209,6 +212,7 @@ void rule_entry_release(struct rule_entry *entry)
 		rule_entry_release(entry->origin);
 	else
 		places_mark(entry, false);
+	rule_clear(&entry->rule);
 	free(entry->guard);
 	free(entry);
 }
@@ -227,18 +231,9 @@ void rule_entry_share(struct rule_entry *entry, struct rule_entry *origin)
 
 struct rule_entry *rule_entry_change(struct rule_entry *entry, const char *change, struct error *error)
 {
-	struct rule rule = entry->rule;
-	struct rule_entry *changed;
-	char text[RULE_TEXT_MAX];
+	_cleanup_free_ char *text = rule_change(&entry->rule, change, error);
+	struct rule_entry *changed = text ? rule_entry_new(entry->places, text, error) : NULL;
 
-	if (rule_shape_change(&rule, change, error) < 0)
-		return NULL;
-	if (rule_print(&rule, text, sizeof(text)) < 0) {
-		error_set(error, -EINVAL, "the rule would be too long");
-		error_want(error, "at most %d bytes", RULE_TEXT_MAX - 1);
-		return NULL;
-	}
-	changed = rule_entry_new(entry->places, text, error);
 	if (!changed)
 		return NULL;
 	rule_entry_share(changed, entry);
@@ -329,35 +324,35 @@ bool rule_list_alike(const struct rule_list *a, const struct rule_list *b)
 	return true;
 }
 
-size_t rule_list_count(const struct rule_list *list, bool on_sockets)
+size_t rule_list_count(const struct rule_list *list, enum rule_kind kind)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < list->count; i++)
-		count += rule_entry_is_on_sockets(list->slots[i].entry) == on_sockets;
+		count += rule_kind(&list->slots[i].entry->rule) == kind;
 	return count;
 }
 
 /* The next rule of a kind from *place on, which moves behind it; NULL at the end. */
-static const struct rule_slot *list_next(const struct rule_list *list, bool on_sockets, size_t *place)
+static const struct rule_slot *list_next(const struct rule_list *list, enum rule_kind kind, size_t *place)
 {
 	while (*place < list->count) {
 		const struct rule_slot *slot = &list->slots[(*place)++];
 
-		if (rule_entry_is_on_sockets(slot->entry) == on_sockets)
+		if (rule_kind(&slot->entry->rule) == kind)
 			return slot;
 	}
 	return NULL;
 }
 
-bool rule_list_same(const struct rule_list *a, const struct rule_list *b, bool on_sockets)
+bool rule_list_same(const struct rule_list *a, const struct rule_list *b, enum rule_kind kind)
 {
 	size_t i = 0, j = 0;
 	const struct rule_slot *x, *y;
 
 	do {
-		x = list_next(a, on_sockets, &i);
-		y = list_next(b, on_sockets, &j);
+		x = list_next(a, kind, &i);
+		y = list_next(b, kind, &j);
 		if (!x != !y || (x && (!rule_entry_is_same(x->entry, y->entry) || x->class != y->class)))
 			return false;
 	} while (x);

@@ -98,7 +98,8 @@ struct rule_entry *rule_entry_again(
 /* One without a user less is gone, and its places are free. */
 void rule_entry_release(struct rule_entry *entry);
 /* The same rule with other rates: same id, same counters, same class, so packets need not be judged anew.
- * `change` is one of model/shape.h, "to 20mbit weight 3".  NULL with `error` set. */
+ * `change` is one of model/shape.h, "to 20mbit weight 3"; of a service, one of its backends
+ * (model/service.h).  NULL with `error` set. */
 struct rule_entry *rule_entry_change(struct rule_entry *entry, const char *change, struct error *error);
 /* An entry that an earlier agent kept has the places of this one, since it is the same rule. */
 void rule_entry_share(struct rule_entry *entry, struct rule_entry *origin);
@@ -113,6 +114,7 @@ int rule_entry_place(struct rule_entry *entry, struct error *error);
 /* The places of an entry that comes from an earlier agent are taken. */
 void rule_entry_keep_places(struct rule_entry *entry);
 bool rule_entry_is_on_sockets(const struct rule_entry *entry);
+bool rule_entry_is_on_packets(const struct rule_entry *entry); /* a class, too */
 
 /* -- books -- */
 
@@ -156,9 +158,9 @@ int rule_list_make(struct rule_places *places, char *const *texts, const struct 
 int rule_list_merge(struct rule_list *list, const struct rule_list *old);
 
 /* Are the rules of a kind the same ones but for rates, in the same order, for the same classes? */
-bool rule_list_same(const struct rule_list *a, const struct rule_list *b, bool on_sockets);
+bool rule_list_same(const struct rule_list *a, const struct rule_list *b, enum rule_kind kind);
 bool rule_list_alike(const struct rule_list *a, const struct rule_list *b); /* the same but for rates? */
 bool rule_list_identical(const struct rule_list *a, const struct rule_list *b);
-size_t rule_list_count(const struct rule_list *list, bool on_sockets);
+size_t rule_list_count(const struct rule_list *list, enum rule_kind kind);
 
 #endif

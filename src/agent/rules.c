@@ -226,7 +226,7 @@ static int sockets_bring(
 {
 	const struct rule_policy *host = &next->policies[0];
 
-	if (rule_list_same(&rules->record.now.policies[0].list, &host->list, true))
+	if (rule_list_same(&rules->record.now.policies[0].list, &host->list, RULE_ON_SOCKETS))
 		return 0;
 	step->changed |= 1ULL << GUARD_PLACE;
 	return guards_bring(rules->agent, &host->list, host->generation, error);

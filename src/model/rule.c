@@ -2,10 +2,15 @@
 #include "model/rule.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "basic/cleanup.h"
 #include "basic/text.h"
+#include "model/forward_read.h"
 #include "model/rule_read.h"
+#include "model/service_read.h"
 
 #define CONTAINER_DIGITS 64
 
@@ -18,6 +23,9 @@ const char *const rule_verbs[] = {[RULE_DENY] = "deny",
 	[RULE_GUARANTEE] = "guarantee",
 	[RULE_ASSIGN] = "assign",
 	[RULE_SHAPE] = "shape",
+	[RULE_SERVICE] = "service",
+	[RULE_FORWARD] = "forward",
+	[RULE_STEER] = "steer",
 	[RULE_COUNT] = "count",
 	[RULE_LOG] = "log",
 	[RULE_MARK] = "mark",
@@ -31,6 +39,22 @@ const char *const rule_verbs[] = {[RULE_DENY] = "deny",
 bool rule_is_on_sockets(const struct rule *rule)
 {
 	return rule->verb <= RULE_ALLOW;
+}
+
+enum rule_kind rule_kind(const struct rule *rule)
+{
+	switch (rule->verb) {
+	case RULE_DENY:
+	case RULE_ALLOW:
+		return RULE_ON_SOCKETS;
+	case RULE_SERVICE:
+		return RULE_ON_SERVICES;
+	case RULE_FORWARD:
+	case RULE_STEER:
+		return RULE_ON_FORWARDING;
+	default:
+		return RULE_ON_PACKETS;
+	}
 }
 
 bool rule_is_shape(const struct rule *rule)
@@ -127,38 +151,134 @@ int rule_owner_read(struct sentence *s, const char *word, struct rule *rule)
 	return want(s, "all %d digits of it, or its cgroup", CONTAINER_DIGITS);
 }
 
+void rule_clear(struct rule *rule)
+{
+	service_free(rule->service);
+	free(rule->forward);
+	free(rule->steer);
+	rule->service = NULL;
+	rule->forward = NULL;
+	rule->steer = NULL;
+}
+
+static int fail_memory(struct error *error)
+{
+	return error_set(error, -ENOMEM, "out of memory");
+}
+
+/* Only services may be long. */
+static int length_check(const struct sentence *s, const struct rule *rule)
+{
+	if (rule->verb == RULE_SERVICE || s->length < RULE_TEXT_MAX)
+		return 0;
+	error_set(s->error, -EINVAL, "the rule is too long");
+	return want(s, "at most %d bytes", RULE_TEXT_MAX - 1);
+}
+
+static int forward_take(struct sentence *s, struct rule *rule)
+{
+	rule->forward = calloc(1, sizeof(*rule->forward));
+	return rule->forward ? forward_read(s, rule->forward) : fail_memory(s->error);
+}
+
+static int steer_take(struct match_reader *m, struct rule *rule)
+{
+	rule->steer = calloc(1, sizeof(*rule->steer));
+	return rule->steer ? steer_read(m, rule->steer) : fail_memory(m->s.error);
+}
+
+static int verb_read(struct match_reader *m, struct rule *rule)
+{
+	switch (rule->verb) {
+	case RULE_DENY:
+	case RULE_ALLOW:
+		return rule_socket_read(&m->s, rule);
+	case RULE_SHAPE:
+		return rule_declared_read(&m->s, rule);
+	case RULE_SERVICE:
+		return service_read(&m->s, &rule->service);
+	case RULE_FORWARD:
+		return forward_take(&m->s, rule);
+	case RULE_STEER:
+		return steer_take(m, rule);
+	default:
+		return rule_packet_read(m, rule);
+	}
+}
+
+static int rule_read(struct match_reader *m, struct rule *rule)
+{
+	unsigned int verb = 0;
+	int r = rule_choice_read(&m->s, rule_verbs, "a rule",
+		"accept, drop, reject, limit, guarantee, assign, count, log, mark, redirect, mirror or "
+		"rewrite; deny or allow for sockets",
+		&verb);
+
+	rule->verb = (enum rule_verb)verb;
+	if (r == 0)
+		r = length_check(&m->s, rule);
+	return r < 0 ? r : verb_read(m, rule);
+}
+
 int rule_parse(const char *text, struct rule *ret_rule, struct error *error)
 {
 	struct match_reader reader = {.codes = true, .icmp_code = -1};
 	struct rule rule = {.packet = {.icmp_code = -1, .dscp = -1, .set_dscp = -1}};
-	unsigned int verb = 0;
-	int r = sentence_begin(&reader.s, text, error);
+	_cleanup_free_ char *room = NULL;
+	size_t length = strlen(text);
+	int r;
 
 	match_init(&rule.match);
 	shape_terms_init(&rule.shape);
-	if (r == 0 && reader.s.length >= RULE_TEXT_MAX) {
-		error_set(error, -EINVAL, "the rule is too long");
-		error_want(error, "at most %d bytes", RULE_TEXT_MAX - 1);
-		return -EINVAL;
+	if (length >= RULE_TEXT_MAX) {
+		room = malloc(SERVICE_TEXT_MAX);
+		if (!room)
+			return fail_memory(error);
 	}
+	r = room ? sentence_begin_in(&reader.s, text, room, SERVICE_TEXT_MAX, error)
+	         : sentence_begin(&reader.s, text, error);
 	if (r == 0)
-		r = rule_choice_read(&reader.s, rule_verbs, "a rule",
-			"accept, drop, reject, limit, guarantee, assign, count, log, mark, redirect, mirror "
-			"or rewrite; deny or allow for sockets",
-			&verb);
-	if (r < 0)
+		r = rule_read(&reader, &rule);
+	if (r < 0) {
+		rule_clear(&rule);
 		return r;
-	rule.verb = (enum rule_verb)verb;
-	if (rule_is_on_sockets(&rule))
-		r = rule_socket_read(&reader.s, &rule);
-	else if (rule_is_declared(&rule))
-		r = rule_declared_read(&reader.s, &rule);
-	else
-		r = rule_packet_read(&reader, &rule);
-	if (r < 0)
-		return r;
+	}
 	*ret_rule = rule;
 	return 0;
+}
+
+static void service_put(struct printer *p, const struct service_text *service)
+{
+	_cleanup_free_ char *text = service_print(service);
+
+	if (text)
+		printer_put(p, " %s", text);
+	p->full |= !text;
+}
+
+static void verb_put(struct printer *p, const struct rule *rule)
+{
+	switch (rule->verb) {
+	case RULE_DENY:
+	case RULE_ALLOW:
+		rule_socket_put(p, rule);
+		break;
+	case RULE_SHAPE:
+		rule_declared_put(p, rule);
+		break;
+	case RULE_SERVICE:
+		service_put(p, rule->service);
+		break;
+	case RULE_FORWARD:
+		forward_put(p, rule->forward);
+		break;
+	case RULE_STEER:
+		steer_put(p, rule->steer);
+		break;
+	default:
+		rule_packet_put(p, rule);
+		break;
+	}
 }
 
 int rule_print(const struct rule *rule, char *buffer, size_t size)
@@ -169,15 +289,43 @@ int rule_print(const struct rule *rule, char *buffer, size_t size)
 		return -ENOSPC;
 	buffer[0] = '\0';
 	printer_put(&p, "%s", rule_verbs[rule->verb]);
-	if (rule_is_on_sockets(rule))
-		rule_socket_put(&p, rule);
-	else if (rule_is_declared(rule))
-		rule_declared_put(&p, rule);
-	else
-		rule_packet_put(&p, rule);
+	verb_put(&p, rule);
 	if (rule->comment[0])
 		printer_put(&p, " \"%s\"", rule->comment);
 	return p.full ? -ENOSPC : 0;
+}
+
+char *rule_text(const struct rule *rule, struct error *error)
+{
+	size_t size = rule->verb == RULE_SERVICE ? SERVICE_TEXT_MAX : RULE_TEXT_MAX;
+	char *buffer = malloc(size), *text;
+
+	if (!buffer) {
+		fail_memory(error);
+		return NULL;
+	}
+	if (rule_print(rule, buffer, size) < 0) {
+		free(buffer);
+		error_set(error, -EINVAL, "the rule is too long");
+		error_want(error, "at most %zu bytes", size - 1);
+		return NULL;
+	}
+	text = realloc(buffer, strlen(buffer) + 1);
+	return text ? text : buffer;
+}
+
+char *rule_change(const struct rule *rule, const char *text, struct error *error)
+{
+	struct rule changed = *rule;
+	char *result = NULL;
+
+	if (rule->verb != RULE_SERVICE)
+		return rule_shape_change(&changed, text, error) < 0 ? NULL : rule_text(&changed, error);
+	if (service_change(rule->service, text, &changed.service, error) < 0)
+		return NULL;
+	result = rule_text(&changed, error);
+	service_free(changed.service);
+	return result;
 }
 
 /*
@@ -226,7 +374,11 @@ bool rule_owner_covers(const struct rule *wide, const struct rule *narrow)
 
 bool rule_covers(const struct rule *wide, const struct rule *narrow)
 {
-	if (rule_is_on_sockets(wide) != rule_is_on_sockets(narrow))
+	if (rule_kind(wide) != rule_kind(narrow))
+		return false;
+	if (rule_kind(wide) == RULE_ON_SERVICES)
+		return strcmp(wide->service->name, narrow->service->name) == 0;
+	if (rule_kind(wide) == RULE_ON_FORWARDING)
 		return false;
 	if (rule_is_declared(wide) || rule_is_declared(narrow))
 		return rule_is_declared(wide) && rule_is_declared(narrow) &&

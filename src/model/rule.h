@@ -37,6 +37,11 @@
  *
  *     rule    = shape NAME [in|out] under (INTERFACE | CLASS) {OPTION} ["comment"]
  *
+ * So are services (service.h), what forwards and what steers (forward.h):
+ *
+ *     rule    = service NAME [protocol] ADDRESS [port PORTS] to BACKEND {, BACKEND} {OPTION} ["comment"]
+ *             | forward from IF … | forward among IF, IF … | steer in on IF … to cpus LIST …
+ *
  * On sockets:
  *
  *     rule   = (deny | allow) CALL [ip|ip6] [SOCKET] {[not] by OWNER | to ENDPOINT} ["comment"]
@@ -54,7 +59,9 @@
 #ifndef WEIR_MODEL_RULE_H
 #define WEIR_MODEL_RULE_H
 
+#include "model/forward.h"
 #include "model/match.h"
+#include "model/service.h"
 #include "model/shape.h"
 #include "shared/bucket.h"
 #include "shared/policy.h"
@@ -62,7 +69,7 @@
 
 #define RULES_MAX           POLICY_RULES_MAX /* of one list */
 #define RULES_SOCKET_MAX    1024             /* of them on sockets */
-#define RULE_TEXT_MAX       1024             /* longest rule, with the NUL */
+#define RULE_TEXT_MAX       1024             /* longest rule but a service, with the NUL */
 #define RULE_COMMENT_MAX    128
 #define RULE_EXPRESSION_MAX 512
 
@@ -77,6 +84,9 @@ enum rule_verb {
 	RULE_GUARANTEE,
 	RULE_ASSIGN,
 	RULE_SHAPE, /* declares a class: no packet fits */
+	RULE_SERVICE,
+	RULE_FORWARD,
+	RULE_STEER,
 	RULE_COUNT,
 	RULE_LOG,
 	RULE_MARK,
@@ -84,6 +94,15 @@ enum rule_verb {
 	RULE_MIRROR,
 	RULE_REWRITE,
 	RULE_VERBS,
+};
+
+/* What a rule is asked about: lists hold rules of all kinds, and what one kind has is made of them alone. */
+enum rule_kind {
+	RULE_ON_PACKETS, /* and classes */
+	RULE_ON_SOCKETS,
+	RULE_ON_SERVICES,
+	RULE_ON_FORWARDING, /* forward, steer */
+	RULE_KINDS,
 };
 
 enum rule_call { RULE_CREATE, RULE_BIND, RULE_CONNECT, RULE_SEND };
@@ -140,11 +159,16 @@ struct rule {
 	struct rule_packet packet;
 	/* Of a rule that shapes, the ceiling of a limit included; `under` is of the class it makes. */
 	struct shape_terms shape;
-	char class[SHAPE_NAME_MAX];     /* assign: which; shape: its name */
+	char class[SHAPE_NAME_MAX]; /* assign: which; shape: its name */
+	/* Of their verbs; else NULL.  Nothing changes them, and copies of a rule have the same. */
+	struct service_text *service;
+	struct forward_text *forward;
+	struct steer_text *steer;
 	uint64_t for_ns;                /* ends so long after it was made; 0: never */
 	char comment[RULE_COMMENT_MAX]; /* without the quotes; empty: none */
 };
 
+enum rule_kind rule_kind(const struct rule *rule);
 bool rule_is_on_sockets(const struct rule *rule);
 /* Does it say to which class packets belong?  Guarantee, assign, and a limit of bits a second for all
  * together. */
@@ -158,14 +182,21 @@ bool rule_names_set(const struct rule *rule, const char *name);
 extern const char *const rule_verbs[];
 extern const char *const rule_calls[];
 
-/* Reads all of `text`.  0 or -EINVAL with `error` saying what was expected and where; ret_rule untouched on
- * failure. */
+/* Reads all of `text`.  0, -EINVAL with `error` saying what was expected and where, or -ENOMEM; ret_rule
+ * untouched on failure.  rule_clear() frees what it holds: of services, forwarding, steering; all others hold
+ * nothing. */
 int rule_parse(const char *text, struct rule *ret_rule, struct error *error);
+void rule_clear(struct rule *rule);
 /* 0 or -ENOSPC. */
 int rule_print(const struct rule *rule, char *buffer, size_t size);
+/* Of any length; to be freed.  NULL with `error`: too long (it would not be read again), or no memory. */
+char *rule_text(const struct rule *rule, struct error *error);
 /* Changes what a rule that shapes, or declares a class, says of rates: `text` is a change of shape.h, "to
  * 20mbit weight 3".  0, or -EINVAL with `error` set; then the rule is as it was. */
 int rule_shape_change(struct rule *rule, const char *text, struct error *error);
+/* The sentence that a change makes of the rule's: of rates as above, of a service's backend as service.h has
+ * them ("drain 10.0.0.1").  To be freed; NULL with `error`. */
+char *rule_change(const struct rule *rule, const char *text, struct error *error);
 /* Does every call, every packet that fits `narrow` fit `wide` too?  False where that takes more than a look
  * at the words.
  */

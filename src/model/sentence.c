@@ -101,17 +101,23 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-int sentence_begin(struct sentence *s, const char *text, struct error *error)
+int sentence_begin_in(struct sentence *s, const char *text, char *room, size_t size, struct error *error)
 {
-	*s = (struct sentence){.sentence = text, .length = strlen(text), .error = error, .protocol = -1};
-	if (s->length >= sizeof(s->text)) {
+	*s = (struct sentence){
+		.text = room, .sentence = text, .length = strlen(text), .error = error, .protocol = -1};
+	if (s->length >= size) {
 		error_set(error, -EINVAL, "the sentence is too long");
-		error_want(error, "at most %d bytes", MATCH_TEXT_MAX - 1);
-		error_at(error, NULL, text, MATCH_TEXT_MAX - 1);
+		error_want(error, "at most %zu bytes", size - 1);
+		error_at(error, NULL, text, size - 1);
 		return -EINVAL;
 	}
-	memcpy(s->text, text, s->length + 1);
+	memcpy(room, text, s->length + 1);
 	return 0;
+}
+
+int sentence_begin(struct sentence *s, const char *text, struct error *error)
+{
+	return sentence_begin_in(s, text, s->room, sizeof(s->room), error);
 }
 
 char *sentence_peek(struct sentence *s)
@@ -143,6 +149,40 @@ char *sentence_take(struct sentence *s)
 	if (word)
 		sentence_skip(s, word);
 	return word;
+}
+
+/* The white space that sentence_peek() made a NUL is there again. */
+static void word_join(struct sentence *s, const char *word)
+{
+	size_t end = s->offset + strlen(word);
+
+	if (end < s->length)
+		s->text[end] = ' ';
+}
+
+char *sentence_list_peek(struct sentence *s)
+{
+	char *word = sentence_peek(s), *comma = word ? strchr(word, ',') : NULL;
+
+	if (!comma || comma == word)
+		return word;
+	word_join(s, word);
+	*comma = '\0';
+	return word;
+}
+
+bool sentence_list_goes_on(struct sentence *s)
+{
+	const char *word;
+
+	if (s->offset && s->sentence[s->offset - 1] == ',')
+		return true;
+	word = sentence_peek(s);
+	if (!word || *word != ',')
+		return false;
+	word_join(s, word);
+	s->offset++;
+	return true;
 }
 
 int sentence_fail_at(struct sentence *s, const char *word)

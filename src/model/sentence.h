@@ -16,7 +16,7 @@
 
 /* A sentence that is read word by word. */
 struct sentence {
-	char text[MATCH_TEXT_MAX]; /* a copy in which words get a NUL behind them */
+	char *text; /* a copy in which words get a NUL behind them: `room`, or the caller's */
 	const char *sentence;
 	size_t length;
 	size_t offset; /* of the next word to be read */
@@ -26,15 +26,23 @@ struct sentence {
 	uint8_t family;          /* what the words so far leave possible; 0: either */
 	const char *family_word; /* the word that settled it */
 	const char *ports_word;  /* the first list of ports */
+	char room[MATCH_TEXT_MAX];
 };
 
-/* 0, or -EINVAL for a text that is too long.  `text` has to stay. */
+/* 0, or -EINVAL for a text that is too long.  `text` has to stay, and the sentence where it is. */
 int sentence_begin(struct sentence *s, const char *text, struct error *error);
+/* One of any length: `room`, of `size` bytes, holds its words, and has to stay, too. */
+int sentence_begin_in(struct sentence *s, const char *text, char *room, size_t size, struct error *error);
 
 /* The next word, which stays the next; NULL at the end. */
 char *sentence_peek(struct sentence *s);
 void sentence_skip(struct sentence *s, const char *word); /* the word that was peeked at */
 char *sentence_take(struct sentence *s);                  /* both */
+
+/* Lists whose elements are several words, and end with a comma: "a 1, b 2".  The next word without its comma,
+ * and whether a comma stands behind the word that was taken last; if it stands alone, it is taken. */
+char *sentence_list_peek(struct sentence *s);
+bool sentence_list_goes_on(struct sentence *s);
 
 /* Says where an error is; `word` points into s->text, NULL is the end of the sentence.  -EINVAL. */
 int sentence_fail_at(struct sentence *s, const char *word);

@@ -2,7 +2,7 @@
 /*
  * Services, as plain data: what is balanced, among whom, and how it is delivered.
  *
- *     rule     = service NAME [tcp|udp|sctp|proto N] ADDRESS[/LEN] [port PORT[-PORT]]      (rule.h)
+ *     rule     = service NAME [protocol] ADDRESS[/LEN] [port PORT[-PORT]]      (rule.h; protocol: match.h)
  *                to BACKEND {, BACKEND} {OPTION} ["comment"]
  *     BACKEND  = ADDRESS [port PORT] [weight N] [drain]
  *     OPTION   = deliver ipip | gue [port PORT] | l2 | nat [from ADDRESS[-ADDRESS]] [ports PORT-PORT]
@@ -17,19 +17,15 @@
  *                [every DURATION] [timeout DURATION] [rise N] [fall N]
  *
  * Without a protocol a service has all of them, without `port` all ports.  The backend's port is the
- * service's if it says none.  Options may stand in any order and are printed in this one; what says no more
- * than the default is not printed.
+ * service's if it says none; only `nat` can change it.  Options may stand in any order and are printed in
+ * this one; what says no more than the default is not printed.  A COMMAND, PATH or TEXT without spaces needs
+ * no quotes.
  *
- *     change   = backend add NAME BACKEND | backend set NAME ADDRESS [port P] weight N
- *              | backend drain|undrain NAME ADDRESS [port P] | backend remove NAME ADDRESS [port P]
+ *     change   = add BACKEND | set ADDRESS [port PORT] weight N
+ *              | drain | undrain | remove ADDRESS [port PORT]                  (weir backend add NAME …)
  *
- * What forwards and what steers are sentences, too:
- *
- *     rule     = forward from IF by route                      by the kernel's routes and neighbours
- *              | forward from IF to IF [both ways]             cross-connect: all that comes in
- *              | forward among IF, IF {, IF}                   a switch: by MAC addresses, learned
- *              | forward from IF via IF, IF {, …} to IF        a chain: out of one, in by the same, to the
- * next | steer in on IF [MATCH] to cpus LIST [by flow | by rule]     LIST = 0-3,6
+ * What several services have in common: two with the same prefix and protocol have other ports, or the ports
+ * of one lie within those of the other, which is then asked last.
  */
 #ifndef WEIR_MODEL_SERVICE_H
 #define WEIR_MODEL_SERVICE_H
@@ -43,16 +39,19 @@
 #include "model/match.h"
 #include "shared/service.h"
 
-#define SERVICE_NAME_MAX         32 /* with the NUL; made as a set's */
-#define SERVICE_TEXT_MAX         65536
-#define SERVICE_COMMENT_MAX      128
-#define SERVICE_OF_BACKENDS_MAX  1024 /* backends of one service */
-#define SERVICE_WEIGHT_MAX       65535
-#define SERVICE_CHECK_TEXT_MAX   256
-#define SERVICE_CHECK_EVERY_NS   2000000000ULL
-#define SERVICE_CHECK_TIMEOUT_NS 1000000000ULL
-#define SERVICE_CHECK_RISE       2
-#define SERVICE_CHECK_FALL       3
+#define SERVICE_NAME_MAX          32     /* with the NUL; made as a set's */
+#define SERVICE_TEXT_MAX          131072 /* with the NUL; 1,024 backends of IPv6 with all they can have */
+#define SERVICE_COMMENT_MAX       128
+#define SERVICE_OF_BACKENDS_MAX   1024 /* backends of one service */
+#define SERVICE_WEIGHT_MAX        65535
+#define SERVICE_NAT_ADDRESSES_MAX 256 /* that one service is sent from */
+#define SERVICE_CHECK_TEXT_MAX    256
+#define SERVICE_CHECK_EVERY_NS    2000000000ULL
+#define SERVICE_CHECK_TIMEOUT_NS  1000000000ULL
+#define SERVICE_CHECK_RISE        2
+#define SERVICE_CHECK_STATUS_LOW  200
+#define SERVICE_CHECK_STATUS_HIGH 399
+#define SERVICE_CHECK_FALL        3
 
 struct service_backend_text {
 	struct address address;
@@ -77,10 +76,10 @@ struct service_check {
 	uint16_t status_low, status_high;    /* http(s); 200 to 399 if nothing is said */
 	char path[SERVICE_CHECK_TEXT_MAX];   /* http(s); "/" */
 	char host[SERVICE_CHECK_TEXT_MAX];   /* http(s); empty: the service's address */
-	char send[SERVICE_CHECK_TEXT_MAX];   /* udp */
+	char send[SERVICE_CHECK_TEXT_MAX];   /* udp; empty: a datagram without data */
 	char expect[SERVICE_CHECK_TEXT_MAX]; /* udp; empty: any answer */
 	char command[SERVICE_CHECK_TEXT_MAX];
-	uint64_t every_ns, timeout_ns;
+	uint64_t every_ns, timeout_ns; /* timeout: at most `every`; if nothing is said, a second of it */
 	uint32_t rise, fall;
 };
 
@@ -89,12 +88,12 @@ struct service_text {
 	int protocol; /* IP protocol; -1: any */
 	struct prefix prefix;
 	bool any_port;
-	struct port_range ports;
-	struct service_backend_text *backends; /* in the order of the sentence */
+	struct port_range ports;               /* where !any_port: 1 to 65535 */
+	struct service_backend_text *backends; /* in the order of the sentence; at least one */
 	size_t backend_count;
 	enum service_deliver deliver;
-	uint16_t gue_port;
-	bool has_from; /* nat */
+	uint16_t gue_port; /* 0: SERVICE_GUE_PORT */
+	bool has_from;     /* nat */
 	struct address from_first, from_last;
 	struct port_range from_ports; /* 0, 0: not said */
 	enum service_choice choice;
@@ -112,6 +111,9 @@ extern const char *const service_delivers[];
 extern const char *const service_choices[];
 extern const char *const service_checks[];
 
+/* 0, or -EINVAL with `error` saying what a service's name is. */
+int service_name_check(const char *name, struct error *error);
+
 /* Reads all of `text`: NAME …, without the word `service`.  0 or -EINVAL with `error` saying what was
  * expected and where; -ENOMEM.  What is read is to be freed. */
 int service_parse(const char *text, struct service_text **ret_service, struct error *error);
@@ -120,12 +122,18 @@ static inline void service_freep(struct service_text **service)
 {
 	service_free(*service);
 }
-/* What parses to the same service: to be freed; NULL: no memory. */
+/* What parses to the same service, without the word `service`: to be freed; NULL: no memory. */
 char *service_print(const struct service_text *service);
 bool service_equal(const struct service_text *a, const struct service_text *b);
 /* Another service that differs by one change of a backend ("add 10.0.0.3 weight 2", "drain 10.0.0.1",
  * "set 10.0.0.1 weight 5", "remove 10.0.0.1"); unknown backends are an error that names those there are. */
 int service_change(const struct service_text *service, const char *change, struct service_text **ret_service,
 	struct error *error);
+/* Reads a change without making it, to find mistakes early.  0 or -EINVAL. */
+int service_change_check(const char *change, struct error *error);
+/* Do both want the same packets, and neither more of them than the other?  Then there can be but one. */
+bool service_conflicts(const struct service_text *a, const struct service_text *b);
+/* How many addresses `nat from FIRST-LAST` has. */
+uint32_t service_nat_addresses(const struct address *first, const struct address *last);
 
 #endif

@@ -175,12 +175,12 @@ static void test_kinds(void **state)
 	(void)state;
 	b = list_of(TEXTS("deny bind", "drop in", "count in"), &a, true);
 	c = list_of(TEXTS("count in", "deny bind", "drop in"), &a, true);
-	assert_true(rule_list_same(&a, &b, false));
-	assert_true(rule_list_same(&a, &b, true));
+	assert_true(rule_list_same(&a, &b, RULE_ON_PACKETS));
+	assert_true(rule_list_same(&a, &b, RULE_ON_SOCKETS));
 	assert_false(rule_list_identical(&a, &b));
-	assert_false(rule_list_same(&a, &c, false));
-	assert_true(rule_list_same(&a, &c, true));
-	assert_int_equal(rule_list_count(&a, true), 1);
+	assert_false(rule_list_same(&a, &c, RULE_ON_PACKETS));
+	assert_true(rule_list_same(&a, &c, RULE_ON_SOCKETS));
+	assert_int_equal(rule_list_count(&a, RULE_ON_SOCKETS), 1);
 	rule_list_clear(&a);
 	rule_list_clear(&b);
 	rule_list_clear(&c);

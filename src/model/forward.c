@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "model/forward.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "basic/text.h"
+#include "model/forward_read.h"
+#include "model/match_read.h"
+#include "model/rule_read.h"
+
+const char *const forward_kinds[] = {[FORWARD_ROUTE] = "route",
+	[FORWARD_CONNECT] = "connect",
+	[FORWARD_SWITCH] = "switch",
+	[FORWARD_CHAIN] = "chain",
+	NULL};
+
+_Static_assert(FORWARD_COMMENT_MAX == RULE_COMMENT_MAX, "comments are read in one place");
+
+#define want(s, ...) (error_want((s)->error, __VA_ARGS__), -EINVAL)
+
+static int too_long(const struct sentence *s)
+{
+	if (s->length < FORWARD_TEXT_MAX)
+		return 0;
+	error_set(s->error, -EINVAL, "the sentence is too long");
+	return want(s, "at most %d bytes", FORWARD_TEXT_MAX - 1);
+}
+
+static int comment_read(struct sentence *s, char comment[FORWARD_COMMENT_MAX])
+{
+	const char *word = sentence_peek(s);
+	struct rule rule;
+	int r;
+
+	if (!word || *word != '"')
+		return 0;
+	r = rule_comment_read(s, word, &rule);
+	if (r == 0)
+		memcpy(comment, rule.comment, FORWARD_COMMENT_MAX);
+	return r;
+}
+
+static int end_read(struct sentence *s, const char *all)
+{
+	const char *word = sentence_peek(s);
+
+	if (!word)
+		return 0;
+	sentence_fail(s, word, "unknown word '%.64s'", word);
+	return want(s, "%s", all);
+}
+
+/*
+ * Forwarding
+ */
+
+static bool interface_is_there(const struct forward_text *forward, const char *name)
+{
+	for (size_t i = 0; i < forward->interface_count; i++)
+		if (strcmp(forward->interfaces[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* The next word, as one more interface. */
+static int interface_read(struct sentence *s, struct forward_text *forward)
+{
+	const char *word = sentence_list_peek(s);
+	size_t length = word ? strlen(word) : 0;
+
+	if (!word || word[strcspn(word, "/:*?[\"@")] || strcmp(word, ".") == 0 || strcmp(word, "..") == 0)
+		return sentence_expected(s, word, "an interface", "the name of one, such as eth0");
+	if (length >= MATCH_INTERFACE_MAX) {
+		sentence_fail(s, word, "the name '%.64s' is too long", word);
+		return want(s, "at most %d bytes", MATCH_INTERFACE_MAX - 1);
+	}
+	if (interface_is_there(forward, word)) {
+		sentence_fail(s, word, "a second '%s'", word);
+		return want(s, "each interface once");
+	}
+	if (forward->interface_count == FORWARD_INTERFACES_MAX) {
+		sentence_fail(s, word, "too many interfaces");
+		return want(s, "at most %d", FORWARD_INTERFACES_MAX);
+	}
+	sentence_skip(s, word);
+	memcpy(forward->interfaces[forward->interface_count++], word, length + 1);
+	return 0;
+}
+
+static int interfaces_read(struct sentence *s, struct forward_text *forward)
+{
+	int r;
+
+	do
+		r = interface_read(s, forward);
+	while (r == 0 && sentence_list_goes_on(s));
+	return r;
+}
+
+/* The word that has to stand here. */
+static int word_read(struct sentence *s, const char *word, const char *all)
+{
+	const char *next = sentence_take(s);
+	char expected[32];
+
+	if (next && strcmp(next, word) == 0)
+		return 0;
+	snprintf(expected, sizeof(expected), "'%s'", word);
+	return sentence_expected(s, next, expected, all);
+}
+
+static int read_route(struct sentence *s, struct forward_text *forward)
+{
+	forward->kind = FORWARD_ROUTE;
+	return word_read(s, "route", "from eth0 by route");
+}
+
+static int read_connect(struct sentence *s, struct forward_text *forward)
+{
+	const char *word;
+	int r = interface_read(s, forward);
+
+	forward->kind = FORWARD_CONNECT;
+	word = r == 0 ? sentence_peek(s) : NULL;
+	if (!word || strcmp(word, "both") != 0)
+		return r;
+	sentence_skip(s, word);
+	forward->both_ways = true;
+	return word_read(s, "ways", "from eth0 to eth1 both ways");
+}
+
+static int read_chain(struct sentence *s, struct forward_text *forward)
+{
+	int r = interfaces_read(s, forward);
+
+	forward->kind = FORWARD_CHAIN;
+	if (r == 0)
+		r = word_read(s, "to", "from eth0 via veth1, veth2 to eth1");
+	return r < 0 ? r : interface_read(s, forward);
+}
+
+static int read_from(struct sentence *s, struct forward_text *forward)
+{
+	static const struct {
+		const char *word;
+		int (*read)(struct sentence *s, struct forward_text *forward);
+	} ways[] = {{"by", read_route}, {"to", read_connect}, {"via", read_chain}};
+	const char *word;
+	int r = interface_read(s, forward);
+
+	if (r < 0)
+		return r;
+	word = sentence_take(s);
+	for (size_t i = 0; word && i < sizeof(ways) / sizeof(ways[0]); i++)
+		if (strcmp(ways[i].word, word) == 0)
+			return ways[i].read(s, forward);
+	return sentence_expected(
+		s, word, "where to", "by route, to INTERFACE [both ways], or via INTERFACE to INTERFACE");
+}
+
+static int read_among(struct sentence *s, struct forward_text *forward)
+{
+	int r = interfaces_read(s, forward);
+
+	forward->kind = FORWARD_SWITCH;
+	if (r < 0 || forward->interface_count > 1)
+		return r;
+	sentence_fail(s, NULL, "one interface alone cannot be switched");
+	return want(s, "at least two: among eth0, eth1");
+}
+
+int forward_read(struct sentence *s, struct forward_text *forward)
+{
+	static const char *const words[] = {"from", "among", NULL};
+	static const char all[] =
+		"from INTERFACE by route, from INTERFACE to INTERFACE [both ways], from "
+		"INTERFACE via INTERFACE, INTERFACE to INTERFACE, among INTERFACE, INTERFACE";
+	unsigned int choice = 0;
+	int r = too_long(s);
+
+	if (r == 0)
+		r = rule_choice_read(s, words, "what is forwarded", all, &choice);
+	if (r == 0)
+		r = choice ? read_among(s, forward) : read_from(s, forward);
+	if (r == 0)
+		r = comment_read(s, forward->comment);
+	return r < 0 ? r
+	             : end_read(s, forward->kind == FORWARD_CONNECT && !forward->both_ways
+					   ? "'both ways', or a \"comment\""
+					   : "a \"comment\", or nothing more");
+}
+
+int forward_parse(const char *text, struct forward_text *ret_forward, struct error *error)
+{
+	struct forward_text forward = {};
+	struct sentence s;
+	int r = sentence_begin(&s, text, error);
+
+	if (r == 0)
+		r = forward_read(&s, &forward);
+	if (r == 0)
+		*ret_forward = forward;
+	return r;
+}
+
+static void put_list(struct printer *p, const struct forward_text *forward, size_t first, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		printer_put(p, "%s %s", i ? "," : "", forward->interfaces[first + i]);
+}
+
+void forward_put(struct printer *p, const struct forward_text *forward)
+{
+	size_t count = forward->interface_count;
+
+	if (forward->kind == FORWARD_SWITCH) {
+		printer_put(p, " among");
+		put_list(p, forward, 0, count);
+	} else {
+		printer_put(p, " from %s", forward->interfaces[0]);
+	}
+	if (forward->kind == FORWARD_ROUTE)
+		printer_put(p, " by route");
+	if (forward->kind == FORWARD_CHAIN) {
+		printer_put(p, " via");
+		put_list(p, forward, 1, count - 2);
+	}
+	if (forward->kind == FORWARD_CONNECT || forward->kind == FORWARD_CHAIN)
+		printer_put(p, " to %s", forward->interfaces[count - 1]);
+	if (forward->both_ways)
+		printer_put(p, " both ways");
+	if (forward->comment[0])
+		printer_put(p, " \"%s\"", forward->comment);
+}
+
+int forward_print(const struct forward_text *forward, char *buffer, size_t size)
+{
+	struct printer p = {.buffer = buffer, .size = size};
+
+	if (!size)
+		return -ENOSPC;
+	buffer[0] = '\0';
+	forward_put(&p, forward);
+	return p.full ? -ENOSPC : 0;
+}
+
+/* How many of its interfaces packets are taken from: the first ones. */
+static size_t sources_count(const struct forward_text *forward)
+{
+	switch (forward->kind) {
+	case FORWARD_ROUTE:
+		return 1;
+	case FORWARD_CONNECT:
+		return forward->both_ways ? 2 : 1;
+	case FORWARD_CHAIN:
+		return forward->interface_count - 1;
+	default:
+		return forward->interface_count;
+	}
+}
+
+const char *forward_conflict(const struct forward_text *a, const struct forward_text *b)
+{
+	for (size_t i = 0; i < sources_count(a); i++)
+		for (size_t j = 0; j < sources_count(b); j++)
+			if (strcmp(a->interfaces[i], b->interfaces[j]) == 0)
+				return a->interfaces[i];
+	return NULL;
+}
+
+/*
+ * Steering
+ */
+
+static int fail_cpus(struct sentence *s, const char *word)
+{
+	return sentence_expected(s, word, "CPUs", "numbers and ranges with commas, such as 0-3,6");
+}
+
+/* N or N-N; `text` is overwritten. */
+static int cpus_add(struct sentence *s, char *text, uint64_t *cpus)
+{
+	char *dash = strchr(text, '-');
+	unsigned int low = 0, high = 0;
+	int r, q;
+
+	if (dash)
+		*dash = '\0';
+	r = number_parse(text, STEER_CPUS_MAX - 1, &low);
+	q = dash ? number_parse(dash + 1, STEER_CPUS_MAX - 1, &high) : 0;
+	if (dash)
+		*dash = '-';
+	else
+		high = low;
+	if (r == -EINVAL || q == -EINVAL)
+		return fail_cpus(s, text);
+	if (r < 0 || q < 0) {
+		sentence_fail(s, text, "there is no CPU %.64s", text);
+		return want(s, "0 to %d", STEER_CPUS_MAX - 1);
+	}
+	if (low > high) {
+		sentence_fail(s, text, "the range %u-%u runs backwards", low, high);
+		return want(s, "%u-%u", high, low);
+	}
+	for (; low <= high; low++)
+		cpus[low / 64] |= 1ULL << low % 64;
+	return 0;
+}
+
+static int cpus_read(struct sentence *s, uint64_t *cpus)
+{
+	char *list = sentence_take(s);
+	int r = 0;
+
+	if (!list)
+		return fail_cpus(s, NULL);
+	while (r == 0 && list) {
+		char *element = list_take(&list);
+
+		if (*element)
+			r = cpus_add(s, element, cpus);
+		else
+			r = fail_cpus(s, element);
+	}
+	return r;
+}
+
+/* Does "to cpus" come next?  Then it is taken. */
+static bool cpus_come(struct sentence *s, const char *word)
+{
+	const char *behind = s->sentence + (word - s->text) + 2;
+	size_t length = strspn(behind, " \t\r\n");
+
+	if (strcmp(word, "to") != 0 || !length || strncmp(behind + length, "cpus", 4) != 0 ||
+		(behind[length + 4] && !strchr(" \t\r\n", behind[length + 4])))
+		return false;
+	sentence_skip(s, word);
+	sentence_take(s);
+	return true;
+}
+
+static int steer_match_read(struct match_reader *m)
+{
+	static const char *const names[] = {"to cpus", NULL};
+	static const struct match_words more = {names,
+		"a protocol, then from, to, port, flags, vlan, fragment; then to cpus LIST [by flow|rule]"};
+	const char *word;
+	int r;
+
+	while ((word = sentence_peek(&m->s)) && !cpus_come(&m->s, word)) {
+		if (strcmp(word, "by") == 0) {
+			sentence_fail(&m->s, word, "whose a packet is, is not known where it is steered");
+			return want(&m->s, "what stands in the packet, then to cpus LIST [by flow|rule]");
+		}
+		r = match_word_read(m, &more);
+		if (r < 0)
+			return r;
+	}
+	if (!word)
+		return sentence_expected(&m->s, NULL, "'to cpus'", "to cpus 0-3, for example");
+	return match_contradictions_check(m);
+}
+
+static int steer_place_check(struct match_reader *m)
+{
+	if (m->match.direction == MATCH_IN && m->match.interface[0])
+		return 0;
+	sentence_fail(&m->s, m->said[MATCH_ELEMENT_DIRECTION],
+		m->match.direction == MATCH_OUT ? "what leaves is not steered"
+						: "where packets come in is not said");
+	return want(&m->s, "in on INTERFACE …");
+}
+
+static int by_read(struct sentence *s, bool *ret_by_rule)
+{
+	static const char *const ways[] = {"flow", "rule", NULL};
+	const char *word = sentence_peek(s);
+	unsigned int choice = 0;
+	int r;
+
+	if (!word || strcmp(word, "by") != 0)
+		return 0;
+	sentence_skip(s, word);
+	r = rule_choice_read(s, ways, "how the CPUs are shared", "by flow or by rule", &choice);
+	*ret_by_rule = choice == 1;
+	return r;
+}
+
+int steer_read(struct match_reader *m, struct steer_text *steer)
+{
+	int r = too_long(&m->s);
+
+	match_init(&m->match);
+	if (r == 0)
+		r = steer_match_read(m);
+	if (r == 0)
+		r = steer_place_check(m);
+	if (r == 0)
+		r = cpus_read(&m->s, steer->cpus);
+	if (r == 0)
+		r = by_read(&m->s, &steer->by_rule);
+	if (r == 0)
+		r = comment_read(&m->s, steer->comment);
+	if (r == 0)
+		r = end_read(&m->s, "by flow or by rule; a \"comment\"");
+	steer->match = m->match;
+	return r;
+}
+
+int steer_parse(const char *text, struct steer_text *ret_steer, struct error *error)
+{
+	struct match_reader reader = {.icmp_code = -1};
+	struct steer_text steer = {};
+	int r = sentence_begin(&reader.s, text, error);
+
+	if (r == 0)
+		r = steer_read(&reader, &steer);
+	if (r == 0)
+		*ret_steer = steer;
+	return r;
+}
+
+static bool cpu_is_in(const uint64_t *cpus, unsigned int cpu)
+{
+	return cpu < STEER_CPUS_MAX && cpus[cpu / 64] >> cpu % 64 & 1;
+}
+
+void steer_put(struct printer *p, const struct steer_text *steer)
+{
+	char text[MATCH_TEXT_MAX];
+	const char *separator = " to cpus ";
+
+	if (match_print(&steer->match, text, sizeof(text)) < 0)
+		p->full = true;
+	else
+		printer_put(p, " %s", text);
+	for (unsigned int cpu = 0; cpu < STEER_CPUS_MAX; cpu++) {
+		unsigned int last = cpu;
+
+		if (!cpu_is_in(steer->cpus, cpu))
+			continue;
+		while (cpu_is_in(steer->cpus, last + 1))
+			last++;
+		printer_put(p, "%s%u", separator, cpu);
+		if (last > cpu)
+			printer_put(p, "-%u", last);
+		cpu = last;
+		separator = ",";
+	}
+	if (steer->by_rule)
+		printer_put(p, " by rule");
+	if (steer->comment[0])
+		printer_put(p, " \"%s\"", steer->comment);
+}
+
+int steer_print(const struct steer_text *steer, char *buffer, size_t size)
+{
+	struct printer p = {.buffer = buffer, .size = size};
+
+	if (!size)
+		return -ENOSPC;
+	buffer[0] = '\0';
+	steer_put(&p, steer);
+	return p.full ? -ENOSPC : 0;
+}
