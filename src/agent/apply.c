@@ -22,48 +22,57 @@
 
 /* -- from a text to a book -- */
 
-/* Sentences of a list, behind those that declare classes: `shape` and each of `shapes`.  The array, and as
- * many of its first texts as there are shapes, are the caller's. */
-static char **sentences_make(char *const *shapes, size_t shape_count, const struct policy_list *text)
+/* Sentences of a list, behind those of the sections (NULL: a tenant's, it has none), each with its verb.  The
+ * array, and as many of its first texts as *ret_made says, are the caller's. */
+static char **sentences_make(
+	const struct policy_sentences *sections, const struct policy_list *text, size_t *ret_made)
 {
-	char **sentences = calloc(shape_count + text->rule_count + 1, sizeof(*sentences));
-	bool whole = sentences;
+	size_t count = 0, made = 0;
+	bool whole = true;
+	char **sentences;
 
-	for (size_t i = 0; i < shape_count && whole; i++)
-		whole = asprintf(&sentences[i], "shape %s", shapes[i]) >= 0;
+	for (size_t i = 0; sections && i < POLICY_SECTIONS; i++)
+		count += sections[i].count;
+	sentences = calloc(count + text->rule_count + 1, sizeof(*sentences));
+	for (size_t i = 0; sections && sentences && i < POLICY_SECTIONS; i++)
+		for (size_t j = 0; j < sections[i].count && whole; j++, made += whole)
+			whole = asprintf(&sentences[made], "%s %s", policy_section_verbs[i],
+					sections[i].texts[j]) >= 0;
 	if (!whole) {
-		for (size_t i = 0; sentences && i < shape_count; i++)
+		for (size_t i = 0; i < made; i++)
 			free(sentences[i]);
 		free(sentences);
 		return NULL;
 	}
-	for (size_t i = 0; i < text->rule_count; i++)
-		sentences[shape_count + i] = text->rules[i];
+	for (size_t i = 0; sentences && i < text->rule_count; i++)
+		sentences[made + i] = text->rules[i];
+	*ret_made = made;
 	return sentences;
 }
 
-static int sentences_apply(struct agent *agent, char *const *shapes, size_t shape_count,
+static int sentences_apply(struct agent *agent, const struct policy_sentences *sections,
 	const struct policy_list *text, const struct rule_list *old, bool any, struct rule_list *ret_list,
 	struct error *error)
 {
-	char **sentences = sentences_make(shapes, shape_count, text);
+	size_t made = 0;
+	char **sentences = sentences_make(sections, text, &made);
 	int r;
 
 	if (!sentences)
 		return error_set(error, -ENOMEM, "out of memory");
 	r = rule_list_make(rules_places(agent), sentences, old, any, ret_list, error);
-	for (size_t i = 0; i < shape_count; i++)
+	for (size_t i = 0; i < made; i++)
 		free(sentences[i]);
 	free(sentences);
 	return r;
 }
 
-static int list_apply(struct agent *agent, char *const *shapes, size_t shape_count,
+static int list_apply(struct agent *agent, const struct policy_sentences *sections,
 	const struct policy_list *text, const struct rule_list *old, bool keep, struct rule_policy *policy,
 	struct error *error)
 {
 	struct rule_list list;
-	int r = sentences_apply(agent, shapes, shape_count, text, old, !keep, &list, error);
+	int r = sentences_apply(agent, sections, text, old, !keep, &list, error);
 
 	if (r < 0)
 		return r;
@@ -91,7 +100,7 @@ static int tenant_apply(struct agent *agent, const struct policy_tenant *tenant,
 	policy->generation = before ? before->generation : 0;
 	if (rule_policy_give(policy, tenant->interfaces, tenant->cgroups) < 0)
 		return error_set(error, -ENOMEM, "out of memory");
-	return list_apply(agent, NULL, 0, &tenant->list, before ? &before->list : &none, keep, policy, error);
+	return list_apply(agent, NULL, &tenant->list, before ? &before->list : &none, keep, policy, error);
 }
 
 int apply_book(struct agent *agent, const struct policy_text *policy, bool keep, struct rulebook *ret_book,
@@ -105,8 +114,7 @@ int apply_book(struct agent *agent, const struct policy_text *policy, bool keep,
 		return error_set(error, r, "out of memory");
 	book.policies[0].generation = host->generation;
 	book.applied = !keep;
-	r = list_apply(agent, policy->shapes, policy->shape_count, &policy->host, &host->list, keep,
-		&book.policies[0], error);
+	r = list_apply(agent, policy->sections, &policy->host, &host->list, keep, &book.policies[0], error);
 	for (size_t i = 0; i < policy->tenant_count && r == 0; i++)
 		r = tenant_apply(agent, &policy->tenants[i], keep, &book, error);
 	if (r < 0)
@@ -129,7 +137,7 @@ static int list_text(const struct rule_policy *policy, bool saved, struct policy
 	for (size_t i = 0; i < policy->list.count; i++) {
 		const struct rule_entry *entry = policy->list.slots[i].entry;
 
-		if (rule_is_declared(&entry->rule))
+		if (policy_section_find(rule_verbs[entry->rule.verb]) < POLICY_SECTIONS)
 			continue;
 		if (saved && entry->ends_ns) {
 			(*left_out)++;
@@ -143,21 +151,25 @@ static int list_text(const struct rule_policy *policy, bool saved, struct policy
 	return 0;
 }
 
-/* The classes that are declared, without the word in front. */
-static int shapes_text(const struct rule_list *list, struct policy_text *text)
+/* What the host has in sections of their own, without the verbs in front. */
+static int sections_text(const struct rule_list *list, struct policy_text *text)
 {
-	text->shapes = calloc(list->count + 1, sizeof(*text->shapes));
-	if (!text->shapes)
-		return -ENOMEM;
 	for (size_t i = 0; i < list->count; i++) {
 		const struct rule_entry *entry = list->slots[i].entry;
+		enum policy_section section = policy_section_find(rule_verbs[entry->rule.verb]);
+		struct policy_sentences *sentences = &text->sections[section];
 
-		if (!rule_is_declared(&entry->rule))
+		if (section == POLICY_SECTIONS)
 			continue;
-		text->shapes[text->shape_count] = strdup(entry->text + strlen("shape "));
-		if (!text->shapes[text->shape_count])
+		if (!sentences->texts)
+			sentences->texts = calloc(list->count + 1, sizeof(*sentences->texts));
+		if (!sentences->texts)
 			return -ENOMEM;
-		text->shape_count++;
+		sentences->texts[sentences->count] =
+			strdup(entry->text + strlen(policy_section_verbs[section]) + 1);
+		if (!sentences->texts[sentences->count])
+			return -ENOMEM;
+		sentences->count++;
 	}
 	return 0;
 }
@@ -194,7 +206,7 @@ static int policy_text_make(struct agent *agent, bool saved, struct policy_text 
 	policy_text_init(&text);
 	r = list_text(&book->policies[0], saved, &text.host, left_out);
 	if (r == 0)
-		r = shapes_text(&book->policies[0].list, &text);
+		r = sections_text(&book->policies[0].list, &text);
 	if (r == 0)
 		r = tenants_text(book, saved, &text, left_out);
 	if (r == 0)

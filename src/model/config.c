@@ -309,6 +309,93 @@ static int read_times(struct yaml *y, const struct yaml_field *field, struct fy_
 }
 
 /*
+ * balance
+ */
+
+static int read_balance_hook(
+	struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	static const char *const known[] = {[CONFIG_BALANCE_AUTO] = "auto",
+		[CONFIG_BALANCE_XDP] = "xdp",
+		[CONFIG_BALANCE_GENERIC] = "generic",
+		[CONFIG_BALANCE_OFF] = "off",
+		NULL};
+	unsigned int choice = 0;
+	int r = yaml_choice_read(y, field, value, key_at, known, &choice);
+
+	if (r == 0)
+		config_of(y)->balance = (enum config_balance)choice;
+	return r;
+}
+
+static int nat_from_read(struct yaml *y, const struct yaml_field *field, struct fy_node *item, size_t key_at)
+{
+	char buffer[YAML_SCALAR_MAX];
+	const char *text = yaml_text(item, buffer, sizeof(buffer));
+	struct error problem = {0};
+	struct config_nat nat, *own;
+	int r;
+
+	r = service_addresses_parse(text ? text : "", &nat.first, &nat.last, &problem);
+	if (!text)
+		yaml_fail_expected(y, field->path, "addresses", item, key_at);
+	else if (r < 0)
+		yaml_fail(y, yaml_at(y, item, key_at), "%s: %s", field->path, problem.what);
+	if (r < 0) {
+		error_want(y->error, "%s", problem.want);
+		return -EINVAL;
+	}
+	own = &config_of(y)->balance_nat[nat.first.family == 6];
+	if (own->first.family) {
+		yaml_fail(y, yaml_at(y, item, key_at), "%s: a second range of IPv%d", field->path,
+			nat.first.family);
+		error_want(y->error, "one range of each family");
+		return -EINVAL;
+	}
+	*own = nat;
+	return 0;
+}
+
+/* One range, or a list of them. */
+static int read_nat_from(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	struct fy_node *item;
+	void *iterator = NULL;
+	int r = 0;
+
+	if (yaml_is_null(value))
+		return 0;
+	if (!fy_node_is_sequence(value))
+		return nat_from_read(y, field, value, key_at);
+	while (r == 0 && (item = fy_node_sequence_iterate(value, &iterator)))
+		r = nat_from_read(y, field, item, key_at);
+	return r;
+}
+
+/* LOW-HIGH, or one. */
+static int read_nat_ports(
+	struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	char buffer[YAML_SCALAR_MAX], *dash;
+	uint64_t low = 0, high = 0;
+
+	if (yaml_text(value, buffer, sizeof(buffer))) {
+		dash = strchr(buffer, '-');
+		if (dash)
+			*dash++ = '\0';
+		if (yaml_number_parse(buffer, &low) == 0 &&
+			yaml_number_parse(dash ? dash : buffer, &high) == 0 && low && low <= high &&
+			high <= UINT16_MAX) {
+			config_of(y)->balance_ports = (struct port_range){(uint16_t)low, (uint16_t)high};
+			return 0;
+		}
+	}
+	yaml_fail_expected(y, field->path, "a range of ports", value, key_at);
+	error_want(y->error, "such as %d-65535", SERVICE_PORT_FIRST);
+	return -EINVAL;
+}
+
+/*
  * xdp: one word, or a mapping
  */
 
@@ -663,6 +750,24 @@ static const struct yaml_field connections_fields[] = {
 	{NULL},
 };
 
+static const struct yaml_field nat_fields[] = {
+	{.path = "balance.nat.from", .read = read_nat_from},
+	{.path = "balance.nat.ports", .read = read_nat_ports},
+	{NULL},
+};
+
+static const struct yaml_field balance_fields[] = {
+	{.path = "balance.hook", .read = read_balance_hook},
+	{.path = "balance.flows",
+		.read = yaml_quantity_read,
+		.quantity = &yaml_number,
+		.offset = offsetof(struct config, balance_flows),
+		.min = 1024,
+		.max = 16777216},
+	{.path = "balance.nat", .read = yaml_mapping_read, .children = nat_fields},
+	{NULL},
+};
+
 static const struct yaml_field xdp_fields[] = {
 	{.path = "xdp.mode", .read = read_xdp_mode},
 	{.path = "xdp.interfaces", .read = read_xdp_interfaces},
@@ -688,10 +793,14 @@ static const struct yaml_field root_fields[] = {
 	{.path = "default", .read = read_policy},
 	{.path = "sets", .read = read_policy},
 	{.path = "shapes", .read = read_policy},
+	{.path = "services", .read = read_policy},
+	{.path = "forward", .read = read_policy},
+	{.path = "steer", .read = read_policy},
 	{.path = "rules", .read = read_policy},
 	{.path = "tenants", .read = read_policy},
 	{.path = "policy", .read = read_policy_file},
 	{.path = "connections", .read = yaml_mapping_read, .children = connections_fields},
+	{.path = "balance", .read = yaml_mapping_read, .children = balance_fields},
 	{.path = "xdp", .read = read_xdp, .children = xdp_fields},
 	{.path = "log_packets",
 		.read = yaml_quantity_read,
@@ -751,6 +860,8 @@ int config_init(struct config *ret_config)
 				[CONNECTION_ICMP] = {30 * S, 30 * S, 30 * S, 30 * S, 30 * S, 30 * S},
 				[CONNECTION_OTHER] = {10 * M, 10 * M, 10 * M, 10 * M, 10 * M, 10 * M},
 			},
+		.balance_flows = SERVICE_FLOWS_DEFAULT,
+		.balance_ports = {SERVICE_PORT_FIRST, UINT16_MAX},
 		.log_packets = 100,
 		.log_level = LOG_LEVEL_INFO,
 	};

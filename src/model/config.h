@@ -32,9 +32,12 @@
  *     drops:
  *       enabled: on                    # on, or off: drops are neither counted nor recorded
  *       rate: 1000                     # records a second, 0..1000000; 0: only counted
- *     default: {in: accept, out: accept} # these five are a policy (policy.h), in force as long as
+ *     default: {in: accept, out: accept} # these eight are a policy (policy.h), in force as long as
  *     sets: {}                         # there is no file `policy`
  *     shapes: []
+ *     services: []
+ *     forward: []
+ *     steer: []
  *     rules: []
  *     tenants: {}
  *     policy: policy.yaml              # where `weir save` puts the policy in force, beside this file
@@ -46,6 +49,12 @@
  *         udp: {new: 30s, answered: 30s, open: 2m}
  *         icmp: 30s
  *         other: 10m
+ *     balance:                         # of services, with the next start
+ *       hook: auto                     # where they are balanced: auto, xdp, generic, off
+ *       flows: 1048576                 # connections that are kept, at most, 1024..16777216
+ *       nat:                           # if a service says nothing
+ *         from: []                     # addresses: one range a family; else the host's own
+ *         ports: 61001-65535
  *     xdp: auto                        # auto, native, generic, off; {mode: auto, interfaces: {eth0: off}}
  *     log_packets: 100                 # records of the packets' log a second, 0..100000
  *     names: on                        # off, or {enabled: on, table: 16384}: 64..1048576 addresses, flows
@@ -67,7 +76,15 @@
 #include "basic/log.h"
 #include "model/match.h"
 #include "model/policy.h"
+#include "model/service.h"
 #include "shared/connection.h"
+
+enum config_balance {
+	CONFIG_BALANCE_AUTO,
+	CONFIG_BALANCE_XDP, /* in the driver */
+	CONFIG_BALANCE_GENERIC,
+	CONFIG_BALANCE_OFF,
+};
 
 enum config_xdp { CONFIG_XDP_AUTO, CONFIG_XDP_NATIVE, CONFIG_XDP_GENERIC, CONFIG_XDP_OFF };
 
@@ -114,11 +131,18 @@ struct config {
 	uint32_t capture_before; /* bytes of memory; 0: off */
 	uint32_t capture_snaplen;
 
-	struct policy_text policy; /* default, sets, shapes, rules, tenants */
+	struct policy_text policy; /* default, sets, shapes, services, …, rules, tenants */
 	char *policy_file;         /* as it was said, relative to the configuration file; NULL: policy.yaml */
 
 	uint32_t connections_table, connections_embryonic; /* at start */
 	uint64_t connections_ns[CONNECTION_FAMILIES][CONNECTION_STAGES];
+
+	enum config_balance balance;
+	uint32_t balance_flows; /* at start */
+	struct config_nat {
+		struct address first, last; /* family 0: not said */
+	} balance_nat[2];                   /* IPv4, IPv6 */
+	struct port_range balance_ports;
 
 	enum config_xdp xdp; /* where nothing else is said: */
 	struct config_xdp_interface *xdp_interfaces;

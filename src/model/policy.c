@@ -15,6 +15,25 @@
 #define ENTRIES_IN_LINE    8 /* a set of more is printed one entry a line */
 #define ENTRIES_SHOWN      3 /* of those that a set gets or loses */
 
+const char *const policy_section_keys[] = {[POLICY_SHAPES] = "shapes",
+	[POLICY_SERVICES] = "services",
+	[POLICY_FORWARDS] = "forward",
+	[POLICY_STEERS] = "steer"};
+
+const char *const policy_section_verbs[] = {[POLICY_SHAPES] = "shape",
+	[POLICY_SERVICES] = "service",
+	[POLICY_FORWARDS] = "forward",
+	[POLICY_STEERS] = "steer"};
+
+enum policy_section policy_section_find(const char *verb)
+{
+	unsigned int section = 0;
+
+	while (section < POLICY_SECTIONS && strcmp(policy_section_verbs[section], verb) != 0)
+		section++;
+	return (enum policy_section)section;
+}
+
 static void list_free(char **list)
 {
 	for (char **item = list; item && *item; item++)
@@ -30,7 +49,8 @@ void policy_text_init(struct policy_text *ret_policy)
 void policy_text_clear(struct policy_text *policy)
 {
 	list_free(policy->host.rules);
-	list_free(policy->shapes);
+	for (size_t i = 0; i < POLICY_SECTIONS; i++)
+		list_free(policy->sections[i].texts);
 	for (size_t i = 0; i < policy->set_count; i++) {
 		free(policy->sets[i].file);
 		free(policy->sets[i].entries);
@@ -146,7 +166,9 @@ int policy_text_print(const struct policy_text *policy, FILE *out)
 		fputs("sets:\n", out);
 	for (size_t i = 0; i < policy->set_count; i++)
 		set_print(out, &policy->sets[i]);
-	sentences_print(out, "", "shapes", policy->shapes, policy->shape_count);
+	for (size_t i = 0; i < POLICY_SECTIONS; i++)
+		sentences_print(out, "", policy_section_keys[i], policy->sections[i].texts,
+			policy->sections[i].count);
 	rules_print(out, "", &policy->host);
 	if (policy->tenant_count)
 		fputs("tenants:\n", out);
@@ -542,16 +564,19 @@ static const struct policy_tenant *tenant_find(const struct policy_text *policy,
 	return NULL;
 }
 
-static int shapes_compare(const struct policy_text *from, const struct policy_text *to,
-	policy_diff_function *function, void *context)
+static int section_compare(const struct policy_text *from, const struct policy_text *to,
+	enum policy_section section, policy_diff_function *function, void *context)
 {
+	const struct policy_sentences *x = &from->sections[section], *y = &to->sections[section];
 	struct lines a = {}, b = {};
+	char before[16];
 	int r;
 
-	for (size_t i = 0; i < from->shape_count; i++)
-		lines_add(&a, "shape ", from->shapes[i]);
-	for (size_t i = 0; i < to->shape_count; i++)
-		lines_add(&b, "shape ", to->shapes[i]);
+	snprintf(before, sizeof(before), "%s ", policy_section_verbs[section]);
+	for (size_t i = 0; i < x->count; i++)
+		lines_add(&a, before, x->texts[i]);
+	for (size_t i = 0; i < y->count; i++)
+		lines_add(&b, before, y->texts[i]);
 	r = lines_compare(&a, &b, "", function, context);
 	lines_free(&a);
 	lines_free(&b);
@@ -563,8 +588,8 @@ int policy_text_diff(const struct policy_text *from, const struct policy_text *t
 {
 	int r = sets_compare(from, to, function, context);
 
-	if (r == 0)
-		r = shapes_compare(from, to, function, context);
+	for (unsigned int i = 0; r == 0 && i < POLICY_SECTIONS; i++)
+		r = section_compare(from, to, (enum policy_section)i, function, context);
 	if (r == 0)
 		r = list_compare(&from->host, NULL, &to->host, NULL, "", function, context);
 	for (size_t i = 0; r == 0 && i < from->tenant_count; i++) {

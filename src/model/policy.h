@@ -12,6 +12,10 @@
  *         8000-8080
  *     shapes:                                     # classes that are declared (shape.h)
  *       - bulk under eth0 weight 1 ceiling 200mbit
+ *     services:                                   # what is balanced (service.h)
+ *       - web tcp 203.0.113.10 port 443 to 10.0.0.11 weight 2, 10.0.0.12
+ *     forward: [from eth0 by route]               # forward.h
+ *     steer: [in on eth0 to cpus 0-7 by flow]
  *     rules:                                      # of packets and of sockets (rule.h), in their order
  *       - accept in tcp to port 22 from @bastions log
  *     tenants:
@@ -65,12 +69,26 @@ struct policy_tenant {
 	struct policy_list list;
 };
 
+/* What the host has besides rules on packets and sockets: a section each. */
+enum policy_section {
+	POLICY_SHAPES,
+	POLICY_SERVICES,
+	POLICY_FORWARDS,
+	POLICY_STEERS,
+	POLICY_SECTIONS,
+};
+
+struct policy_sentences {
+	char **texts; /* without the verb in front, as rule_print() writes them; NULL-terminated; NULL: none
+	               */
+	size_t count;
+};
+
 struct policy_text {
 	struct policy_list host;
 	struct policy_set *sets; /* in the file's order */
 	size_t set_count;
-	char **shapes; /* as shape_declared_print() writes them; NULL-terminated; NULL: none */
-	size_t shape_count;
+	struct policy_sentences sections[POLICY_SECTIONS];
 	struct policy_tenant *tenants;
 	size_t tenant_count;
 };
@@ -102,6 +120,13 @@ int policy_text_print(const struct policy_text *policy, FILE *out);
 typedef int policy_diff_function(void *context, char sign, const char *tenant, const char *text);
 int policy_text_diff(const struct policy_text *from, const struct policy_text *to,
 	policy_diff_function *function, void *context);
+
+/* "shapes", "services", …: the sections' keys; "shape", "service", …: what each sentence is with in front of
+ * it a rule.  In the order of enum policy_section. */
+extern const char *const policy_section_keys[];
+extern const char *const policy_section_verbs[];
+/* The section that has the sentences of a verb; POLICY_SECTIONS: none. */
+enum policy_section policy_section_find(const char *verb);
 
 /* "accept", "drop", "reject"; NULL-terminated, in the order of enum policy_action. */
 extern const char *const policy_verdicts[];

@@ -27,6 +27,227 @@ static struct policy_text *policy_of(struct yaml *y)
 }
 
 /*
+ * shapes, services, forward, steer: sentences of one kind each
+ */
+
+static bool name_is_there(char *const *texts, const char *name)
+{
+	size_t length = strlen(name);
+
+	for (; *texts; texts++)
+		if (strncmp(*texts, name, length) == 0 && (*texts)[length] == ' ')
+			return true;
+	return false;
+}
+
+/* What is read of one section, so that each sentence can be held against those before it. */
+struct section {
+	struct policy_sentences *sentences;
+	struct rule *rules;
+};
+
+static int fail_second(struct yaml *y, const struct yaml_field *field, size_t at, const char *what)
+{
+	yaml_fail(y, at, "%s: a second %s", field->path, what);
+	error_want(y->error, "each name once");
+	return -EINVAL;
+}
+
+static int shape_check(
+	struct yaml *y, const struct yaml_field *field, size_t at, const struct section *section)
+{
+	const struct rule *rule = &section->rules[section->sentences->count];
+	char what[SHAPE_NAME_MAX + 16];
+
+	if (!name_is_there(section->sentences->texts, rule->class))
+		return 0;
+	snprintf(what, sizeof(what), "class '%s'", rule->class);
+	return fail_second(y, field, at, what);
+}
+
+static int service_check_alone(
+	struct yaml *y, const struct yaml_field *field, size_t at, const struct section *section)
+{
+	const struct service_text *service = section->rules[section->sentences->count].service;
+	char what[SERVICE_NAME_MAX + 16];
+
+	for (size_t i = 0; i < section->sentences->count; i++) {
+		const struct service_text *other = section->rules[i].service;
+
+		if (strcmp(other->name, service->name) == 0) {
+			snprintf(what, sizeof(what), "service '%s'", service->name);
+			return fail_second(y, field, at, what);
+		}
+		if (service_conflicts(other, service)) {
+			yaml_fail(y, at, "%s: the address and ports of '%s' are used by '%s' already",
+				field->path, service->name, other->name);
+			error_want(y->error, "another address, protocol or port; or one service for both");
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int forward_check(
+	struct yaml *y, const struct yaml_field *field, size_t at, const struct section *section)
+{
+	for (size_t i = 0; i < section->sentences->count; i++) {
+		const char *interface = forward_conflict(
+			section->rules[i].forward, section->rules[section->sentences->count].forward);
+
+		if (!interface)
+			continue;
+		yaml_fail(y, at, "%s: what comes in on %s is forwarded already: %.80s", field->path,
+			interface, section->sentences->texts[i]);
+		error_want(y->error, "each interface once");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static const struct section_kind {
+	const char *what, *list, *such_as;
+	size_t max, text_max;
+	/* Does the last one go with those before it?  NULL: always. */
+	int (*check)(
+		struct yaml *y, const struct yaml_field *field, size_t at, const struct section *section);
+} section_kinds[] = {
+	[POLICY_SHAPES] = {"a class", "a list of classes", "bulk under eth0 weight 1 ceiling 200mbit",
+		SHAPE_DECLARED_MAX, SHAPE_TEXT_MAX, shape_check},
+	[POLICY_SERVICES] = {"a service", "a list of services",
+		"web tcp 203.0.113.10 port 443 to 10.0.0.11, 10.0.0.12", SERVICES_MAX - 1, SERVICE_TEXT_MAX,
+		service_check_alone},
+	[POLICY_FORWARDS] = {"what is forwarded", "a list of what is forwarded", "from eth0 by route",
+		FORWARDS_MAX, FORWARD_TEXT_MAX, forward_check},
+	[POLICY_STEERS] = {"what is steered", "a list of what is steered", "in on eth0 to cpus 0-7",
+		STEERS_MAX, FORWARD_TEXT_MAX, NULL},
+};
+
+/* The sentence as a rule; columns of its errors are those of the sentence. */
+static int section_parse(enum policy_section kind, const char *text, struct rule *ret_rule, char **ret_text,
+	struct error *error)
+{
+	size_t verb = strlen(policy_section_verbs[kind]) + 1;
+	_cleanup_free_ char *sentence = NULL, *printed = NULL;
+	struct rule rule;
+	int r;
+
+	if (asprintf(&sentence, "%s %s", policy_section_verbs[kind], text) < 0) {
+		sentence = NULL;
+		return error_set(error, -ENOMEM, "out of memory");
+	}
+	r = rule_parse(sentence, &rule, error);
+	if (r < 0) {
+		if (error->column > verb)
+			error->column -= (unsigned int)verb;
+		return r;
+	}
+	printed = rule_text(&rule, error);
+	if (printed)
+		*ret_text = strdup(printed + verb);
+	if (!printed || !*ret_text) {
+		rule_clear(&rule);
+		return printed ? error_set(error, -ENOMEM, "out of memory") : -EINVAL;
+	}
+	*ret_rule = rule;
+	return 0;
+}
+
+static int read_sentence(struct yaml *y, const struct yaml_field *field, struct fy_node *item, size_t key_at,
+	enum policy_section kind, struct section *section)
+{
+	const struct section_kind *k = &section_kinds[kind];
+	struct policy_sentences *sentences = section->sentences;
+	_cleanup_free_ char *text = NULL, *printed = NULL;
+	size_t at = yaml_at(y, item, key_at), length = 0;
+	struct error problem = {};
+	int r;
+
+	if (fy_node_is_scalar(item) && !fy_node_is_alias(item) && !yaml_is_null(item)) {
+		text = yaml_text_take(item, &length);
+		if (!text)
+			return yaml_fail_memory(y);
+	}
+	if (!text || strlen(text) != length) {
+		yaml_fail_expected(y, field->path, k->what, item, key_at);
+		error_want(y->error, "a sentence such as %s", k->such_as);
+		return -EINVAL;
+	}
+	r = section_parse(kind, text, &section->rules[sentences->count], &printed, &problem);
+	if (r == -ENOMEM)
+		return yaml_fail_memory(y);
+	if (r < 0)
+		return yaml_fail_inside(y, field->path, text, &problem, at);
+	r = k->check ? k->check(y, field, at, section) : 0;
+	if (r == 0 && strlen(printed) >= k->text_max) {
+		yaml_fail(y, at, "%s: the sentence is too long", field->path);
+		error_want(y->error, "at most %zu bytes", k->text_max - 1);
+		r = -EINVAL;
+	}
+	if (r == 0)
+		sentences->texts[sentences->count] = TAKE(printed);
+	else
+		rule_clear(&section->rules[sentences->count]);
+	sentences->count += r == 0;
+	return r;
+}
+
+static int section_read(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at,
+	enum policy_section kind)
+{
+	const struct section_kind *k = &section_kinds[kind];
+	struct section section = {.sentences = &policy_of(y)->sections[kind]};
+	struct fy_node *item;
+	void *iterator = NULL;
+	size_t count;
+	int r = 0;
+
+	if (yaml_is_null(value))
+		return 0;
+	if (!fy_node_is_sequence(value)) {
+		yaml_fail_expected(y, field->path, k->list, value, key_at);
+		error_want(y->error, "- %s", k->such_as);
+		return -EINVAL;
+	}
+	count = (size_t)fy_node_sequence_item_count(value);
+	if (count > k->max) {
+		yaml_fail(y, key_at, "%s: %zu are too many", field->path, count);
+		error_want(y->error, "at most %zu", k->max);
+		return -EINVAL;
+	}
+	section.sentences->texts = calloc(count + 1, sizeof(char *));
+	section.rules = calloc(count + 1, sizeof(*section.rules));
+	if (!section.sentences->texts || !section.rules)
+		r = yaml_fail_memory(y);
+	while (r == 0 && (item = fy_node_sequence_iterate(value, &iterator)))
+		r = read_sentence(y, field, item, key_at, kind, &section);
+	for (size_t i = 0; section.rules && i < section.sentences->count; i++)
+		rule_clear(&section.rules[i]);
+	free(section.rules);
+	return r;
+}
+
+static int read_shapes(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	return section_read(y, field, value, key_at, POLICY_SHAPES);
+}
+
+static int read_services(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	return section_read(y, field, value, key_at, POLICY_SERVICES);
+}
+
+static int read_forwards(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	return section_read(y, field, value, key_at, POLICY_FORWARDS);
+}
+
+static int read_steers(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
+{
+	return section_read(y, field, value, key_at, POLICY_STEERS);
+}
+
+/*
  * A list: default, rules.  The host's, and with other names each tenant's.
  */
 
@@ -48,6 +269,7 @@ static int read_rule(struct yaml *y, const struct yaml_field *field, struct fy_n
 	const char *text = yaml_text(item, buffer, sizeof(buffer));
 	size_t at = yaml_at(y, item, key_at);
 	struct error problem = {};
+	enum policy_section section;
 	struct rule rule;
 
 	if (!text) {
@@ -64,9 +286,12 @@ static int read_rule(struct yaml *y, const struct yaml_field *field, struct fy_n
 			rule_verbs[rule.verb]);
 		return -EINVAL;
 	}
-	if (rule_is_declared(&rule)) {
-		yaml_fail(y, at, "%s: a class", field->path);
-		error_want(y->error, "section 'shapes', without the word 'shape'");
+	section = policy_section_find(rule_verbs[rule.verb]);
+	if (section < POLICY_SECTIONS) {
+		rule_clear(&rule);
+		yaml_fail(y, at, "%s: %s", field->path, section_kinds[section].what);
+		error_want(y->error, "section '%s', without the word '%s'", policy_section_keys[section],
+			policy_section_verbs[section]);
 		return -EINVAL;
 	}
 	if (of_tenant && rule_is_on_sockets(&rule)) {
@@ -117,81 +342,6 @@ static int rules_read(struct yaml *y, const struct yaml_field *field, struct fy_
 static int read_rules(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
 {
 	return rules_read(y, field, value, key_at, false, &policy_of(y)->host);
-}
-
-/*
- * shapes: classes that are declared
- */
-
-static bool shape_is_there(const struct policy_text *policy, const char *name)
-{
-	size_t length = strlen(name);
-
-	for (char **text = policy->shapes; *text; text++)
-		if (strncmp(*text, name, length) == 0 && (*text)[length] == ' ')
-			return true;
-	return false;
-}
-
-static int read_shape(struct yaml *y, const struct yaml_field *field, struct fy_node *item, size_t key_at)
-{
-	char buffer[SHAPE_TEXT_MAX + 2], printed[SHAPE_TEXT_MAX];
-	const char *text = yaml_text(item, buffer, sizeof(buffer));
-	struct policy_text *policy = policy_of(y);
-	size_t at = yaml_at(y, item, key_at);
-	struct error problem = {};
-	struct shape_declared declared;
-
-	if (!text) {
-		yaml_fail_expected(y, field->path, "a class", item, key_at);
-		error_want(y->error, "a sentence such as bulk under eth0 weight 1 ceiling 200mbit");
-		return -EINVAL;
-	}
-	if (shape_declared_parse(text, &declared, &problem) < 0)
-		return yaml_fail_inside(y, field->path, text, &problem, at);
-	if (shape_is_there(policy, declared.name)) {
-		yaml_fail(y, at, "%s: a second class '%s'", field->path, declared.name);
-		error_want(y->error, "each name once");
-		return -EINVAL;
-	}
-	if (shape_declared_print(&declared, printed, sizeof(printed)) < 0) {
-		yaml_fail(y, at, "%s: the sentence is too long", field->path);
-		error_want(y->error, "at most %d bytes", SHAPE_TEXT_MAX - 1);
-		return -EINVAL;
-	}
-	policy->shapes[policy->shape_count] = strdup(printed);
-	if (!policy->shapes[policy->shape_count])
-		return yaml_fail_memory(y);
-	policy->shape_count++;
-	return 0;
-}
-
-static int read_shapes(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at)
-{
-	struct fy_node *item;
-	void *iterator = NULL;
-	size_t count;
-	int r = 0;
-
-	if (yaml_is_null(value))
-		return 0;
-	if (!fy_node_is_sequence(value)) {
-		yaml_fail_expected(y, field->path, "a list of classes", value, key_at);
-		error_want(y->error, "- bulk under eth0 weight 1 ceiling 200mbit");
-		return -EINVAL;
-	}
-	count = (size_t)fy_node_sequence_item_count(value);
-	if (count > SHAPE_DECLARED_MAX) {
-		yaml_fail(y, key_at, "%s: %zu are too many", field->path, count);
-		error_want(y->error, "at most %d", SHAPE_DECLARED_MAX);
-		return -EINVAL;
-	}
-	policy_of(y)->shapes = calloc(count + 1, sizeof(char *));
-	if (!policy_of(y)->shapes)
-		return yaml_fail_memory(y);
-	while (r == 0 && (item = fy_node_sequence_iterate(value, &iterator)))
-		r = read_shape(y, field, item, key_at);
-	return r;
 }
 
 /*
@@ -634,6 +784,9 @@ static const struct yaml_field policy_fields[] = {
 	{.path = "default", .read = yaml_mapping_read, .children = default_fields},
 	{.path = "sets", .read = read_sets},
 	{.path = "shapes", .read = read_shapes},
+	{.path = "services", .read = read_services},
+	{.path = "forward", .read = read_forwards},
+	{.path = "steer", .read = read_steers},
 	{.path = "rules", .read = read_rules},
 	{.path = "tenants", .read = read_tenants},
 	{NULL},

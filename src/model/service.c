@@ -319,39 +319,58 @@ static int backends_read(struct service_reader *r)
  * Options
  */
 
+int service_addresses_parse(
+	const char *text, struct address *ret_first, struct address *ret_last, struct error *error)
+{
+	char buffer[2 * ADDRESS_TEXT_MAX];
+	struct address first, last;
+	char *dash;
+
+	snprintf(buffer, sizeof(buffer), "%s", text);
+	dash = strchr(buffer, '-');
+	if (dash)
+		*dash++ = '\0';
+	if (strlen(text) >= sizeof(buffer) || address_parse(buffer, &first) < 0 ||
+		address_parse(dash ? dash : buffer, &last) < 0) {
+		error_set(error, -EINVAL, "expected an address to send from, got '%.64s'", text);
+		error_want(error, "one of this host, such as 10.0.0.1, or 10.0.0.1-10.0.0.4");
+		return -EINVAL;
+	}
+	if (first.family != last.family || address_compare(&first, &last) > 0) {
+		error_set(error, -EINVAL, "%.64s is no range: %s", text,
+			first.family != last.family ? "two families" : "it runs backwards");
+		error_want(error, "the lower address first, of one family");
+		return -EINVAL;
+	}
+	if (!address_is_of_a_host(&first) || !address_is_of_a_host(&last)) {
+		error_set(error, -EINVAL, "%.64s can be no host's address", text);
+		error_want(error, "addresses of this host");
+		return -EINVAL;
+	}
+	if (service_nat_addresses(&first, &last) > SERVICE_NAT_ADDRESSES_MAX) {
+		error_set(error, -EINVAL, "%.64s are too many addresses", text);
+		error_want(error, "at most %d", SERVICE_NAT_ADDRESSES_MAX);
+		return -EINVAL;
+	}
+	*ret_first = first;
+	*ret_last = last;
+	return 0;
+}
+
 /* ADDRESS or ADDRESS-ADDRESS. */
 static int from_read(struct service_reader *r)
 {
 	struct service_text *service = r->service;
-	char *word = sentence_take(r->s), *dash = word ? strchr(word, '-') : NULL;
-	struct address first, last;
+	const char *word = sentence_take(r->s);
+	struct error problem = {0};
 
-	if (dash)
-		*dash = '\0';
-	if (!word || address_parse(word, &first) < 0 || (dash && address_parse(dash + 1, &last) < 0)) {
-		if (dash)
-			*dash = '-';
-		return sentence_expected(r->s, word, "an address to send from",
-			"one of this host, such as 10.0.0.1, or 10.0.0.1-10.0.0.4");
-	}
-	if (!dash)
-		last = first;
-	if (first.family != last.family || address_compare(&first, &last) > 0) {
-		sentence_fail(r->s, word, "no range: %s",
-			first.family != last.family ? "two families" : "it runs backwards");
-		return want(r->s, "the lower address first, of one family");
-	}
-	if (!address_is_of_a_host(&first) || !address_is_of_a_host(&last)) {
-		sentence_fail(r->s, word, "%.64s can be no host's address", word);
-		return want(r->s, "addresses of this host");
-	}
-	if (service_nat_addresses(&first, &last) > SERVICE_NAT_ADDRESSES_MAX) {
-		sentence_fail(r->s, word, "too many addresses");
-		return want(r->s, "at most %d", SERVICE_NAT_ADDRESSES_MAX);
+	if (!word)
+		return sentence_expected(r->s, NULL, "an address to send from", "one of this host");
+	if (service_addresses_parse(word, &service->from_first, &service->from_last, &problem) < 0) {
+		sentence_fail(r->s, word, "%s", problem.what);
+		return want(r->s, "%s", problem.want);
 	}
 	service->has_from = true;
-	service->from_first = first;
-	service->from_last = last;
 	r->nat_word = word;
 	return 0;
 }
@@ -626,7 +645,8 @@ static int name_read(struct service_reader *r)
 	struct error problem = {0};
 
 	if (!word)
-		return sentence_expected(r->s, NULL, "a service's name", "such as web tcp 203.0.113.10 port 443 to 10.0.0.11");
+		return sentence_expected(
+			r->s, NULL, "a service's name", "such as web tcp 203.0.113.10 port 443 to 10.0.0.11");
 	if (service_name_check(word, &problem) < 0) {
 		sentence_fail(r->s, word, "%s", problem.what);
 		return want(r->s, "%s", problem.want);

@@ -133,7 +133,10 @@ int service_change(const struct service_text *service, const char *change, struc
 int service_change_check(const char *change, struct error *error);
 /* Do both want the same packets, and neither more of them than the other?  Then there can be but one. */
 bool service_conflicts(const struct service_text *a, const struct service_text *b);
-/* How many addresses `nat from FIRST-LAST` has. */
+/* ADDRESS or ADDRESS-ADDRESS that nat sends from.  0 or -EINVAL. */
+int service_addresses_parse(
+	const char *text, struct address *ret_first, struct address *ret_last, struct error *error);
+/* How many these are. */
 uint32_t service_nat_addresses(const struct address *first, const struct address *last);
 
 #endif

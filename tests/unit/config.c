@@ -9,8 +9,8 @@
 
 #define TOP_KEYS                                                                                             \
 	"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, capture, default, sets, "    \
-	"shapes, "                                                                                           \
-	"rules, tenants, policy, connections, xdp, log_packets, names, log"
+	"shapes, services, forward, steer, rules, tenants, policy, connections, balance, xdp, log_packets, " \
+	"names, log"
 
 #define MS 1000000ULL
 #define S  1000000000ULL
@@ -63,6 +63,11 @@ static void expect_defaults(const struct config *config)
 	assert_int_equal(config->policy.tenant_count, 0);
 	assert_int_equal(config->connections_table, 262144);
 	assert_int_equal(config->connections_embryonic, 65536);
+	assert_int_equal(config->balance, CONFIG_BALANCE_AUTO);
+	assert_int_equal(config->balance_flows, 1048576);
+	assert_int_equal(config->balance_nat[0].first.family, 0);
+	assert_int_equal(config->balance_ports.low, 61001);
+	assert_int_equal(config->balance_ports.high, 65535);
 	assert_true(config->connections_ns[CONNECTION_TCP][CONNECTION_OPEN] == 432000 * S);
 	assert_true(config->connections_ns[CONNECTION_ICMP][CONNECTION_ANSWERED] == 30 * S);
 	assert_int_equal(config->xdp, CONFIG_XDP_AUTO);
@@ -152,6 +157,11 @@ static void values_arrive_where_they_belong(void **state)
 			   "  table: 2048\n"
 			   "  embryonic: 1024\n"
 			   "  timeouts: {tcp: {open: 1h, reset: 1s}, udp: {new: 5s}, icmp: 7s, other: 30d}\n"
+			   "services: [web tcp 203.0.113.10 to 10.0.0.1]\n"
+			   "forward: [from eth0 by route]\n"
+			   "steer: [in on eth0 to cpus 0]\n"
+			   "balance: {hook: generic, flows: 4096,\n"
+			   "  nat: {from: [10.0.0.1-10.0.0.4, '2001:db8::1'], ports: 1024-2047}}\n"
 			   "xdp: {mode: generic, interfaces: {eth0: off, eth1: native}}\n"
 			   "log_packets: 0\n"
 			   "log: debug\n");
@@ -180,6 +190,16 @@ static void values_arrive_where_they_belong(void **state)
 	assert_string_equal(config.policy.sets[0].entries, "80\n443\n");
 	assert_string_equal(config.policy.tenants[0].list.rules[0], "accept in");
 	assert_string_equal(config.policy_file, "saved.yaml");
+	assert_string_equal(
+		config.policy.sections[POLICY_SERVICES].texts[0], "web tcp 203.0.113.10 to 10.0.0.1");
+	assert_int_equal(config.policy.sections[POLICY_FORWARDS].count, 1);
+	assert_int_equal(config.policy.sections[POLICY_STEERS].count, 1);
+	assert_int_equal(config.balance, CONFIG_BALANCE_GENERIC);
+	assert_int_equal(config.balance_flows, 4096);
+	assert_int_equal(service_nat_addresses(&config.balance_nat[0].first, &config.balance_nat[0].last), 4);
+	assert_int_equal(config.balance_nat[1].first.bytes[15], 1);
+	assert_int_equal(config.balance_ports.low, 1024);
+	assert_int_equal(config.balance_ports.high, 2047);
 	assert_int_equal(config.connections_table, 2048);
 	assert_int_equal(config.connections_embryonic, 1024);
 	assert_true(config.connections_ns[CONNECTION_TCP][CONNECTION_OPEN] == 3600 * S);
@@ -374,6 +394,16 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"interfaces: [eth0, lo, eth0]", 1, 24, "interfaces: a second 'eth0'", "each name once"},
 		{"interfaces: [abcdefghijklmnop]", 1, 14,
 			"interfaces: the name 'abcdefghijklmnop' is too long", "at most 15 bytes"},
+		{"balance: {hook: native}", 1, 17,
+			"balance.hook: expected auto, xdp, generic or off, got 'native'", ""},
+		{"balance: {flows: 1}", 1, 18, "balance.flows: 1 is too small", "1024 to 16777216"},
+		{"balance: {nat: {from: 10.0.0.4-10.0.0.1}}", 1, 23,
+			"balance.nat.from: 10.0.0.4-10.0.0.1 is no range: it runs backwards",
+			"the lower address first, of one family"},
+		{"balance: {nat: {from: [10.0.0.1, 10.0.0.3]}}", 1, 34,
+			"balance.nat.from: a second range of IPv4", "one range of each family"},
+		{"balance: {nat: {ports: 2-1}}", 1, 24,
+			"balance.nat.ports: expected a range of ports, got '2-1'", "such as 61001-65535"},
 		{"xdp: on", 1, 6, "xdp: expected auto, native, generic or off, got 'on'", ""},
 		{"xdp: {mode: of}", 1, 13, "xdp.mode: expected auto, native, generic or off, got 'of'",
 			"did you mean 'off'?"},

@@ -39,6 +39,13 @@ static const char whole[] = "default: {in: drop, out: accept, log: on}\n"
 			    "shapes:\n"
 			    "  - bulk under eth0 ceiling 200mbit weight 1\n"
 			    "  - \"web in under bulk \\\"a: b\\\"\"\n"
+			    "services:\n"
+			    "  - web tcp 203.0.113.10 port 443 to 10.0.0.11 weight 2, 10.0.0.12\n"
+			    "  - v6 2001:db8::/64 to 2001:db8:1::1 deliver l2\n"
+			    "forward:\n"
+			    "  - from eth0 to eth1 both ways\n"
+			    "steer:\n"
+			    "  - in on eth0 tcp to cpus 0-3\n"
 			    "rules:\n"
 			    "  - accept in tcp from @bastions to port 22 log\n"
 			    "  - deny connect by user root to 10.0.0.0/8\n"
@@ -66,9 +73,14 @@ static void a_policy_is_printed_as_one_that_reads_the_same(void **state)
 	assert_null(policy.host.rules[3]);
 	assert_int_equal(policy.set_count, 5);
 	assert_string_equal(policy.sets[1].file, "/var/lib/list");
-	assert_int_equal(policy.shape_count, 2);
-	assert_string_equal(policy.shapes[1], "web in under bulk \"a: b\"");
-	assert_null(policy.shapes[2]);
+	assert_int_equal(policy.sections[POLICY_SHAPES].count, 2);
+	assert_string_equal(policy.sections[POLICY_SHAPES].texts[1], "web in under bulk \"a: b\"");
+	assert_null(policy.sections[POLICY_SHAPES].texts[2]);
+	assert_int_equal(policy.sections[POLICY_SERVICES].count, 2);
+	assert_string_equal(
+		policy.sections[POLICY_SERVICES].texts[1], "v6 2001:db8::/64 to 2001:db8:1::1 deliver l2");
+	assert_string_equal(policy.sections[POLICY_FORWARDS].texts[0], "from eth0 to eth1 both ways");
+	assert_string_equal(policy.sections[POLICY_STEERS].texts[0], "in on eth0 tcp to cpus 0-3");
 	assert_int_equal(policy.tenant_count, 1);
 	assert_string_equal(policy.tenants[0].interfaces[0], "veth3");
 	assert_string_equal(policy.tenants[0].cgroups[0], "/system.slice/web.slice");
@@ -166,8 +178,9 @@ static void a_file_that_could_not_be_named_again_is_refused(void **state)
 
 static void nothing_is_a_policy_that_accepts(void **state)
 {
-	static const char *const cases[] = {
-		"", "rules:\nshapes:\n", "default: {}\nsets: {}\ntenants: {}\nrules: []\nshapes: []\n"};
+	static const char *const cases[] = {"", "rules:\nshapes:\n",
+		"default: {}\nsets: {}\ntenants: {}\nrules: []\nshapes: []\nservices: []\nforward:\nsteer: "
+	        "[]\n"};
 
 	(void)state;
 	FOR_EACH_CASE(c, cases)
@@ -185,7 +198,8 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 {
 	static const struct misread_case cases[] = {
 		{"rule: []", 1, 1, "unknown key 'rule'", "did you mean 'rules'?"},
-		{"flows: {}", 1, 1, "unknown key 'flows'", "one of default, sets, shapes, rules, tenants"},
+		{"flows: {}", 1, 1, "unknown key 'flows'",
+			"one of default, sets, shapes, services, forward, steer, rules, tenants"},
 		{"default: drop", 1, 10, "default: expected keys with values, got 'drop'", "such as in: ..."},
 		{"default: {in: deny}", 1, 15, "default.in: expected accept, drop or reject, got 'deny'", ""},
 		{"default: {inn: drop}", 1, 11, "unknown key 'inn' in default", "did you mean 'in'?"},
@@ -206,6 +220,22 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 		{"shapes:\n- a under b\n- c under a weihgt 1\n", 3, 13, "shapes: unknown word 'weihgt'",
 			"did you mean 'weight'?"},
 		{"shapes: [a under b, a in under c]", 1, 21, "shapes: a second class 'a'", "each name once"},
+		{"rules: [service web 203.0.113.10 to 10.0.0.1]", 1, 9, "rules: a service",
+			"section 'services', without the word 'service'"},
+		{"services: web", 1, 11, "services: expected a list of services, got 'web'",
+			"- web tcp 203.0.113.10 port 443 to 10.0.0.11, 10.0.0.12"},
+		{"services:\n- web tcp 203.0.113.10 to 10.0.0.1 delivr l2\n", 2, 36,
+			"services: unknown word 'delivr'", "did you mean 'deliver'?"},
+		{"services: [web 203.0.113.1 to 10.0.0.1, web 203.0.113.2 to 10.0.0.1]", 1, 41,
+			"services: a second service 'web'", "each name once"},
+		{"services: [a tcp 203.0.113.1 port 80 to 10.0.0.1, b tcp 203.0.113.1 port 80 to 10.0.0.2]",
+			1, 51, "services: the address and ports of 'b' are used by 'a' already",
+			"another address, protocol or port; or one service for both"},
+		{"forward: [from eth0 by route, from eth0 to eth1]", 1, 31,
+			"forward: what comes in on eth0 is forwarded already: from eth0 by route",
+			"each interface once"},
+		{"steer: [in on eth0 to cpus x]", 1, 28, "steer: expected CPUs, got 'x'",
+			"numbers and ranges with commas, such as 0-3,6"},
 		{"rules: [drop by pid 1]", 1, 9, "rules: a process' id is another one's tomorrow",
 			"exe, unit, cgroup or user; or 'weir drop' for a process that runs"},
 		{"sets: [a]", 1, 8, "sets: expected names with what they stand for, got a list",
@@ -302,6 +332,12 @@ static void differences_are_lines_that_come_and_go(void **state)
 			"~ set a from policy-dir/x, which cannot be read: No such file or directory\n"},
 		{"shapes: [a under b, c under a]", "shapes: [a under b weight 2, c under a]",
 			"- shape a under b\n+ shape a under b weight 2\n"},
+		{"services: [a 203.0.113.1 to 10.0.0.1, b 203.0.113.2 to 10.0.0.1]",
+			"services: [\"a 203.0.113.1 to 10.0.0.1, 10.0.0.2\", b 203.0.113.2 to 10.0.0.1]",
+			"- service a 203.0.113.1 to 10.0.0.1\n+ service a 203.0.113.1 to 10.0.0.1, "
+	                "10.0.0.2\n"},
+		{"forward: [from a by route]", "steer: [in on a to cpus 0]",
+			"- forward from a by route\n+ steer in on a to cpus 0\n"},
 		{"shapes: [a under b]", "rules: [assign to a]", "- shape a under b\n+ assign to a\n"},
 		{"tenants: {web: {interfaces: [a], rules: [drop]}}", "", "-@web interface a\n-@web drop\n"},
 		{"", "tenants: {web: {cgroups: [/a], default: {out: drop}}}",

@@ -33,17 +33,17 @@ static void rules_are_printed_in_one_way(void **state)
 		{"service a proto 47 203.0.113.1 to 10.0.0.1", "service a gre 203.0.113.1 to 10.0.0.1"},
 		{"service a proto 99 203.0.113.1 to 10.0.0.1 drain weight 0, 10.0.0.2 weight 65535 drain",
 			"service a proto 99 203.0.113.1 to 10.0.0.1 weight 0 drain, 10.0.0.2 weight 65535 "
-	                "drain"},
+			"drain"},
 		{"service a sctp 203.0.113.1 port 100-200 to 10.0.0.1 deliver gue port 6080",
 			"service a sctp 203.0.113.1 port 100-200 to 10.0.0.1 deliver gue"},
 		{"service a udp 203.0.113.1 port 443 to 10.0.0.1 quic flows off ring 7 mtu 1400 choose "
-	         "maglev "
+		 "maglev "
 		 "deliver gue port 9 affinity source for 90s fail closed \"why\"",
 			"service a udp 203.0.113.1 port 443 to 10.0.0.1 deliver gue port 9 affinity source "
-	                "for "
+			"for "
 			"1m30s quic mtu 1400 ring 7 fail closed flows off \"why\""},
 		{"service a tcp 203.0.113.1 port 80 to 10.0.0.1 port 8080, 10.0.0.1 port 8081 deliver nat "
-	         "from "
+		 "from "
 		 "10.0.0.250-10.0.1.3 ports 1024-65535 choose least mss 1400",
 			NULL},
 		{"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check http host www.example.org path /a "
@@ -51,13 +51,13 @@ static void rules_are_printed_in_one_way(void **state)
 			"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check http port 8080 path \"/a\" host "
 			"www.example.org status 200 every 500ms rise 1"},
 		{"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check exec \"/bin/ask me\" every 5s timeout "
-	         "3s",
+		 "3s",
 			NULL},
 		{"service a udp 203.0.113.1 port 80 to 10.0.0.1 check udp expect pong send ping",
 			"service a udp 203.0.113.1 port 80 to 10.0.0.1 check udp send \"ping\" expect "
-	                "\"pong\""},
+			"\"pong\""},
 		{"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check https status 200-399 fail open flows "
-	         "on",
+		 "on",
 			"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check https"},
 		{"forward from eth0 by route", NULL},
 		{"forward from eth0 to eth1", NULL},
@@ -153,7 +153,8 @@ static void what_cannot_be_is_refused_where_it_stands(void **state)
 			"tcp, udp or sctp; or no port", 30},
 		{"service web proto 99 203.0.113.10 port 80 to 10.0.0.1", "protocol 99 has no ports",
 			"tcp, udp or sctp; or no port", 35},
-		{"service web tcp 203.0.113.10 port 80,443 to 10.0.0.1", "more than one port or range", "one port or range: a service for each", 35},
+		{"service web tcp 203.0.113.10 port 80,443 to 10.0.0.1", "more than one port or range",
+			"one port or range: a service for each", 35},
 		{"service web tcp 203.0.113.10 port 0 to 10.0.0.1", "port 0 is no port", "1 to 65535", 35},
 		{"service web tcp 203.0.113.10 port 443", "expected 'to', got the end of the sentence",
 			"to BACKEND, BACKEND", 38},
@@ -207,12 +208,13 @@ static void what_cannot_be_is_refused_where_it_stands(void **state)
 		{WEB "to 10.0.0.1 from 10.0.0.9", "unknown word 'from'", "'from' right behind 'deliver nat'",
 			51},
 		{WEB "to 10.0.0.1 every 2s", "unknown word 'every'", "'every' behind 'check'", 51},
-		{WEB "to 10.0.0.1 deliver nat from 10.0.0.9-10.0.0.1", "no range: it runs backwards",
+		{WEB "to 10.0.0.1 deliver nat from 10.0.0.9-10.0.0.1",
+			"10.0.0.9-10.0.0.1 is no range: it runs backwards",
 			"the lower address first, of one family", 68},
 		{WEB "to 10.0.0.1 deliver nat from 2001:db8::1",
 			"addresses of another family than the service's", "IPv4", 68},
-		{WEB "to 10.0.0.1 deliver nat from 10.0.0.0-10.0.1.0", "too many addresses", "at most 256",
-			68},
+		{WEB "to 10.0.0.1 deliver nat from 10.0.0.0-10.0.1.0",
+			"10.0.0.0-10.0.1.0 are too many addresses", "at most 256", 68},
 		{"service a sctp 203.0.113.1 port 1 to 10.0.0.1 deliver nat", "nat does not carry sctp",
 			"tcp, udp, icmp; or deliver ipip", 47},
 		{WEB "to 10.0.0.1 quic", "quic is UDP's", "web udp …", 51},
