@@ -77,38 +77,11 @@ struct shield {
 
 /* -- by the source's sets alone -- */
 
-/* Where the network header is: behind Ethernet and up to two tags; 0: too short. */
-packet_inline __u32 shield_network(void *data, void *end, __be16 *ret_ethertype)
-{
-	__be16 ethertype;
-	__u32 offset = 14;
-	int i;
-
-	if (data + 14 > end)
-		return 0;
-	ethertype = *(__be16 *)(data + 12);
-	PACKET_UNROLL
-	for (i = 0; i < PACKET_VLANS_MAX; i++) {
-		struct packet_vlan *vlan = data + offset;
-
-		if (__builtin_expect(ethertype != bpf_htons(PACKET_ETH_VLAN) &&
-					     ethertype != bpf_htons(PACKET_ETH_QINQ),
-			    1))
-			break;
-		if ((void *)(vlan + 1) > end)
-			return 0;
-		ethertype = vlan->ethertype;
-		offset += sizeof(*vlan);
-	}
-	*ret_ethertype = ethertype;
-	return offset;
-}
-
 /* The combination of sets that the source is in; 0: none, or there is no such address. */
 packet_inline __u32 shield_source(void *data, void *end, __u32 place)
 {
 	__be16 ethertype = 0;
-	__u32 offset = shield_network(data, end, &ethertype);
+	__u32 offset = packet_network(data, end, &ethertype);
 
 	if (!offset)
 		return 0;

@@ -124,6 +124,7 @@ enum {
 	PACKET_TCP_FIN = 1,
 	PACKET_TCP_SYN = 2,
 	PACKET_TCP_RST = 4,
+	PACKET_TCP_ACK = 16,
 };
 
 struct packet_vlan {
@@ -162,6 +163,33 @@ struct packet_icmp {
 	__be16 checksum;
 	__be16 id; /* echo request and reply */
 };
+
+/* Where the network header is: behind Ethernet and up to two tags; 0: too short. */
+packet_inline __u32 packet_network(void *data, void *end, __be16 *ret_ethertype)
+{
+	__be16 ethertype;
+	__u32 offset = 14;
+	int i;
+
+	if (data + 14 > end)
+		return 0;
+	ethertype = *(__be16 *)(data + 12);
+	PACKET_UNROLL
+	for (i = 0; i < PACKET_VLANS_MAX; i++) {
+		struct packet_vlan *vlan = data + offset;
+
+		if (__builtin_expect(ethertype != bpf_htons(PACKET_ETH_VLAN) &&
+					     ethertype != bpf_htons(PACKET_ETH_QINQ),
+			    1))
+			break;
+		if ((void *)(vlan + 1) > end)
+			return 0;
+		ethertype = vlan->ethertype;
+		offset += sizeof(*vlan);
+	}
+	*ret_ethertype = ethertype;
+	return offset;
+}
 
 packet_inline int packet_is_extension(__u8 proto)
 {

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Sends a packet to its backend: the way there, from the kernel's tables; what is put around the packet; and
+ * out.
+ *
+ * The outer header is as other balancers have it, so that what spreads packets over the backend's CPUs (RSS)
+ * has something to go by: the source is 172.16.x.y or 100::…, whose last bits are those of the client and its
+ * port, unless the backend has a source set.  TTL is 64, the identification 0, DSCP and ECN are the packet's.
+ */
+#ifndef WEIR_BPF_ENCAPSULATE_H
+#define WEIR_BPF_ENCAPSULATE_H
+
+#include "bpf/lib/service_work.h"
+
+#define ENCAPSULATE_HOP_TICKS 4 /* that a way is good for without another look */
+#define ENCAPSULATE_IPIP      4
+#define ENCAPSULATE_IP6IP6    41
+#define ENCAPSULATE_TTL       64
+
+#define ENCAPSULATE_AF_INET  2 /* as bpf_fib_lookup() wants them */
+#define ENCAPSULATE_AF_INET6 10
+
+struct encapsulate_udp {
+	__be16 sport, dport, length, checksum;
+};
+
+/* -- the way -- */
+
+packet_inline int hop_is_fresh(const struct service_backend *backend, __u32 now)
+{
+	return backend->hop & SERVICE_HOP_KNOWN && now - backend->checked < ENCAPSULATE_HOP_TICKS;
+}
+
+packet_inline void mac_learn(__u8 *to, const __u8 *from)
+{
+	__u16 *to_words = (void *)to;
+	const __u16 *from_words = (const void *)from;
+	int i;
+
+	PACKET_UNROLL
+	for (i = 0; i < 3; i++)
+		if (to_words[i] != from_words[i])
+			to_words[i] = from_words[i];
+}
+
+packet_inline void hop_learn(struct service_backend *backend, const struct bpf_fib_lookup *route)
+{
+	/* several CPUs may write the same; what has not changed is not touched */
+	if (backend->ifindex != route->ifindex)
+		backend->ifindex = route->ifindex;
+	if (backend->mtu != route->mtu_result)
+		backend->mtu = route->mtu_result;
+	mac_learn(backend->dmac, route->dmac);
+	mac_learn(backend->smac, route->smac);
+}
+
+/* Asks the kernel for the way to the packet's backend.  0, or enum service_loss + 1. */
+packet_function int service_hop(struct xdp_md *context)
+{
+	struct service_work *work = service_work();
+	struct bpf_fib_lookup route = {.tot_len = 1}; /* or it does not tell the MTU */
+	struct service_backend *backend;
+	struct service_source *source;
+	int known, gateway;
+	__u32 number;
+	long fate;
+
+	if (!work)
+		return SERVICE_LOST_NO_ROUTE + 1;
+	number = work->backend;
+	backend = service_backend(number);
+	if (!backend)
+		return SERVICE_LOST_NO_BACKEND + 1;
+	known = backend->hop & SERVICE_HOP_KNOWN;
+	if (!known && backend->checked == work->now && backend->hop & SERVICE_HOP_WAIT)
+		return SERVICE_LOST_NO_NEIGHBOUR + 1;
+	route.ifindex = work->ifindex;
+	if (backend->family == 4) {
+		route.family = ENCAPSULATE_AF_INET;
+		route.ipv4_src = backend->source;
+		route.ipv4_dst = backend->address[0];
+	} else {
+		route.family = ENCAPSULATE_AF_INET6;
+		source = bpf_map_lookup_elem(&service_sources, &number);
+		if (source)
+			__builtin_memcpy(route.ipv6_src, source->address6, 16);
+		__builtin_memcpy(route.ipv6_dst, backend->address, 16);
+	}
+	fate = bpf_fib_lookup(context, &route, sizeof(route), 0);
+	backend->checked = work->now;
+	if (fate == BPF_FIB_LKUP_RET_FWD_DISABLED && known)
+		return 0; /* the agent has told the way */
+	gateway = backend->family == 4 ? route.ipv4_dst != backend->address[0]
+	                               : ((route.ipv6_dst[0] ^ backend->address[0]) |
+						 (route.ipv6_dst[1] ^ backend->address[1]) |
+						 (route.ipv6_dst[2] ^ backend->address[2]) |
+						 (route.ipv6_dst[3] ^ backend->address[3])) != 0;
+	if (fate == BPF_FIB_LKUP_RET_SUCCESS && !(gateway && work->deliver == SERVICE_L2)) {
+		hop_learn(backend, &route);
+		backend->hop = SERVICE_HOP_KNOWN;
+		return 0;
+	}
+	if (fate == BPF_FIB_LKUP_RET_NO_NEIGH) {
+		backend->ifindex = route.ifindex;
+		backend->hop = SERVICE_HOP_WAIT;
+		return SERVICE_LOST_NO_NEIGHBOUR + 1;
+	}
+	backend->hop = 0;
+	return SERVICE_LOST_NO_ROUTE + 1;
+}
+
+/* -- headers -- */
+
+packet_inline __u16 checksum_fold(__u64 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/* Addresses of tunnels: the client's last bits and its port (network byte order). */
+packet_inline __be32 tunnel_source4(__be32 client, __be16 port)
+{
+	__u32 swapped = (__u16)(bpf_ntohs(port) << 8 | bpf_ntohs(port) >> 8);
+
+	return bpf_htonl(0xac100000 | ((bpf_ntohl(client) ^ swapped) & 0xffff));
+}
+
+packet_inline __be32 tunnel_source6(__be32 client, __be16 port)
+{
+	return client ^ bpf_htonl((__u32)bpf_ntohs(port) << 16);
+}
+
+packet_inline void header4_write(struct packet_ip4 *ip, const struct service_work *work,
+	const struct service_backend *backend, __u32 length, __u8 proto)
+{
+	__be32 client = work->key.family == 4 ? work->key.src[0] : work->key.src[3], source = backend->source;
+	__u64 sum;
+
+	if (!source)
+		source = tunnel_source4(client, work->sport);
+	ip->version_ihl = 0x45;
+	ip->tos = work->packet.tos;
+	ip->total_length = bpf_htons(length);
+	ip->id = 0;
+	ip->fragment = 0;
+	ip->ttl = ENCAPSULATE_TTL;
+	ip->proto = proto;
+	ip->src = source;
+	ip->dst = backend->address[0];
+	sum = bpf_htons(0x4500 | work->packet.tos) + ip->total_length +
+	      (__u64)bpf_htons(ENCAPSULATE_TTL << 8 | proto) + source + backend->address[0];
+	ip->checksum = checksum_fold(sum);
+}
+
+packet_inline void header6_write(struct packet_ip6 *ip, const struct service_work *work,
+	const struct service_backend *backend, __u32 length, __u8 proto)
+{
+	__be32 client = work->key.family == 4 ? work->key.src[0] : work->key.src[3];
+	__u32 number = work->backend;
+	const struct service_source *source = bpf_map_lookup_elem(&service_sources, &number);
+
+	ip->version_class_label = bpf_htonl(0x60000000 | (__u32)work->packet.tos << 20);
+	ip->payload_length = bpf_htons(length);
+	ip->proto = proto;
+	ip->hop_limit = ENCAPSULATE_TTL;
+	if (source && source->address6[0]) {
+		__builtin_memcpy(ip->src, source->address6, 16);
+	} else {
+		__be32 *words = (void *)ip->src;
+
+		words[0] = bpf_htonl(0x01000000);
+		words[1] = words[2] = 0;
+		words[3] = tunnel_source6(client, work->sport);
+	}
+	__builtin_memcpy(ip->dst, backend->address, 16);
+}
+
+/* GUE of version 1: nothing but UDP, and the packet's own version says what it is.  The port is the client's,
+ * mixed with its address, out of the range for such; the checksum is left out (RFC 768, 6935). */
+packet_inline void udp_write(
+	struct encapsulate_udp *udp, const struct service_work *work, __be16 port, __u32 length)
+{
+	__be32 client = work->key.family == 4 ? work->key.src[0] : work->key.src[3];
+
+	udp->sport = (work->sport ^ (__u16)client ^ (__u16)(client >> 16)) | bpf_htons(0xc000);
+	udp->dport = port;
+	udp->length = bpf_htons(length);
+	udp->checksum = 0;
+}
+
+/* Bytes that go around a packet. */
+packet_inline __u32 encapsulate_bytes(const struct service *service, const struct service_backend *backend)
+{
+	__u32 bytes = backend->family == 4 ? sizeof(struct packet_ip4) : sizeof(struct packet_ip6);
+
+	if (service->deliver == SERVICE_L2)
+		return 0;
+	return service->deliver == SERVICE_GUE ? bytes + sizeof(struct encapsulate_udp) : bytes;
+}
+
+/* The link header but its addresses: tags stay on the link that the packet came by.  There is room for two. */
+packet_inline void link_tags(void *data, const struct service_work *work, __u32 bytes, __be16 ethertype)
+{
+	if (bytes == 22) {
+		__builtin_memcpy(data + 12, work->link + 12, 8);
+		*(__be16 *)(data + 20) = ethertype;
+	} else if (bytes == 18) {
+		__builtin_memcpy(data + 12, work->link + 12, 4);
+		*(__be16 *)(data + 16) = ethertype;
+	} else {
+		*(__be16 *)(data + 12) = ethertype;
+	}
+}
+
+/* -- out -- */
+
+/* Delivers what service_choose() has found a backend for: XDP_TX, XDP_REDIRECT, or XDP_DROP with the reason
+ * counted. */
+packet_function int service_deliver(struct xdp_md *context)
+{
+	struct service_work *work = service_work();
+	const struct service *service = work ? service_of(work) : (void *)0;
+	__u32 link, bytes, around, proto, inner_family;
+	struct service_backend *backend;
+	struct service_count *count;
+	struct encapsulate_udp *udp;
+	void *data, *end, *outer;
+	__be16 ethertype;
+
+	if (!service)
+		return XDP_DROP;
+	backend = service_backend(work->backend);
+	if (!backend)
+		return XDP_DROP;
+	link = work->packet.l3_offset;
+	around = encapsulate_bytes(service, backend);
+	inner_family = work->packet.family;
+	bytes = backend->ifindex == work->ifindex ? link : 14;
+	if (link < 14 || link > SERVICE_LINK_MAX || work->ip_bytes + around > 0xffff)
+		goto lost;
+	if (around + bytes != link && bpf_xdp_adjust_head(context, (int)link - (int)(around + bytes)))
+		goto lost;
+	data = (void *)(long)context->data;
+	end = (void *)(long)context->data_end;
+	if (bytes != 18 && bytes != 22)
+		bytes = 14;
+	outer = data + bytes;
+	if (outer + sizeof(struct packet_ip6) + sizeof(*udp) > end && outer + sizeof(struct packet_ip4) > end)
+		goto lost;
+	ethertype = bpf_htons(inner_family == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4);
+	if (around) {
+		__u32 length = work->ip_bytes;
+
+		proto = inner_family == 6 ? ENCAPSULATE_IP6IP6 : ENCAPSULATE_IPIP;
+		ethertype = bpf_htons(backend->family == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4);
+		if (outer + sizeof(struct packet_ip6) + sizeof(*udp) > end)
+			goto lost;
+		if (service->deliver == SERVICE_GUE) {
+			length += sizeof(*udp);
+			proto = PACKET_PROTO_UDP;
+			udp = outer +
+			      (backend->family == 6 ? sizeof(struct packet_ip6) : sizeof(struct packet_ip4));
+			udp_write(udp, work, service->gue_port, length);
+		}
+		if (backend->family == 6)
+			header6_write(outer, work, backend, length, proto);
+		else
+			header4_write(outer, work, backend, length + sizeof(struct packet_ip4), proto);
+	}
+	__builtin_memcpy(data, backend->dmac, 6);
+	__builtin_memcpy(data + 6, backend->smac, 6);
+	link_tags(data, work, bytes, ethertype);
+	count = service_count(work->backend);
+	if (count) {
+		count->packets++;
+		count->bytes += work->bytes;
+		count->last = work->now;
+		count->icmp += work->error;
+	}
+	return backend->ifindex == work->ifindex ? XDP_TX : bpf_redirect(backend->ifindex, 0);
+lost:
+	service_lose(work->number, SERVICE_LOST_HEADER);
+	return XDP_DROP;
+}
+
+#endif

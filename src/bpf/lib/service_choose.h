@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * Which backend a packet goes to (shared/service.h tells the order in which that is found out).
+ */
+#ifndef WEIR_BPF_SERVICE_CHOOSE_H
+#define WEIR_BPF_SERVICE_CHOOSE_H
+
+#include "bpf/lib/service_work.h"
+
+#define SERVICE_TOUCH_SHIFT                                                                                  \
+	8 /* `last` of what is written down is right to so many ticks, as a power of two */
+#define SERVICE_WRITTEN    (SERVICE_KEEP | SERVICE_MOVED | SERVICE_KEPT)
+#define SERVICE_OVER_TICKS 15000 /* of an established connection without a packet that a SYN begins anew */
+
+packet_inline int service_usable(const struct service_backend *backend, __u32 number, int begins)
+{
+	return backend && backend->service == number &&
+	       (backend->state == SERVICE_BACKEND_UP ||
+		       (backend->state == SERVICE_BACKEND_DRAINING && !begins));
+}
+
+/* -- the ring -- */
+
+packet_inline __u32 service_in_ring(__u32 ring, __u32 slot)
+{
+	void *memory = ring ? bpf_map_lookup_elem(&service_rings, &ring) : (void *)0;
+	const struct policy_unit *unit = memory ? trie_unit(memory, slot >> 5) : (void *)0;
+
+	return unit ? service_ring_backend(unit, slot) : 0;
+}
+
+packet_inline __u32 service_slot_of(const struct service *service, const struct service_work *work)
+{
+	const struct service_key *key = &work->key;
+	__u64 ends = service_ends(work->sport, work->dport, key->proto);
+	__u32 hash = key->family == 4
+	                     ? service_hash4(service->seed, service->flags, key->src[0], key->dst[0], ends)
+	                     : service_hash6(service->seed, service->flags, key->src, key->dst, ends);
+
+	return service_slot(hash, service->slots);
+}
+
+/* -- choices without a ring of hashes -- */
+
+#define SERVICE_LISTED_MAX 1024 /* backends of one service */
+
+/* What was found so far stands in `work`: a verifier that looks at a loop's body once must not take for
+ * certain what that wrote. */
+struct service_least {
+	void *book;
+	const struct service *service;
+	struct service_work *work;
+};
+
+static long service_least_step(__u32 i, struct service_least *least)
+{
+	__u32 number = service_listed(least->book, least->service, i);
+	const struct service_backend *backend = service_backend(number);
+	struct service_load *load;
+	__u64 load_of;
+
+	if (!number)
+		return 1;
+	load = bpf_map_lookup_elem(&service_loads, &number);
+	if (!load || !load->weight || !service_usable(backend, least->service->number, 1))
+		return 0;
+	load_of = (((__u64)load->connections + 1) << 32) / load->weight;
+	if (!least->work->backend || load_of < least->work->least) {
+		least->work->least = load_of;
+		least->work->backend = number;
+	}
+	return 0;
+}
+
+packet_function int service_choose_least(void)
+{
+	struct service_work *work = service_work();
+	struct service_least least = {.work = work};
+
+	if (!work)
+		return 0;
+	work->backend = 0;
+	least.book = service_book(work);
+	if (!least.book)
+		return 0;
+	least.service = (const void *)trie_unit(least.book, work->unit);
+	if (!least.service)
+		return 0;
+	bpf_loop(SERVICE_LISTED_MAX, service_least_step, &least, 0);
+	return work->backend;
+}
+
+packet_inline __u32 service_choose_turn(const struct service *service)
+{
+	__u32 number = service->number, *turn = bpf_map_lookup_elem(&service_turns, &number);
+
+	if (!turn || !service->slots)
+		return 0;
+	return service_in_ring(service->ring, __sync_fetch_and_add(turn, 1) % service->slots);
+}
+
+/* -- connection ids of QUIC (RFC 9000, 17) -- */
+
+packet_function int service_choose_quic(struct xdp_md *context)
+{
+	struct service_work *work = service_work();
+	const struct service *service = work ? service_of(work) : (void *)0;
+	__u32 offset, low = 0, high, i;
+	__u8 bytes[8] = {};
+	__u16 id;
+	void *book;
+
+	if (!service || work->packet.proto != PACKET_PROTO_UDP || work->error || work->later)
+		return 0;
+	offset = work->packet.l4_offset + 8;
+	/* a long header: flags, version, length of the id; a short one: flags */
+	if (packet_load(context, offset, bytes, 1))
+		return 0;
+	if (bytes[0] & 0x80) {
+		if (packet_load(context, offset + 5, bytes, 4) || bytes[0] < 8)
+			return 0;
+		offset += 6;
+	} else {
+		offset += 1;
+	}
+	if (packet_load(context, offset, bytes, 3) || bytes[0] >> 6 != 1)
+		return 0;
+	id = (bytes[0] & 0x3f) << 10 | bytes[1] << 2 | bytes[2] >> 6;
+	book = service_book(work);
+	high = service->server_count;
+	if (!book || !high)
+		return 0;
+	for (i = 0; i < 11 && low < high; i++) {
+		__u32 middle = (low + high) / 2;
+		const struct policy_unit *unit = trie_unit(book, service->servers + (middle >> 4));
+		const struct service_server *server;
+
+		if (!unit)
+			return 0;
+		server = (const struct service_server *)unit + (middle & 15);
+		if (server->id == id)
+			return server->backend;
+		if (server->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return 0;
+}
+
+/* -- connections that are written down -- */
+
+packet_inline void service_loads_add(__u32 number, __s32 by)
+{
+	struct service_load *load = bpf_map_lookup_elem(&service_loads, &number);
+
+	if (load)
+		__sync_fetch_and_add(&load->connections, by);
+}
+
+packet_inline __u8 service_flow_flags(const struct service_work *work)
+{
+	__u8 flags = work->packet.tcp_flags;
+
+	return (flags & PACKET_TCP_FIN ? SERVICE_FLOW_FIN : 0) |
+	       (flags & PACKET_TCP_RST ? SERVICE_FLOW_RST : 0);
+}
+
+/* Writes the packet's connection down: established ones in `service_flows`, and what has only begun where a
+ * flood of beginnings can push out nothing else. */
+packet_function int service_keep(void)
+{
+	struct service_work *work = service_work();
+	struct service_flow flow = {};
+	const struct service_backend *backend;
+	struct service_key key;
+	__u32 number;
+	long r;
+
+	if (!work)
+		return 0;
+	number = work->backend;
+	backend = service_backend(number);
+	if (!backend)
+		return 0;
+	key = work->key;
+	flow.last = work->now;
+	flow.generation = backend->generation;
+	flow.backend = number;
+	flow.flags = service_flow_flags(work);
+	if (work->begins) {
+		r = bpf_map_update_elem(&service_embryos, &key, &flow, BPF_ANY);
+	} else {
+		r = bpf_map_update_elem(&service_flows, &key, &flow, BPF_ANY);
+		bpf_map_delete_elem(&service_embryos, &key);
+	}
+	if (r)
+		service_lose(work->number, SERVICE_LOST_NO_ROOM);
+	return 0;
+}
+
+/* What is written down about the packet's connection: its backend, or 0. */
+packet_function int service_kept(void)
+{
+	struct service_work *work = service_work();
+	const struct service_backend *backend;
+	struct service_flow *flow;
+	int embryo = 0, over;
+	struct service_key key;
+	__u8 flags;
+
+	if (!work)
+		return 0;
+	key = work->key;
+	flow = bpf_map_lookup_elem(&service_flows, &key);
+	if (!flow) {
+		flow = bpf_map_lookup_elem(&service_embryos, &key);
+		embryo = 1;
+	}
+	if (!flow)
+		return 0;
+	/* the same ports again */
+	over = !embryo && (flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST) ||
+				  work->now - flow->last > SERVICE_OVER_TICKS);
+	if (work->begins && key.proto == PACKET_PROTO_TCP && over) {
+		bpf_map_delete_elem(&service_flows, &key);
+		return 0;
+	}
+	backend = service_backend(flow->backend);
+	if (!service_usable(backend, work->number, 0) || backend->generation != flow->generation)
+		return 0;
+	if (work->error)
+		return flow->backend;
+	if (embryo && !work->begins) {
+		work->backend = flow->backend;
+		service_keep();
+		return work->backend;
+	}
+	if ((flow->last ^ work->now) >> SERVICE_TOUCH_SHIFT)
+		flow->last = work->now;
+	flags = service_flow_flags(work);
+	if (flags && !(flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST))) {
+		flow->flags |= flags;
+		service_loads_add(flow->backend, -1);
+	}
+	return flow->backend;
+}
+
+/* -- all together -- */
+
+/* A packet whose line knows the backend: has what is written down to be touched, too? */
+packet_inline int service_due(const struct service_work *work, const struct service *service)
+{
+	__u8 flags = work->packet.tcp_flags;
+
+	if (!(service->flags & SERVICE_WRITTEN) || work->error)
+		return 0;
+	return (work->last ^ work->now) >> SERVICE_TOUCH_SHIFT || flags & (PACKET_TCP_FIN | PACKET_TCP_RST) ||
+	       (flags & PACKET_TCP_ACK && !(work->tcp_flags & PACKET_TCP_ACK));
+}
+
+packet_inline __u32 service_held(const struct service_work *work, const struct service *service)
+{
+	const struct service_backend *backend = service_backend(work->backend);
+
+	if (!work->known || !service_usable(backend, service->number, 0) ||
+		(__s32)(work->last - backend->since) <= 0)
+		return 0;
+	/* a SYN that comes again is of the same connection as the first; else it begins another one */
+	if (work->begins && (work->tcp_flags != PACKET_TCP_SYN || backend->state != SERVICE_BACKEND_UP))
+		return 0;
+	return work->backend;
+}
+
+/* 1: it is to be written down. */
+packet_inline int service_choose_anew(struct service_work *work, const struct service *service, int begins)
+{
+	__u32 slot, now, before;
+
+	if (begins && service->choice == SERVICE_TURNS) {
+		work->backend = service_choose_turn(service);
+		return 1;
+	}
+	if (begins && service->choice == SERVICE_LEAST) {
+		work->backend = service_choose_least();
+		return 1;
+	}
+	slot = service_slot_of(service, work);
+	now = service_in_ring(service->ring, slot);
+	work->backend = now;
+	if (!(service->flags & SERVICE_MOVED))
+		return service->flags & SERVICE_KEEP;
+	before = service_in_ring(service->before, slot);
+	if (before == now)
+		return service->flags & SERVICE_KEEP;
+	if (begins)
+		return 1;
+	if (service_usable(service_backend(before), service->number, 0))
+		work->backend = before;
+	return 1;
+}
+
+/* Finds the backend; 0, or why there is none: enum service_loss + 1. */
+packet_function int service_choose(struct xdp_md *context)
+{
+	struct service_work *work = service_work();
+	const struct service *service = work ? service_of(work) : (void *)0;
+	struct service_backend *backend;
+	struct service_count *count;
+	__u32 held, written;
+	int keep = 0, begins;
+
+	if (!service)
+		return SERVICE_LOST_NO_BACKEND + 1;
+	written = service->flags & SERVICE_WRITTEN;
+	held = service_held(work, service);
+	if (held) {
+		if (service_due(work, service))
+			service_kept();
+		work->backend = held;
+		goto found;
+	}
+	work->backend = 0;
+	if (service->flags & SERVICE_QUIC) {
+		work->backend = service_choose_quic(context);
+		if (!service_usable(service_backend(work->backend), service->number, 0))
+			work->backend = 0;
+	}
+	if (!work->backend && written)
+		work->backend = service_kept();
+	if (!work->backend) {
+		/* what has no SYN begins with its first packet */
+		begins = work->begins || (work->key.proto != PACKET_PROTO_TCP && !work->error);
+		keep = service_choose_anew(work, service, begins);
+		backend = service_backend(work->backend);
+		if (!backend || backend->state == SERVICE_BACKEND_NONE ||
+			(service->flags & SERVICE_CLOSED && !service_usable(backend, service->number, 0)))
+			return SERVICE_LOST_NO_BACKEND + 1;
+		if (begins && !work->error) {
+			count = service_count(work->backend);
+			if (count)
+				count->connections++;
+			if (service->choice == SERVICE_LEAST)
+				service_loads_add(work->backend, 1);
+		}
+		if (keep && !work->error) {
+			struct service_lost *lost = service_lost(work->number);
+
+			if (lost)
+				lost->kept++;
+			service_keep();
+		}
+	}
+found:
+	return 0;
+}
+
+#endif
