@@ -9,6 +9,9 @@
  * for what is right, only for what is fast.  Limits alone, since they count, are judged either here or there
  * (bpf/lib/limit.h).
  *
+ * What it does not drop goes on in the program of services, where there are some.  So these come behind the
+ * rules that XDP decides, and before all others.
+ *
  * Most of what is dropped here comes from a source that stands in a set.  So sets are looked at first, with
  * nothing but the source read.
  */
@@ -47,6 +50,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct shield_kept);
 } shield_kept SEC(".maps");
+
+/* [0]: the program of services (bpf/balance.bpf.c), for all that is not dropped.  Empty: there are none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} balance_programs SEC(".maps");
 
 /* One packet.  In a map: for the room, and since the verifier does not follow what is in there. */
 struct shield_work {
@@ -233,7 +244,7 @@ static __noinline int shield_ask(struct xdp_md *context, const struct policy_now
 	return work->drop ? XDP_DROP : XDP_PASS;
 }
 
-SEC("xdp.frags") int shield(struct xdp_md *context)
+packet_inline int shield_judge(struct xdp_md *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	const struct policy_now *in_force = decide_in_force();
@@ -268,6 +279,15 @@ SEC("xdp.frags") int shield(struct xdp_md *context)
 	}
 	policy = bpf_map_lookup_elem(&policies_xdp, &place);
 	return policy ? shield_ask(context, in_force, policy) : XDP_PASS;
+}
+
+SEC("xdp.frags") int shield(struct xdp_md *context)
+{
+	int verdict = shield_judge(context);
+
+	if (verdict == XDP_PASS)
+		bpf_tail_call(context, &balance_programs, 0);
+	return verdict;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

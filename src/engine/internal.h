@@ -122,6 +122,8 @@ const struct policy_unit *engine_policy_units(
 uint32_t engine_policy_place_of(struct engine *engine, uint32_t index);
 
 /* shield.c */
+/* Loads the program, if it is not there yet. */
+int engine_shield_load(struct engine *engine, struct error *error);
 /* There is another policy for XDP in this place, which is not in force. */
 void engine_shield_learn(struct engine *engine, uint32_t place);
 

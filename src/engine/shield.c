@@ -13,6 +13,7 @@
 
 #include "basic/cleanup.h"
 #include "bpf/lib/policy.h"
+#include "engine/balance.h"
 #include "engine/internal.h"
 #include "shared/policy.h"
 #include "shared/shield.h"
@@ -134,6 +135,11 @@ static int shield_load(struct engine *engine, struct shield *shield, struct erro
 		shield->skeleton = NULL;
 	}
 	return r;
+}
+
+int engine_shield_load(struct engine *engine, struct error *error)
+{
+	return shield_load(engine, shield_of(engine), error);
 }
 
 /* -- links -- */
@@ -336,6 +342,8 @@ bool engine_shield_wanted(struct engine *engine, uint32_t index)
 	const struct policy_rule *rules;
 	const __u64 *row;
 
+	if (engine_balance_wanted(engine))
+		return true;
 	if (!header)
 		return false;
 	row = interface_row(units, index);

@@ -160,21 +160,26 @@ packet_inline void header6_write(struct packet_ip6 *ip, const struct service_wor
 	__be32 client = work->key.family == 4 ? work->key.src[0] : work->key.src[3];
 	__u32 number = work->backend;
 	const struct service_source *source = bpf_map_lookup_elem(&service_sources, &number);
+	__be32 *src = (void *)ip->src, *dst = (void *)ip->dst;
+	int i;
 
 	ip->version_class_label = bpf_htonl(0x60000000 | (__u32)work->packet.tos << 20);
 	ip->payload_length = bpf_htons(length);
 	ip->proto = proto;
 	ip->hop_limit = ENCAPSULATE_TTL;
+	/* word by word: what is packed is copied byte by byte else */
 	if (source && source->address6[0]) {
-		__builtin_memcpy(ip->src, source->address6, 16);
+		PACKET_UNROLL
+		for (i = 0; i < 4; i++)
+			src[i] = source->address6[i];
 	} else {
-		__be32 *words = (void *)ip->src;
-
-		words[0] = bpf_htonl(0x01000000);
-		words[1] = words[2] = 0;
-		words[3] = tunnel_source6(client, work->sport);
+		src[0] = bpf_htonl(0x01000000);
+		src[1] = src[2] = 0;
+		src[3] = tunnel_source6(client, work->sport);
 	}
-	__builtin_memcpy(ip->dst, backend->address, 16);
+	PACKET_UNROLL
+	for (i = 0; i < 4; i++)
+		dst[i] = backend->address[i];
 }
 
 /* GUE of version 1: nothing but UDP, and the packet's own version says what it is.  The port is the client's,
@@ -200,7 +205,21 @@ packet_inline __u32 encapsulate_bytes(const struct service *service, const struc
 	return service->deliver == SERVICE_GUE ? bytes + sizeof(struct encapsulate_udp) : bytes;
 }
 
-/* The link header but its addresses: tags stay on the link that the packet came by.  There is room for two. */
+packet_inline void link_to(void *data, const struct service_backend *backend)
+{
+	const __u16 *dmac = (const void *)backend->dmac, *smac = (const void *)backend->smac;
+	__u16 *to = data;
+	int i;
+
+	PACKET_UNROLL
+	for (i = 0; i < 3; i++) {
+		to[i] = dmac[i];
+		to[i + 3] = smac[i];
+	}
+}
+
+/* The link header but its addresses: tags stay on the link that the packet came by.  There is room for two.
+ */
 packet_inline void link_tags(void *data, const struct service_work *work, __u32 bytes, __be16 ethertype)
 {
 	if (bytes == 22) {
@@ -244,9 +263,10 @@ packet_function int service_deliver(struct xdp_md *context)
 		goto lost;
 	data = (void *)(long)context->data;
 	end = (void *)(long)context->data_end;
-	if (bytes != 18 && bytes != 22)
-		bytes = 14;
-	outer = data + bytes;
+	asm volatile("" : "+r"(bytes)); /* or the mask is left out, which is all that the verifier believes */
+	outer = data + (bytes & 31);
+	if (data + SERVICE_LINK_MAX > end)
+		goto lost;
 	if (outer + sizeof(struct packet_ip6) + sizeof(*udp) > end && outer + sizeof(struct packet_ip4) > end)
 		goto lost;
 	ethertype = bpf_htons(inner_family == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4);
@@ -269,8 +289,7 @@ packet_function int service_deliver(struct xdp_md *context)
 		else
 			header4_write(outer, work, backend, length + sizeof(struct packet_ip4), proto);
 	}
-	__builtin_memcpy(data, backend->dmac, 6);
-	__builtin_memcpy(data + 6, backend->smac, 6);
+	link_to(data, backend);
 	link_tags(data, work, bytes, ethertype);
 	count = service_count(work->backend);
 	if (count) {

@@ -173,7 +173,7 @@ packet_function int service_tell(struct xdp_md *context, __u32 mtu)
 	struct service_work *work = service_work();
 	__u32 link, quote, headers, bytes;
 	struct service_lost *lost;
-	void *data, *end;
+	void *data, *end, *l3;
 	__s64 sum;
 
 	if (!work)
@@ -198,11 +198,13 @@ packet_function int service_tell(struct xdp_md *context, __u32 mtu)
 	end = (void *)(long)context->data_end;
 	if (data + SERVICE_LINK_MAX > end)
 		return XDP_DROP;
+	asm volatile("" : "+r"(link)); /* or the mask is left out, which is all that the verifier believes */
+	l3 = data + (link & 31);
 	__builtin_memcpy(data, work->link + 6, 6);
 	__builtin_memcpy(data + 6, work->link, 6);
 	link_tags(data, work, link, bpf_htons(work->packet.family == 4 ? PACKET_ETH_IPV4 : PACKET_ETH_IPV6));
 	if (work->packet.family == 4) {
-		struct packet_ip4 *ip = data + link;
+		struct packet_ip4 *ip = l3;
 		struct packet_icmp *icmp = (void *)(ip + 1);
 
 		if ((void *)icmp + 8 + SERVICE_QUOTE4 > end)
@@ -222,7 +224,7 @@ packet_function int service_tell(struct xdp_md *context, __u32 mtu)
 		icmp->checksum =
 			checksum_fold(bpf_csum_diff((void *)0, 0, (void *)icmp, 8 + SERVICE_QUOTE4, 0));
 	} else {
-		struct packet_ip6 *ip = data + link;
+		struct packet_ip6 *ip = l3;
 		struct packet_icmp *icmp = (void *)(ip + 1);
 
 		if ((void *)icmp + 8 + SERVICE_QUOTE6 > end)
