@@ -141,8 +141,8 @@ packet_function int service_echo(struct xdp_md *context)
 					     bpf_htons(ENCAPSULATE_TTL << 8));
 		ip->ttl = ENCAPSULATE_TTL;
 		icmp->type = 0;
-		icmp->checksum = checksum_fold(
-			(__u64)(__u16)~icmp->checksum + (__u16)~bpf_htons(SERVICE_ICMP_ECHO << 8));
+		/* added, not taken from its complement: of nothing but zeroes that is the right one of two */
+		icmp->checksum = ~checksum_fold((__u64)icmp->checksum + bpf_htons(SERVICE_ICMP_ECHO << 8));
 	} else {
 		struct packet_ip6 *ip = l3;
 		__u64 client[2];

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "lib/services.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "basic/address.h"
+
+static void die(const char *what)
+{
+	fprintf(stderr, "services: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static int quiet(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+	if (getenv("SERVICES_VERBOSE"))
+		vfprintf(stderr, format, arguments);
+	(void)level;
+	return 0;
+}
+
+static void *map_memory(struct bpf_map *map, size_t bytes)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+
+	if (memory == MAP_FAILED)
+		die("mmap");
+	return memory;
+}
+
+static void rings_make(const struct services *services, uint32_t ring_bytes)
+{
+	for (unsigned int cpu = 0; cpu < services->cpus; cpu++) {
+		int ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "test_ring", 0, 0, ring_bytes, NULL);
+
+		if (ring < 0 || bpf_map_update_elem(bpf_map__fd(services->balance->maps.flow_rings), &cpu,
+					&ring, BPF_ANY))
+			die("ring");
+		close(ring);
+	}
+}
+
+int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes)
+{
+	int cpus = libbpf_num_possible_cpus();
+	struct balance_bpf *balance;
+	uint32_t sets = lines / FLOW_WAYS, all;
+
+	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	libbpf_set_print(quiet);
+	balance = balance_bpf__open();
+	if (!balance || cpus < 1)
+		return -1;
+	all = (uint32_t)cpus * sets;
+	*services = (struct services){.balance = balance, .cpus = (unsigned int)cpus, .lines = lines};
+	balance->rodata->flow_sets4 = balance->rodata->flow_sets6 = sets;
+	balance->rodata->flow_seed[0] = 0x9e3779b97f4a7c15ULL;
+	balance->rodata->flow_seed[1] = 0xc2b2ae3d27d4eb4fULL;
+	balance->rodata->flow_ring_bytes = ring_bytes;
+	bpf_map__set_max_entries(balance->maps.flow_cache4, all);
+	bpf_map__set_max_entries(balance->maps.flow_cache6, all);
+	bpf_map__set_max_entries(balance->maps.flow_rest6, all);
+	bpf_map__set_max_entries(balance->maps.flow_stats, services->cpus);
+	bpf_map__set_max_entries(balance->maps.flow_rings, services->cpus);
+	bpf_map__set_max_entries(balance->maps.service_counts, services->cpus * SERVICE_BACKENDS_MAX);
+	bpf_map__set_max_entries(balance->maps.service_losses, services->cpus * SERVICES_MAX);
+	if (unshare(CLONE_NEWNET) < 0 || balance_bpf__load(balance) < 0) {
+		printf("# the programs cannot be loaded: %s (root, CAP_BPF and CAP_NET_ADMIN are needed)\n",
+			strerror(errno));
+		return -1;
+	}
+	services->cache4 = map_memory(balance->maps.flow_cache4, all * sizeof(struct flow_set4));
+	services->cache6 = map_memory(balance->maps.flow_cache6, all * sizeof(struct flow_set6));
+	services->rest6 = map_memory(balance->maps.flow_rest6, all * sizeof(struct flow_rest_set6));
+	services->stats = map_memory(balance->maps.flow_stats, services->cpus * sizeof(struct flow_stats));
+	services->backends = map_memory(
+		balance->maps.service_backends, SERVICE_BACKENDS_MAX * sizeof(struct service_backend));
+	services->sources = map_memory(
+		balance->maps.service_sources, SERVICE_BACKENDS_MAX * sizeof(struct service_source));
+	services->loads =
+		map_memory(balance->maps.service_loads, SERVICE_BACKENDS_MAX * sizeof(struct service_load));
+	services->counts = map_memory(balance->maps.service_counts,
+		(size_t)services->cpus * SERVICE_BACKENDS_MAX * sizeof(struct service_count));
+	services->losses = map_memory(balance->maps.service_losses,
+		(size_t)services->cpus * SERVICES_MAX * sizeof(struct service_lost));
+	services->now = map_memory(balance->maps.policy_now, sizeof(struct policy_now));
+	rings_make(services, ring_bytes);
+	return 0;
+}
+
+void services_close(struct services *services)
+{
+	balance_bpf__destroy(services->balance);
+}
+
+void services_clear(struct services *services)
+{
+	size_t sets = (size_t)services->cpus * services->lines / FLOW_WAYS;
+
+	memset(services->cache4, 0, sets * sizeof(struct flow_set4));
+	memset(services->cache6, 0, sets * sizeof(struct flow_set6));
+	memset(services->rest6, 0, sets * sizeof(struct flow_rest_set6));
+	memset(services->stats, 0, services->cpus * sizeof(struct flow_stats));
+	memset(services->counts, 0,
+		(size_t)services->cpus * SERVICE_BACKENDS_MAX * sizeof(struct service_count));
+	memset(services->losses, 0, (size_t)services->cpus * SERVICES_MAX * sizeof(struct service_lost));
+}
+
+void services_text(struct service_text *text, const char *name, int proto, const char *prefix, uint16_t low,
+	uint16_t high, enum service_deliver deliver)
+{
+	*text = (struct service_text){
+		.protocol = proto, .any_port = !low, .ports = {low, high}, .deliver = deliver};
+	snprintf(text->name, sizeof(text->name), "%s", name);
+	if (prefix_parse(prefix, &text->prefix) < 0) {
+		fprintf(stderr, "services: %s\n", prefix);
+		exit(1);
+	}
+	text->gue_port = SERVICE_GUE_PORT;
+}
+
+static struct policy_unit *memory_make(struct bpf_map *outer, uint32_t place, uint32_t units)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "test", 4, sizeof(struct policy_unit), units, &options);
+	struct policy_unit *memory;
+
+	if (map < 0 || bpf_map_update_elem(bpf_map__fd(outer), &place, &map, BPF_ANY) < 0)
+		die("map");
+	memory = mmap(NULL, units * sizeof(*memory), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+	if (memory == MAP_FAILED)
+		die("mmap");
+	close(map);
+	return memory;
+}
+
+void services_book(
+	struct services *services, uint32_t place, const struct service_input *inputs, size_t count)
+{
+	struct service_image image;
+	struct policy_unit *units;
+	struct error error = {};
+
+	if (service_compile(inputs, count, NULL, 0, 1, &image, &error) < 0) {
+		fprintf(stderr, "services: %s\n", error.what);
+		exit(1);
+	}
+	units = memory_make(services->balance->maps.service_books, place, SERVICE_BOOK_UNITS);
+	memcpy(units, image.units, image.count * sizeof(*units));
+	munmap(units, SERVICE_BOOK_UNITS * sizeof(*units));
+	free(image.units);
+}
+
+void services_place(struct services *services, uint32_t place)
+{
+	services->now->places = (uint64_t)place << SERVICE_PLACE;
+}
+
+void services_ring(struct services *services, uint32_t number, const uint16_t *slots, uint32_t count)
+{
+	struct policy_unit *units =
+		memory_make(services->balance->maps.service_rings, number, SERVICE_RING_UNITS);
+
+	memcpy(units, slots, count * sizeof(*slots));
+	munmap(units, SERVICE_RING_UNITS * sizeof(*units));
+}
+
+void services_backend(struct services *services, uint32_t number, uint32_t service, const char *address)
+{
+	struct service_backend *backend = &services->backends[number];
+	struct address parsed;
+
+	if (address_parse(address, &parsed) < 0) {
+		fprintf(stderr, "services: %s\n", address);
+		exit(1);
+	}
+	*backend = (struct service_backend){
+		.family = parsed.family,
+		.state = SERVICE_BACKEND_UP,
+		.generation = number,
+		.service = service,
+		.ifindex = 1, /* lo, where test runs come in */
+		.hop = SERVICE_HOP_KNOWN,
+		.dmac = {0, 0, 0xde, 0xad, 0xbe, 0xaf},
+		.smac = {2, 0, 0, 0, 0, 0},
+	};
+	memcpy(backend->address, parsed.bytes, sizeof(backend->address));
+	services->loads[number] = (struct service_load){.weight = 1};
+}
+
+struct service_count services_count(const struct services *services, uint32_t backend)
+{
+	struct service_count sum = {};
+
+	for (unsigned int cpu = 0; cpu < services->cpus; cpu++) {
+		const struct service_count *count =
+			&services->counts[(size_t)cpu * SERVICE_BACKENDS_MAX + backend];
+
+		sum.packets += count->packets;
+		sum.bytes += count->bytes;
+		sum.connections += count->connections;
+		sum.ended += count->ended;
+		sum.icmp += count->icmp;
+	}
+	return sum;
+}
+
+struct service_lost services_lost(const struct services *services, uint32_t service)
+{
+	struct service_lost sum = {};
+
+	for (unsigned int cpu = 0; cpu < services->cpus; cpu++) {
+		const struct service_lost *lost = &services->losses[(size_t)cpu * SERVICES_MAX + service];
+
+		for (int i = 0; i < SERVICE_LOSSES; i++)
+			sum.packets[i] += lost->packets[i];
+		sum.told += lost->told;
+		sum.answered += lost->answered;
+		sum.kept += lost->kept;
+	}
+	return sum;
+}
+
+struct flow_stats services_stats(const struct services *services)
+{
+	struct flow_stats sum = {};
+
+	for (unsigned int cpu = 0; cpu < services->cpus; cpu++) {
+		sum.seen += services->stats[cpu].seen;
+		sum.cached += services->stats[cpu].cached;
+		sum.emitted += services->stats[cpu].emitted;
+		sum.lost += services->stats[cpu].lost;
+	}
+	return sum;
+}

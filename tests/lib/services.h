@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/* The real program of services with books, rings and backends of a test's making: for tests/bpf and bench. */
+#ifndef WEIR_TESTS_LIB_SERVICES_H
+#define WEIR_TESTS_LIB_SERVICES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "balance.skel.h"
+#include "compile/service.h"
+#include "shared/flow.h"
+#include "shared/policy.h"
+#include "shared/service.h"
+
+struct services {
+	struct balance_bpf *balance;
+	unsigned int cpus;
+	uint32_t lines; /* of the flow cache: per CPU and family */
+	struct flow_set4 *cache4;
+	struct flow_set6 *cache6;
+	struct flow_rest_set6 *rest6;
+	struct flow_stats *stats;
+	struct service_backend *backends;
+	struct service_source *sources;
+	struct service_load *loads;
+	struct service_count *counts;
+	struct service_lost *losses;
+	struct policy_now *now;
+};
+
+/* In a network namespace of its own, where nothing is forwarded: what a test says of a backend's next hop
+ * then stays.  -1 and a message where programs cannot be loaded. */
+int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes);
+void services_close(struct services *services);
+/* As if no packet had ever been seen. */
+void services_clear(struct services *services);
+
+/* "10.0.0.1" or "fc00::1/64"; `low` 0: any port; `proto` -1: any. */
+void services_text(struct service_text *text, const char *name, int proto, const char *prefix, uint16_t low,
+	uint16_t high, enum service_deliver deliver);
+/* Brings a book into a place (0, 1); exits where it does not compile. */
+void services_book(
+	struct services *services, uint32_t place, const struct service_input *inputs, size_t count);
+/* From which place services are in force. */
+void services_place(struct services *services, uint32_t place);
+/* A ring of `slots` slots. */
+void services_ring(struct services *services, uint32_t number, const uint16_t *slots, uint32_t count);
+/* A backend that is up, whose next hop is known: out by the interface that packets come in by. */
+void services_backend(struct services *services, uint32_t number, uint32_t service, const char *address);
+
+/* Sums of all CPUs. */
+struct service_count services_count(const struct services *services, uint32_t backend);
+struct service_lost services_lost(const struct services *services, uint32_t service);
+struct flow_stats services_stats(const struct services *services);
+
+#endif
