@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Nanoseconds that a packet of a service takes in the program at XDP: bench-service [ROUNDS [PACKETS]]
+ *
+ * One service address of either family, 100 backends, Maglev.  A program around the measured one restores the
+ * packet before each run and takes the next flow (bench/service.bpf.c); what it takes with a program that
+ * does nothing is measured in the same round and subtracted.  Shown is the median of all rounds.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "compile/maglev.h"
+#include "lib/services.h"
+#include "service_bench.skel.h"
+
+#define LINES      (1U << 21)
+#define RING_BYTES (1U << 16)
+#define BACKENDS   100
+#define ROUNDS_MAX 99
+#define FRAME      74
+
+enum packet_kind {
+	PACKET_TCP4,
+	PACKET_SYN4,
+	PACKET_UDP4,
+	PACKET_TCP6,
+	PACKET_OTHER4,
+	PACKET_OTHER6,
+	PACKET_KINDS
+};
+
+struct bench_case {
+	const char *name;
+	enum packet_kind kind;
+	uint32_t flows;
+	uint16_t port; /* which service: deliver, and whether flows are accounted */
+	struct service_bench_bpf *around, *bare;
+	double ns[ROUNDS_MAX];
+};
+
+#define PORT_IPIP     80
+#define PORT_NO_FLOWS 81
+#define PORT_GUE      82
+#define PORT_L2       83
+
+static struct bench_case cases[] = {
+	{.name = "not a service's address", .kind = PACKET_OTHER4, .flows = 1024, .port = PORT_IPIP},
+	{.name = "not a service's address, IPv6", .kind = PACKET_OTHER6, .flows = 1024, .port = PORT_IPIP},
+	{.name = "TCP established", .kind = PACKET_TCP4, .flows = 1, .port = PORT_IPIP},
+	{.name = "TCP established", .kind = PACKET_TCP4, .flows = 1024, .port = PORT_IPIP},
+	{.name = "TCP established", .kind = PACKET_TCP4, .flows = 65536, .port = PORT_IPIP},
+	{.name = "TCP established", .kind = PACKET_TCP4, .flows = 1048576, .port = PORT_IPIP},
+	{.name = "TCP established, flows off", .kind = PACKET_TCP4, .flows = 1, .port = PORT_NO_FLOWS},
+	{.name = "TCP established, flows off", .kind = PACKET_TCP4, .flows = 1024, .port = PORT_NO_FLOWS},
+	{.name = "TCP established, flows off", .kind = PACKET_TCP4, .flows = 65536, .port = PORT_NO_FLOWS},
+	{.name = "TCP established, flows off", .kind = PACKET_TCP4, .flows = 1048576, .port = PORT_NO_FLOWS},
+	{.name = "TCP established, gue", .kind = PACKET_TCP4, .flows = 1024, .port = PORT_GUE},
+	{.name = "TCP established, l2", .kind = PACKET_TCP4, .flows = 1024, .port = PORT_L2},
+	{.name = "TCP new (SYN)", .kind = PACKET_SYN4, .flows = 65536, .port = PORT_IPIP},
+	{.name = "TCP new (SYN), flows off", .kind = PACKET_SYN4, .flows = 65536, .port = PORT_NO_FLOWS},
+	{.name = "UDP", .kind = PACKET_UDP4, .flows = 1, .port = PORT_IPIP},
+	{.name = "UDP", .kind = PACKET_UDP4, .flows = 1024, .port = PORT_IPIP},
+	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 1, .port = PORT_IPIP},
+	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 1024, .port = PORT_IPIP},
+	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 65536, .port = PORT_IPIP},
+	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 1048576, .port = PORT_IPIP},
+};
+
+#define CASES (sizeof(cases) / sizeof(cases[0]))
+
+static void die(const char *what)
+{
+	fprintf(stderr, "bench-service: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void packet_make(const struct bench_case *c, uint8_t packet[static FRAME])
+{
+	static const uint8_t mac[12] = {2, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 1};
+	bool six = c->kind == PACKET_TCP6 || c->kind == PACKET_OTHER6, udp = c->kind == PACKET_UDP4;
+	uint8_t *l4 = packet + (six ? 54 : 34), proto = udp ? 17 : 6;
+
+	memset(packet, 0, FRAME);
+	memcpy(packet, mac, sizeof(mac));
+	if (six) {
+		memcpy(packet + 12, (const uint8_t[]){0x86, 0xdd, 0x60, 0, 0, 0, 0, 20, proto, 64}, 10);
+		inet_pton(AF_INET6, "2001:db8:1::1", packet + 22);
+		inet_pton(AF_INET6, c->kind == PACKET_OTHER6 ? "2001:db8:2::9" : "fc00:1::1", packet + 38);
+	} else {
+		memcpy(packet + 12, (const uint8_t[]){8, 0, 0x45, 0, 0, FRAME - 14, 0, 1, 0x40, 0, 64, proto},
+			12);
+		inet_pton(AF_INET, c->kind == PACKET_OTHER4 ? "10.200.9.1" : "10.200.1.1", packet + 30);
+	}
+	memcpy(l4, (const uint8_t[]){0x7a, 0x69, 0, (uint8_t)c->port}, 4);
+	if (udp)
+		memcpy(l4 + 4, (const uint8_t[]){0, FRAME - 34}, 2);
+	else
+		memcpy(l4 + 12, (const uint8_t[]){0x50, c->kind == PACKET_SYN4 ? 2 : 0x10, 2, 0}, 4);
+}
+
+static struct service_bench_bpf *around_make(const struct bench_case *c, const struct bpf_program *program)
+{
+	struct service_bench_bpf *around = service_bench_bpf__open();
+	uint8_t packet[FRAME];
+	__u32 zero = 0;
+	int fd;
+
+	packet_make(c, packet);
+	if (!around)
+		die("open");
+	around->rodata->packet_bytes = FRAME;
+	around->rodata->family = c->kind == PACKET_TCP6 || c->kind == PACKET_OTHER6 ? 6 : 4;
+	around->rodata->flow_mask = c->flows - 1;
+	memcpy((void *)around->rodata->headers, packet, sizeof(around->rodata->headers));
+	if (service_bench_bpf__load(around) < 0)
+		die("load");
+	fd = bpf_program__fd(program ? program : around->progs.bare_pass);
+	if (bpf_map_update_elem(bpf_map__fd(around->maps.measured), &zero, &fd, BPF_ANY) < 0)
+		die("measured");
+	return around;
+}
+
+/* Nanoseconds of one run. */
+static double measure(const struct bench_case *c, const struct service_bench_bpf *around, uint32_t packets)
+{
+	uint8_t packet[FRAME], out[256];
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = FRAME, .data_out = out,
+		.data_size_out = sizeof(out), .repeat = (int)packets);
+
+	packet_make(c, packet);
+	if (bpf_prog_test_run_opts(bpf_program__fd(around->progs.restore), &options) < 0)
+		die("test run");
+	if (options.retval == XDP_ABORTED || options.retval == XDP_DROP) {
+		fprintf(stderr, "bench-service: %s: verdict %u\n", c->name, options.retval);
+		exit(1);
+	}
+	return options.duration;
+}
+
+static void services_make(struct services *services)
+{
+	static uint16_t slots[SERVICE_RING_SLOTS];
+	struct maglev_backend backends[BACKENDS];
+	struct service_text texts[12];
+	struct service_input inputs[12];
+	static const uint16_t ports[] = {PORT_IPIP, PORT_NO_FLOWS, PORT_GUE, PORT_L2};
+	size_t count = 0;
+
+	for (uint32_t service = 1; service <= 12; service++) {
+		const bool six = (service - 1) % 3 == 2, udp = (service - 1) % 3 == 1;
+		uint16_t port = ports[(service - 1) / 3];
+		struct service_text *text = &texts[count];
+
+		for (uint32_t i = 0; i < BACKENDS; i++) {
+			uint32_t number = service * BACKENDS + i;
+			char address[64];
+
+			snprintf(address, sizeof(address), six ? "fc00:2::%x" : "10.0.2.%u", i + 1);
+			services_backend(services, number, service, address);
+			backends[i] = (struct maglev_backend){.number = (uint16_t)number, .weight = 1};
+			address_parse(address, &backends[i].address);
+		}
+		if (maglev_fill(backends, BACKENDS, slots, SERVICE_RING_SLOTS) < 0)
+			die("maglev_fill");
+		services_ring(services, service, slots, SERVICE_RING_SLOTS);
+		services_text(text, "bench", udp ? 17 : 6, six ? "fc00:1::1" : "10.200.1.1", port, port,
+			port == PORT_GUE  ? SERVICE_GUE
+			: port == PORT_L2 ? SERVICE_L2
+					  : SERVICE_IPIP);
+		text->no_flows = port == PORT_NO_FLOWS;
+		inputs[count++] = (struct service_input){.text = text,
+			.number = service,
+			.rule = service,
+			.ring = service,
+			.slots = SERVICE_RING_SLOTS};
+	}
+	services_book(services, 0, inputs, count);
+	services_place(services, 0);
+}
+
+static int compare(const void *a, const void *b)
+{
+	double left = *(const double *)a, right = *(const double *)b;
+
+	return left < right ? -1 : left > right;
+}
+
+int main(int argc, char **argv)
+{
+	int rounds = argc > 1 ? atoi(argv[1]) : 11;
+	uint32_t packets = argc > 2 ? (uint32_t)atoi(argv[2]) : 2000000;
+	const char *only = argc > 3 ? argv[3] : "";
+	struct services services;
+	cpu_set_t cpu;
+
+	if (rounds < 1 || rounds > ROUNDS_MAX || !packets) {
+		fprintf(stderr, "usage: bench-service [ROUNDS [PACKETS [WORD]]]\n");
+		return 2;
+	}
+	CPU_ZERO(&cpu);
+	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &cpu);
+	sched_setaffinity(0, sizeof(cpu), &cpu);
+	if (services_open(&services, LINES, RING_BYTES) < 0)
+		return 1;
+	services_make(&services);
+	for (size_t i = 0; i < CASES; i++) {
+		cases[i].around = around_make(&cases[i], services.balance->progs.balance);
+		cases[i].bare = around_make(&cases[i], NULL);
+	}
+	for (int round = 0; round < rounds; round++)
+		for (size_t i = 0; i < CASES; i++) {
+			struct bench_case *c = &cases[i];
+
+			if (!strstr(c->name, only))
+				continue;
+			measure(c, c->around, c->flows < packets / 4 ? packets / 4 : c->flows);
+			c->ns[round] = measure(c, c->around, packets);
+			c->ns[round] -= measure(c, c->bare, packets);
+		}
+	printf("%-34s %9s %8s\n", "", "flows", "ns");
+	for (size_t i = 0; i < CASES; i++) {
+		struct bench_case *c = &cases[i];
+
+		qsort(c->ns, (size_t)rounds, sizeof(double), compare);
+		if (strstr(c->name, only))
+			printf("%-34s %9u %8.1f\n", c->name, c->flows, c->ns[rounds / 2]);
+	}
+	services_close(&services);
+	return 0;
+}
