@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "cli/lines.h"
-#include "cli/view/screens.h"
+#include "cli/view/answer.h"
 
 int client_open(const struct cli *cli, struct weir_client **ret_client, struct error *error)
 {

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "cli/lines.h"
-#include "cli/view/screens.h"
+#include "cli/view/answer.h"
 
 #define FOLLOW_ENOUGH 1
 

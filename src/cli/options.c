@@ -187,7 +187,7 @@ static int take_screen(struct cli *cli, const char *value, struct error *error)
 		return 0;
 	}
 	for (unsigned int i = 0; i < SCREEN_COUNT; i++)
-		names[i] = screens[i].name;
+		names[i] = screens[i]->name;
 	error_set(error, -EINVAL, "--screen: there is no screen '%s'", value);
 	near = text_nearest(value, names);
 	if (near)

@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/filter.h"
 #include "cli/follow.h"
+#include "cli/view/answer.h"
 #include "cli/view/print.h"
 #include "cli/view/screens.h"
 
@@ -174,10 +175,10 @@ static int drops_print(void *user, struct error *error)
 	_cleanup_json_ json_t *answer = NULL;
 	int r;
 
-	r = ask_shown(cli, drops->client, screens[SCREEN_DROPS].path, drops->query, &answer, error);
+	r = ask_shown(cli, drops->client, screens[SCREEN_DROPS]->path, drops->query, &answer, error);
 	if (r < 0 || !answer)
 		return r;
-	r = screen_table_print(&screens[SCREEN_DROPS], answer, cli->units, style, error);
+	r = screen_table_print(screens[SCREEN_DROPS], answer, cli->units, style, error);
 	if (r < 0)
 		return r;
 	if (!cli->limit)
@@ -203,7 +204,7 @@ static int drops_follow(const struct cli *cli, const char *filter)
 		error_want(&error, "--follow without --sort, --reverse, --limit and --watch");
 		return fail_usage(&error);
 	}
-	query = screen_query(&screens[SCREEN_DROPS], &question);
+	query = screen_query(screens[SCREEN_DROPS], &question);
 	if (!query) {
 		error_set(&error, -ENOMEM, "no memory");
 		return fail(&error);
@@ -213,7 +214,7 @@ static int drops_follow(const struct cli *cli, const char *filter)
 
 int cmd_drops(const struct cli *cli)
 {
-	const struct screen *screen = &screens[SCREEN_DROPS];
+	const struct screen *screen = screens[SCREEN_DROPS];
 	struct question question = {.reverse = cli->reverse, .limit = cli->limit};
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *filter = NULL, *query = NULL;

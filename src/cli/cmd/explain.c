@@ -9,7 +9,7 @@
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/filter.h"
-#include "cli/view/screens.h"
+#include "cli/view/answer.h"
 #include "cli/view/style.h"
 #include "model/packet.h"
 

@@ -44,7 +44,7 @@ int cmd_list(const struct cli *cli)
 	if (filter_read(cli, &filter, &error) < 0)
 		return fail_usage(&error);
 	if (cli->by) {
-		screen = &screens[SCREEN_OWNERS];
+		screen = screens[SCREEN_OWNERS];
 		question.by = group_find(cli->by, &error);
 		if (!question.by)
 			return fail_usage(&error);

@@ -12,7 +12,7 @@
 #include "cli/cli.h"
 #include "cli/file.h"
 #include "cli/filter.h"
-#include "cli/view/screens.h"
+#include "cli/view/answer.h"
 #include "cli/view/style.h"
 #include "model/policy.h"
 

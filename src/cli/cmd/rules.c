@@ -10,6 +10,7 @@
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/filter.h"
+#include "cli/view/answer.h"
 #include "cli/view/print.h"
 #include "cli/view/screens.h"
 
@@ -130,7 +131,7 @@ int cmd_rules(const struct cli *cli)
 {
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *tenant = query_make("tenant", cli->tenant, NULL), *shown = NULL, *query = NULL;
-	const struct screen *screen = &screens[SCREEN_RULES];
+	const struct screen *screen = screens[SCREEN_RULES];
 	struct question question = {.reverse = cli->reverse, .limit = cli->limit};
 	struct error error;
 

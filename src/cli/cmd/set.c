@@ -13,6 +13,7 @@
 #include "cli/file.h"
 #include "cli/filter.h"
 #include "cli/lines.h"
+#include "cli/view/answer.h"
 #include "cli/view/print.h"
 #include "cli/view/screens.h"
 #include "model/set.h"

@@ -10,6 +10,7 @@
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/filter.h"
+#include "cli/view/answer.h"
 #include "cli/view/print.h"
 #include "cli/view/screens.h"
 #include "model/rule.h"

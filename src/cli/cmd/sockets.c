@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/filter.h"
 #include "cli/follow.h"
+#include "cli/view/answer.h"
 #include "cli/view/print.h"
 #include "cli/view/screens.h"
 

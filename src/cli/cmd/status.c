@@ -375,7 +375,7 @@ static int status_print(void *user, struct error *error)
 	traces_print(answer, units, style);
 	features_print(answer, style);
 	putchar('\n');
-	r = screen_table_print(&screens[SCREEN_INTERFACES], answer, units, style, error);
+	r = screen_table_print(screens[SCREEN_INTERFACES], answer, units, style, error);
 	if (r < 0)
 		return r;
 	parse_print(answer, units, style);

@@ -11,7 +11,7 @@
 
 int cmd_top(const struct cli *cli)
 {
-	const struct screen *screen = cli->screen ? cli->screen : &screens[SCREEN_FLOWS];
+	const struct screen *screen = cli->screen ? cli->screen : screens[SCREEN_FLOWS];
 	_cleanup_client_ struct weir_client *client = NULL;
 	_cleanup_free_ char *filter = NULL;
 	struct error error;
@@ -21,7 +21,7 @@ int cmd_top(const struct cli *cli)
 	if (cli->by && !group_find(cli->by, &error))
 		return fail_usage(&error);
 	if (cli->by && !cli->screen)
-		screen = &screens[SCREEN_OWNERS];
+		screen = screens[SCREEN_OWNERS];
 	if (cli->sort && !screen->sorts) {
 		error_set(&error, -EINVAL, "%s have one order", screen->name);
 		return fail_usage(&error);

@@ -11,6 +11,7 @@
 
 #include "basic/error.h"
 #include "basic/units.h"
+#include "cli/view/answer.h"
 #include "cli/view/table.h"
 
 enum screen_id {
@@ -31,13 +32,6 @@ struct sort_key {
 	bool ascending; /* unless reversed */
 };
 
-/* What a cell is made from, besides the entry. */
-struct cell_context {
-	enum units units;
-	double now;       /* seconds since 1970, for ages */
-	const char *rest; /* the entry is what belongs to none of the list; NULL: it is one of the list */
-};
-
 struct screen {
 	const char *name; /* of the command, of the screen, and (without `list`) of the list in the answer */
 	const char *path;
@@ -54,7 +48,7 @@ struct screen {
 	bool unfiltered;     /* takes no match */
 };
 
-extern const struct screen screens[SCREEN_COUNT];
+extern const struct screen *const screens[SCREEN_COUNT];
 
 const struct screen *screen_find(const char *name); /* NULL: there is none */
 
@@ -94,19 +88,5 @@ void losses_read(const json_t *answer, struct losses *ret_losses);
 char *losses_print(const struct losses *losses, enum units units, char *buffer, size_t size);
 /* Something to warn of? */
 bool losses_matter(const struct losses *losses);
-
-/* "10.0.0.1:80", "[2001:db8::1]:80"; the address alone where the port is 0. */
-void endpoint_format(
-	const json_t *entry, const char *address_key, const char *port_key, char *buffer, size_t size);
-/* The entry's "time" as the local time of day: the same as on the person's clock. */
-void clock_format(const json_t *entry, char *buffer, size_t size);
-/* The entry's owner: "nginx[812]", or of what kind it is; empty where it has none. */
-void owner_format(const json_t *entry, char *buffer, size_t size);
-
-/* Numbers and text of an answer; 0 and "" where the field is absent. */
-uint64_t json_get_number(const json_t *object, const char *key);
-const char *json_get_text(const json_t *object, const char *key);
-/* Seconds since 1970 of an RFC 3339 time as the API writes it; 0: none. */
-double json_get_time(const json_t *object, const char *key);
 
 #endif

@@ -22,6 +22,7 @@
 
 #include "basic/clock.h"
 #include "cli/ask.h"
+#include "cli/view/answer.h"
 #include "cli/view/print.h"
 #include "cli/view/screens.h"
 #include "model/match.h"
@@ -94,7 +95,11 @@ void top_catch_signals(void)
 
 static size_t screen_index(const struct screen *screen)
 {
-	return (size_t)(screen - screens);
+	size_t i = 0;
+
+	while (screens[i] != screen)
+		i++;
+	return i;
 }
 
 /* ---- asking ---- */
@@ -122,7 +127,7 @@ static void top_ask(struct top *top)
 	size_t i = screen_index(top->screen), rows = (size_t)table_lines(top) - 1;
 	struct question question = {
 		.filter = top->filter,
-		.by = top->screen == &screens[SCREEN_OWNERS] ? screen_groups[top->by] : NULL,
+		.by = top->screen == screens[SCREEN_OWNERS] ? screen_groups[top->by] : NULL,
 		.sort = top->sorts[i],
 		.reverse = top->reverse[i],
 		.limit = top->offset + rows,
@@ -239,15 +244,15 @@ static void tabs_draw(const struct top *top)
 	line_clear(2);
 	for (size_t i = 0; i < SCREEN_COUNT; i++) {
 		attr_t look = i == shown ? top->look.accent | A_BOLD | A_REVERSE : A_NORMAL;
-		const char letter[] = {screens[i].letter, '\0'};
-		size_t before = strcspn(screens[i].name, letter);
+		const char letter[] = {screens[i]->letter, '\0'};
+		size_t before = strcspn(screens[i]->name, letter);
 		char head[32];
 
 		/* Underlined is what to press. */
-		snprintf(head, sizeof(head), " %.*s", (int)before, screens[i].name);
+		snprintf(head, sizeof(head), " %.*s", (int)before, screens[i]->name);
 		x = left_draw(2, x, look, head);
 		x = left_draw(2, x, look | A_UNDERLINE, letter);
-		x = left_draw(2, x, look, screens[i].name + before + 1);
+		x = left_draw(2, x, look, screens[i]->name + before + 1);
 		if (i == shown)
 			left_draw(2, x, look, " ");
 	}
@@ -256,7 +261,7 @@ static void tabs_draw(const struct top *top)
 		return;
 	}
 	duration_format(interval, sizeof(interval), top->interval_ns);
-	if (top->screen == &screens[SCREEN_OWNERS])
+	if (top->screen == screens[SCREEN_OWNERS])
 		snprintf(by, sizeof(by), "each %s ", screen_groups[top->by]);
 	if (!sort) {
 		snprintf(text, sizeof(text), "every %s", interval);
@@ -587,15 +592,15 @@ static void top_key(struct top *top, int key)
 		return;
 	}
 	for (size_t i = 0; i < SCREEN_COUNT; i++) {
-		if (key == screens[i].letter)
-			screen_change(top, &screens[i]);
+		if (key == screens[i]->letter)
+			screen_change(top, screens[i]);
 	}
 	switch (key) {
 	case '\t':
-		screen_change(top, &screens[(screen_index(top->screen) + 1) % SCREEN_COUNT]);
+		screen_change(top, screens[(screen_index(top->screen) + 1) % SCREEN_COUNT]);
 		break;
 	case KEY_BTAB:
-		screen_change(top, &screens[(screen_index(top->screen) + SCREEN_COUNT - 1) % SCREEN_COUNT]);
+		screen_change(top, screens[(screen_index(top->screen) + SCREEN_COUNT - 1) % SCREEN_COUNT]);
 		break;
 	case 's':
 		sort_change(top, 1);
@@ -612,7 +617,7 @@ static void top_key(struct top *top, int key)
 		break;
 	case 'b':
 		top->by = screen_groups[top->by + 1] ? top->by + 1 : 0;
-		screen_change(top, &screens[SCREEN_OWNERS]);
+		screen_change(top, screens[SCREEN_OWNERS]);
 		break;
 	case ' ':
 		top->paused = !top->paused;
@@ -728,12 +733,12 @@ static unsigned int group_place(const struct cli *cli)
 static void sorts_choose(const struct cli *cli, const struct sort_key **sorts)
 {
 	for (size_t i = 0; i < SCREEN_COUNT; i++) {
-		if (!screens[i].sorts)
+		if (!screens[i]->sorts)
 			continue;
 		/* The key was checked for the screen it was given for; others take it where they have it. */
-		sorts[i] = sort_find(&screens[i], cli->sort, NULL);
+		sorts[i] = sort_find(screens[i], cli->sort, NULL);
 		if (!sorts[i])
-			sorts[i] = screens[i].sorts;
+			sorts[i] = screens[i]->sorts;
 	}
 }
 
@@ -744,7 +749,7 @@ int top_show(const struct cli *cli, struct weir_client *client, const char *filt
 		.cli = cli,
 		.client = client,
 		.agent = agent,
-		.screen = cli->screen ? cli->screen : &screens[SCREEN_FLOWS],
+		.screen = cli->screen ? cli->screen : screens[SCREEN_FLOWS],
 		.units = cli->units,
 		.interval_ns = cli->interval_ns,
 	};
@@ -752,7 +757,7 @@ int top_show(const struct cli *cli, struct weir_client *client, const char *filt
 	SCREEN *terminal;
 
 	if (cli->by && !cli->screen)
-		top.screen = &screens[SCREEN_OWNERS];
+		top.screen = screens[SCREEN_OWNERS];
 	top.by = group_place(cli);
 	gethostname(top.host, sizeof(top.host) - 1);
 	snprintf(top.filter, sizeof(top.filter), "%s", filter ? filter : "");
@@ -803,7 +808,7 @@ static int once_screen_print(const struct cli *cli, struct weir_client *client, 
 int top_print(const struct cli *cli, struct weir_client *client, const char *filter, struct error *error)
 {
 	const struct style *style = style_choose(cli->color);
-	const struct screen *screen = cli->by && !cli->screen ? &screens[SCREEN_OWNERS] : cli->screen;
+	const struct screen *screen = cli->by && !cli->screen ? screens[SCREEN_OWNERS] : cli->screen;
 	const struct sort_key *sorts[SCREEN_COUNT] = {};
 	_cleanup_json_ json_t *status = NULL;
 	char host[256] = "", uptime[32], in[32], out[32];
@@ -831,11 +836,11 @@ int top_print(const struct cli *cli, struct weir_client *client, const char *fil
 			.by = i == SCREEN_OWNERS ? screen_groups[group_place(cli)] : NULL,
 			.limit = screen ? ONCE_LIMIT_ONE : ONCE_LIMIT_ALL};
 
-		if (screen && screen != &screens[i])
+		if (screen && screen != screens[i])
 			continue;
 		if (cli->limit)
 			question.limit = cli->limit;
-		r = once_screen_print(cli, client, &screens[i], &question, style, error);
+		r = once_screen_print(cli, client, screens[i], &question, style, error);
 		if (r < 0)
 			return r;
 	}
