@@ -8,6 +8,7 @@
 #include "agent/owners.h"
 #include "agent/policies.h"
 #include "agent/rules.h"
+#include "agent/services.h"
 #include "agent/shapes.h"
 #include "agent/shields.h"
 #include "basic/cleanup.h"
@@ -232,7 +233,7 @@ static void classes_write(
 }
 
 static void explanation_write(struct agent *agent, struct json_write *out, const char *text,
-	const struct policy_explanation *explanation)
+	const struct packet_description *packet, const struct policy_explanation *explanation)
 {
 	const struct rule_policy *policy = rulebook_numbered(rules_book(agent), explanation->policy);
 	const struct rule_entry *entry = rules_entry(agent, explanation->rule);
@@ -256,6 +257,7 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 		rules_write_name(agent, out, NULL, explanation->passed[i]);
 	json_write_array_end(out);
 	classes_write(agent, out, explanation);
+	services_explain(agent, packet, out);
 	if (policy)
 		json_write_number(out, "generation", policy->generation);
 	json_write_object_end(out);
@@ -281,7 +283,7 @@ static void reply_explain(struct agent *agent, struct evhttp_request *request)
 		reply_refusal(request, &error);
 		return;
 	}
-	explanation_write(agent, &json, text, &explanation);
+	explanation_write(agent, &json, text, &packet, &explanation);
 	reply_json(request, HTTP_OK, "OK", &json);
 	json_write_free(&json);
 }

@@ -14,6 +14,7 @@
 #include "agent/names.h"
 #include "agent/owners.h"
 #include "agent/rules.h"
+#include "agent/services.h"
 #include "agent/sets.h"
 #include "agent/shapes.h"
 #include "agent/shields.h"
@@ -31,6 +32,7 @@ const struct module *const modules[] = {
 	&limit_module,
 	&connections_module, /* before the rules that need it */
 	&shape_module,       /* before the rules that make classes */
+	&service_module,     /* before the rules that make services */
 	&rules_module,       /* behind guards */
 	&log_module,
 	&apply_module,

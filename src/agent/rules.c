@@ -18,6 +18,7 @@
 #include "agent/logs.h"
 #include "agent/policies.h"
 #include "agent/rule_store.h"
+#include "agent/services.h"
 #include "agent/sets.h"
 #include "agent/shapes.h"
 #include "agent/shields.h"
@@ -26,6 +27,7 @@
 #include "basic/units.h"
 #include "engine/guard.h"
 #include "engine/policy.h"
+#include "shared/service.h"
 
 #define LARGE_RULES 1000 /* from which on a change is another thread's work for a while */
 
@@ -270,6 +272,8 @@ static int step_prepare(struct commit *commit, struct error *error)
 	bool sets = change->sets && sets_prepared(rules->agent);
 	int r = sockets_bring(rules, next, step, error);
 
+	if (!services_same(now, next))
+		step->changed |= 1ULL << SERVICE_PLACE;
 	if (sets)
 		step->changed |= 1ULL << SET_PLACE;
 	for (size_t i = 0; i < next->count && r == 0; i++) {
@@ -383,6 +387,8 @@ static int book_switch(struct commit *commit, struct error *error)
 		r = rule_store_write(&rules->store, record, error);
 	if (r == 0)
 		r = shapes_bring(rules->agent, &record->now, error);
+	if (r == 0 && step->changed >> SERVICE_PLACE & 1)
+		r = services_bring(rules->agent, &record->now, error);
 	if (r == 0)
 		r = step_switch(rules, step, error);
 	if (r < 0) {
@@ -392,6 +398,7 @@ static int book_switch(struct commit *commit, struct error *error)
 		record->state = RULES_SETTLED;
 		rule_store_write(&rules->store, record, NULL);
 		shapes_settle(rules->agent, &record->now, NULL);
+		services_settle(rules->agent, &record->now, NULL);
 		return r;
 	}
 	*next = (struct rulebook){};
@@ -422,6 +429,7 @@ static void book_settle(struct rules *rules)
 	timer_set(rules);
 	tenants_assign(rules, false);
 	shapes_settle(rules->agent, &record->now, NULL);
+	services_settle(rules->agent, &record->now, NULL);
 }
 
 static int check_settled(const struct rules *rules, struct error *error)
@@ -474,6 +482,8 @@ static int commit_begin(struct commit *commit, struct error *error)
 	r = shapes_prepare(rules->agent, commit->next,
 		commit->change->absent ? SHAPE_PLAN_ABSENT : SHAPE_PLAN_STRICT, error);
 	if (r == 0)
+		r = services_prepare(rules->agent, commit->next, commit->change->absent, error);
+	if (r == 0)
 		r = book_number(rules, commit->next, &rules->record.next_id, error);
 	if (r == 0)
 		r = step_prepare(commit, error);
@@ -506,6 +516,7 @@ static int commit_end(struct commit *commit, int r, struct error *error)
 		timer_set(rules);
 		tenants_assign(rules, true);
 		shapes_settle(rules->agent, &rules->record.now, &rules->record.before);
+		services_settle(rules->agent, &rules->record.now, &rules->record.before);
 	} else {
 		book_settle(rules);
 	}
@@ -876,6 +887,19 @@ int rules_refresh(struct agent *agent, struct error *error)
 	return r;
 }
 
+int rules_switch_services(struct agent *agent, struct error *error)
+{
+	const struct rules *rules = rules_of(agent);
+	struct policy_now now;
+	int r = check_settled(rules, error);
+
+	if (r == 0)
+		r = engine_policy_now(agent->engine, &now);
+	return r < 0 ? r
+	             : engine_policy_switch(agent->engine, 1ULL << SERVICE_PLACE, now.present, false,
+			       rules->tracking, 0, error);
+}
+
 void rules_interfaces_changed(struct agent *agent)
 {
 	struct rules *rules = rules_of(agent);
@@ -1067,6 +1091,7 @@ static int rules_open(struct agent *agent, void **ret_state, struct error *error
 	hits_sweep(rules);
 	timer_set(rules);
 	shapes_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
+	services_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
 	/* a change that waits, and a policy that was applied, go before those of the file */
 	if (rules->record.state == RULES_PENDING || rules->record.now.applied)
 		return 0;

@@ -82,6 +82,8 @@ int rules_change_read(const char *query, struct rules_change *ret_change, struct
 /* Compiles everything anew, since names in rules may mean something else now, and switches over to that.
  * While a change waits for its confirmation, and where this fails, it is done later. */
 int rules_refresh(struct agent *agent, struct error *error);
+/* Switches over to the book of services that was brought beside the one in force; the rules stay. */
+int rules_switch_services(struct agent *agent, struct error *error);
 /* Interfaces may have come, gone, or changed their names. */
 void rules_interfaces_changed(struct agent *agent);
 /* Does a rule in force, or one that a rollback brings back, name this set? */

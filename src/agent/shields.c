@@ -150,6 +150,20 @@ const char *shields_hook(const struct agent *agent, const struct rule *rule)
 	return "tc";
 }
 
+const char *shields_service_hook(const struct agent *agent)
+{
+	const struct shields *shields = shields_of(agent);
+	const char *hook = "none";
+
+	for (size_t i = 0; shields && i < shields->count; i++) {
+		if (shields->places[i].shield.mode == ENGINE_SHIELD_NATIVE)
+			return "xdp";
+		if (shields->places[i].shield.mode == ENGINE_SHIELD_GENERIC)
+			hook = "xdp-generic";
+	}
+	return hook;
+}
+
 bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule)
 {
 	const struct shields *shields = shields_of(agent);

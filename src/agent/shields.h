@@ -19,6 +19,9 @@ void shields_reconcile(struct agent *agent);
 /* Where a rule on packets is decided as early as it can be: "xdp" (on some interface at least) or "tc". */
 const char *shields_hook(const struct agent *agent, const struct rule *rule);
 
+/* Where services are balanced: "xdp", "xdp-generic" (on no interface native), or "none". */
+const char *shields_service_hook(const struct agent *agent);
+
 /* Is such a packet dropped at XDP, by this rule? */
 bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule);
 

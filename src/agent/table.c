@@ -367,6 +367,7 @@ void table_account(struct table *table, const struct table_delta *delta)
 				flow->last_ns = delta->last_ns;
 				flow->rule = delta->rule;
 				flow->verdict = delta->verdict;
+				flow->backend = delta->backend;
 			}
 			flow->tcp_flags |= delta->tcp_flags;
 			flow->origin |= delta->origin;

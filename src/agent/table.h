@@ -71,8 +71,9 @@ struct table_flow {
 	uint32_t reverse;     /* where the flow of the other direction is, or was; TABLE_NONE: nowhere */
 	uint32_t next_held;   /* list of those that hold something back */
 	struct table_counts held;
-	uint32_t rule;   /* that decided about its last packets; 0: a default verdict, or nobody */
-	uint8_t verdict; /* enum table_verdict */
+	uint32_t rule;    /* that decided about its last packets; 0: a default verdict, or nobody */
+	uint8_t verdict;  /* enum table_verdict */
+	uint16_t backend; /* that a service sends it to (shared/service.h); 0: none */
 };
 
 enum table_verdict { TABLE_NOT_JUDGED, TABLE_ACCEPTED, TABLE_DROPPED };
@@ -122,6 +123,7 @@ struct table_delta {
 	uint8_t tcp_flags, origin;
 	uint8_t verdict;             /* enum table_verdict */
 	uint32_t rule;               /* that decided */
+	uint16_t backend;            /* of a service; 0: none */
 	uint32_t owner;              /* maybe with OWNER_INHERITED */
 	struct table_line *line;     /* in lines4 or lines6 */
 	struct table_line accounted; /* becomes *line */

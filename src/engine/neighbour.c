@@ -5,6 +5,7 @@
 #include <netlink/route/neighbour.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
+#include <string.h>
 
 #include "engine/internal.h"
 #include "engine/service.h"
@@ -27,18 +28,60 @@ static int neighbour_ask(struct engine *engine, struct nl_addr *to, struct rtnl_
 	return r < 0 ? -EIO : 0;
 }
 
-int engine_neighbour_use(struct engine *engine, uint8_t family, const uint8_t *to)
+/* 0, with a route for the caller to put, or a negative errno. */
+static int route_find(struct engine *engine, uint8_t family, const uint8_t *to, struct nl_addr **ret_address,
+	struct rtnl_route **ret_route)
 {
 	struct nl_addr *address = nl_addr_build(family == 4 ? AF_INET : AF_INET6, to, family == 4 ? 4 : 16);
-	struct rtnl_route *route = NULL;
-	int r;
+	int r = address ? rtnl_route_lookup(engine->requests, address, ret_route) : -NLE_NOMEM;
 
-	if (!address)
-		return -ENOMEM;
-	r = rtnl_route_lookup(engine->requests, address, &route);
-	r = r < 0 ? -ENETUNREACH : neighbour_ask(engine, address, route);
-	if (route)
-		rtnl_route_put(route);
+	if (r < 0) {
+		nl_addr_put(address);
+		return r == -NLE_NOMEM ? -ENOMEM : -ENETUNREACH;
+	}
+	*ret_address = address;
+	return 0;
+}
+
+int engine_hop_find(struct engine *engine, uint8_t family, const uint8_t *to, struct engine_hop *ret_hop)
+{
+	unsigned int length = family == 4 ? 4 : 16;
+	struct rtnl_route *route = NULL;
+	struct rtnl_nexthop *next;
+	struct nl_addr *address, *from;
+	struct engine_hop hop = {};
+	int r = route_find(engine, family, to, &address, &route);
+
+	if (r < 0)
+		return r;
+	next = rtnl_route_nexthop_n(route, 0);
+	from = rtnl_route_get_pref_src(route);
+	if (next) {
+		hop.index = (uint32_t)rtnl_route_nh_get_ifindex(next);
+		hop.gateway = rtnl_route_nh_get_gateway(next);
+	}
+	hop.local = rtnl_route_get_type(route) == RTN_LOCAL;
+	hop.has_from = from && nl_addr_get_len(from) == length;
+	if (hop.has_from)
+		memcpy(hop.from, nl_addr_get_binary_addr(from), length);
+	rtnl_route_put(route);
+	nl_addr_put(address);
+	if (!next)
+		return -ENETUNREACH;
+	*ret_hop = hop;
+	return 0;
+}
+
+int engine_neighbour_use(struct engine *engine, uint8_t family, const uint8_t *to)
+{
+	struct rtnl_route *route = NULL;
+	struct nl_addr *address;
+	int r = route_find(engine, family, to, &address, &route);
+
+	if (r < 0)
+		return r;
+	r = neighbour_ask(engine, address, route);
+	rtnl_route_put(route);
 	nl_addr_put(address);
 	return r;
 }

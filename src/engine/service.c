@@ -234,7 +234,6 @@ int engine_service_bring(struct engine *engine, const struct service_image *imag
 	if (image->count > SERVICE_BOOK_UNITS)
 		return error_set(error, -ENOSPC, "the book of services is too long");
 	book = services->books[place_now(engine) ^ 1];
-	engine_service_wait();
 	/* of no use to anybody while it is written */
 	__atomic_store_n(&((struct service_book *)book)->count, 0, __ATOMIC_RELEASE);
 	if (image->count) {
@@ -242,6 +241,17 @@ int engine_service_bring(struct engine *engine, const struct service_image *imag
 		memcpy(book, image->units, sizeof(*book));
 	}
 	return 0;
+}
+
+void engine_service_keep(struct engine *engine, uint32_t unit)
+{
+	const struct services_kernel *services = services_of(engine);
+	struct service *service;
+
+	if (!services->skeleton || !unit || unit >= SERVICE_BOOK_UNITS)
+		return;
+	service = (struct service *)&services->books[place_now(engine)][unit];
+	__atomic_store_n(&service->flags, (uint16_t)(service->flags | SERVICE_KEPT), __ATOMIC_RELEASE);
 }
 
 /* -- rings -- */

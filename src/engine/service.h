@@ -26,8 +26,12 @@ int engine_service_prepare(struct engine *engine, uint32_t flows, struct error *
 
 /* -- books -- */
 
-/* Writes a book into the place that is not in force.  An empty image: no services. */
+/* Writes a book into the place that is not in force, behind engine_service_wait().  An empty image: no
+ * services. */
 int engine_service_bring(struct engine *engine, const struct service_image *image, struct error *error);
+/* From now on connections of a service (its unit in the book in force) may be written down, also if the book
+ * that is brought next is not confirmed. */
+void engine_service_keep(struct engine *engine, uint32_t unit);
 /* The book in force, or the other one.  NULL: there are no maps. */
 const struct policy_unit *engine_service_book(const struct engine *engine, bool other);
 
@@ -35,8 +39,8 @@ const struct policy_unit *engine_service_book(const struct engine *engine, bool 
 
 /* The slots of a ring: SERVICE_RING_SLOTS numbers of backends.  NULL: there is no such ring. */
 const uint16_t *engine_service_ring(const struct engine *engine, uint32_t number);
-/* Writes the first `count` slots of a ring that no book in force names (any more).  Its memory is made where
- * there is none. */
+/* Writes the first `count` slots of a ring that no packet reads, behind engine_service_wait().  Its memory is
+ * made where there is none. */
 int engine_service_ring_set(
 	struct engine *engine, uint32_t number, const uint16_t *slots, uint32_t count, struct error *error);
 /* Waits until no packet reads what fell out of use before this call. */
@@ -85,9 +89,19 @@ int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor
 /* Room for so many. */
 uint32_t engine_service_flow_room(const struct engine *engine);
 
-/* -- neighbours -- */
+/* -- ways to backends -- */
 
-/* Has the kernel look for the neighbour through which it sends to an address (4 or 16 bytes), and keep it. */
+/* How the kernel would send to an address. */
+struct engine_hop {
+	uint32_t index;
+	bool local;    /* it is this host's own */
+	bool gateway;  /* through another host */
+	bool has_from; /* … and this is what it would send from: 4 or 16 bytes */
+	uint8_t from[16];
+};
+/* Of an address of 4 or 16 bytes.  0, -ENETUNREACH or -ENOMEM. */
+int engine_hop_find(struct engine *engine, uint8_t family, const uint8_t *to, struct engine_hop *ret_hop);
+/* Has the kernel look for the neighbour on the way there, and keep it. */
 int engine_neighbour_use(struct engine *engine, uint8_t family, const uint8_t *to);
 
 #endif

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+/*
+ * Connections that are written down (shared/service.h): the agent adds those that the flow cache knows and
+ * the ring in force would put elsewhere, and takes away those that are over.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/services_internal.h"
+#include "basic/cleanup.h"
+#include "bpf/lib/service_find.h"
+
+#define SWEEP_BUDGET 4096
+#define S            1000000000ULL
+#define IDLE_TCP_NS  (7800 * S) /* longer than the two hours after which hosts ask whether the other lives */
+#define IDLE_NS      (180 * S)
+#define FIN_NS       (60 * S) /* after the client's end the backend may still send */
+#define RST_NS       (2 * S)
+#define TCP_FIN      0x01
+#define TCP_RST      0x04
+#define TCP_ACK      0x10
+
+uint64_t service_idle_ns(const struct service_text *text)
+{
+	if (text->affinity_ns)
+		return text->affinity_ns;
+	return text->protocol == IPPROTO_TCP || text->protocol < 0 ? IDLE_TCP_NS : IDLE_NS;
+}
+
+/* -- adding -- */
+
+/* The services in force, by number. */
+struct scan {
+	struct services *services;
+	const struct engine_service_memory *memory;
+	const struct policy_unit *book;
+	uint32_t units[SERVICES_MAX];
+	uint32_t now, idle_udp;
+};
+
+/* A flow's line, of either family. */
+struct scan_line {
+	struct service_key key;
+	uint32_t last;
+	uint16_t backend;
+	uint8_t tcp_flags;
+};
+
+static void units_find(const struct policy_unit *book, uint32_t units[SERVICES_MAX])
+{
+	const struct service_book *head = (const struct service_book *)book;
+
+	for (uint32_t i = 1; head && i <= head->count; i++)
+		units[((const struct service *)&book[i])->number % SERVICES_MAX] = i;
+}
+
+static uint32_t slot_of(const struct service *service, const struct service_key *key)
+{
+	uint64_t ends = service_ends(key->sport, key->dport, key->proto);
+	uint32_t hash = key->family == 4
+	                        ? service_hash4(service->seed, service->flags, key->src[0], key->dst[0], ends)
+	                        : service_hash6(service->seed, service->flags, key->src, key->dst, ends);
+
+	return service_slot(hash, service->slots);
+}
+
+/* Does the connection go on, as far as its flow shows? */
+static bool line_goes_on(const struct scan *scan, const struct scan_line *line)
+{
+	if (line->key.proto == IPPROTO_TCP)
+		return line->tcp_flags & TCP_ACK && !(line->tcp_flags & (TCP_FIN | TCP_RST));
+	return scan->now - line->last < scan->idle_udp;
+}
+
+static void line_keep(struct scan *scan, struct scan_line *line)
+{
+	const struct service_backend *backend = &scan->memory->backends[line->backend % SERVICE_BACKENDS_MAX];
+	uint32_t unit = scan->units[backend->service % SERVICES_MAX];
+	const struct service *service = (const struct service *)&scan->book[unit];
+	struct service_flow flow = {
+		.last = line->last, .generation = backend->generation, .backend = line->backend};
+	const uint16_t *ring;
+	int r;
+
+	if (!unit || service->flags & SERVICE_KEEP || (int32_t)(line->last - backend->since) <= 0 ||
+		(backend->state != SERVICE_BACKEND_UP && backend->state != SERVICE_BACKEND_DRAINING) ||
+		!line_goes_on(scan, line))
+		return;
+	ring = engine_service_ring(scan->services->agent->engine, service->ring);
+	if (ring && ring[slot_of(service, &line->key)] == line->backend)
+		return;
+	if (service->flags & SERVICE_SOURCE)
+		line->key.sport = line->key.dport = 0;
+	r = engine_service_flow_put(scan->services->agent->engine, &line->key, &flow);
+	scan->services->kept_written += r == 0;
+	scan->services->kept_refused += r < 0 && r != -EEXIST;
+}
+
+/* The line's own words are read between two looks at its serial (shared/flow.h). */
+static void scan4(struct scan *scan, const struct flow_line4 *line)
+{
+	uint32_t serial = __atomic_load_n(&line->serial, __ATOMIC_ACQUIRE);
+	struct flow_line4 copy;
+	struct scan_line found;
+
+	if (!serial || !line->decision.backend)
+		return;
+	memcpy(&copy, line, sizeof(copy));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&line->serial, __ATOMIC_RELAXED) != serial || copy.kind & FLOW_KIND_OUT)
+		return;
+	found = (struct scan_line){.key = {.src = {copy.src},
+					   .dst = {copy.dst},
+					   .sport = copy.sport,
+					   .dport = copy.dport,
+					   .family = 4,
+					   .proto = copy.proto},
+		.last = copy.counts.last,
+		.backend = copy.decision.backend,
+		.tcp_flags = copy.marks.tcp_flags};
+	line_keep(scan, &found);
+}
+
+static void scan6(struct scan *scan, const struct flow_line6 *line, const struct flow_rest6 *rest)
+{
+	uint32_t serial = __atomic_load_n(&rest->serial, __ATOMIC_ACQUIRE);
+	uint16_t backend = rest->decision.backend;
+	struct flow_line6 copy;
+	struct scan_line found;
+
+	if (!serial || !backend)
+		return;
+	memcpy(&copy, line, sizeof(copy));
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&rest->serial, __ATOMIC_RELAXED) != serial || copy.kind & FLOW_KIND_OUT)
+		return;
+	found = (struct scan_line){
+		.key = {.sport = copy.sport, .dport = copy.dport, .family = 6, .proto = copy.proto},
+		.last = copy.counts.last,
+		.backend = backend,
+		.tcp_flags = copy.marks.tcp_flags};
+	memcpy(found.key.src, copy.src, sizeof(found.key.src));
+	memcpy(found.key.dst, copy.dst, sizeof(found.key.dst));
+	line_keep(scan, &found);
+}
+
+void service_keep_scan(struct services *services)
+{
+	struct engine *engine = services->agent->engine;
+	const struct engine_view *view = engine_view(engine);
+	_cleanup_free_ struct scan *scan = calloc(1, sizeof(*scan));
+	uint64_t tick_ns = 1;
+
+	services->scan_due = false;
+	if (!scan)
+		return;
+	scan->services = services;
+	scan->memory = engine_service_memory(engine);
+	scan->book = engine_service_book(engine, false);
+	units_find(scan->book, scan->units);
+	engine_clock(engine, &scan->now, &tick_ns);
+	scan->idle_udp = (uint32_t)(IDLE_NS / tick_ns);
+	for (size_t i = 0; i < (size_t)view->cpus * view->sets4; i++)
+		for (int way = 0; way < FLOW_WAYS; way++)
+			scan4(scan, &view->cache4[i].line[way]);
+	for (size_t i = 0; i < (size_t)view->cpus * view->sets6; i++)
+		for (int way = 0; way < FLOW_WAYS; way++)
+			scan6(scan, &view->cache6[i].line[way], &view->rest6[i].line[way]);
+}
+
+/* -- taking away -- */
+
+struct sweep {
+	struct services *services;
+	const struct engine_service_memory *memory;
+	uint32_t idle[SERVICES_MAX]; /* ticks */
+	uint32_t now, fin, rst;
+	uint32_t seen;
+};
+
+static bool flow_is_over(const struct sweep *sweep, const struct service_flow *flow, uint32_t last)
+{
+	const struct service_backend *backend =
+		&sweep->memory->backends[flow->backend % SERVICE_BACKENDS_MAX];
+	uint32_t age = sweep->now - last, idle = sweep->idle[backend->service % SERVICES_MAX];
+
+	if (age > UINT32_MAX / 2)
+		return false; /* written since we looked at the clock */
+	if (backend->state == SERVICE_BACKEND_NONE || backend->generation != flow->generation)
+		return age > sweep->rst;
+	if (flow->flags & SERVICE_FLOW_RST)
+		return age > sweep->rst;
+	if (flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2))
+		return age > sweep->fin;
+	return idle && age > idle;
+}
+
+/* nat keeps an entry for each direction, and each tells of the other: as its packets get, and come back. */
+static bool flow_other(
+	const struct service_key *key, const struct service_flow *flow, struct service_key *ret_other)
+{
+	if (!flow->dst[0] && !flow->dst[1] && !flow->dst[2] && !flow->dst[3])
+		return false;
+	*ret_other = (struct service_key){
+		.sport = flow->dport, .dport = flow->sport, .family = key->family, .proto = key->proto};
+	memcpy(ret_other->src, flow->dst, sizeof(ret_other->src));
+	memcpy(ret_other->dst, flow->src, sizeof(ret_other->dst));
+	return true;
+}
+
+static void load_less(const struct sweep *sweep, const struct service_flow *flow)
+{
+	uint32_t *connections = &sweep->memory->loads[flow->backend % SERVICE_BACKENDS_MAX].connections;
+
+	if (flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST | SERVICE_FLOW_ANSWER))
+		return; /* the datapath did */
+	if (__atomic_load_n(connections, __ATOMIC_RELAXED))
+		__atomic_fetch_sub(connections, 1, __ATOMIC_RELAXED);
+}
+
+static void sweep_flow(void *context, const struct service_key *key, const struct service_flow *seen)
+{
+	struct sweep *sweep = context;
+	struct engine *engine = sweep->services->agent->engine;
+	struct service_flow flow, answer;
+	struct service_key other;
+	bool both;
+
+	sweep->seen += !(seen->flags & SERVICE_FLOW_ANSWER);
+	/* as it is now */
+	if (!flow_is_over(sweep, seen, seen->last) || engine_service_flow_get(engine, key, &flow) < 0)
+		return;
+	both = flow_other(key, &flow, &other) && engine_service_flow_get(engine, &other, &answer) == 0;
+	if (!flow_is_over(sweep, &flow, flow.last) || (both && !flow_is_over(sweep, &answer, answer.last)))
+		return;
+	if (engine_service_flow_delete(engine, key) == 0) {
+		load_less(sweep, &flow);
+		sweep->services->kept_ended++;
+	}
+	if (both && engine_service_flow_delete(engine, &other) == 0)
+		load_less(sweep, &answer);
+}
+
+void service_keep_sweep(struct services *services)
+{
+	struct engine *engine = services->agent->engine;
+	const struct policy_unit *book = engine_service_book(engine, false);
+	const struct service_book *head = (const struct service_book *)book;
+	_cleanup_free_ struct sweep *sweep = calloc(1, sizeof(*sweep));
+	uint64_t tick_ns = 1;
+	int r;
+
+	if (!sweep)
+		return;
+	sweep->services = services;
+	sweep->memory = engine_service_memory(engine);
+	engine_clock(engine, &sweep->now, &tick_ns);
+	sweep->fin = (uint32_t)(FIN_NS / tick_ns);
+	sweep->rst = (uint32_t)(RST_NS / tick_ns);
+	for (uint32_t i = 1; i <= head->count; i++) {
+		const struct service *service = (const struct service *)&book[i];
+
+		sweep->idle[service->number % SERVICES_MAX] = service->idle_ticks;
+	}
+	r = engine_service_flow_walk(engine, &services->sweep, SWEEP_BUDGET, sweep_flow, sweep);
+	services->keeping += sweep->seen;
+	if (r == 0)
+		return;
+	services->kept = services->keeping;
+	services->keeping = 0;
+	if (r < 0)
+		services->sweep = (struct engine_service_cursor){};
+}
+
+/* -- counting -- */
+
+void service_keep_count(struct services *services)
+{
+	const struct table *table = services->agent->table;
+
+	for (uint32_t i = 1; i < SERVICE_BACKENDS_MAX; i++)
+		if (services->backends[i])
+			services->backends[i]->connections = 0;
+	for (uint32_t i = 0; i < table_flow_count(table); i++) {
+		const struct table_flow *flow = table_flow(table, i);
+		struct service_backend_live *live = services->backends[flow->backend % SERVICE_BACKENDS_MAX];
+
+		if (flow->state == TABLE_LIVE && flow->backend && live &&
+			!(flow->tcp_flags & TABLE_CLOSING_FLAGS))
+			live->connections++;
+	}
+}

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""Services as the agent keeps them: the list, changes of backends, the way back, restarts, explain."""
+
+import signal
+
+from lab import expect, expect_equal, wait_for
+from suite import test
+from test_rules import ask, done, refused
+
+WEB = "web tcp 203.0.113.10 port 443 to 10.1.0.2 weight 2, 10.1.0.3"
+
+
+def services(agent, **parameters):
+    return done(agent, "GET", "/v1/services", **parameters)["services"]
+
+
+def add(agent, text, **parameters):
+    return done(agent, "POST", "/v1/services/add", text=text, **parameters)["services"][0]
+
+
+def change(agent, name, text, **parameters):
+    return done(agent, "POST", "/v1/services/change", name=name, text=text, **parameters)["services"][0]
+
+
+def explained(agent, port, to="203.0.113.10 port 443", source="192.0.2.1"):
+    packet = f"in on w0 tcp from {source} port {port} to {to}"
+    return done(agent, "GET", "/v1/explain", packet=packet).get("service")
+
+
+def ring(agent, ports=range(1000, 1100), **parameters):
+    """Where new connections of these ports would go."""
+    return {port: explained(agent, port, **parameters).get("backend") for port in ports}
+
+
+def backends(service):
+    return {entry["address"]: entry for entry in service["backends"]}
+
+
+@test()
+def services_are_listed(lab):
+    """a service is listed with its backends, its sentence and what was counted; in the status, the metrics and the audit
+    trail, too; deleted it is nowhere any more"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    expect_equal(services(agent), [], "none")
+    web = add(agent, WEB)
+    expect_equal((web["name"], web["address"], web["port"], web["proto"], web["deliver"], web["choice"], web["slots"]),
+                 ("web", "203.0.113.10", 443, "tcp", "ipip", "maglev", 65537), "what the sentence says")
+    expect_equal([(entry["address"], entry["port"], entry["weight"], entry["state"], entry["share_wanted"])
+                  for entry in web["backends"]],
+                 [("10.1.0.2", 443, 2, "up", 0.6667), ("10.1.0.3", 443, 1, "up", 0.3333)], "backends")
+    dns = add(agent, "dns udp 2001:db8::53 port 53 to fd00:1::2 deliver l2")
+    expect_equal([entry["name"] for entry in services(agent)], ["web", "dns"], "the list")
+    expect_equal(services(agent, name="dns")[0]["id"], dns["id"], "one by its name")
+    expect_equal(done(agent, "GET", "/v1/status")["services"]["backends"], 3, "status")
+    _, page = ask(agent, "GET", "/metrics")
+    expect("weir_services 2\n" in page, "services in the metrics")
+    expect('weir_service_backend_up{service="web",backend="10.1.0.2",port="443"} 1\n' in page, "backends in the metrics")
+    gone = done(agent, "POST", "/v1/services/delete", name="web")
+    expect_equal(gone["deleted"], [{"id": web["id"], "text": web["text"]}], "what was deleted")
+    done(agent, "POST", "/v1/services/delete", id=dns["id"])
+    expect_equal(services(agent), [], "none any more")
+    trail = [entry["text"] for entry in done(agent, "GET", "/v1/audit")["events"] if "text" in entry]
+    expect(any(text.startswith("service web tcp") for text in trail), f"the audit trail: {trail}")
+
+
+@test()
+def bad_services_are_refused(lab):
+    """what cannot be is refused in one line that says what would be right, and nothing has changed"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    add(agent, WEB)
+    before = services(agent)
+    for status, what, text in (
+            (400, "203.0.113.10, port 443 is service web already", "other tcp 203.0.113.10 port 443 to 10.1.0.4"),
+            (400, "there is a service web already", "web tcp 203.0.113.11 port 443 to 10.1.0.4"),
+            (400, "there is no route to 198.51.100.1", "far tcp 203.0.113.11 port 443 to 198.51.100.1"),
+            (400, "10.1.0.1 is an address of this host", "own tcp 203.0.113.11 port 443 to 10.1.0.1"),
+    ):
+        refused(agent, status, what, "POST", "/v1/services/add", text=text)
+    refused(agent, 404, "'web'", "POST", "/v1/services/change", name="wep", text="drain 10.1.0.2")
+    refused(agent, 400, "10.1.0.9", "POST", "/v1/services/change", name="web", text="drain 10.1.0.9")
+    refused(agent, 404, "no service 'x'", "POST", "/v1/services/delete", name="x")
+    refused(agent, 400, "'name' is missing", "POST", "/v1/services/delete")
+    host.ip("route", "add", "198.51.100.0/24", "via", "10.1.0.2")
+    refused(agent, 400, "behind a gateway", "POST", "/v1/services/add",
+            text="far tcp 203.0.113.11 port 443 to 198.51.100.1 deliver l2")
+    expect_equal([entry["text"] for entry in services(agent)], [entry["text"] for entry in before], "nothing has changed")
+
+
+@test()
+def new_connections_follow_the_backends(lab):
+    """weights, drains, additions and removals change where new connections go, and of the others' hardly any; the service
+    keeps its id, and a backend its numbers"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    web = add(agent, WEB)
+    first = ring(agent)
+    expect_equal(set(first.values()), {"10.1.0.2", "10.1.0.3"}, "both get some")
+    drained = change(agent, "web", "drain 10.1.0.2")
+    expect_equal((drained["id"], backends(drained)["10.1.0.2"]["state"]), (web["id"], "draining"), "the drained one")
+    expect_equal(set(ring(agent).values()), {"10.1.0.3"}, "new connections while it drains")
+    change(agent, "web", "undrain 10.1.0.2")
+    expect_equal(ring(agent), first, "the ring is the same again")
+    change(agent, "web", "add 10.1.0.4 weight 3")
+    more = ring(agent)
+    moved = [port for port in first if more[port] != first[port] and more[port] != "10.1.0.4"]
+    expect(len(moved) <= 3, f"of {len(first)} connections that do not go to the new backend these moved: {moved}")
+    expect_equal(backends(services(agent)[0])["10.1.0.4"]["share_wanted"], 0.5, "its share")
+    change(agent, "web", "remove 10.1.0.4")
+    expect_equal(ring(agent), first, "without it all is as before")
+    change(agent, "web", "set 10.1.0.2 weight 0")
+    expect_equal(set(ring(agent).values()), {"10.1.0.3"}, "without weight")
+    change(agent, "web", "drain 10.1.0.3")
+    expect_equal(explained(agent, 1000)["why"], "no backend gets new connections", "none is left")
+
+
+@test("vm")
+def services_outlive_the_agent(lab):
+    """killed and started anew the agent finds its services: the same ids, the same rings, what was drained drains"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    add(agent, WEB)
+    add(agent, "all 203.0.113.0/24 to 10.1.0.5, 10.1.0.6 deliver gue")
+    change(agent, "web", "add 10.1.0.4")
+    change(agent, "web", "drain 10.1.0.3")
+    before, first = services(agent), ring(agent)
+    agent.stop(signal.SIGKILL)
+    agent.start()
+    after = services(agent)
+    for key in ("id", "text", "name", "slots"):
+        expect_equal([entry[key] for entry in after], [entry[key] for entry in before], key)
+    expect_equal(backends(after[0])["10.1.0.3"]["state"], "draining", "what was drained")
+    expect_equal(ring(agent), first, "where new connections go")
+    change(agent, "web", "undrain 10.1.0.3")
+    expect("10.1.0.3" in ring(agent).values(), "changes go on")
+
+
+@test()
+def two_weirs_agree(lab):
+    """two hosts with the same services choose the same backend for each connection, whatever the order and the history"""
+    host, _ = lab.hosts()
+    other = lab.namespace("other")
+    third = lab.namespace("third")
+    lab.pair(other, "w0", third, "p0")
+    one, two = lab.agent(host), lab.agent(other, run_dir="other")
+    add(two, "early tcp 203.0.113.9 port 80 to 10.1.0.7")
+    add(two, "web tcp 203.0.113.10 port 443 to 10.1.0.9, 10.1.0.3 weight 1")
+    change(two, "web", "add 10.1.0.2 weight 2")
+    change(two, "web", "remove 10.1.0.9")
+    add(one, WEB)
+    add(one, "six tcp 2001:db8::1 to fd00:1::5, fd00:1::6, fd00:1::7 affinity source")
+    add(two, "six tcp 2001:db8::1 to fd00:1::7, fd00:1::6, fd00:1::5 affinity source")
+    expect_equal(ring(one), ring(two), "IPv4")
+    six = {"to": "2001:db8::1 port 80", "source": "2001:db8:f::1"}
+    expect_equal(ring(one, **six), ring(two, **six), "IPv6")
+    expect_equal(len(set(ring(one, **six).values())), 1, "backends of one source with affinity")
+
+
+@test()
+def services_change_with_the_rules(lab):
+    """a policy brings rules and services into force together; not confirmed, both are again what they were; the policy that
+    is told has the services in a section of their own, and applied again it changes nothing"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    web = add(agent, WEB)
+    first = ring(agent)
+    text = ("services:\n  - web tcp 203.0.113.10 port 443 to 10.1.0.2, 10.1.0.4\n"
+            "  - dns udp 203.0.113.53 port 53 to 10.1.0.5\nrules:\n  - count in udp\n")
+    diff = done(agent, "POST", "/v1/policy/diff", text)
+    expect(any("service dns" in str(line) for line in diff["changes"]), f"the difference: {diff}")
+    done(agent, "POST", "/v1/policy", text, confirm="1s")
+    expect_equal([entry["name"] for entry in services(agent)], ["web", "dns"], "while it waits")
+    expect_equal(set(ring(agent).values()), {"10.1.0.2", "10.1.0.4"}, "the new ring is in force")
+    wait_for(lambda: len(services(agent)) == 1, 10, "not confirmed, it goes back")
+    expect_equal((services(agent)[0]["id"], ring(agent)), (web["id"], first), "as before")
+    done(agent, "POST", "/v1/policy", text, confirm="60s")
+    done(agent, "POST", "/v1/confirm")
+    told = done(agent, "GET", "/v1/policy")
+    again = done(agent, "POST", "/v1/policy/diff", told if isinstance(told, str) else told["text"])
+    expect_equal(again["changes"], [], "applied again")
+    done(agent, "POST", "/v1/rollback")
+    expect_equal([entry["name"] for entry in services(agent)], ["web"], "after a rollback")
+    expect_equal(ring(agent), first, "the ring of before")
+
+
+@test()
+def a_hundred_services(lab):
+    """a hundred services of ten backends each come with one policy; each finds its own, and a change of one leaves the
+    others' rings"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    lines = [f"  - s{i} tcp 203.0.113.{i} port 443 to " + ", ".join(f"10.1.0.{10 + (i + j) % 200}" for j in range(10))
+             for i in range(1, 101)]
+    done(agent, "POST", "/v1/policy", "services:\n" + "\n".join(lines) + "\n")
+    found = services(agent)
+    expect_equal(len(found), 100, "services")
+    for i in (1, 50, 100):
+        expect_equal(explained(agent, 1000, to=f"203.0.113.{i} port 443")["name"], f"s{i}", "a service by its address")
+    before = ring(agent, ports=range(1000, 1020), to="203.0.113.7 port 443")
+    change(agent, "s50", "drain 10.1.0.60")
+    expect_equal(ring(agent, ports=range(1000, 1020), to="203.0.113.7 port 443"), before, "another service's ring")
