@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "agent/explain_owner.h"
 #include "agent/internal.h"
 #include "agent/owners.h"
 #include "agent/policies.h"
@@ -12,6 +13,7 @@
 #include "agent/shapes.h"
 #include "agent/shields.h"
 #include "basic/cleanup.h"
+#include "engine/owner.h"
 #include "engine/policy.h"
 #include "engine/shape.h"
 #include "model/packet.h"
@@ -37,11 +39,12 @@ static const struct watched *interface_find(struct agent *agent, const char *nam
 	return NULL;
 }
 
-/* Whose the packet is: one of those who fit. */
+/* Whose the packet is: one of those who fit, else somebody of whom no more is known than what fits. */
 static int owner_search(
 	struct agent *agent, const struct owner_match *match, uint32_t *ret_owner, struct error *error)
 {
-	char text[OWNER_PATH_MAX + 32];
+	struct owner supposed;
+	int r;
 
 	*ret_owner = OWNER_UNKNOWN;
 	if (match->kind == OWNER_ANY)
@@ -54,9 +57,12 @@ static int owner_search(
 		*ret_owner = owner->id;
 		return 0;
 	}
-	owner_match_print(match, text, sizeof(text));
-	error_set(error, -EINVAL, "no process with a socket is known that is %s", text);
-	return error_want(error, "the owner of a socket, as 'weir list processes' shows them");
+	r = explain_owner(match, &supposed, error);
+	if (r == 0)
+		r = engine_owner_suppose(agent->engine, &supposed, error);
+	if (r == 0)
+		*ret_owner = OWNER_SUPPOSED;
+	return r;
 }
 
 /* What this host would send it from; without `on`, by which interface, too. */
@@ -102,8 +108,11 @@ static int explain(struct agent *agent, const char *text, struct policy_explanat
 		return r;
 	size = packet_description_build(ret_packet, frame);
 	skip = interface->ethernet ? 0 : ETHERNET_BYTES;
-	return engine_policy_explain(agent->engine, frame + skip, size - skip, interface->ethernet,
+	r = engine_policy_explain(agent->engine, frame + skip, size - skip, interface->ethernet,
 		interface->index, ret_packet->out, owner, ret_explanation, error);
+	if (owner == OWNER_SUPPOSED)
+		engine_owner_suppose(agent->engine, NULL, NULL);
+	return r;
 }
 
 /* -- why -- */

@@ -106,8 +106,7 @@ _Static_assert(RULEBOOK_DEFAULT_COUNTERS == 128, "two words of places are never 
 
 /* -- entries -- */
 
-/* When the process began, in ticks since the host did: its id may be another one's later.  0: not known. */
-static int process_start(uint32_t pid, uint64_t *ret_ticks)
+int process_start(uint32_t pid, uint64_t *ret_ticks)
 {
 	char path[32], line[1024];
 	_cleanup_fclose_ FILE *file = NULL;
@@ -232,11 +231,14 @@ void rule_entry_share(struct rule_entry *entry, struct rule_entry *origin)
 struct rule_entry *rule_entry_change(struct rule_entry *entry, const char *change, struct error *error)
 {
 	_cleanup_free_ char *text = rule_change(&entry->rule, change, error);
-	struct rule_entry *changed = text ? rule_entry_new(entry->places, text, error) : NULL;
+	/* it is about the same process, though that may have ended before what it started */
+	struct rule_entry *changed =
+		text ? rule_entry_again(entry->places, text, entry->pid_start, error) : NULL;
 
 	if (!changed)
 		return NULL;
 	rule_entry_share(changed, entry);
+	changed->ends_ns = entry->ends_ns;
 	changed->id = entry->id;
 	changed->generation = entry->generation;
 	changed->ends_ns = entry->ends_ns;

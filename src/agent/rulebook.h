@@ -90,6 +90,10 @@ struct rulebook {
 
 /* -- entries -- */
 
+/* When a process began, in ticks of 10 ms since the host did: its id may be another one's later.  0 or
+ * -ESRCH. */
+int process_start(uint32_t pid, uint64_t *ret_ticks);
+
 /* A rule from a sentence, with one user: the caller.  NULL with `error` set. */
 struct rule_entry *rule_entry_new(struct rule_places *places, const char *text, struct error *error);
 /* The same for one that was there before: its process, if it names one, began then, and may be gone. */

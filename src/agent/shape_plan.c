@@ -319,8 +319,14 @@ static int only_find(struct planner *planner, struct shape_node *node, struct er
 	node->parent = SHAPE_PLAN_NONE;
 	if (!wants_parent(node))
 		return 0;
-	error_set(error, -EINVAL, "under which link? there are %s", names);
-	error_want(error, "under INTERFACE at the end of the sentence");
+	if (node->entry->generation) { /* it has been there longer than the other link */
+		error_set(error, -EINVAL, "rule %u would not know its link, of %s: %.120s", node->entry->id,
+			names, node->entry->text);
+		error_want(error, "first 'weir change %u under INTERFACE'", node->entry->id);
+	} else {
+		error_set(error, -EINVAL, "under which link? there are %s", names);
+		error_want(error, "under INTERFACE at the end of the sentence");
+	}
 	return refuse(planner, error);
 }
 
@@ -569,7 +575,8 @@ static void lonely_note(struct shape_plan *plan)
 		const struct shape_terms *terms = shape_node_terms(node);
 		bool on = node->interface[0];
 
-		if (node->parent != SHAPE_PLAN_NONE || node->link || !(terms->guarantee_bps || terms->weight))
+		if (node->parent != SHAPE_PLAN_NONE || node->link ||
+			!(terms->guarantee_bps || terms->weight || terms->priority == SHAPE_INTERACTIVE))
 			continue;
 		snprintf(plan->lonely, sizeof(plan->lonely),
 			"'%.100s' has nothing to take its share of: 'weir limit %s on %s to RATE' gives %s a "

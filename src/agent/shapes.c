@@ -305,11 +305,28 @@ static void queues_sweep(struct shapes *shapes)
 
 /* -- links -- */
 
-static int link_bring(struct shapes *shapes, const struct shape_node *node, const struct shape_tree *tree,
-	struct error *error)
+/* The class for what is interactive on a link, of those that were declared: the first; 0: there is none. */
+static uint16_t interactive_of(const struct shape_plan *plan, const struct shape_node *link)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct shape_node *node = &plan->nodes[i];
+
+		if (rule_is_declared(&node->entry->rule) && node->parent != SHAPE_PLAN_NONE &&
+			plan->nodes[node->parent].number == link->number &&
+			shape_node_terms(node)->priority == SHAPE_INTERACTIVE)
+			return node->number;
+	}
+	return 0;
+}
+
+static int link_bring(struct shapes *shapes, const struct shape_plan *plan, const struct shape_node *node,
+	const struct shape_tree *tree, struct error *error)
 {
 	struct engine *engine = shapes->agent->engine;
-	struct shape_link link = {node->number, (uint16_t)node->entry->rest}, there;
+	struct shape_link link = {.class = node->number,
+				  .rest = (uint16_t)node->entry->rest,
+				  .interactive = interactive_of(plan, node)},
+			  there;
 
 	if (!tree || !tree->index)
 		return 0;
@@ -486,10 +503,12 @@ static int draft_bring(
 
 		r = class_bring(shapes, plan, node, tree, &draft->choices[i], error);
 		if (r == 0 && node->link)
-			r = link_bring(shapes, node, tree, error);
+			r = link_bring(shapes, plan, node, tree, error);
 	}
 	return r;
 }
+
+static void settle(struct shapes *shapes);
 
 int shapes_bring(struct agent *agent, struct rulebook *book, struct error *error)
 {
@@ -501,6 +520,11 @@ int shapes_bring(struct agent *agent, struct rulebook *book, struct error *error
 		return r;
 	r = draft_bring(shapes, draft, SHAPE_PLAN_ABSENT, error);
 	draft_clear(draft);
+	/* some of it may be there: what is in force is to be all that is */
+	if (r < 0 && shapes->book)
+		settle(shapes);
+	if (r < 0)
+		queues_sweep(shapes);
 	return r;
 }
 

@@ -294,9 +294,63 @@ __attribute__((noinline)) int shape_path_note(struct shape_path *path)
 	return 0;
 }
 
-/* Puts together what the rules said and what the link asks for. */
-static __always_inline void shape_path_make(const struct decide_ask *ask, struct shape_path *path)
+enum shape_kind {
+	SHAPE_BULK,
+	SHAPE_BRIEF, /* interactive, as long as it is small or sparse */
+	SHAPE_TALK,  /* interactive, and stays that */
+};
+
+/* Is the packet's flow small or sparse?  The packet itself is counted already. */
+static __noinline enum shape_kind shape_brief(const struct decide_ask *ask)
 {
+	__u32 set = ask->set, way = ask->way % FLOW_WAYS, first;
+	const struct flow_rest_set6 *rest;
+	const struct flow_set6 *set6;
+	const struct flow_set4 *set4;
+	__u64 bytes;
+
+	if (ask->explain) /* a flow's first packet */
+		return SHAPE_BRIEF;
+	if (ask->packet.family != 6) {
+		set4 = bpf_map_lookup_elem(&flow_cache4, &set);
+		if (!set4)
+			return SHAPE_BULK;
+		bytes = set4->line[way].counts.bytes;
+		first = set4->line[way].first;
+	} else {
+		set6 = bpf_map_lookup_elem(&flow_cache6, &set);
+		rest = bpf_map_lookup_elem(&flow_rest6, &set);
+		if (!set6 || !rest)
+			return SHAPE_BULK;
+		bytes = set6->line[way].counts.bytes;
+		first = rest->line[way].first;
+	}
+	return bytes <= SHAPE_SMALL_BYTES +
+	                               ((__u64)(ask->now - first) * SHAPE_SPARSE_BYTES >> shape_tick_shift)
+	               ? SHAPE_BRIEF
+	               : SHAPE_BULK;
+}
+
+static __always_inline int shape_port_talks(__be16 port, __u8 proto)
+{
+	return port == bpf_htons(53) || (proto == PACKET_PROTO_TCP && port == bpf_htons(22)) ||
+	       (proto == PACKET_PROTO_TCP && port == bpf_htons(853));
+}
+
+static __always_inline enum shape_kind shape_kind(const struct decide_ask *ask)
+{
+	const struct packet *p = &ask->packet;
+
+	if ((p->proto == PACKET_PROTO_TCP || p->proto == PACKET_PROTO_UDP) &&
+		(shape_port_talks(p->sport, p->proto) || shape_port_talks(p->dport, p->proto)))
+		return SHAPE_TALK;
+	return shape_brief(ask);
+}
+
+/* Puts together what the rules said and what the link asks for.  1: that holds for this packet alone. */
+static __always_inline int shape_path_make(const struct decide_ask *ask, struct shape_path *path)
+{
+	enum shape_kind kind = SHAPE_BULK;
 	__u32 key = SHAPE_LINK_KEY(ask->ifindex, ask->out != 0), i, out = ask->out != 0;
 	const struct shape_link *link;
 	int below = 0;
@@ -304,7 +358,7 @@ static __always_inline void shape_path_make(const struct decide_ask *ask, struct
 	__builtin_memset(path, 0, sizeof(*path));
 	/* what is not IP would be missed by IP */
 	if (!ask->packet.family)
-		return;
+		return 0;
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SHAPE_RULES_MAX; i++) {
 		if (i >= ask->class_count)
@@ -313,11 +367,16 @@ static __always_inline void shape_path_make(const struct decide_ask *ask, struct
 		below |= shape_path_climb(path, ask->classes[i], ask->ifindex, out);
 	}
 	link = bpf_map_lookup_elem(&shape_links, &key);
-	if (link && !below && link->rest)
+	if (link && !below && link->interactive)
+		kind = shape_kind(ask);
+	if (kind != SHAPE_BULK)
+		shape_path_climb(path, link->interactive, ask->ifindex, out);
+	else if (link && !below && link->rest)
 		shape_path_climb(path, link->rest, ask->ifindex, out);
 	if (link)
 		shape_path_climb(path, link->class, ask->ifindex, out);
 	shape_path_note(path);
+	return kind == SHAPE_BRIEF;
 }
 
 /* The number of a path; 0: there is none left. */
@@ -346,7 +405,7 @@ static __noinline __u32 shape_path_number(const struct shape_path *path)
 	return number;
 }
 
-/* Keeps the path with the flow; without a number, each packet is asked about. */
+/* Keeps the path with the flow; with none, each packet is asked about. */
 static __noinline int shape_path_keep(const struct decide_ask *ask, __u32 number)
 {
 	__u32 set = ask->set, way = ask->way % FLOW_WAYS;
@@ -383,10 +442,11 @@ SEC("tc") int shape_find(struct __sk_buff *skb)
 	struct shape_packet p = {.local = 2};
 	struct shape_path *path = bpf_map_lookup_elem(&shape_drafts, &draft);
 	struct shape_numbering *numbering;
+	int once;
 
 	if (!ask || !path)
 		return SHAPE_NEXT;
-	shape_path_make(ask, path);
+	once = shape_path_make(ask, path);
 	if (!path->class[0])
 		return SHAPE_NEXT;
 	number = shape_path_number(path);
@@ -395,7 +455,7 @@ SEC("tc") int shape_find(struct __sk_buff *skb)
 		if (numbering)
 			__sync_fetch_and_add(&numbering->full, ask->packets);
 	}
-	shape_path_keep(ask, number);
+	shape_path_keep(ask, once ? 0 : number);
 	p.packets = ask->packets;
 	p.bytes = ask->bytes;
 	p.tick = ask->now;

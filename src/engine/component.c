@@ -104,13 +104,21 @@ static int set_constant(struct bpf_object *object, const char *name, uint64_t va
 	return r;
 }
 
+/* -EPROTO: what is pinned is not what the programs know by that name. */
 static int map_reuse(struct engine *engine, struct bpf_map *map)
 {
 	char path[PATH_MAX];
 	_cleanup_close_ int fd = bpf_obj_get(pins_path(&engine->pins, path, bpf_map__name(map)));
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
 
 	if (fd < 0)
 		return fd;
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) < 0)
+		return -errno;
+	if (info.type != bpf_map__type(map) || info.key_size != bpf_map__key_size(map) ||
+		info.value_size != bpf_map__value_size(map))
+		return -EPROTO;
 	return bpf_map__reuse_fd(map, fd); /* keeps a copy of its own */
 }
 
@@ -140,6 +148,12 @@ int component_load_unpinned(
 			error, r, "cannot set the constants of the %s programs: %s", name, strerror(-r));
 	bpf_object__for_each_map (map, object) {
 		r = bpf_map__is_internal(map) ? -ENOENT : map_reuse(engine, map);
+		if (r == -EPROTO) {
+			error_set(error, r, "%s/%s was made by another version of weir", engine->pins.path,
+				bpf_map__name(map));
+			return error_want(
+				error, "'weir down' of that version removes it; its counters end there");
+		}
 		if (r < 0 && r != -ENOENT)
 			return error_set(error, r, "cannot adopt %s/%s: %s", engine->pins.path,
 				bpf_map__name(map), strerror(-r));

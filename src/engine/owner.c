@@ -171,6 +171,24 @@ int engine_owner_get(struct engine *engine, uint32_t id, struct owner *ret_owner
 	return 0;
 }
 
+int engine_owner_suppose(struct engine *engine, const struct owner *owner, struct error *error)
+{
+	int fd = bpf_map__fd(state_of(engine)->skeleton->maps.owners);
+	struct owner_entry entry = {};
+	uint32_t id = OWNER_SUPPOSED;
+
+	if (!owner) {
+		bpf_map_delete_elem(fd, &id);
+		return 0;
+	}
+	entry.owner = *owner;
+	entry.owner.id = id;
+	if (bpf_map_update_elem(fd, &id, &entry, BPF_ANY) < 0)
+		return error_set(
+			error, -errno, "cannot ask for a process without a socket: %s", strerror(errno));
+	return 0;
+}
+
 void engine_owner_each(struct engine *engine, engine_owner_function *function, void *context)
 {
 	int fd = bpf_map__fd(state_of(engine)->skeleton->maps.owners);

@@ -18,6 +18,9 @@ void engine_owner_read(struct engine *engine, engine_owner_function *function, v
 int engine_owner_get(struct engine *engine, uint32_t id, struct owner *ret_owner);
 /* All that the kernel still knows, in no order. */
 void engine_owner_each(struct engine *engine, engine_owner_function *function, void *context);
+/* Has packets that are only asked about be somebody's who has no socket: as `owner` says, but its id, which
+ * is OWNER_SUPPOSED; NULL: nobody's any more.  0 or -errno with `error` set. */
+int engine_owner_suppose(struct engine *engine, const struct owner *owner, struct error *error);
 void engine_owner_stats(struct engine *engine, struct owner_stats *ret_stats);
 
 #endif

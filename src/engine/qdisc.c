@@ -38,6 +38,9 @@ struct qdisc_entry {
 };
 
 #define QDISC_MAJOR ((uint32_t)QDISC_HANDLE << 16)
+/* A handle that no qdisc has: of one that is there the kernel compares the kinds, and says nothing of its
+ * own. */
+#define QDISC_NOBODY (QDISC_MAJOR + (1U << 16))
 
 /* -- messages -- */
 
@@ -198,7 +201,7 @@ static bool qdisc_probe(struct engine *engine, const char *kind)
 {
 	_cleanup_message_ struct nl_msg *message =
 		message_new(RTM_NEWQDISC, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
-			if_nametoindex("lo"), QDISC_MAJOR, TC_H_ROOT);
+			if_nametoindex("lo"), QDISC_NOBODY, TC_H_ROOT);
 	struct nlattr *table;
 	int r;
 

@@ -25,6 +25,8 @@
 #define OWNER_FORWARDED 1 /* no local socket: passes through this host */
 #define OWNER_KERNEL    2 /* the kernel itself: answers to pings, resets, its own sockets */
 #define OWNER_FIRST     16
+/* somebody who has no socket, and is only asked about; no identity gets so far */
+#define OWNER_SUPPOSED 0x7fffffff
 
 #define OWNER_COMMAND_MAX 16  /* TASK_COMM_LEN */
 #define OWNER_PATH_MAX    256 /* with the NUL; longer paths lose their beginning */

@@ -44,7 +44,7 @@ enum shape_priority {
 	SHAPE_LOW,
 	SHAPE_NORMAL,
 	SHAPE_HIGH,
-	SHAPE_INTERACTIVE, /* … and recognises what is: SSH, DNS, small and sparse flows */
+	SHAPE_INTERACTIVE, /* … and a class that was declared gets what is recognised as that */
 	SHAPE_PRIORITIES,
 };
 
@@ -194,6 +194,14 @@ struct shape_path {
 };
 
 /*
+ * What is interactive: SSH, DNS, and flows that are small or sparse, which is those that have sent no more
+ * than so many bytes and so many more for each second that they are old.  A flow that is interactive only as
+ * long as it is small keeps no path: each of its packets, few as they are, is asked about.
+ */
+#define SHAPE_SMALL_BYTES  32768U
+#define SHAPE_SPARSE_BYTES 16384U /* a second */
+
+/*
  * Paths are numbered in two halves, one in use for new ones.  When it is nearly full the agent empties the
  * other (which nothing refers to since the last time), makes that the one in use, and lets no kept decision
  * hold: each flow is asked about again and gets a number of the new half.
@@ -209,8 +217,10 @@ struct shape_numbering {
 
 /* A link: the value of the map `shape_links`, whose key is SHAPE_LINK_KEY(). */
 struct shape_link {
-	__u16 class; /* its root */
-	__u16 rest;  /* for what no rule gives a class on it; 0: none */
+	__u16 class;       /* its root */
+	__u16 rest;        /* for what no rule gives a class on it; 0: none */
+	__u16 interactive; /* … and for what of that is interactive; 0: none */
+	__u16 reserved;
 };
 
 /* The programs of shape.bpf.c in the map `shape_programs`, by what is known of a packet. */

@@ -138,6 +138,21 @@ def htb_stands_as_the_classes_do(lab):
     expect_equal(root(host), before, "the default is back")
 
 
+@test()
+def the_loopback_has_queues_too(lab):
+    """a class of engine htb can be on the loopback, and on another interface beside it; with the classes both queues go"""
+    host, _ = lab.hosts()
+    need_htb(host)
+    before = root(host, "lo"), root(host)
+    agent = lab.agent(host)
+    add(agent, "limit out on lo to 50mbit engine htb")
+    add(agent, "limit out on w0 to 50mbit engine htb")
+    expect_equal([root(host, "lo"), root(host)], [("htb", MAJOR)] * 2, "queues")
+    expect_equal({entry["engine"] for entry in shapes(agent)}, {"htb"}, "engines")
+    done(agent, "POST", "/v1/rules/flush")
+    expect_equal((root(host, "lo"), root(host)), before, "the defaults are back")
+
+
 @test("vm")
 def other_peoples_qdiscs_stay(lab):
     """a qdisc that weir has not made is never replaced: a queue there is refused by naming it, and without one the classes
@@ -209,6 +224,14 @@ def books_that_cannot_be_are_refused(lab):
         expect_equal((got, what in text), (status, True), f"{path} {parameters}: {text}")
     add(agent, "limit out on w1 to 100mbit")
     refused(agent, 400, "under which link? there are w0, w1", "POST", rule, text="guarantee out tcp 1mbit")
+    # another link may not make what stood below the only one ambiguous
+    done(agent, "POST", "/v1/rules/delete", id=max(entry["id"] for entry in shapes(agent)))
+    unplaced = add(agent, "guarantee out tcp 1mbit")["id"]
+    refused(agent, 400, f"rule {unplaced} would not know its link, of w0, w1", "POST", rule,
+            text="limit out on w1 to 100mbit")
+    change(agent, "under w0", id=unplaced)
+    add(agent, "limit out on w1 to 100mbit")
+    done(agent, "POST", "/v1/rules/delete", id=unplaced)
     done(agent, "POST", "/v1/rules/delete", id=max(entry["id"] for entry in shapes(agent)))
     expect_equal([(entry["id"], entry["text"], entry["rate_bps"]) for entry in shapes(agent)], before, "what there was")
 

@@ -515,6 +515,56 @@ def marks_come_before_drops(lab, family):
                  (len(marked), len(came), 200 - len(came)), "marked, sent, dropped, as counted")
 
 
+@test("vm-6.1")
+def what_is_interactive_is_recognised(lab):
+    """A declared class of priority interactive gets SSH, DNS and what is small or sparse, of both address families, but
+    nothing to which a rule gives another class, and no more of a flow that has become neither"""
+    host, peer, sink, agent = build(lab)
+    ports = Sink(lab, peer, ports=1, first=22), Sink(lab, peer, ports=1, first=53)
+    link = add(agent, "limit out on w0 to 100mbit")["id"]
+    talk = done(agent, "POST", "/v1/shapes/add", text="talk under w0 priority interactive")["shapes"][0]["id"]
+    given = add(agent, "limit out on w0 udp to port 7005 to 5mbit")["id"]
+
+    def both():
+        return shape(agent, talk), shape(agent, link)
+
+    def question(words):
+        answer = json.loads(agent.weir("explain", "out", *words.split(), "--json").stdout)
+        return sorted(entry["id"] for entry in answer["classes"])
+
+    expect_equal([question("tcp to 10.1.0.2 port 22"), question("udp to fd00:1::2 port 53"),
+                  question("udp to 10.1.0.2 port 7005")], [[link, talk], [link, talk], [link, given]], "as explained")
+    # small are 32 KiB of a flow, sparse 16 KiB a second besides; DNS is that, however much it is
+    with udp_socket(host, family=socket.AF_INET) as four, udp_socket(host, family=socket.AF_INET6) as six:
+        for port in (53, 7000):
+            before, began = both(), time.monotonic()
+            for _ in range(60):
+                four.sendto(bytes(958), ("10.1.0.2", port))  # 1000 bytes on the wire
+                six.sendto(bytes(938), ("fd00:1::2", port))
+            took = time.monotonic() - began
+            wait_for(lambda before=before: shape(agent, link)["sent_packets"] - before[1]["sent_packets"] >= 120, 5,
+                     f"120 packets to port {port}")
+            more = shape(agent, talk)["sent_packets"] - before[0]["sent_packets"]
+            expect(more >= 120 if port == 53 else 64 <= more <= 2 * (33 + 16.4 * took) + 8,  # IPv6 looks for its neighbours
+                   f"{more} of the packets to port {port} are interactive, after {took:.3f} s")
+        before = shape(agent, talk)["sent_packets"]
+        for _ in range(10):
+            four.sendto(bytes(100), ("10.1.0.2", 7005))
+        wait_for(lambda: shape(agent, given)["sent_packets"] == 10, 5, "what a rule gives another class")
+        expect_equal(shape(agent, talk)["sent_packets"], before, "is not interactive")
+    # a bulk transfer beside them does not stay; SSH does, however much it is
+    Sender(lab, host, ("tcp", "10.1.0.2", 7001))
+    sink.measure({7001: 1 << 20})
+    before = both()
+    sink.measure({7001: 1 << 22})
+    after = both()
+    expect(after[1]["sent_bytes"] - before[1]["sent_bytes"] >= 1 << 21, "the link counts all of it")
+    expect(after[0]["sent_bytes"] - before[0]["sent_bytes"] < 1 << 17, f"bulk is not sparse: {before[0]}, {after[0]}")
+    Sender(lab, host, ("tcp", "fd00:1::2", 22))
+    ports[0].measure({22: 1 << 18})
+    expect(shape(agent, talk)["sent_bytes"] - after[0]["sent_bytes"] >= 1 << 18, "SSH is")
+
+
 @test("vm")
 def explain_names_the_class(lab):
     """`weir explain` of a process's packet says which class it would belong to, which engine holds that, and why"""
@@ -535,3 +585,16 @@ def explain_names_the_class(lab):
             for entry in answer.get("classes", []):
                 expect(entry["engine"] == "pacing" and entry["engine_reason"] and entry["engine_reason"] in said and
                        f"class {entry['id']}: {entry['text']}" in said, f"{entry} in {said}")
+    # who has no socket yet is known by what /proc says; of a user without a process no more than that
+    quiet = lab.start(*host.command("setpriv", "--reuid", "61002", "--clear-groups", "sleep", "1000"))
+    limits += [add(agent, f"limit out {what} to 10mbit")["id"] for what in (f"by pid {quiet.pid}", "by user 61002")]
+    wait_for(lambda: os.path.basename(os.readlink(f"/proc/{quiet.pid}/exe")) == "sleep", 5, "the process")
+    for owner, wanted in ((f"pid {quiet.pid}", limits[3:]), ("user 61002", limits[4:]), ("user 61003", [])):
+        answer = json.loads(agent.weir(*f"explain out by {owner} tcp to 10.1.0.2 port 443".split(), "--json").stdout)
+        expect_equal(sorted(entry["id"] for entry in answer.get("classes", [])), wanted, f"{owner}, without a socket")
+    quiet.kill()
+    quiet.wait()
+    said = agent.weir("explain", "out", "by", "pid", quiet.pid, "tcp", "to", "10.1.0.2", "port", 443, check=False)
+    expect(said.returncode == 1 and f"there is no process {quiet.pid}" in said.stderr, f"{said}")
+    changed = done(agent, "POST", "/v1/shapes/change", id=limits[3], text="to 20mbit")["shapes"][0]
+    expect_equal(changed["rate_bps"], 20000000, "the class of a process that has ended")

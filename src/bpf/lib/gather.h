@@ -52,7 +52,8 @@ static __noinline int decide_owners_of(struct decision *d)
 		d->ask->owner = seek_owner(d->skb, &d->ask->packet, d->ask->out);
 	key.owner = d->ask->owner & ~OWNER_INHERITED;
 	known = bpf_map_lookup_elem(&decide_owners, &key);
-	if (known) {
+	/* who is only supposed is another one each time */
+	if (known && key.owner != OWNER_SUPPOSED) {
 		d->work->facts.owners = *known;
 		return 0;
 	}
@@ -61,6 +62,8 @@ static __noinline int decide_owners_of(struct decision *d)
 		return 0;
 	bpf_loop(d->header->owner_count & (2 * POLICY_OWNERS_MAX - 1), decide_owner_step, &walk, 0);
 	owners = d->work->facts.owners;
+	if (key.owner == OWNER_SUPPOSED)
+		return 0;
 	bpf_map_update_elem(&decide_owners, &key, &owners, BPF_ANY);
 	return 0;
 }
