@@ -22,6 +22,9 @@ static const char reason_htb[] = "engine htb was asked for", reason_fq[] = "engi
 		  reason_ifb[] = "engine ifb was asked for", reason_pacing[] = "engine pacing was asked for",
 		  reason_policer[] = "engine policer was asked for";
 
+static const char reason_shared[] =
+	"fq holds the link; what its classes share is paced, or policed, in front of it";
+
 static const char *const wish_reasons[] = {
 	[SHAPE_WISH_PACING] = reason_pacing,
 	[SHAPE_WISH_HTB] = reason_htb,
@@ -177,6 +180,10 @@ static struct shape_choice node_choose(
 
 	if (wish == SHAPE_WISH_POLICER || wish == SHAPE_WISH_PACING)
 		return chosen(wish == SHAPE_WISH_PACING ? SHAPE_PACING : SHAPE_POLICER, wish_reasons[wish]);
+	/* fq knows no classes: who shares is held in front of it, and it holds the link */
+	if (tree && tree->engine == SHAPE_EDT && node->depth &&
+		(node->depth > 1 || plan->nodes[node->parent].children > 1))
+		return chosen(SHAPE_PACING, reason_shared);
 	/* one that holds on other interfaces, too, is held in front of the queue */
 	if (tree && tree->engine != SHAPE_NONE && !(node->anywhere && wish == SHAPE_WISH_AUTO))
 		return chosen(tree->engine, tree->reason);

@@ -174,7 +174,8 @@ static long loop_measure(__u32 index, struct pace_round *round)
 		return 0;
 	if (share->generation != class->generation)
 		share_reset(share, class, round->now);
-	if (!class->generation || class->engine != SHAPE_PACING ||
+	/* what a link of departure times has is shared out here, too */
+	if (!class->generation || (class->engine != SHAPE_PACING && class->engine != SHAPE_EDT) ||
 		(!share->children && round->now - share->used_ns > SHARE_IDLE_NS)) {
 		struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
 

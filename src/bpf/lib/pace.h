@@ -69,6 +69,38 @@ static __always_inline struct shape_share *pace_share(__u32 number)
 	return bpf_map_lookup_elem(&shape_shares, &number);
 }
 
+/* A socket is held back, or no more. */
+static __always_inline void pace_hold(struct shape_share *share, struct shape_socket *socket, __u32 held)
+{
+	__u32 epoch = *(volatile __u32 *)&share->epoch;
+
+	if (socket->epoch != epoch) {
+		socket->counted = socket->epoch + 1 == epoch ? (socket->counted & 1) << 1 : 0;
+		socket->epoch = epoch;
+	}
+	if (held && !(socket->counted & 1)) {
+		socket->counted |= 1;
+		__sync_fetch_and_add(&share->held[0], 1);
+	} else if (!held && socket->counted) {
+		if (socket->counted & 1)
+			__sync_fetch_and_add(&share->held[0], -1);
+		if (socket->counted & 2)
+			__sync_fetch_and_add(&share->held[1], -1);
+		socket->counted = 0;
+	}
+}
+
+/* What held it back on its path before does so no more: others there may have that at once. */
+static __always_inline void pace_move(struct shape_socket *socket, __u32 path)
+{
+	struct shape_share *before = socket->counted ? pace_share(socket->class) : (void *)0;
+
+	if (before)
+		pace_hold(before, socket, 0);
+	socket->class = 0;
+	*(volatile __u32 *)&socket->path = path;
+}
+
 /* The packet's socket, if it is one that can be paced: of TCP, here.  `held`: it has more to send, and sends
  * no faster than it is let. */
 static __always_inline struct shape_socket *pace_socket(struct __sk_buff *skb, __u32 path, __u32 *ret_held)
@@ -99,7 +131,7 @@ static __always_inline struct shape_socket *pace_socket(struct __sk_buff *skb, _
 	if (!socket)
 		return (void *)0;
 	if (socket->path != path)
-		*(volatile __u32 *)&socket->path = path;
+		pace_move(socket, path);
 	*(volatile __u32 *)&socket->fresh = PACE_FRESH;
 	if (skb->gso_segs > 1 && !socket->header)
 		socket->header = (skb->wire_len - skb->len) / (skb->gso_segs - 1);
@@ -121,27 +153,6 @@ static __always_inline struct shape_socket *pace_socket(struct __sk_buff *skb, _
 			                    : PACE_EAGER;
 	}
 	return socket;
-}
-
-/* A socket is held back, or no more. */
-static __always_inline void pace_hold(struct shape_share *share, struct shape_socket *socket, __u32 held)
-{
-	__u32 epoch = *(volatile __u32 *)&share->epoch;
-
-	if (socket->epoch != epoch) {
-		socket->counted = socket->epoch + 1 == epoch ? (socket->counted & 1) << 1 : 0;
-		socket->epoch = epoch;
-	}
-	if (held && !(socket->counted & 1)) {
-		socket->counted |= 1;
-		__sync_fetch_and_add(&share->held[0], 1);
-	} else if (!held && socket->counted) {
-		if (socket->counted & 1)
-			__sync_fetch_and_add(&share->held[0], -1);
-		if (socket->counted & 2)
-			__sync_fetch_and_add(&share->held[1], -1);
-		socket->counted = 0;
-	}
 }
 
 /* Has the control loop look after a class. */

@@ -48,6 +48,8 @@
 #define SHARE_RATE_MAX   (1ULL << 37) /* bytes a second: more than a Tbit/s */
 #define SHARE_WANT_MIN   16384        /* bytes a second: of a class in use */
 #define SHARE_FLOW_MIN   128          /* bytes a second */
+#define SHARE_FLOW_SLOW  8192         /* bytes a second: of a class that gets nothing */
+#define SHARE_LEAK       6            /* such classes get no more of the parent's than one part of 2^this */
 #define SHARE_BURST_NS   10000000ULL  /* of what is policed */
 #define SHARE_NOISE      65536        /* bytes */
 #define SHARE_ROUNDS     6
@@ -149,6 +151,11 @@ share_inline void share_divide(struct shape_share *share)
 	pool = share_max(pool, allowance / 2);
 	each = pool / (held ? held : 1) * share->gain / SHARE_GAIN_ONE;
 	share->flow_rate = share_max(share_min(each, 4 * allowance), SHARE_FLOW_MIN);
+	/* Others have all of it.  A packet that is sent at next to no rate holds up the one behind it for
+	 * ever, whatever the rate is then. */
+	if (held && 2 * share->allowance < share->potential)
+		share->flow_rate = share_max(
+			share->flow_rate, share_min(SHARE_FLOW_SLOW, share->potential / share_max(held, 1)));
 }
 
 /* What a socket may send that is not held back: as if it were alone.  0: not known. */
@@ -347,6 +354,7 @@ share_inline void share_settle(
 		share->potential = share_max(share->potential, floor + fair);
 	/* … which the parent would then want as well */
 	share->potential += parent->potential - share_min(parent->potential, parent->allowance);
+	share->potential = share_max(share->potential, parent->allowance >> SHARE_LEAK);
 	share->potential = share_min(share->potential, share_min(parent->potential, share_ceiling(class)));
 }
 
