@@ -9,12 +9,18 @@
     --control   cubic,bbr                       congestion control                              cubic
     --udp       0,200                           Mbit/s of datagrams beside them, offered        0
     --seconds   8                               of each cell; the first 3 are not looked at     8
+    --rounds    5                               of --cost                                       0
 
 For each combination: a class with the rate on the interface (`limit out on …`) and in it the streams and a probe, which
 asks for 200 bytes every 10 ms.  Between the two hosts stands a stage of our own (bench/shape.c) that delays and counts
 what is on the wire, headers included.  Printed: the median second as a part of the rate, the lowest and the highest
 second; the probe's median and 99th percentile, and the class's engine.  The machine has to do all of this at once:
 1000 Mbit/s with eight streams is as much as two cores can.
+
+With --rounds it is told instead what a rate costs: CPU seconds of the whole machine (/proc/stat) for each Gbit that was
+moved by --flows streams between two hosts without the stage, for engines pacing and htb and for HTB made by hand, with
+weir at work (tc) and without it (bare); the rounds are interleaved, the median and the lowest are printed, and their
+ratios to the bare HTB.  What else the machine does is in it: the lowest has the least of that.
 """
 
 import itertools
@@ -31,7 +37,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
 OPTIONS = {"--engine": "auto,none", "--rate": "10,100", "--rtt": "0,20", "--flows": "1,8", "--control": "cubic",
-           "--udp": "0", "--seconds": "8"}
+           "--udp": "0", "--seconds": "8", "--rounds": "0"}
 RAMP = 3  # seconds
 FAR = "10.77.0.2"
 CONFIG = "interfaces: [w0]\nnames: off\n"
@@ -102,6 +108,85 @@ def cell(course, engine, rate, rtt, flows, control, udp, seconds):
     return parts, float(middle) / 1e3, float(high) / 1e3, held, counts[-1][3]
 
 
+HOLDERS = ("bare", "tc", "htb", "pacing")
+
+
+def busy():
+    """CPU seconds of the machine so far, idle and waiting not counted."""
+    with open("/proc/stat", encoding="ascii") as file:
+        ticks = list(map(int, file.readline().split()[1:9]))
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+class Wire:
+    """Two hosts with a cable between them, and what holds the rate; without weir where it is to be bare."""
+
+    def __init__(self, lab, weir):
+        self.near, self.far = lab.hosts()
+        self.lab, self.agent = lab, lab.agent(self.near, CONFIG) if weir else None
+        for host in (self.near, self.far):
+            host.offload("w0" if host is self.near else "p0", True)
+
+    def hold(self, holder, rate):
+        if holder in ("bare", "tc"):
+            self.near.tc("qdisc", "add", "dev", "w0", "root", "handle", "1:", "htb", "default", "1")
+            self.near.tc("class", "add", "dev", "w0", "parent", "1:", "classid", "1:1", "htb", "rate", f"{rate}mbit")
+        else:
+            status, answer, _ = self.agent.request(
+                "POST", f"/v1/rules/add?text=limit%20out%20on%20w0%20to%20{rate}mbit%20engine%20{holder}")
+            if status >= 300:
+                raise SystemExit(f"bench/shape: {answer}")
+
+    def free(self, holder):
+        if holder in ("bare", "tc"):
+            self.near.tc("qdisc", "del", "dev", "w0", "root")
+        else:
+            self.agent.request("POST", "/v1/rules/flush")
+
+    def start(self, host, *arguments):
+        # pylint: disable-next=consider-using-with
+        return subprocess.Popen(host.command(f"{self.lab.build}/bench/bench-shape", *map(str, arguments)))
+
+    def cost(self, holder, rate, flows, seconds):
+        """CPU seconds per Gbit, Mbit/s."""
+        self.hold(holder, rate)
+        receiver = self.start(self.far, "receive", 5001)
+        time.sleep(0.2)
+        sender = self.start(self.near, "send", "10.1.0.2", 5001, flows, "cubic", seconds + 2)
+        time.sleep(1)
+        began, before, spent = time.monotonic(), self.near.counters("w0")[3], busy()
+        time.sleep(seconds)
+        spent, moved, took = busy() - spent, self.near.counters("w0")[3] - before, time.monotonic() - began
+        sender.wait()
+        receiver.terminate()
+        receiver.wait()
+        self.free(holder)
+        return spent / (moved * 8e-9), moved * 8e-6 / took
+
+
+def costs(build, lists, seconds, rounds):
+    labs = [Lab(build), Lab(build)]
+    try:
+        wires = {holder: wire for wire, holders in zip((Wire(labs[0], False), Wire(labs[1], True)), (HOLDERS[:1], HOLDERS[1:]))
+                 for holder in holders}
+        print(f"{'Mbit/s':>7}{'flows':>6} {'held by':<9}{'achieved':>9}   {'CPU s/Gbit':>10}{'lowest':>8}   {'of bare':>8}{'lowest':>8}")
+        for rate, flows in itertools.product(lists["--rate"], lists["--flows"]):
+            cells = {holder: [] for holder in HOLDERS}
+            for turn in range(rounds):
+                for number in range(len(HOLDERS)):
+                    holder = HOLDERS[(number + turn) % len(HOLDERS)]
+                    cells[holder].append(wires[holder].cost(holder, int(rate), int(flows), seconds))
+            middle = {holder: statistics.median(cell[0] for cell in cells[holder]) for holder in HOLDERS}
+            least = {holder: min(cell[0] for cell in cells[holder]) for holder in HOLDERS}
+            for holder in HOLDERS:
+                print(f"{rate:>7}{flows:>6} {holder:<9}{statistics.median(cell[1] for cell in cells[holder]):>9.1f}   "
+                      f"{middle[holder]:>10.3f}{least[holder]:>8.3f}   {middle[holder] / middle['bare']:>8.2f}"
+                      f"{least[holder] / least['bare']:>8.2f}", flush=True)
+    finally:
+        for lab in labs:
+            lab.close()
+
+
 def main():
     given = dict(OPTIONS)
     words = sys.argv[2:]
@@ -110,6 +195,9 @@ def main():
     given.update(zip(words[::2], words[1::2]))
     lists = {name: values.split(",") for name, values in given.items()}
     seconds = int(given["--seconds"])
+    if int(given["--rounds"]):
+        costs(os.path.abspath(sys.argv[1]), lists, seconds, int(given["--rounds"]))
+        return
     if seconds < RAMP + 2:
         sys.exit(f"bench/shape: --seconds is at least {RAMP + 2}")
     print(f"{'engine':<9}{'held by':<9}{'Mbit/s':>7}{'RTT ms':>7}{'flows':>6} {'control':<8}{'UDP':>5}   {'median':>7}{'lowest':>8}"
