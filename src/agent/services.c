@@ -11,6 +11,7 @@
 #include "agent/shields.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
+#include "engine/balance.h"
 #include "engine/policy.h"
 
 #define TIMER_US     250000
@@ -367,6 +368,8 @@ int services_bring(struct agent *agent, const struct rulebook *next, struct erro
 	r = inputs ? services_make_room(services, error) : no_memory(error);
 	if (r == 0)
 		r = engine_service_prepare(agent->engine, flows_wanted(agent), error);
+	if (r == 0 && plan.count)
+		r = engine_balance_want(agent->engine, true, error);
 	if (r == 0) {
 		engine_service_wait();
 		r = plan_number(services, &plan, error);
@@ -542,7 +545,6 @@ void services_settle(struct agent *agent, const struct rulebook *now, const stru
 	_cleanup_(service_plan_clear) struct service_plan plan = {}, plan_before = {};
 	_cleanup_free_ struct used *used = calloc(1, sizeof(*used));
 	struct services *services = services_of(agent);
-	bool any;
 
 	if (!services->adopted)
 		adopt(services, now, before);
@@ -555,7 +557,8 @@ void services_settle(struct agent *agent, const struct rulebook *now, const stru
 	used_note(used, &plan);
 	unused_free(services, used);
 	states_set(services, &plan);
-	(void)any;
+	if (!plan.count && !plan_before.count && engine_balance_wanted(agent->engine))
+		engine_balance_want(agent->engine, false, NULL);
 	shields_reconcile(agent);
 }
 

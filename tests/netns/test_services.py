@@ -60,8 +60,8 @@ def services_are_listed(lab):
     expect_equal(gone["deleted"], [{"id": web["id"], "text": web["text"]}], "what was deleted")
     done(agent, "POST", "/v1/services/delete", id=dns["id"])
     expect_equal(services(agent), [], "none any more")
-    trail = [entry["text"] for entry in done(agent, "GET", "/v1/audit")["events"] if "text" in entry]
-    expect(any(text.startswith("service web tcp") for text in trail), f"the audit trail: {trail}")
+    trail = [entry["what"] for entry in done(agent, "GET", "/v1/audit")["audit"] if entry["kind"] == "change"]
+    expect(trail and trail[0].startswith("service web tcp"), f"the audit trail: {trail}")
 
 
 @test()
@@ -85,7 +85,7 @@ def bad_services_are_refused(lab):
     host.ip("route", "add", "198.51.100.0/24", "via", "10.1.0.2")
     refused(agent, 400, "behind a gateway", "POST", "/v1/services/add",
             text="far tcp 203.0.113.11 port 443 to 198.51.100.1 deliver l2")
-    expect_equal([entry["text"] for entry in services(agent)], [entry["text"] for entry in before], "nothing has changed")
+    expect_equal([entry["what"] for entry in services(agent)], [entry["what"] for entry in before], "nothing has changed")
 
 
 @test()
@@ -168,18 +168,17 @@ def services_change_with_the_rules(lab):
     text = ("services:\n  - web tcp 203.0.113.10 port 443 to 10.1.0.2, 10.1.0.4\n"
             "  - dns udp 203.0.113.53 port 53 to 10.1.0.5\nrules:\n  - count in udp\n")
     diff = done(agent, "POST", "/v1/policy/diff", text)
-    expect(any("service dns" in str(line) for line in diff["changes"]), f"the difference: {diff}")
+    expect_equal(sorted(line["sign"] for line in diff["diff"]), ["+", "+", "+", "-"], f"the difference: {diff}")
     done(agent, "POST", "/v1/policy", text, confirm="1s")
     expect_equal([entry["name"] for entry in services(agent)], ["web", "dns"], "while it waits")
     expect_equal(set(ring(agent).values()), {"10.1.0.2", "10.1.0.4"}, "the new ring is in force")
     wait_for(lambda: len(services(agent)) == 1, 10, "not confirmed, it goes back")
     expect_equal((services(agent)[0]["id"], ring(agent)), (web["id"], first), "as before")
     done(agent, "POST", "/v1/policy", text, confirm="60s")
-    done(agent, "POST", "/v1/confirm")
+    done(agent, "POST", "/v1/policy/confirm")
     told = done(agent, "GET", "/v1/policy")
-    again = done(agent, "POST", "/v1/policy/diff", told if isinstance(told, str) else told["text"])
-    expect_equal(again["changes"], [], "applied again")
-    done(agent, "POST", "/v1/rollback")
+    expect_equal(done(agent, "POST", "/v1/policy/diff", told)["diff"], [], "applied again")
+    done(agent, "POST", "/v1/policy/rollback")
     expect_equal([entry["name"] for entry in services(agent)], ["web"], "after a rollback")
     expect_equal(ring(agent), first, "the ring of before")
 
