@@ -277,16 +277,17 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	__u32 zero = 0, rule = 0;
 	__u8 mark;
 
+	/* most are no drops: that comes first */
+	if (key.reason == bpf_core_enum_value(enum skb_drop_reason, SKB_NOT_DROPPED_YET))
+		return 0;
+	if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_CONSUMED) &&
+		key.reason == bpf_core_enum_value(enum skb_drop_reason, SKB_CONSUMED))
+		return 0;
 	if (!live_here())
 		return 0;
 	settings = bpf_map_lookup_elem(&drop_settings, &zero);
 	stats = bpf_map_lookup_elem(&drop_stats, &zero);
 	if (!settings || !stats || !settings->watch)
-		return 0;
-	if (key.reason == bpf_core_enum_value(enum skb_drop_reason, SKB_NOT_DROPPED_YET))
-		return 0;
-	if (bpf_core_enum_value_exists(enum skb_drop_reason, SKB_CONSUMED) &&
-		key.reason == bpf_core_enum_value(enum skb_drop_reason, SKB_CONSUMED))
 		return 0;
 	if (has_socket_argument)
 		rx_sk = (void *)context[SOCKET_ARGUMENT];

@@ -287,6 +287,41 @@ def workers_of_a_preforked_server_are_told_apart(lab):
     expect_sums(agent)
 
 
+@test()
+def what_nobody_has_accepted_is_not_the_kernels(lab):
+    """what the kernel answers for a connection that waits to be accepted is undecided, and in the end of who accepts it"""
+    host, peer = lab.hosts()
+    lab.pair(host, "w1", peer, "p1", 2)
+    for namespace in (host, peer):
+        namespace.sysctl("net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
+                         *(f"net.ipv4.conf.{'w' if namespace is host else 'p'}{n}.rp_filter=0" for n in (0, 1)))
+    peer.ip("route", "add", "10.1.0.1/32", "via", "10.2.0.1", "dev", "p1", "src", "10.1.0.2")
+    agent = lab.agent(host)  # sees what goes out on w0, and not what comes in on w1
+    with host:
+        listener = socket.create_server(("10.1.0.1", 8000))
+    with listener:
+        with peer:
+            client = socket.create_connection(("10.1.0.1", 8000))
+        with client:
+            client.sendall(bytes(100))
+            for _ in range(3):  # what began during a collection is not charged before the next
+                agent.settle()
+                document = agent.get("/v1/processes")
+            expect_equal(counts(document["kernel"], "out"), (0, 0), "the kernel's")
+            expect_equal(counts(document["undecided"], "out"), (2, 74 + 66), "undecided")  # SYN-ACK, ACK
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(bytes(1000))
+                client.recv(1000, socket.MSG_WAITALL)
+                agent.settle()
+                document = agent.get("/v1/processes")
+    own = next(p for p in document["processes"] if p["pid"] == os.getpid())
+    expect_equal(counts(own, "out"), (3, 74 + 66 + 1066), "who accepted it")
+    expect_equal(counts(document["undecided"], "out"), (0, 0), "undecided in the end")
+    expect_sums(agent)
+
+
 @test(seconds=60)
 def short_connections_end_right(lab):
     """5,000 short connections of 50 processes: every flow has the right process, and every process its sum"""

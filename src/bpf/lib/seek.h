@@ -109,12 +109,10 @@ static __noinline __u32 seek_of_none(struct __sk_buff *skb)
 	struct bpf_sock *sk = skb->sk;
 	struct tcp_sock *tp;
 
-	if (!sk)
-		return OWNER_KERNEL;
+	if (!sk || !bpf_sk_fullsock(sk))
+		return OWNER_UNKNOWN;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp)
-		return tp->inet_conn.icsk_inet.sk.sk_socket ? OWNER_KERNEL : OWNER_UNKNOWN;
-	return bpf_sk_fullsock(sk) ? OWNER_KERNEL : OWNER_UNKNOWN;
+	return tp && !tp->inet_conn.icsk_inet.sk.sk_socket ? OWNER_UNKNOWN : OWNER_KERNEL;
 }
 
 packet_function __u32 seek_owner(struct __sk_buff *skb, const struct packet *p, int out)
