@@ -158,7 +158,9 @@ def others():
 def main():
     if len(sys.argv) < 2:
         sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [ROUNDS [PAIRS]]")
-    build, count, pair_count = os.path.abspath(sys.argv[1]), *[int(word) for word in sys.argv[2:4] + ["11", "12"][len(sys.argv) - 2:]]
+    words = sys.argv[2:4]
+    build, count = os.path.abspath(sys.argv[1]), int(words[0]) if words else 11
+    pair_count = int(words[1]) if len(words) > 1 else 12
     if count == 1 or pair_count == 1:
         sys.exit("bench/owner: at least 2 rounds, and 2 pairs, or 0 to leave them out")
     there, lab = others(), Lab(build)
