@@ -329,8 +329,9 @@ static int edit_add(struct edit *edit, struct error *error)
 	edit->entry = rule_entry_new(rules_places(edit->agent), text, error);
 	if (!edit->entry)
 		return error->code;
-	if (policy->number != POLICY_HOST && rule_entry_is_on_sockets(edit->entry)) {
-		error_set(error, -EINVAL, "rules on sockets are the host's");
+	if (policy->number != POLICY_HOST && !rule_entry_is_on_packets(edit->entry)) {
+		error_set(error, -EINVAL, "%s the host's",
+			rule_entry_is_on_sockets(edit->entry) ? "rules on sockets are" : "that is");
 		return error_want(error, "a rule on packets for a tenant");
 	}
 	edit->entry->users++;

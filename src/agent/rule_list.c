@@ -24,6 +24,7 @@ struct row {
 };
 
 struct rule_question {
+	enum rule_verb verb; /* RULE_VERBS: all that have no list of their own */
 	const struct rule_sort *sort;
 	bool ascending;
 	uint64_t limit;
@@ -62,13 +63,31 @@ static int sort_read(const char *text, const struct rule_sort **ret_sort, struct
 	return error_want(error, "one of place, packets, bytes, rate, last");
 }
 
+static int verb_read(const char *text, enum rule_verb *ret_verb, struct error *error)
+{
+	const char *near = text_nearest(text, rule_verbs);
+
+	for (unsigned int i = 0; rule_verbs[i]; i++) {
+		if (strcmp(rule_verbs[i], text) == 0) {
+			*ret_verb = (enum rule_verb)i;
+			return 0;
+		}
+	}
+	error_set(error, -EINVAL, "no rule is called '%s'", text);
+	if (near)
+		return error_want(error, "did you mean '%s'?", near);
+	return error_want(error, "a rule's first word, such as drop");
+}
+
 static int question_read(const char *query, struct rule_question *ret_question, struct error *error)
 {
 	_cleanup_free_ char *sort = query_value(query, "sort"), *order = query_value(query, "order"),
-			    *limit = query_value(query, "limit");
-	struct rule_question question = {.sort = &sorts[0], .limit = UINT64_MAX};
+			    *limit = query_value(query, "limit"), *verb = query_value(query, "verb");
+	struct rule_question question = {.verb = RULE_VERBS, .sort = &sorts[0], .limit = UINT64_MAX};
 	int r = sort ? sort_read(sort, &question.sort, error) : 0;
 
+	if (r == 0 && verb)
+		r = verb_read(verb, &question.verb, error);
 	if (r < 0)
 		return r;
 	question.ascending = order ? strcmp(order, "ascending") == 0 : question.sort->ascending;
@@ -95,10 +114,11 @@ static void count_read(
 {
 	struct guard_hits hits = {};
 
-	if (!rule_entry_is_on_sockets(entry)) {
+	*ret_count = (struct engine_policy_count){};
+	if (rule_entry_is_on_packets(entry))
 		engine_policy_count(agent->engine, entry->counter, ret_count);
+	if (!rule_entry_is_on_sockets(entry))
 		return;
-	}
 	engine_guard_hits(agent->engine, entry->id, &hits);
 	*ret_count = (struct engine_policy_count){.packets = hits.hits, .last_ns = hits.last_ns};
 }
@@ -140,14 +160,21 @@ static uint64_t key_read(
 	return entry->meter.known ? entry->meter.pps : 0;
 }
 
-/* Classes that are declared have a list of their own (GET /v1/shapes). */
+/* Classes, services (GET /v1/shapes, /v1/services), what forwards and what steers have lists of their own. */
+static bool is_asked(const struct rule *rule, const struct rule_question *question)
+{
+	if (question->verb != RULE_VERBS)
+		return rule->verb == question->verb;
+	return policy_section_find(rule_verbs[rule->verb]) == POLICY_SECTIONS;
+}
+
 static size_t rows_fill(const struct agent *agent, const struct rule_list *list,
 	const struct rule_question *question, struct row *rows)
 {
 	size_t count = 0;
 
 	for (size_t i = 0; i < list->count; i++)
-		if (!rule_is_declared(&list->slots[i].entry->rule))
+		if (is_asked(&list->slots[i].entry->rule, question))
 			rows[count++] = (struct row){.slot = &list->slots[i],
 				.place = i,
 				.key = key_read(agent, question->sort, list->slots[i].entry, i)};
@@ -179,12 +206,14 @@ void rule_write_entry(struct agent *agent, struct json_write *out, const struct 
 	json_write_number(out, "id", entry->id);
 	json_write_string(out, "text", entry->text);
 	json_write_string(out, "verdict", rule_verbs[entry->rule.verb]);
-	json_write_string(
-		out, "hook", rule_entry_is_on_sockets(entry) ? "socket" : shields_hook(agent, &entry->rule));
+	if (rule_entry_is_on_sockets(entry))
+		json_write_string(out, "hook", "socket");
+	if (rule_entry_is_on_packets(entry))
+		json_write_string(out, "hook", shields_hook(agent, &entry->rule));
 	json_write_string(out, "source", slot->live ? "api" : "file");
 	if (rule_entry_is_on_sockets(entry))
 		guards_write_entry(agent, out, entry);
-	else
+	if (rule_entry_is_on_packets(entry))
 		policies_write_entry(agent, out, entry);
 	limits_write_entry(agent, out, entry);
 	if (entry->ends_ns)
@@ -209,7 +238,7 @@ void rules_write_pending(const struct agent *agent, struct json_write *out)
 
 void reply_rule_list(struct agent *agent, struct evhttp_request *request)
 {
-	static const char *const names[] = {"tenant", "sort", "order", "limit", NULL};
+	static const char *const names[] = {"tenant", "verb", "sort", "order", "limit", NULL};
 	const char *query = query_of(request);
 	struct rule_question question = {};
 	struct rule_policy *policy;

@@ -241,6 +241,12 @@ void pending_print(const json_t *answer, const struct style *style)
 
 int change_made(const struct cli *cli, const char *path, const char *query, const char *key, const char *said)
 {
+	return change_made_with(cli, path, query, NULL, key, said);
+}
+
+int change_made_with(const struct cli *cli, const char *path, const char *query, const char *text,
+	const char *key, const char *said)
+{
 	_cleanup_json_ json_t *answer = NULL;
 	const json_t *list, *entry;
 	struct error error;
@@ -250,7 +256,7 @@ int change_made(const struct cli *cli, const char *path, const char *query, cons
 		error_set(&error, -ENOMEM, "no memory");
 		return fail(&error);
 	}
-	if (ask_change(cli, path, query, NULL, 0, &answer, &error) < 0)
+	if (ask_change(cli, path, query, text, text ? strlen(text) : 0, &answer, &error) < 0)
 		return fail(&error);
 	if (!answer)
 		return output_end(EXIT_OK);

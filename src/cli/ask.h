@@ -57,6 +57,9 @@ void pending_print(const json_t *answer, const struct style *style);
  * number that.  `query` may be NULL: no memory.  The exit status. */
 int change_made(
 	const struct cli *cli, const char *path, const char *query, const char *key, const char *said);
+/* The same with `text` as the body of the request: what is too long for a query. */
+int change_made_with(const struct cli *cli, const char *path, const char *query, const char *text,
+	const char *key, const char *said);
 
 /* Hands the parts of a 200 to `function` as they come (weir_stream()).  0 at the end of the answer, what the
  * function returned if it ended it, or a negative errno as above. */

@@ -133,6 +133,11 @@ int cmd_drops(const struct cli *cli);
 int cmd_sockets(const struct cli *cli);
 int cmd_audit(const struct cli *cli);
 int cmd_rule(const struct cli *cli); /* each verb */
+int cmd_service(const struct cli *cli);
+int cmd_services(const struct cli *cli);
+int cmd_backend(const struct cli *cli);
+int cmd_forward(const struct cli *cli);  /* and steer */
+int cmd_forwards(const struct cli *cli); /* and steers */
 int cmd_delete(const struct cli *cli);
 int cmd_move(const struct cli *cli);
 int cmd_flush(const struct cli *cli);

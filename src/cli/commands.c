@@ -367,6 +367,106 @@ const struct command commands[] = {
 		.run = cmd_change,
 	},
 	{
+		.name = "service",
+		.summary = "balance the packets of an address among backends",
+		.usage = "[list] | add NAME [PROTOCOL] ADDRESS [port PORTS] to BACKEND, BACKEND [OPTION]... "
+                         "| show "
+			 "NAME | delete NAME",
+		.help = "ADDRESS may be a prefix, PORTS a range; without them all protocols, all ports.  "
+                        "BACKEND: "
+			"ADDRESS [port\n"
+			"PORT] [weight N] [drain].  OPTION, in any order (weir(8), SERVICES): deliver "
+                        "ipip|gue|l2|nat, "
+			"choose\n"
+			"maglev|least|turns, affinity source, quic, mss N, mtu N, ring N, check "
+			"tcp|http|https|udp|exec, fail\n"
+			"open|closed, flows off.\n"
+			"  weir service add web tcp 203.0.113.10 port 443 to 10.0.0.11 weight 2, 10.0.0.12 "
+                        "deliver "
+			"ipip\n"
+			"  weir service add dns udp 203.0.113.53 port 53 to 10.0.0.53 deliver nat check udp "
+                        "every "
+			"2s",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(CONFIRM) | OPTION_BIT(WATCH),
+		.words = WORDS_OWN,
+		.run = cmd_service,
+	},
+	{
+		.name = "services",
+		.summary = "list the services and their backends: health, connections, shares",
+		.help = "WANTED is the share of new connections that a backend is to get, by weight and "
+                        "health, "
+			"REAL what it\n"
+			"got lately; NEW/S are connections that began.  WHY: of a service, how it delivers "
+                        "and "
+			"chooses, and at\n"
+			"which hook; of a backend, what its last check said.",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
+		.run = cmd_services,
+	},
+	{
+		.name = "backend",
+		.summary = "add, drain, weigh or remove a backend of a service",
+		.usage = "add SERVICE BACKEND | set SERVICE ADDRESS weight N | drain|undrain|remove SERVICE "
+                         "ADDRESS",
+		.help = "Connections that are there stay where they are, unless their backend is removed; a "
+			"backend that is\n"
+			"drained gets no new ones.  A backend that is there more than once is named with its "
+			"port: ADDRESS port\n"
+			"PORT.\n"
+			"  weir backend drain web 10.0.0.11\n"
+			"  weir backend set web 10.0.0.12 weight 5\n"
+			"  weir backend add web 10.0.0.13 weight 2",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(CONFIRM),
+		.words = WORDS_OWN,
+		.run = cmd_backend,
+	},
+	{
+		.name = "forward",
+		.summary = "forward what comes in on an interface, past the host",
+		.usage = "[from IF by route | from IF to IF [both ways] | among IF, IF... | from IF via IF, "
+                         "IF... to "
+			 "IF]",
+		.help = "By the kernel's routes and neighbours; as a wire between two interfaces; as a "
+                        "switch "
+			"among several; as\n"
+			"a chain, out of one and in by the same, to the next.  Without words: what is "
+                        "forwarded.\n"
+			"  weir forward from eth0 by route\n"
+			"  weir forward from eth0 to eth1 both ways\n"
+			"  weir forward from eth0 via veth1, veth2 to eth1",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(CONFIRM) | OPTION_BIT(WATCH),
+		.words = WORDS_OWN,
+		.run = cmd_forward,
+	},
+	{
+		.name = "forwards",
+		.summary = "list what is forwarded",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
+		.run = cmd_forwards,
+	},
+	{
+		.name = "steer",
+		.summary = "choose the CPUs that what comes in on an interface is handled by",
+		.usage = "[in on INTERFACE [PROTOCOL] [MATCH]... to cpus LIST [by flow|rule]]",
+		.help = "'by flow' (what is meant if nothing is said) keeps the packets of a flow on one "
+                        "CPU, 'by "
+			"rule' all that\n"
+			"fit.  MATCH: what stands in the packet, as in 'weir drop'.  Without words: what is "
+			"steered.\n"
+			"  weir steer in on eth0 to cpus 0-7 by flow\n"
+			"  weir steer in on eth0 udp to port 53 to cpus 2,3",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(CONFIRM) | OPTION_BIT(WATCH),
+		.words = WORDS_OWN,
+		.run = cmd_forward,
+	},
+	{
+		.name = "steers",
+		.summary = "list what is steered to which CPUs",
+		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
+		.run = cmd_forwards,
+	},
+	{
 		.name = "count",
 		.summary = "add a rule: packets that are only counted",
 		.usage = "[in|out] [on INTERFACE] [ip|ip6] [PROTOCOL] [MATCH]... [log] [for TIME] "

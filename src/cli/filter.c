@@ -31,12 +31,17 @@ char *words_join(const struct cli *cli, const char *first)
 }
 
 /* In quotes, where the shell took them away. */
-static bool needs_quotes(const struct cli *cli, int i)
+static bool needs_quotes(const struct cli *cli, int i, const char *const *quoting)
 {
-	return i && strcmp(cli->words[i - 1], "matching") == 0 && cli->words[i][0] != '"';
+	if (!i || cli->words[i][0] == '"')
+		return false;
+	for (; *quoting; quoting++)
+		if (strcmp(cli->words[i - 1], *quoting) == 0)
+			return true;
+	return false;
 }
 
-char *rule_join(const struct cli *cli, const char *verb)
+char *sentence_join(const struct cli *cli, const char *verb, const char *const *quoting)
 {
 	char *text = NULL;
 	size_t length;
@@ -46,12 +51,19 @@ char *rule_join(const struct cli *cli, const char *verb)
 		return NULL;
 	fputs(verb, out);
 	for (int i = 0; i < cli->word_count; i++)
-		fprintf(out, needs_quotes(cli, i) ? "%s\"%s\"" : "%s%s", i || *verb ? " " : "",
+		fprintf(out, needs_quotes(cli, i, quoting) ? "%s\"%s\"" : "%s%s", i || *verb ? " " : "",
 			cli->words[i]);
 	if (fclose(out) == 0)
 		return text;
 	free(text);
 	return NULL;
+}
+
+char *rule_join(const struct cli *cli, const char *verb)
+{
+	static const char *const quoting[] = {"matching", NULL};
+
+	return sentence_join(cli, verb, quoting);
 }
 
 char *query_make(const char *key, ...)

@@ -15,6 +15,10 @@ char *words_join(const struct cli *cli, const char *first);
  * asked. 0 with the sentence, to be freed, or a negative errno with `error` set. */
 int filter_read(const struct cli *cli, char **ret_filter, struct error *error);
 
+/* The same, in quotes what stands behind one of `quoting` (NULL-terminated), where the shell took them away.
+ */
+char *sentence_join(const struct cli *cli, const char *first, const char *const *quoting);
+
 /* A rule: the words behind its verb (which may be empty), an expression behind `matching` in quotes.  To be
  * freed; NULL without memory. */
 char *rule_join(const struct cli *cli, const char *verb);

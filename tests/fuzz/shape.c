@@ -67,7 +67,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	if (change)
 		*change++ = '\0';
 	declared_check(text);
-	if (rule_parse(text, &rule, NULL) == 0) {
+	if (rule_parse(text, &rule, NULL) == 0 && rule_kind(&rule) != RULE_ON_PACKETS) {
+		rule_clear(&rule);
+	} else if (rule_parse(text, &rule, NULL) == 0) {
 		rule_check(&rule);
 		before = rule;
 		if (change && rule_shape_change(&rule, change, &error) == 0)

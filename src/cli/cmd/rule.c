@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* weir drop, weir accept, weir deny, …: one more rule. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,7 +17,9 @@ int cmd_rule(const struct cli *cli)
 
 	/* a mistake is shown before anybody is asked */
 	if (text && rule_parse(text, &rule, &error) < 0)
-		return fail_usage(&error);
+		return error.code == -ENOMEM ? fail(&error) : fail_usage(&error);
+	if (text)
+		rule_clear(&rule);
 	query = text ? query_make("text", text, "before", cli->before, "tenant", cli->tenant, "cut",
 			       cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL)
 	             : NULL;
