@@ -70,7 +70,7 @@ static int interface_read(struct sentence *s, struct forward_text *forward)
 	const char *word = sentence_list_peek(s);
 	size_t length = word ? strlen(word) : 0;
 
-	if (!word || word[strcspn(word, "/:*?[\"@")] || strcmp(word, ".") == 0 || strcmp(word, "..") == 0)
+	if (!word || word[strcspn(word, "/:*?[\"@,")] || strcmp(word, ".") == 0 || strcmp(word, "..") == 0)
 		return sentence_expected(s, word, "an interface", "the name of one, such as eth0");
 	if (length >= MATCH_INTERFACE_MAX) {
 		sentence_fail(s, word, "the name '%.64s' is too long", word);

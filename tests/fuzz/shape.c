@@ -32,6 +32,7 @@ static void rule_check(const struct rule *rule)
 	REQUIRE(shape_terms_equal(&rule->shape, &again.shape));
 	REQUIRE(memcmp(&rule->packet.rate, &again.packet.rate, sizeof(again.packet.rate)) == 0);
 	REQUIRE(strcmp(rule->class, again.class) == 0);
+	rule_clear(&again);
 }
 
 static void declared_check(const char *text)
@@ -67,9 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	if (change)
 		*change++ = '\0';
 	declared_check(text);
-	if (rule_parse(text, &rule, NULL) == 0 && rule_kind(&rule) != RULE_ON_PACKETS) {
-		rule_clear(&rule);
-	} else if (rule_parse(text, &rule, NULL) == 0) {
+	if (rule_parse(text, &rule, NULL) == 0) {
 		rule_check(&rule);
 		before = rule;
 		if (change && rule_shape_change(&rule, change, &error) == 0)
@@ -77,6 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 		else if (change)
 			REQUIRE(error.code < 0 && error.what[0] &&
 				shape_terms_equal(&rule.shape, &before.shape));
+		rule_clear(&rule);
 	}
 	if (change && shape_change_check(change, NULL) == 0)
 		REQUIRE(change[strspn(change, " \t\r\n")]);
