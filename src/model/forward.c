@@ -330,11 +330,14 @@ static int cpus_read(struct sentence *s, uint64_t *cpus)
 /* Does "to cpus" come next?  Then it is taken. */
 static bool cpus_come(struct sentence *s, const char *word)
 {
-	const char *behind = s->sentence + (word - s->text) + 2;
-	size_t length = strspn(behind, " \t\r\n");
+	static const char space[] = " \t\r\n";
+	const char *behind;
 
-	if (strcmp(word, "to") != 0 || !length || strncmp(behind + length, "cpus", 4) != 0 ||
-		(behind[length + 4] && !strchr(" \t\r\n", behind[length + 4])))
+	if (strcmp(word, "to") != 0)
+		return false;
+	behind = s->sentence + (word - s->text) + strlen(word);
+	behind += strspn(behind, space);
+	if (strcspn(behind, space) != strlen("cpus") || strncmp(behind, "cpus", strlen("cpus")) != 0)
 		return false;
 	sentence_skip(s, word);
 	sentence_take(s);
