@@ -388,7 +388,7 @@ static int book_switch(struct commit *commit, struct error *error)
 	if (r == 0)
 		r = shapes_bring(rules->agent, &record->now, error);
 	if (r == 0 && step->changed >> SERVICE_PLACE & 1)
-		r = services_bring(rules->agent, &record->now, error);
+		r = services_bring(rules->agent, &record->before, &record->now, error);
 	if (r == 0)
 		r = step_switch(rules, step, error);
 	if (r < 0) {

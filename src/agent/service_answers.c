@@ -258,7 +258,9 @@ static int list_write(struct services *services, uint32_t id, struct json_write 
 static void warnings_write(struct services *services, struct json_write *out)
 {
 	json_write_array_begin(out, "warnings");
-	if (strcmp(shields_service_hook(services->agent), "none") == 0)
+	if (services->agent->config.balance == CONFIG_BALANCE_OFF)
+		json_write_string(out, NULL, "balance.hook is off: packets of services are not balanced");
+	else if (strcmp(shields_service_hook(services->agent), "none") == 0)
 		json_write_string(out, NULL,
 			"no watched interface has XDP: packets of services are not balanced ('weir status' "
 			"says why)");

@@ -130,7 +130,7 @@ static bool backend_is_down(
 	const struct service_backend_live *live =
 		services->backends ? services->backends[entry->backends[backend]] : NULL;
 
-	return live && live->down;
+	return live && live->down && entry->text->check.kind != SERVICE_CHECK_NONE;
 }
 
 /* Is there none that a check has not found down?  Those that drain, or have no weight, do not count. */

@@ -93,7 +93,8 @@ static int slots_make(struct rings *rings, const struct service_text *text,
 	_cleanup_free_ uint16_t *turns = NULL;
 	int r;
 
-	if (text->choice == SERVICE_MAGLEV) {
+	/* LEAST: for connections that go on and are not written down */
+	if (text->choice != SERVICE_TURNS) {
 		*ret_slots = text->slots ? text->slots : SERVICE_RING_SLOTS;
 		return maglev_fill(backends, count, rings->slots, *ret_slots);
 	}
@@ -260,13 +261,43 @@ int service_rings_bring(struct services *services, const struct service_plan *pl
 	for (size_t i = 0; i < plan->count && r == 0; i++) {
 		const struct service_plan_entry *entry = &plan->entries[i];
 
-		if (entry->text->choice == SERVICE_LEAST)
+		r = ring_bring(rings, entry, &inputs[i], error);
+		if (r == 0 && entry->text->choice == SERVICE_LEAST)
 			r = list_make(services, entry, &inputs[i], error);
-		else
-			r = ring_bring(rings, entry, &inputs[i], error);
 		if (r == 0 && entry->text->quic)
 			r = servers_make(services, entry, &inputs[i], error);
 		inputs[i].kept = services->live[entry->number].kept;
 	}
 	return r;
+}
+
+static void ring_patch(
+	struct services *services, const struct service_plan_entry *entry, const struct service *now)
+{
+	const struct engine_service_memory *memory = engine_service_memory(services->agent->engine);
+	const uint16_t *ring = engine_service_ring(services->agent->engine, now->ring);
+	_cleanup_free_ uint16_t *slots = calloc(SERVICE_RING_SLOTS, sizeof(*slots));
+	_cleanup_free_ struct maglev_backend *backends = NULL;
+	size_t count;
+
+	backends = backends_chosen(services, entry, &count);
+	if (!ring || !slots || !backends || now->slots < 2 ||
+		maglev_fill(backends, count, slots, now->slots) < 0)
+		return;
+	services->ring_makings[now->ring] = 0;
+	for (uint32_t i = 0; i < now->slots; i++)
+		if (memory->backends[ring[i] % SERVICE_BACKENDS_MAX].state == SERVICE_BACKEND_DOWN)
+			engine_service_ring_put(services->agent->engine, now->ring, i, slots[i]);
+}
+
+void service_rings_patch(struct services *services, const struct service_plan *plan)
+{
+	const struct policy_unit *book = engine_service_book(services->agent->engine, false);
+
+	for (size_t i = 0; book && i < plan->count; i++) {
+		uint32_t unit = service_unit(book, plan->entries[i].number);
+
+		if (unit && plan->entries[i].text->check.kind != SERVICE_CHECK_NONE)
+			ring_patch(services, &plan->entries[i], service_at(book, unit));
+	}
 }

@@ -253,7 +253,8 @@ static int backend_add(struct services *services, const struct service_plan_entr
 	return 0;
 }
 
-static int plan_number(struct services *services, struct service_plan *plan, struct error *error)
+static int plan_number(
+	struct services *services, struct service_plan *plan, const struct rulebook *now, struct error *error)
 {
 	uint32_t next = 1;
 	int r = 0;
@@ -261,6 +262,12 @@ static int plan_number(struct services *services, struct service_plan *plan, str
 	service_plan_number(services, plan);
 	for (size_t i = 0; i < plan->count && r == 0; i++) {
 		struct service_plan_entry *entry = &plan->entries[i];
+
+		/* what the sentence says of it may be new */
+		for (size_t j = 0; j < entry->text->backend_count && !book_has(now, entry->entry); j++)
+			if (entry->backends[j])
+				source_write(
+					services, entry->text, &entry->text->backends[j], entry->backends[j]);
 
 		if (!entry->number)
 			r = service_add(services, entry, error);
@@ -353,7 +360,8 @@ static uint32_t flows_wanted(const struct agent *agent)
 	return agent->config.balance_flows;
 }
 
-int services_bring(struct agent *agent, const struct rulebook *next, struct error *error)
+int services_bring(
+	struct agent *agent, const struct rulebook *now, const struct rulebook *next, struct error *error)
 {
 	_cleanup_(service_plan_clear) struct service_plan plan = {};
 	struct services *services = services_of(agent);
@@ -368,11 +376,11 @@ int services_bring(struct agent *agent, const struct rulebook *next, struct erro
 	r = inputs ? services_make_room(services, error) : no_memory(error);
 	if (r == 0)
 		r = engine_service_prepare(agent->engine, flows_wanted(agent), error);
-	if (r == 0 && plan.count)
+	if (r == 0 && plan.count && agent->config.balance != CONFIG_BALANCE_OFF)
 		r = engine_balance_want(agent->engine, true, error);
 	if (r == 0) {
 		engine_service_wait();
-		r = plan_number(services, &plan, error);
+		r = plan_number(services, &plan, now, error);
 	}
 	if (r == 0)
 		r = book_bring(services, &plan, inputs, error);
@@ -562,6 +570,18 @@ void services_settle(struct agent *agent, const struct rulebook *now, const stru
 	shields_reconcile(agent);
 }
 
+/* While a change waits for its confirmation there can be no other book. */
+static void rings_patch(struct services *services)
+{
+	_cleanup_(service_plan_clear) struct service_plan plan = {};
+
+	if (!services->patch_due || service_plan_make(rules_book(services->agent), &plan) < 0)
+		return;
+	services->patch_due = false;
+	service_plan_number(services, &plan);
+	service_rings_patch(services, &plan);
+}
+
 /* Another book of the same sentences: health has changed, or a ring of before is not needed any more. */
 static void services_renew(struct services *services)
 {
@@ -569,12 +589,17 @@ static void services_renew(struct services *services)
 	struct error problem = {};
 	int r = rules_check_settled(agent, NULL);
 
-	if (r < 0)
-		return; /* later */
-	services->stale = false;
-	if (!engine_service_used(agent->engine))
+	if (!engine_service_used(agent->engine)) {
+		services->stale = false;
 		return;
-	r = services_bring(agent, rules_book(agent), &problem);
+	}
+	if (r < 0) {
+		/* later; until then nobody is sent to who is down */
+		rings_patch(services);
+		return;
+	}
+	services->stale = false;
+	r = services_bring(agent, rules_book(agent), rules_book(agent), &problem);
 	if (r == 0)
 		r = rules_switch_services(agent, &problem);
 	if (r < 0)
@@ -601,7 +626,7 @@ void services_backend_health(struct agent *agent, const char *service, const str
 		if (live->down == !up)
 			return;
 		live->down = !up;
-		services->stale = true;
+		services->stale = services->patch_due = true;
 	}
 	/* the kernel at once; the ring with the next turn of the timer, for several together */
 	if (!services->stale || service_plan_make(rules_book(agent), &plan) < 0)

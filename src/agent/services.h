@@ -28,8 +28,10 @@ struct packet_description;
 int services_prepare(struct agent *agent, const struct rulebook *book, bool absent, struct error *error);
 /* Are the services of both books the same? */
 bool services_same(const struct rulebook *a, const struct rulebook *b);
-/* Writes the services of `next` beside those in force.  0 or a negative errno with `error`. */
-int services_bring(struct agent *agent, const struct rulebook *next, struct error *error);
+/* Writes the services of `next` beside those of `now`, which are in force.  0 or a negative errno with
+ * `error`. */
+int services_bring(
+	struct agent *agent, const struct rulebook *now, const struct rulebook *next, struct error *error);
 /* The services are those of `now`; what `before` has (NULL: nothing) is kept, too. */
 void services_settle(struct agent *agent, const struct rulebook *now, const struct rulebook *before);
 

@@ -42,6 +42,7 @@ struct services {
 	uint64_t ring_makings[SERVICE_RINGS_MAX]; /* hash of what each ring was made of; 0: not known */
 	bool adopted;                             /* what an earlier agent left is known */
 	bool stale;                               /* the book in force is not what it is to be */
+	bool patch_due;                           /* … and until it can be, rings name who is down */
 	struct event *timer;
 	uint64_t sampled_ns;
 	/* connections that are written down: looked through from time to time */
@@ -91,6 +92,9 @@ enum service_backend_state service_plan_state(
  * a negative errno with `error`. */
 int service_rings_bring(struct services *services, const struct service_plan *plan,
 	struct service_input *inputs, struct error *error);
+/* In rings in force slots of backends that are down get what the ring would have without them: all else
+ * stays. */
+void service_rings_patch(struct services *services, const struct service_plan *plan);
 /* The unit of a service in a book; 0: it has none. */
 uint32_t service_unit(const struct policy_unit *book, uint32_t number);
 

@@ -7,6 +7,7 @@
 #include "agent/internal.h"
 #include "basic/log.h"
 #include "compile/policy.h"
+#include "engine/balance.h"
 #include "engine/connection.h"
 #include "engine/policy.h"
 #include "engine/shield.h"
@@ -57,8 +58,15 @@ static enum config_xdp mode_wanted(const struct agent *agent, const struct watch
 	for (size_t i = 0; i < config->xdp_interface_count; i++)
 		if (strcmp(config->xdp_interfaces[i].name, watched->name) == 0)
 			return config->xdp_interfaces[i].mode;
+	/* of services it may be said, too */
+	if (mode == CONFIG_XDP_AUTO && engine_balance_wanted(agent->engine) &&
+		config->balance == CONFIG_BALANCE_XDP)
+		mode = CONFIG_XDP_NATIVE;
+	if (mode == CONFIG_XDP_AUTO && engine_balance_wanted(agent->engine) &&
+		config->balance == CONFIG_BALANCE_GENERIC)
+		mode = CONFIG_XDP_GENERIC;
 	/* nothing comes in from outside there, and there is no native way */
-	return watched->loopback && mode == CONFIG_XDP_AUTO ? CONFIG_XDP_OFF : mode;
+	return watched->loopback && config->xdp == CONFIG_XDP_AUTO ? CONFIG_XDP_OFF : mode;
 }
 
 static const struct shield_place *place_find(const struct shields *shields, uint32_t index)
@@ -155,7 +163,7 @@ const char *shields_service_hook(const struct agent *agent)
 	const struct shields *shields = shields_of(agent);
 	const char *hook = "none";
 
-	for (size_t i = 0; shields && i < shields->count; i++) {
+	for (size_t i = 0; shields && engine_balance_wanted(agent->engine) && i < shields->count; i++) {
 		if (shields->places[i].shield.mode == ENGINE_SHIELD_NATIVE)
 			return "xdp";
 		if (shields->places[i].shield.mode == ENGINE_SHIELD_GENERIC)

@@ -280,6 +280,14 @@ int engine_service_ring_set(
 	return 0;
 }
 
+void engine_service_ring_put(struct engine *engine, uint32_t number, uint32_t slot, uint16_t backend)
+{
+	struct services_kernel *services = services_of(engine);
+
+	if (engine_service_ring(engine, number) && slot < SERVICE_RING_SLOTS)
+		__atomic_store_n(&services->rings[number][slot], backend, __ATOMIC_RELAXED);
+}
+
 /* -- counters -- */
 
 const struct engine_service_memory *engine_service_memory(const struct engine *engine)

@@ -43,6 +43,8 @@ const uint16_t *engine_service_ring(const struct engine *engine, uint32_t number
  * made where there is none. */
 int engine_service_ring_set(
 	struct engine *engine, uint32_t number, const uint16_t *slots, uint32_t count, struct error *error);
+/* Writes one slot of a ring that packets read. */
+void engine_service_ring_put(struct engine *engine, uint32_t number, uint32_t slot, uint16_t backend);
 /* Waits until no packet reads what fell out of use before this call. */
 void engine_service_wait(void);
 

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Services as the agent keeps them: the list, changes of backends, the way back, restarts, explain."""
 
+import contextlib
+import selectors
 import signal
+import socket
+import threading
 
 from lab import expect, expect_equal, wait_for
 from suite import test
@@ -199,3 +203,105 @@ def a_hundred_services(lab):
     before = ring(agent, ports=range(1000, 1020), to="203.0.113.7 port 443")
     change(agent, "s50", "drain 10.1.0.60")
     expect_equal(ring(agent, ports=range(1000, 1020), to="203.0.113.7 port 443"), before, "another service's ring")
+
+
+class Balanced:
+    """A client behind w0, and three backends with the service's address on lo, each behind a link of its own."""
+
+    def __init__(self, lab):
+        self.lab = lab
+        self.host, self.client = lab.hosts()
+        self.host.sysctl("net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
+        self.client.run("ethtool", "-K", "p0", "tx", "off")  # XDP sees sums that a local sender leaves unfinished
+        self.client.ip("route", "add", "203.0.113.0/24", "via", "10.1.0.1")
+        self.addresses, self.open = [], []
+        for i in range(3):
+            backend = lab.namespace(f"backend{i}")
+            lab.pair(self.host, f"w{i + 1}", backend, "b0", number=i + 2)
+            backend.run("ethtool", "-K", "b0", "gro", "on")  # redirected packets wait for nobody
+            backend.ip("link", "set", "lo", "up")
+            backend.ip("addr", "add", "203.0.113.10/32", "dev", "lo")
+            backend.ip("route", "add", "10.1.0.0/24", "via", f"10.{i + 2}.0.1")
+            backend.sysctl("net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.b0.rp_filter=0")
+            self.addresses.append(f"10.{i + 2}.0.2")
+            with backend:
+                server = socket.create_server(("203.0.113.10", 80), backlog=200)
+            lab.on_close(server.close)
+            threading.Thread(target=self.serve, args=(server, self.addresses[-1].encode()), daemon=True).start()
+
+    @staticmethod
+    def serve(server, name):
+        """Whoever sends anything is told who this is, as long as the connection lasts."""
+        taken = selectors.DefaultSelector()
+        taken.register(server, selectors.EVENT_READ)
+        with contextlib.suppress(OSError, ValueError):
+            while server.fileno() >= 0:
+                for key, _ in taken.select(0.2):
+                    if key.fileobj is server:
+                        taken.register(server.accept()[0], selectors.EVENT_READ)
+                    elif key.fileobj.recv(100):
+                        key.fileobj.send(name)
+                    else:
+                        taken.unregister(key.fileobj)
+                        key.fileobj.close()
+
+    def connect(self, count):
+        """So many connections, as (socket, backend)."""
+        made = []
+        for _ in range(count):
+            with self.client:
+                connection = socket.socket()
+            connection.settimeout(5)
+            self.lab.on_close(connection.close)
+            connection.connect(("203.0.113.10", 80))
+            made.append((connection, self.who(connection)))
+        return made
+
+    @staticmethod
+    def who(connection):
+        connection.send(b"?")
+        return connection.recv(100).decode()
+
+    def moved(self, connections):
+        """Those that are not any more where they were."""
+        found = []
+        for connection, backend in connections:
+            try:
+                if self.who(connection) != backend:
+                    found.append(backend)
+            except OSError as error:
+                found.append(f"{backend}: {error}")
+        return found
+
+
+@test("vm")
+def connections_stay(lab):
+    """established connections stay on their backend while backends are drained, added and set other weights, another one is
+    removed, a change is not confirmed, and the agent is killed and started; new ones follow the ring"""
+    scene = Balanced(lab)
+    agent = lab.agent(scene.host)
+    one, two, three = scene.addresses
+    add(agent, f"web tcp 203.0.113.10 port 80 to {one} weight 2, {two} deliver l2")
+    connections = scene.connect(40)
+    expect_equal({backend for _, backend in connections}, {one, two}, "who has connections")
+    for text in (f"drain {one}", f"add {three} weight 3", f"undrain {one}", f"set {one} weight 5"):
+        change(agent, "web", text)
+        expect_equal(scene.moved(connections), [], f"moved by: {text}")
+    later = scene.connect(40)
+    expect(three in {backend for _, backend in later}, "new connections go to the new backend, too")
+    change(agent, "web", f"drain {three}", confirm="1s")
+    waiting = scene.connect(20)
+    expect(three not in {backend for _, backend in waiting}, "none goes to the one that drains")
+    wait_for(lambda: backends(services(agent)[0])[three]["state"] == "up", 10, "the change lapses")
+    everybody = connections + later + waiting
+    expect_equal(scene.moved(everybody), [], "moved when the change lapsed")
+    agent.stop(signal.SIGKILL)
+    expect_equal(scene.moved(everybody), [], "moved when the agent was killed")
+    agent.start()
+    change(agent, "web", f"remove {three}")
+    stay = [entry for entry in everybody if entry[1] != three]
+    expect_equal(scene.moved(stay), [], "moved when another backend was removed")
+    web = services(agent)[0]
+    expect_equal(web["began"], sum(1 for entry in everybody if entry[1] != three), "connections that began")
+    expect_equal(sum(web["lost"].values()), 0, f"lost: {web['lost']}")
+    expect_equal(web["connections"], len(stay), "connections now")
