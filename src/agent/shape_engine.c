@@ -290,14 +290,21 @@ static unsigned int dropped_percent(const struct shapes *shapes, uint16_t number
 static bool is_paced_well(const struct shapes *shapes, const struct shape_node *node, struct shape_live *live)
 {
 	uint64_t rate = shape_node_terms(node)->ceiling_bps / 8;
+	unsigned int dropped = dropped_percent(shapes, node->number, live);
 	struct shape_state state;
 
-	engine_shape_state(shapes->agent->engine, node->number, &state);
-	if (dropped_percent(shapes, node->number, live) >= UNPACED_PERCENT) {
-		live->why = "much of it is no TCP of this host's sockets: it waits instead of being policed";
+	/* nobody counts sockets that wait in a queue: as long as there is much, there may be many */
+	if (live->queued && live->choice.engine != SHAPE_PACING)
+		return live->achieved_bps < shape_node_terms(node)->ceiling_bps / 2;
+	if (dropped >= UNPACED_PERCENT) {
+		live->why = "much of it cannot be paced: it waits instead of being policed";
 		return false;
 	}
+	engine_shape_state(shapes->agent->engine, node->number, &state);
 	live->why = "too many sockets for its rate: pacing would not be exact";
+	/* far too many are not to be watched for long */
+	if (rate && !shape_pacing_holds(4 * rate, state.flows))
+		live->inexact = INEXACT_SECONDS;
 	return !rate || shape_pacing_holds(rate, state.flows);
 }
 

@@ -14,7 +14,7 @@
 #include "engine/policy.h"
 
 #define MTU           1514U
-#define PACED_BURST   (128U << 10) /* of what cannot be paced, at least */
+#define PACED_BURST   (64U << 10)  /* of what cannot be paced, at least */
 #define POLICED_BURST (128U << 10) /* more than a packet of TCP as the stack makes them, at least */
 #define MARK_NS       5000000ULL   /* what waits so long is marked … */
 #define HORIZON_NS    50000000ULL  /* … and so long dropped … */

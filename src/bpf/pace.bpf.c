@@ -29,9 +29,10 @@
 #define PACE_TICK_NS      SHARE_TICK_NS
 #define PACE_CLASS_NS     10000 /* a tick is longer by this for each class in use */
 
-#define PACE_SLOW   250000 /* bytes a second: slower sockets get a small window */
-#define PACE_ACK_US 40000  /* that the other end may wait with an answer */
-#define PACE_CLOSE  256    /* a rate that differs by less than this part of it stays */
+#define PACE_SLOW       250000 /* bytes a second: slower sockets get a small window */
+#define PACE_ACK_US     10000  /* that answers may be late, beside the round trip and a second packet */
+#define PACE_WINDOW_MIN 3      /* two packets, which are answered together, and the next one */
+#define PACE_CLOSE      256    /* a rate that differs by less than this part of it stays */
 
 #define ETHERNET_BYTES 14
 #define IPV4_BYTES     20
@@ -94,11 +95,13 @@ static __always_inline void share_reset(struct shape_share *share, const struct 
 	share->held[0] = share->held[1] = 0;
 	share->epoch += 2; /* who was counted is not */
 	share->burst = share->rtt_us = 0;
-	share->since_ns = share->epoch_ns = share->used_ns = now;
-	share->rate = share->small = share->other = share->peak = share->potential = 0;
-	share->corrects = share->other_wants = share->over = share->lacking_us = 0;
-	share->epoch_length_ns = 0;
-	share->allowance = share->flow_rate = share->other_rate = 0;
+	share->since_ns = share->epoch_ns = share->used_ns = share->seen_ns = share->passed_ns = now;
+	share->rate = share->small = share->other = share->usual = share->potential = share->own_potential =
+		0;
+	share->corrects = share->other_wants = share->over = share->lacking_us = share->direct = 0;
+	share->epoch_length_ns = share->seen[0] = share->seen[1] = share->own_want = 0;
+	share->let = share->due = share->let_due = 0;
+	share->allowance = share->own_allowance = share->flow_rate = share->other_rate = 0;
 }
 
 static __always_inline void list_add(struct pace_round *round, __u32 number)
@@ -147,6 +150,12 @@ static __always_inline void loop_window(
 		share->burst -= share->burst / 4;
 		share->rtt_us -= share->rtt_us / 4;
 	}
+	share_pass(share, round->now - share->passed_ns);
+	share->passed_ns = round->now;
+	if (round->now - share->seen_ns >= SHARE_SEEN_NS) {
+		share->seen[1] = __sync_lock_test_and_set(&share->seen[0], 0);
+		share->seen_ns = round->now;
+	}
 	share->over = share_is_over(share, ns);
 	if (ns < share_window_ns(share, class)) {
 		if (share_held(share))
@@ -158,7 +167,7 @@ static __always_inline void loop_window(
 	other = __sync_lock_test_and_set(&share->other_bytes, 0);
 	refused = __sync_lock_test_and_set(&share->refused, 0);
 	share->since_ns = round->now;
-	if (bytes || refused)
+	if (bytes || refused || share_held(share))
 		share->used_ns = round->now;
 	share_measure(share, class, bytes, held, other, refused, ns);
 }
@@ -185,6 +194,7 @@ static long loop_measure(__u32 index, struct pace_round *round)
 			state->allowance = 0;
 			state->flow_rate = 0;
 			state->other_rate = 0;
+			state->own_rate = 0;
 		}
 		share->generation = 0;
 		share->active = 0;
@@ -291,11 +301,13 @@ static long loop_publish(__u32 index, struct pace_round *round)
 
 	if (!share || !state)
 		return 0;
+	share_settle_own(share);
 	share_divide(share);
 	*(volatile __u64 *)&state->flow_rate = share->flow_rate;
-	*(volatile __u64 *)&state->other_rate = share->other_rate;
+	*(volatile __u64 *)&state->own_rate = share->direct ? share->other_rate : 0;
+	*(volatile __u64 *)&state->other_rate = share->direct ? share->potential : share->other_rate;
 	*(volatile __u64 *)&state->allowance = share->allowance;
-	state->flows = share_held(share);
+	state->flows = share_held(share) + share->below;
 	return 0;
 }
 
@@ -445,7 +457,7 @@ static __always_inline __u32 window_for(__u64 rate, const struct tcp_sock *tcp)
 
 	if (rate >= PACE_SLOW)
 		return 0;
-	return 3 + 2 * rate * (PACE_ACK_US + (tcp->srtt_us >> 3)) / (mss * 1000000);
+	return PACE_WINDOW_MIN + rate * (PACE_ACK_US + (tcp->srtt_us >> 3)) / (mss * 1000000);
 }
 
 /* Gives a socket its rate, in a program of any type that may set options; `to` is what they are set on. */
@@ -520,6 +532,7 @@ SEC("sockops") int pace_socket_event(struct bpf_sock_ops *event)
 	struct shape_share *share;
 	struct bpf_sock *sk;
 	struct tcp_sock *tcp;
+	__u32 window;
 
 	if (event->op != BPF_SOCK_OPS_RTT_CB && event->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
 		event->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
@@ -545,6 +558,12 @@ SEC("sockops") int pace_socket_event(struct bpf_sock_ops *event)
 			socket->path = 0;
 	}
 	pace_set(event, tcp, socket);
+	/* the window it begins with, before the first data; later only the congestion control makes it less
+	 */
+	if (event->op != BPF_SOCK_OPS_RTT_CB && socket->clamp && socket->clamp < tcp->snd_cwnd) {
+		window = socket->clamp;
+		bpf_setsockopt(event, SOL_TCP, TCP_BPF_IW, &window, sizeof(window));
+	}
 	share = socket->class ? pace_share(socket->class) : (void *)0;
 	if (share && share->rtt_us < tcp->srtt_us >> 3)
 		share->rtt_us = tcp->srtt_us >> 3;

@@ -177,6 +177,7 @@ static __always_inline int shape_pass(
 		if (!state || !count)
 			continue;
 		if (!shape_allows_unread(p, state, number)) {
+			p->direct = !(path->above >> i & 1);
 			asked = shape_class_ask(skb, p, number);
 			if (!asked) {
 				count->dropped_packets += p->packets;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "basic/log.h"
 #include "engine/internal.h"
 #include "engine/shape.h"
 #include "pace.skel.h"
@@ -125,13 +126,13 @@ int engine_pace_start(struct engine *engine, struct error *error)
 	return pace_load(engine, pace_of(engine), error);
 }
 
-void engine_pace_stop(struct engine *engine)
+/* All sockets get back what they had. */
+static void sockets_release(struct engine *engine, struct pace *pace)
 {
-	struct pace *pace = pace_of(engine);
 	__u32 zero = 0;
 	struct pace_loop loop;
 
-	if (!pace || !pace->skeleton || loop_read(pace, &loop) < 0)
+	if (loop_read(pace, &loop) < 0)
 		return;
 	component_detach_cgroup(engine, pace->skeleton->progs.pace_socket_event);
 	loop.releases = 1;
@@ -139,8 +140,36 @@ void engine_pace_stop(struct engine *engine)
 	sockets_visit(pace);
 	loop.releases = 0;
 	bpf_map_update_elem(bpf_map__fd(pace->skeleton->maps.pace_loops), &zero, &loop, BPF_ANY);
-	pace_bpf__destroy(pace->skeleton);
-	pace->skeleton = NULL;
+}
+
+/* What an agent has left that is no more: its maps are there, the visit needs programs of our own. */
+static void left_release(struct engine *engine)
+{
+	struct error problem = {};
+	char path[PATH_MAX];
+	_cleanup_close_ int left = bpf_obj_get(pins_path(&engine->pins, path, "cgroup_pace_socket_event"));
+	struct pace pace = {.skeleton = left >= 0 ? pace_bpf__open() : NULL};
+
+	if (!pace.skeleton)
+		return;
+	if (component_load_unpinned(engine, pace.skeleton->obj, "pacing", &problem) == 0)
+		sockets_release(engine, &pace);
+	else
+		log_warning("open sockets keep their pacing rates: %s", problem.what);
+	pace_bpf__destroy(pace.skeleton);
+}
+
+void engine_pace_stop(struct engine *engine)
+{
+	struct pace *pace = pace_of(engine);
+
+	if (!pace) {
+		left_release(engine);
+	} else if (pace->skeleton) {
+		sockets_release(engine, pace);
+		pace_bpf__destroy(pace->skeleton);
+		pace->skeleton = NULL;
+	}
 }
 
 void engine_pace_tick(struct engine *engine)

@@ -100,8 +100,10 @@ struct shape_state {
 	__u64 allowance;  /* what it may use now, borrowed included; 0: not told */
 	__u64 flow_rate;  /* each socket that it holds back */
 	__u64 other_rate; /* what is no TCP of a local socket, all of it together; 0: not told */
-	__u32 flows;      /* sockets that it holds back */
-	__u32 reserved[9];
+	__u64 own_share,
+		own_rate; /* the same of what is in none of its children; 0: it is no parent of others */
+	__u32 flows;      /* sockets that it and those below it hold back */
+	__u32 reserved[5];
 };
 
 /* What may be done with a packet by struct shape_state alone. */
@@ -122,6 +124,7 @@ struct shape_share {
 	__u64 held_bytes;  /* … of sockets that this class holds back */
 	__u64 other_bytes; /* … of what is no TCP of a local socket: policed at other_rate */
 	__u64 refused;     /* bytes of those that were dropped */
+	__u64 seen[2];     /* flows of those, a bit each by their hash: since lately, and before */
 	__u32 epoch;       /* by which sockets are counted: each once in an epoch */
 	__s32 held[2];     /* sockets held back, in this epoch and in the last one */
 	__u32 burst;       /* longest packet of a socket that is held back */
@@ -132,15 +135,25 @@ struct shape_share {
 	__u32 over;        /* more was sent than there is: whoever has more to send is held back */
 	__u32 lacking_us;  /* so long the class has not used what it got */
 	__u32 corrects;    /* sockets held back in the last window */
-	__u32 other_wants; /* something was refused in it */
+	__u32 other_wants; /* flows of which something was refused lately: so many sockets' parts */
 	__u32 gain;        /* in 1/65536: what held sockets' rates are corrected by */
-	__u64 since_ns, epoch_ns, used_ns; /* when the window began, the epoch; something was sent last */
+	__u64 since_ns, epoch_ns, used_ns,
+		seen_ns; /* when the window began, the epoch; something was sent last */
 	__u64 epoch_length_ns;
-	__u64 rate, peak, small, other; /* of all, lately at most, of sockets not held back, of others */
+	__u64 rate, usual, small,
+		other; /* of all, and smoothed: of all, of sockets not held back, of others */
 	__u64 allowance, flow_rate, other_rate; /* as in shape_state */
 	__u64 potential;                        /* what the class would get if it wanted all */
+	/* the same of what is in none of its children (it has none: all), and by what its sockets' rates are
+	 */
+	__u64 own_allowance, own_potential, let;
+	__u64 due, let_due; /* bytes of both since the window began … */
+	__u64 passed_ns;    /* … up to this moment */
 	/* the round of allowances: of the class … */
 	__u64 want, floor; /* what it could use; of that, what is its own by right */
+	__u64 own_want;    /* … of what is in none of its children */
+	__u32 below;       /* sockets held back by classes below it */
+	__u32 direct;      /* has children, and sends what is in none of them: as a child more */
 	__u32 depth;       /* 0: has no parent */
 	/* … and as a parent, of its children */
 	__u32 marginal; /* the priority that gets a part of what it wants */

@@ -148,6 +148,23 @@ def pacing_goes_on_without_the_agent(lab):
         expect_equal([pacing(sock) for sock in (first, second, third)], [UNPACED] * 3, "after the end")
 
 
+@test("vm")
+def down_without_an_agent_puts_rates_back(lab):
+    """`weir down` behind a killed agent gives open sockets back what they had: no rate, or the application's own"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    add(agent, "limit out tcp to port 81 to 8mbit")
+    with Echo(peer, 81):
+        plain, own = connect(host, FAR, 81), connect(host, FAR, 81, own=2000000)
+        for sock in (plain, own):
+            expect_paced(say(sock), 8, "with an agent")
+        agent.kill(signal.SIGKILL)
+        agent.process.wait()
+        agent.weir("down")
+        expect_equal([pacing(plain), pacing(own)], [UNPACED, 2000000], "after weir down")
+        expect_equal([pacing(say(plain)), pacing(say(own))], [UNPACED, 2000000], "and later")
+
+
 @test()
 def sockets_together_send_the_rate(lab):
     """eight streams of one class together send its rate, by the bytes that the class counts on the wire"""

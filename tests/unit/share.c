@@ -80,7 +80,7 @@ static void tree_make(struct tree *tree)
 	for (unsigned int i = 0; i < count; i++) {
 		tree->share[i].depth = depth_of(tree, i);
 		if (is_leaf(tree, i))
-			tree->share[i].want = share_min(share_ceiling(&tree->class[i]),
+			tree->share[i].own_want = share_min(share_ceiling(&tree->class[i]),
 				up_to(3) ? up_to(1000 * (uint32_t)MBIT) : SHARE_RATE_MAX);
 	}
 }
@@ -241,9 +241,11 @@ static void loop_run(struct loop *loop, unsigned int windows)
 		flows = (double)loop->held * before * loop->efficiency * time;
 		others = fmin(loop->others, (double)share->other_rate) * time;
 		share->held[0] = share->held[1] = (int32_t)loop->held;
+		share_pass(share, ns);
 		share_measure(share, &loop->class, (uint64_t)(flows + others + small), (uint64_t)flows,
 			(uint64_t)others, (uint64_t)(loop->others * time - others), ns);
 		share_settle_root(share, &loop->class);
+		share_settle_own(share);
 		share_divide(share);
 		loop->sent += flows + others + small;
 		loop->sent_others += others;
@@ -263,6 +265,7 @@ static struct loop loop_of(uint64_t rate, unsigned int held)
 	loop.share.gain = SHARE_GAIN_ONE;
 	loop.share.burst = 3028;
 	share_settle_root(&loop.share, &loop.class);
+	share_settle_own(&loop.share);
 	share_divide(&loop.share);
 	return loop;
 }
@@ -336,6 +339,20 @@ static void what_is_policed_counts_as_one_socket(void **state)
 	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.01);
 }
 
+static void what_is_policed_has_a_part_for_each_flow(void **state)
+{
+	struct loop loop = loop_of(100 * MBIT, 3);
+
+	(void)state;
+	loop.share.seen[0] = 0x8000000000010001;
+	loop.share.seen[1] = 0x0000000000030001; /* five in all, of which two were seen twice */
+	loop.share.seen[1] |= 1ULL << 40;
+	loop.others = 500.0 * MBIT;
+	loop_run(&loop, 300);
+	assert_true(fabs((double)loop.share.other_rate / (62.5 * MBIT) - 1) < 0.03);
+	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.01);
+}
+
 static void without_tcp_the_rest_has_all_and_no_more(void **state)
 {
 	struct loop loop = loop_of(10 * MBIT, 0);
@@ -354,6 +371,144 @@ static void sockets_that_send_nothing_leave_their_part_to_the_others(void **stat
 	loop.efficiency = 0.05; /* 95 of 100 are stuck */
 	loop_run(&loop, 1000);
 	assert_true(fabs(rate_of(&loop) / (100.0 * MBIT) - 1) < 0.003);
+}
+
+/* -- classes beside each other, in a closed loop -- */
+
+struct beside {
+	struct tree tree;        /* a link and classes that are no parents; 0: the link itself */
+	double wants[NODES_MAX]; /* bytes a second that each would send if nobody held it back */
+	unsigned int sockets[NODES_MAX];
+	double sends[NODES_MAX];
+	double left[NODES_MAX], bytes[NODES_MAX]; /* of the window: ns, and what has not come whole yet */
+};
+
+static void beside_add(struct beside *beside, uint64_t guarantee, unsigned int sockets, double wants)
+{
+	struct tree *tree = &beside->tree;
+	unsigned int node = tree->count++;
+
+	tree->class[node] =
+		(struct shape_class){.guarantee = guarantee, .weight = 1, .priority = SHAPE_NORMAL};
+	if (!node) {
+		tree->class[0].ceiling = 24 * MBIT;
+		tree->class[0].flags = SHAPE_CLASS_CEILING;
+	}
+	tree->share[node] = (struct shape_share){.gain = SHARE_GAIN_ONE, .burst = 4542, .depth = !!node};
+	beside->sockets[node] = sockets;
+	beside->wants[node] = wants;
+}
+
+/* Ticks; a class's sockets have more to send if they want more than they are let. */
+static void beside_run(struct beside *beside, double seconds)
+{
+	struct tree *tree = &beside->tree;
+	double *left = beside->left, *bytes = beside->bytes;
+
+	for (double time = 0; time < seconds; time += SHARE_TICK_NS / 1e9) {
+		for (unsigned int i = 0; i < tree->count; i++) {
+			struct shape_share *share = &tree->share[i];
+			uint64_t ns = share_window_ns(share, &tree->class[i]);
+			double let = (double)share->flow_rate * beside->sockets[i];
+			uint64_t whole;
+
+			beside->sends[i] = fmin(let, beside->wants[i]);
+			bytes[i] += beside->sends[i] * SHARE_TICK_NS / 1e9;
+			share->held[0] = beside->sockets[i] ? (int32_t)beside->sockets[i] : 0;
+			left[i] += SHARE_TICK_NS;
+			share_pass(share, SHARE_TICK_NS);
+			if (left[i] < (double)ns) {
+				if (share_held(share))
+					share_want(share, &tree->class[i], 0);
+				continue;
+			}
+			whole = (uint64_t)(bytes[i] / share->burst) * share->burst;
+			share_measure(share, &tree->class[i], whole, whole, 0, 0, (uint64_t)left[i]);
+			bytes[i] -= (double)whole;
+			left[i] = 0;
+		}
+		tree_share(tree);
+		for (unsigned int i = 0; i < tree->count; i++) {
+			share_settle_own(&tree->share[i]);
+			share_divide(&tree->share[i]);
+			tree->share[i].epoch_length_ns = share_epoch_ns(&tree->share[i]);
+		}
+	}
+}
+
+static double beside_sum(const struct beside *beside)
+{
+	double sum = 0;
+
+	for (unsigned int i = 0; i < beside->tree.count; i++)
+		sum += beside->sends[i];
+	return sum / MBIT;
+}
+
+static void what_a_class_does_not_use_is_lent_and_given_back(void **state)
+{
+	static struct beside beside;
+
+	(void)state;
+	beside = (struct beside){0};
+	beside_add(&beside, 0, 0, 0);
+	beside_add(&beside, 12 * MBIT, 1, 12.3 * MBIT);
+	beside_add(&beside, 0, 32, 1000 * MBIT);
+	beside_run(&beside, 2);
+	for (int turn = 0; turn < 20; turn++) {
+		/* something else than the class holds its socket back, as it has a backlog all the same */
+		beside.wants[1] = 12.3 * MBIT;
+		beside_run(&beside, 0.3);
+		assert_true(beside_sum(&beside) > 0.97 * 24);
+		beside.wants[1] = 2.0 * MBIT;
+		beside_run(&beside, 0.3);
+		assert_true(beside_sum(&beside) > 0.97 * 24);
+		assert_true(beside_sum(&beside) < 1.02 * 24);
+		beside.wants[1] = 1000.0 * MBIT;
+		beside_run(&beside, 0.2);
+		assert_true(beside.sends[1] > 17 * MBIT);
+		beside_run(&beside, 0.2);
+		assert_true(fabs(beside_sum(&beside) / 24 - 1) < 0.02);
+	}
+}
+
+static void idle_bandwidth_is_lent_and_given_back_at_once(void **state)
+{
+	static struct beside beside;
+
+	(void)state;
+	beside = (struct beside){0};
+	beside_add(&beside, 0, 0, 0);
+	beside_add(&beside, 12 * MBIT, 4, 1000 * MBIT);
+	beside_add(&beside, 0, 32, 1000 * MBIT);
+	beside_run(&beside, 2);
+	for (int turn = 0; turn < 20; turn++) {
+		beside.sockets[1] = 0;
+		beside_run(&beside, 0.2);
+		assert_true(beside.sends[2] > 0.95 * 24 * MBIT);
+		beside.sockets[1] = 4;
+		beside_run(&beside, 0.2);
+		assert_true(beside.sends[1] > 17 * MBIT);
+	}
+}
+
+static void what_a_parent_sends_itself_is_not_its_childrens(void **state)
+{
+	static struct beside beside;
+
+	(void)state;
+	beside = (struct beside){0};
+	beside_add(&beside, 0, 3, 1000 * MBIT);
+	beside_add(&beside, 0, 5, 1000 * MBIT);
+	beside_add(&beside, 6 * MBIT, 5, 1000 * MBIT);
+	beside_run(&beside, 2);
+	assert_true(fabs(beside_sum(&beside) / 24 - 1) < 0.01);
+	/* as a child without a guarantee, of weight 1: of 18 beyond the guarantee a third each */
+	assert_true(fabs(beside.sends[0] / (6.0 * MBIT) - 1) < 0.02);
+	assert_true(fabs(beside.sends[2] / (12.0 * MBIT) - 1) < 0.02);
+	beside.sockets[0] = 0;
+	beside_run(&beside, 1);
+	assert_true(fabs(beside_sum(&beside) / 24 - 1) < 0.01);
 }
 
 static void pacing_holds_what_is_not_too_little_for_each(void **state)
@@ -375,8 +530,12 @@ int main(void)
 		cmocka_unit_test(a_socket_more_or_less_changes_the_rate_of_all_at_once),
 		cmocka_unit_test(what_is_small_has_what_it_uses_and_the_rest_is_for_those_held),
 		cmocka_unit_test(what_is_policed_counts_as_one_socket),
+		cmocka_unit_test(what_is_policed_has_a_part_for_each_flow),
 		cmocka_unit_test(without_tcp_the_rest_has_all_and_no_more),
 		cmocka_unit_test(sockets_that_send_nothing_leave_their_part_to_the_others),
+		cmocka_unit_test(what_a_class_does_not_use_is_lent_and_given_back),
+		cmocka_unit_test(idle_bandwidth_is_lent_and_given_back_at_once),
+		cmocka_unit_test(what_a_parent_sends_itself_is_not_its_childrens),
 		cmocka_unit_test(pacing_holds_what_is_not_too_little_for_each),
 	};
 

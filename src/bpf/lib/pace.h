@@ -221,12 +221,17 @@ __attribute__((noinline)) int pace_packet(struct __sk_buff *skb, __u32 number, _
 }
 
 /* A packet was dropped that was no TCP of a local socket. */
-static __always_inline void pace_refuse(__u32 number, __u32 bytes)
+static __always_inline void pace_refuse(struct __sk_buff *skb, __u32 number, __u32 bytes)
 {
 	struct shape_share *share = pace_share(number);
+	__u64 bit = 1ULL << (bpf_get_hash_recalc(skb) & 63);
 
-	if (share)
-		__sync_fetch_and_add(&share->refused, bytes);
+	if (!share)
+		return;
+	__sync_fetch_and_add(&share->refused, bytes);
+	/* of two CPUs one may lose its bit, until its flow's next packet is refused */
+	if (!(share->seen[0] & bit))
+		share->seen[0] |= bit;
 }
 
 #endif

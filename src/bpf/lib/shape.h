@@ -29,6 +29,8 @@
 
 /* A class' share may be used up ahead, or saved up, for so long: the control loop looks more often. */
 #define SHAPE_SHARE_NS 20000000ULL
+/* … or what it saved up be worth. */
+#define SHAPE_BURST_MAX (1ULL << 33)
 /* More wire bytes than a packet has, one that is still to be cut included. */
 #define SHAPE_PACKET_MAX 131072ULL
 
@@ -76,8 +78,10 @@ struct shape_packet {
 	__u32 delayed;  /* the first class with departure times; 0: none */
 	__u32 rule;     /* of the class that refuses it */
 	__u8 out;
-	__u8 local; /* TCP of a local socket; 2: not known */
-	__u8 paced; /* some class of its paces */
+	__u8 local;  /* TCP of a local socket; 2: not known */
+	__u8 paced;  /* some class of its paces */
+	__u8 begins; /* TCP sends it without a pause after it: the first packets of a connection */
+	__u8 direct; /* the class that is asked has no other below it here */
 };
 
 static __always_inline struct shape_count *shape_count_of(const struct shape_packet *p, __u32 number)
@@ -113,6 +117,18 @@ static __always_inline __u64 shape_before(struct shape_packet *p)
 	return p->before;
 }
 
+/* So many segments a connection sends unpaced (net/ipv4/tcp_output.c); it retries what is refused. */
+#define SHAPE_UNPACED_SEGMENTS 10
+
+static __always_inline int shape_begins(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+
+	/* without data that is new nothing has to wait; this packet's segments count as sent */
+	return tcp && tcp->write_seq != tcp->snd_nxt &&
+	       tcp->data_segs_out < SHAPE_UNPACED_SEGMENTS + skb->gso_segs;
+}
+
 /* Does it come from a TCP socket of this host?  Then the class has other means than to drop it. */
 static __always_inline int shape_is_local_tcp(struct __sk_buff *skb, struct shape_packet *p)
 {
@@ -127,8 +143,10 @@ static __always_inline int shape_is_local_tcp(struct __sk_buff *skb, struct shap
 	/* connections at their beginning and after their end are none, but only TCP has such */
 	p->local = 1;
 	sk = bpf_sk_fullsock(sk);
-	if (sk)
-		p->local = sk->protocol == 6 /* IPPROTO_TCP */;
+	if (!sk)
+		return 1;
+	p->local = sk->protocol == 6 /* IPPROTO_TCP */;
+	p->begins = p->local && shape_begins(skb, sk);
 	return p->local;
 }
 
@@ -210,31 +228,64 @@ static __always_inline int shape_police(
 
 /* -- the share of a class whose sockets are paced -- */
 
-/* What is no TCP of a local socket cannot be paced: it takes from what the control loop gives out. */
-static __always_inline int shape_share(struct shape_packet *p, struct shape_state *state, __u32 number)
+/* So long a class may save up at this rate: the burst that it was given, or some ticks. */
+static __always_inline __u64 shape_share_ns(const struct shape_class *class, __u64 rate)
 {
-	__u64 rate = state->other_rate, now = shape_now(p), cost, spent, from, debt;
+	__u64 burst = class->meters[class->meter & 1].clock.burst, ns;
+
+	burst = burst < SHAPE_BURST_MAX ? burst : SHAPE_BURST_MAX;
+	ns = burst * SHAPE_NS_PER_S / rate;
+	return ns > SHAPE_SHARE_NS ? ns : SHAPE_SHARE_NS;
+}
+
+/* What is no TCP of a local socket cannot be paced: it takes from what the control loop gives out. */
+static __always_inline int shape_share(struct __sk_buff *skb, struct shape_packet *p,
+	const struct shape_class *class, __u64 *place, __u64 rate, __u32 number)
+{
+	__u64 now = shape_now(p), cost, spent, from, debt, saved;
 
 	rate |= !rate;
+	saved = shape_share_ns(class, rate);
 	cost = p->bytes * SHAPE_NS_PER_S / rate;
 	debt = SHAPE_PACKET_MAX * SHAPE_NS_PER_S / rate;
 	debt = debt > 4 * SHAPE_SHARE_NS ? debt : 4 * SHAPE_SHARE_NS;
-	spent = *(volatile __u64 *)&state->share;
-	from = (__s64)(now - spent) > (__s64)SHAPE_SHARE_NS ? now - SHAPE_SHARE_NS : spent;
+	spent = *(volatile __u64 *)place;
+	from = (__s64)(now - spent) > (__s64)saved ? now - saved : spent;
 	/* no packet costs so much: from another time, or at a rate that was far lower */
 	if ((__s64)(from - now) > (__s64)debt)
 		from = now - SHAPE_SHARE_NS;
 	/* a packet that alone costs more than may be saved up passes when that is full, and is paid for later
 	 */
-	if ((__s64)(now - from) < (__s64)(cost < SHAPE_SHARE_NS ? cost : SHAPE_SHARE_NS)) {
-		pace_refuse(number, p->bytes);
+	if ((__s64)(now - from) < (__s64)(cost < saved ? cost : saved)) {
+		pace_refuse(skb, number, p->bytes);
 		return 0;
 	}
-	if (__sync_val_compare_and_swap(&state->share, spent, from + cost) != spent)
-		__sync_fetch_and_add(&state->share, cost);
+	if (__sync_val_compare_and_swap(place, spent, from + cost) != spent)
+		__sync_fetch_and_add(place, cost);
 	if ((__s64)(now - from - cost) < (__s64)(SHAPE_SHARE_NS / 4))
 		p->mark = number;
 	return 1;
+}
+
+/* A packet of a class whose sockets are paced. */
+static __always_inline int shape_pace(struct __sk_buff *skb, struct shape_packet *p,
+	const struct shape_class *class, struct shape_state *state, __u32 number)
+{
+	__u64 own = state->own_rate;
+
+	if (shape_is_local_tcp(skb, p)) {
+		if (!p->begins || !class->ceiling || shape_police(p, class, state, number))
+			return 1;
+		return 0;
+	}
+	if (!state->other_rate) {
+		/* what is saved up meanwhile is in the bucket */
+		*(volatile __u64 *)&state->share = shape_now(p);
+		return !class->ceiling || shape_police(p, class, state, number);
+	}
+	if (p->direct && own && !shape_share(skb, p, class, &state->own_share, own, number))
+		return 0;
+	return shape_share(skb, p, class, &state->share, state->other_rate, number);
 }
 
 /* -- departure times -- */
@@ -286,11 +337,7 @@ static __always_inline int shape_class_allows(struct __sk_buff *skb, struct shap
 	case SHAPE_POLICER:
 		return !class->ceiling || shape_police(p, class, state, number);
 	case SHAPE_PACING:
-		if (shape_is_local_tcp(skb, p))
-			return 1;
-		if (state->other_rate)
-			return shape_share(p, state, number);
-		return !class->ceiling || shape_police(p, class, state, number);
+		return shape_pace(skb, p, class, state, number);
 	case SHAPE_EDT:
 		return !class->ceiling || shape_depart(p, class, state, number);
 	default:
@@ -302,14 +349,16 @@ static __always_inline int shape_class_allows(struct __sk_buff *skb, struct shap
 static __always_inline void shape_class_returns(struct __sk_buff *skb, struct shape_packet *p,
 	const struct shape_class *class, struct shape_state *state)
 {
+	int local = class->engine == SHAPE_PACING && shape_is_local_tcp(skb, p);
+
+	if (class->engine == SHAPE_PACING && !local && state->other_rate) {
+		__sync_fetch_and_sub(&state->share, p->bytes * SHAPE_NS_PER_S / state->other_rate);
+		return;
+	}
 	if (!class->ceiling)
 		return;
-	if (class->engine == SHAPE_POLICER ||
-		(class->engine == SHAPE_PACING && !shape_is_local_tcp(skb, p) && !state->other_rate))
+	if (class->engine == SHAPE_POLICER || (class->engine == SHAPE_PACING && (!local || p->begins)))
 		token_bucket_give(&state->bucket, p->bytes);
-	else if (class->engine == SHAPE_PACING && !shape_is_local_tcp(skb, p))
-		__sync_fetch_and_sub(
-			&state->share, p->bytes * SHAPE_NS_PER_S / (state->other_rate | !state->other_rate));
 	else if (class->engine == SHAPE_EDT)
 		__sync_fetch_and_sub(&state->departs_ns, p->bytes * SHAPE_NS_PER_S / class->ceiling);
 }

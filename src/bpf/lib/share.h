@@ -38,7 +38,8 @@
 #define SHARE_IDLE_NS    1000000000ULL /* without a byte: the class is out of use */
 
 #define SHARE_SMOOTH_NS   100000000ULL /* over which what is not held back is averaged */
-#define SHARE_PATIENCE_US 500000       /* sockets that were slow have long pauses behind them yet */
+#define SHARE_PATIENCE_US 100000       /* and an epoch: who was slow has long pauses behind him yet */
+#define SHARE_SEEN_NS     100000000ULL /* flows of which something was refused count so long, or twice */
 #define SHARE_SLOW        4            /* windows in which an error is mended */
 
 #define SHARE_GAIN_ONE 65536
@@ -106,7 +107,7 @@ share_inline __u64 share_held(const struct shape_share *share)
  * they may all send at once. */
 share_inline __u64 share_window_ns(const struct shape_share *share, const struct shape_class *class)
 {
-	__u64 rate = share_max(share->allowance, class->guarantee), flow = share->flow_rate;
+	__u64 rate = share_max(share->own_allowance, class->guarantee), flow = share->flow_rate;
 	__u64 ns = rate ? SHARE_PACKETS * SHARE_PACKET * SHARE_SECOND_NS / rate : SHARE_WINDOW_MAX;
 
 	if (share_held(share) && flow)
@@ -114,48 +115,89 @@ share_inline __u64 share_window_ns(const struct shape_share *share, const struct
 	return share_min(share_max(ns, SHARE_TICK_NS), SHARE_WINDOW_MAX);
 }
 
-/* The integral: in `ns` so many bytes were sent.  Slow beside the round trip, after which only a new rate
- * shows. */
-share_inline void share_correct(struct shape_share *share, __u64 bytes, __u64 ns)
+/* The integral: in `ns` so many bytes were sent, of which sockets that are not held back sent `surprise` more
+ * than was known when the others got their rates; that is in their rates by now.  Slow beside the round trip,
+ * after which only a new rate shows. */
+share_inline void share_correct(struct shape_share *share, __u64 bytes, __s64 surprise, __u64 ns)
 {
-	__u64 due = share->allowance * (ns / 1000) / 1000000;
+	__u64 due = share->due;
 	__u64 slow = SHARE_SLOW * (ns / 1000) + 4ULL * share->rtt_us; /* in which an error would be mended */
-	__u64 wrong = bytes > due ? share_min(bytes - due, 4 * due) : due - bytes, step;
+	__u64 wrong, step;
 
 	if (!due)
 		return;
+	bytes = surprise > 0 ? bytes - share_min(bytes, (__u64)surprise) : bytes + (__u64)-surprise;
+	wrong = bytes > due ? share_min(bytes - due, 4 * due) : due - bytes;
 	step = (wrong << 20) / due * (ns / 1000) / slow * share->gain >> 20;
 	if (bytes > due)
 		share->gain = share->gain > step + SHARE_GAIN_MIN ? share->gain - step : SHARE_GAIN_MIN;
-	else if (share->flow_rate < 4 * share->allowance)
+	else if (share->flow_rate < 4 * share->own_allowance)
 		share->gain = share_min(share->gain + step, SHARE_GAIN_MAX);
+}
+
+/* What sockets that are not held back have sent in a window beyond what was known of them. */
+share_inline __s64 share_surprise(const struct shape_share *share, __u64 small, __u64 other, __u64 ns)
+{
+	__u64 known = share->small;
+
+	if (share->other_wants) {
+		known -= share_min(known, share->other);
+		small -= share_min(small, other);
+	}
+	/* those held back have their half anyway: no more than that was known */
+	if (known > share->own_allowance / 2)
+		return 0;
+	return (__s64)(small * (ns / 1000) / 1000000) - (__s64)(known * (ns / 1000) / 1000000);
+}
+
+/* So much time has gone by: counts what there was in it. */
+share_inline void share_pass(struct shape_share *share, __u64 ns)
+{
+	share->due += share->own_allowance * (ns / 1000) / 1000000;
+	share->let_due += share->let * (ns / 1000) / 1000000;
+}
+
+share_inline __u64 share_patience_us(const struct shape_share *share)
+{
+	return SHARE_PATIENCE_US + share->epoch_length_ns / 1000 + 8ULL * share->rtt_us;
+}
+
+/* Does the class use less than it gets, for long enough?  Then it wants what it uses. */
+share_inline int share_is_sated(const struct shape_share *share)
+{
+	return share->lacking_us >= share_patience_us(share);
 }
 
 /* What is left for sockets that are held back, and how fast each of them, and what is policed, may be.  Who
  * is the first to be held back begins with all that the class could get: TCP does not send sooner what it
- * once was told to send late. */
+ * once was told to send late.  Who has left a part to others may begin to use it again: that tells. */
 share_inline void share_divide(struct shape_share *share)
 {
-	__u64 held = share_held(share), allowance = held ? share->allowance : share->potential;
-	__u64 pool = allowance > share->small ? allowance - share->small : 0;
-	__u64 with_others =
-		allowance - share_min(allowance, share->small - share_min(share->small, share->other));
-	__u64 each;
+	__u64 held = share_held(share), others = share->other_wants;
+	__u64 allowance = held ? share->own_allowance : share->own_potential;
+	__u64 pool, with_others, each;
 
-	/* what is policed counts as one socket, as long as it wants more than that */
-	share->other_rate = share_max(with_others / (held + 1), SHARE_FLOW_MIN);
-	if (share->other_wants) {
+	if (held && share_is_sated(share))
+		allowance = share_max(
+			allowance, share_min(share->own_potential, share->usual + share->usual / 4));
+	share->let = allowance;
+	pool = allowance > share->small ? allowance - share->small : 0;
+	with_others = allowance - share_min(allowance, share->small - share_min(share->small, share->other));
+	/* what is policed counts as so many sockets as want more than that */
+	share->other_rate =
+		share_max(with_others / (held + share_max(others, 1)) * share_max(others, 1), SHARE_FLOW_MIN);
+	if (others) {
 		pool = with_others;
-		held++;
+		held += others;
 	}
 	pool = share_max(pool, allowance / 2);
 	each = pool / (held ? held : 1) * share->gain / SHARE_GAIN_ONE;
 	share->flow_rate = share_max(share_min(each, 4 * allowance), SHARE_FLOW_MIN);
 	/* Others have all of it.  A packet that is sent at next to no rate holds up the one behind it for
 	 * ever, whatever the rate is then. */
-	if (held && 2 * share->allowance < share->potential)
-		share->flow_rate = share_max(
-			share->flow_rate, share_min(SHARE_FLOW_SLOW, share->potential / share_max(held, 1)));
+	if (held && 2 * share->own_allowance < share->own_potential)
+		share->flow_rate = share_max(share->flow_rate,
+			share_min(SHARE_FLOW_SLOW, share->own_potential / share_max(held, 1)));
 }
 
 /* What a socket may send that is not held back: as if it were alone.  0: not known. */
@@ -163,29 +205,61 @@ share_inline __u64 share_top(const struct shape_class *class, const struct shape
 {
 	if (class->flags & SHAPE_CLASS_CEILING && !class->parent)
 		return class->ceiling;
-	return share_max(share->potential, class->guarantee);
+	return share_max(share->own_potential, class->guarantee);
 }
 
-/* What the class could use: all it may get where its sockets are at the limit that it sets, else a little
- * more than it uses.  Bursts make a window fuller than the next: the fullest counts, for a while. */
+/* What the class could use: all it may get where its sockets are at the limit that it sets, else what it
+ * uses. */
 share_inline void share_want(struct shape_share *share, const struct shape_class *class, __u64 refused)
 {
-	__u64 held = share_held(share), most = share_ceiling(class), want;
+	__u64 held = share_held(share), want = share->usual + share->usual / 64;
 
-	want = share_max(share->rate + share->rate / 4, SHARE_WANT_MIN);
-	if (held)
-		want = share_max(share->peak + share->peak / 2, share_max(class->guarantee, SHARE_WANT_MIN));
-	if (refused || (held && share->lacking_us < SHARE_PATIENCE_US))
+	if (!held) /* what stops, stops at once */
+		want = share_min(want, 2 * share->rate);
+	if (refused || (held && !share_is_sated(share)))
 		want = SHARE_RATE_MAX;
-	share->want = share_min(want, most);
+	want = share_max(want, SHARE_WANT_MIN);
+	share->own_want = share_min(want, share_ceiling(class));
 }
 
 /* Is it more than noise by which more was sent than there is, in a window that is not over yet? */
 share_inline int share_is_over(const struct shape_share *share, __u64 ns)
 {
-	__u64 due = share_max(share->allowance, share->potential) * (ns / 1000) / 1000000;
+	__u64 due = share_max(share->own_allowance, share->own_potential) * (ns / 1000) / 1000000;
 
 	return share->bytes > due + due / 4 + SHARE_NOISE;
+}
+
+share_inline __u32 share_bits(__u64 bits)
+{
+	bits -= bits >> 1 & 0x5555555555555555ULL;
+	bits = (bits & 0x3333333333333333ULL) + (bits >> 2 & 0x3333333333333333ULL);
+	bits = (bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+	return bits * 0x0101010101010101ULL >> 56;
+}
+
+/* For how long has it used less than it got (a single window does not tell)?  Once that is long enough, it is
+ * so until it uses most of what it was let beyond that, or does not get what it uses. */
+share_inline void share_lack(struct shape_share *share, __u64 rate, __u64 refused, __u64 ns)
+{
+	__u64 let = share_rate(share->let_due, ns), held = share_held(share);
+	__u64 us = share_min(ns / 1000, share_patience_us(share) * 5 / 8);
+	int sated = share_is_sated(share);
+
+	if (refused || (!held && rate < let / 8) || rate >= let - let / (sated ? 8 : 16) ||
+		share->usual >= let - let / (sated ? 8 : 16) ||
+		(sated && share->own_allowance < share->own_want - share->own_want / 64))
+		share->lacking_us = 0;
+	else
+		share->lacking_us = share_min(share->lacking_us + us, SHARE_EPOCH_MAX / 500);
+}
+
+share_inline __u64 share_smooth(__u64 before, __u64 now, __u64 ns)
+{
+	__u64 parts =
+		ns >= SHARE_SMOOTH_NS ? 15 : 1 + ns * 14 / SHARE_SMOOTH_NS; /* of 16: how much of it is new */
+
+	return (before * (16 - parts) + now * parts) / 16;
 }
 
 /* A window is over, `ns` long: takes what was counted. */
@@ -194,24 +268,26 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 {
 	__u64 rate = share_rate(bytes, ns), small = share_rate(bytes - share_min(bytes, held_bytes), ns);
 	__u64 other = share_rate(other_bytes, ns), held = share_held(share);
-	__u64 parts =
-		ns >= SHARE_SMOOTH_NS ? 16 : 1 + ns * 16 / SHARE_SMOOTH_NS; /* of 16: how much of it is new */
+	__s64 surprise = share_surprise(share, small, other, ns);
 
 	share->rate = rate;
-	share->peak = share_max(rate, share->peak - share->peak / 8);
-	if (!held || share->peak >= share->allowance - share->allowance / 5)
-		share->lacking_us = 0;
-	else
-		share->lacking_us = share_min(share->lacking_us + ns / 1000, SHARE_SECOND_NS / 1000);
-	share->other_wants = refused != 0;
-	share->small = (share->small * (16 - share_min(parts, 15)) + small * share_min(parts, 15)) / 16;
-	share->other = (share->other * (16 - share_min(parts, 15)) + other * share_min(parts, 15)) / 16;
+	share->usual = share_smooth(share->usual, rate, ns);
+	share_lack(share, rate, refused, ns);
+	share->other_wants = share_bits(share->seen[0] | share->seen[1]);
+	if (refused && !share->other_wants)
+		share->other_wants = 1;
+	share->small = share_smooth(share->small, small, ns);
+	share->other = share_smooth(share->other, other, ns);
 	/* those that begin send their first ten packets as they like: that is not to be made good by others;
-	 * nor what is not sent because all was another rate a moment ago */
+	 * nor what is not sent because all was another rate a moment ago, or since nobody wants to */
 	if (share->corrects &&
 		(held > share->corrects ? held - share->corrects : share->corrects - held) <= held / 8 &&
-		(!share->lacking_us || share->lacking_us > SHARE_PATIENCE_US / 2))
-		share_correct(share, bytes, ns);
+		(!share->lacking_us || (share_is_sated(share) && !share->depth)))
+		share_correct(share, bytes, surprise, ns);
+	else if (share->lacking_us &&
+		 share->gain < SHARE_GAIN_ONE) /* not what keeps them from sending more */
+		share->gain += (SHARE_GAIN_ONE - share->gain) / 2;
+	share->due = share->let_due = 0;
 	share->corrects = held;
 	if (!held && share->gain > SHARE_GAIN_ONE)
 		share->gain -= (share->gain - SHARE_GAIN_ONE) / 8;
@@ -227,21 +303,31 @@ share_inline void share_clear(struct shape_share *share)
 
 	share->floors = 0;
 	share->left = share->level = share->given = share->unsated = 0;
-	share->children = 0;
+	share->children = share->below = 0;
 	for (i = 0; i < SHAPE_PRIORITIES; i++) {
 		share->wants[i] = 0;
 		share->weights[i] = 0;
 	}
 }
 
-/* What a class with children wants is what they want. */
+/* What a class with children wants is what they want, and what it sends itself: that is as a child of normal
+ * priority and of weight 1. */
 share_inline void share_sum_up(struct shape_share *share, const struct shape_class *class)
 {
 	__u64 want = share->floors;
 	__u32 i;
 
-	if (!share->children)
+	share->direct = 0;
+	if (!share->children) {
+		share->want = share->own_want;
 		return;
+	}
+	share->direct = share->usual || share_held(share) || share->other_wants;
+	if (share->direct) {
+		share->wants[SHAPE_NORMAL] += share->own_want;
+		share->weights[SHAPE_NORMAL]++;
+		share->children++;
+	}
 	for (i = 0; i < SHAPE_PRIORITIES; i++)
 		want += share->wants[i];
 	share->want = share_min(want, share_ceiling(class));
@@ -266,6 +352,7 @@ share_inline void share_tell(
 	share->floor = share_min(class->guarantee, share->want);
 	parent->floors += share->floor;
 	parent->children++;
+	parent->below += share->below + (__u32)share_held(share);
 	for (i = 0; i < SHAPE_PRIORITIES; i++) {
 		if (i != priority)
 			continue;
@@ -296,66 +383,97 @@ share_inline void share_offer(struct shape_share *parent)
 	parent->given = parent->unsated = 0;
 }
 
-share_inline __u64 share_extra(const struct shape_share *share, const struct shape_class *class,
-	const struct shape_share *parent, __u64 *ret_fair)
+/* Of what is left beyond guarantees: how much gets who wants so much `more`? */
+share_inline __u64 share_extra(
+	__u64 more, __u32 priority, __u64 weight, const struct shape_share *parent, __u64 *ret_fair)
 {
-	__u64 more = share->want - share->floor;
-	__u32 priority = share_priority(class);
-
 	*ret_fair = ~0ULL;
 	if (parent->marginal == SHARE_NO_MARGIN || priority > parent->marginal)
 		return more;
 	if (priority < parent->marginal)
 		return 0;
-	*ret_fair = parent->level * share_weight(class) >> SHARE_LEVEL_BITS;
+	*ret_fair = parent->level * weight >> SHARE_LEVEL_BITS;
 	return share_min(more, *ret_fair);
 }
 
-/* A round of water-filling: each child of the marginal priority says what it takes at this level … */
+/* A round of water-filling: who is of the marginal priority says what he takes at this level … */
+share_inline void share_ask(__u64 more, __u32 priority, __u64 weight, struct shape_share *parent)
+{
+	__u64 fair, extra = share_extra(more, priority, weight, parent, &fair);
+
+	if (priority != parent->marginal)
+		return;
+	parent->given += extra;
+	if (more > fair)
+		parent->unsated += weight;
+}
+
 share_inline void share_take(
 	const struct shape_share *share, const struct shape_class *class, struct shape_share *parent)
 {
-	__u64 fair, extra = share_extra(share, class, parent, &fair);
-
-	if (share_priority(class) != parent->marginal)
-		return;
-	parent->given += extra;
-	if (share->want - share->floor > fair)
-		parent->unsated += share_weight(class);
+	share_ask(share->want - share->floor, share_priority(class), share_weight(class), parent);
 }
 
 /* … and the level rises by what is left.  1: it has settled. */
 share_inline int share_rise(struct shape_share *parent)
 {
-	/* each child's part was rounded down, by less than 1 */
-	__u64 rest = parent->left - share_min(parent->given + parent->children, parent->left);
-	int settled = !parent->unsated || rest <= parent->left >> 12;
+	__u64 rest;
+	int settled;
 
+	if (parent->direct)
+		share_ask(parent->own_want, SHAPE_NORMAL, 1, parent);
+	/* each child's part was rounded down, by less than 1 */
+	rest = parent->left - share_min(parent->given + parent->children, parent->left);
+	settled = !parent->unsated || rest <= parent->left >> 12;
 	if (!settled)
 		parent->level += (rest << SHARE_LEVEL_BITS) / parent->unsated;
 	parent->given = parent->unsated = 0;
 	return settled;
 }
 
+/* What would be there beyond `floor`, which got `all` in sum, if all of it were wanted. */
+share_inline __u64 share_potential(
+	const struct shape_share *parent, __u64 all, __u64 floor, __u32 priority, __u64 fair)
+{
+	__u64 potential = share_max(all, floor);
+
+	if (parent->marginal == SHARE_NO_MARGIN || priority > parent->marginal)
+		potential += parent->left;
+	else if (fair != ~0ULL)
+		potential = share_max(potential, floor + fair);
+	/* … which the parent would then want as well */
+	potential += parent->potential - share_min(parent->potential, parent->allowance);
+	potential = share_max(potential, parent->allowance >> SHARE_LEAK);
+	return share_min(potential, parent->potential);
+}
+
 /* Last: the child's allowance. */
 share_inline void share_settle(
 	struct shape_share *share, const struct shape_class *class, const struct shape_share *parent)
 {
-	__u64 fair, floor = share->floor;
+	__u64 fair, floor = share->floor, potential;
 
 	if (parent->floors > parent->allowance) /* more was promised than there is */
 		floor = parent->allowance * 1024 / (parent->floors / 1024 + 1) * (floor / 1024) / 1024;
-	share->allowance = floor + share_extra(share, class, parent, &fair);
-	/* what would be there for it if it wanted all */
-	share->potential = share_max(share->allowance, share_min(class->guarantee, parent->allowance));
-	if (parent->marginal == SHARE_NO_MARGIN || share_priority(class) > parent->marginal)
-		share->potential += parent->left;
-	else if (fair != ~0ULL)
-		share->potential = share_max(share->potential, floor + fair);
-	/* … which the parent would then want as well */
-	share->potential += parent->potential - share_min(parent->potential, parent->allowance);
-	share->potential = share_max(share->potential, parent->allowance >> SHARE_LEAK);
-	share->potential = share_min(share->potential, share_min(parent->potential, share_ceiling(class)));
+	share->allowance = floor + share_extra(share->want - share->floor, share_priority(class),
+					   share_weight(class), parent, &fair);
+	potential = share_max(share->allowance, share_min(class->guarantee, parent->allowance));
+	potential = share_potential(parent, potential, floor, share_priority(class), fair);
+	share->potential = share_min(potential, share_ceiling(class));
+}
+
+/* And what of an allowance is for what is in none of the class's children. */
+share_inline void share_settle_own(struct shape_share *share)
+{
+	__u64 fair;
+
+	if (!share->direct) {
+		share->own_allowance = share->allowance;
+		share->own_potential = share->potential;
+		return;
+	}
+	share->own_allowance = share_extra(share->own_want, SHAPE_NORMAL, 1, share, &fair);
+	share->own_potential = share_potential(share, share->own_allowance, 0, SHAPE_NORMAL, fair);
 }
 
 /* A class without a parent has what it may have. */
