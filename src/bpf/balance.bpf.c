@@ -21,9 +21,12 @@
 #include "bpf/lib/service_icmp.h"
 #include "bpf/lib/service_line.h"
 #include "bpf/lib/service_maps.h"
+#include "bpf/lib/service_quick.h"
 #include "bpf/lib/service_work.h"
 
 #define BALANCE_FRAGMENT_TICKS CONNECTION_FRAGMENT_TICKS
+
+#define BALANCE_NAT 0x100 /* no verdict: it goes on in another program */
 
 /* Where a packet goes on behind a function that found something out. */
 enum balance_fate { BALANCE_PASS, BALANCE_GO, BALANCE_ECHO };
@@ -240,17 +243,6 @@ packet_function int balance_sort(struct xdp_md *context)
 
 /* -- all of it -- */
 
-/* How large a packet may be that goes to this backend; 0: any. */
-packet_inline __u32 balance_mtu(const struct service *service, const struct service_backend *backend)
-{
-	__u32 around = encapsulate_bytes(service, backend),
-	      mtu = backend->mtu > around ? backend->mtu - around : 0;
-
-	if (service->mtu && (!mtu || service->mtu < mtu))
-		return service->mtu;
-	return mtu;
-}
-
 /* Chooses, and delivers. */
 packet_inline int balance_deliver(struct xdp_md *context, struct service_work *work)
 {
@@ -270,10 +262,8 @@ packet_inline int balance_deliver(struct xdp_md *context, struct service_work *w
 			work->backend = of_fragment;
 		}
 	}
-	if (service->deliver == SERVICE_NAT) {
-		bpf_tail_call(context, &service_programs, SERVICE_PROGRAM_NAT);
-		return XDP_PASS;
-	}
+	if (service->deliver == SERVICE_NAT)
+		return BALANCE_NAT;
 	if (!work->later || !service_usable(service_backend(work->backend), work->number, 0)) {
 		lost = service_choose(context);
 		if (lost)
@@ -290,7 +280,7 @@ packet_inline int balance_deliver(struct xdp_md *context, struct service_work *w
 	service_remember();
 	if (work->packet.fragment == PACKET_FRAGMENT_FIRST)
 		balance_first(context);
-	mtu = balance_mtu(service, backend);
+	mtu = encapsulate_mtu(service, backend);
 	if (mtu && work->ip_bytes > mtu) {
 		service_lose(work->number, SERVICE_LOST_TOO_BIG);
 		return service_tell(context, mtu);
@@ -316,41 +306,11 @@ packet_inline __u32 balance_place(__u32 now)
 	return places >> SERVICE_PLACE & 1;
 }
 
-/* The number of the packet's destination; 0: no service has it. */
-packet_inline __u32 balance_address(void *data, void *end, void *book, const struct service_book *head)
+/* All but what is usual, once the address is known to be a service's: a verdict, or BALANCE_NAT. */
+static __noinline int balance_any(struct xdp_md *context, __u32 place, __u32 address, __u32 now)
 {
-	__be16 ethertype;
-	__u32 offset = packet_network(data, end, &ethertype);
+	struct service_work *work = service_work();
 
-	if (!offset)
-		return 0;
-	if (ethertype == bpf_htons(PACKET_ETH_IPV4)) {
-		struct packet_ip4 *ip = data + offset;
-
-		return (void *)(ip + 1) > end ? 0 : service_address4(book, head, ip->dst);
-	}
-	if (ethertype == bpf_htons(PACKET_ETH_IPV6)) {
-		struct packet_ip6 *ip = data + offset;
-
-		return (void *)(ip + 1) > end ? 0 : service_address6(book, head, (const __be32 *)ip->dst);
-	}
-	return 0;
-}
-
-SEC("xdp.frags") int balance(struct xdp_md *context)
-{
-	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
-	__u32 now = bpf_jiffies64(), place = balance_place(now), address;
-	void *book = bpf_map_lookup_elem(&service_books, &place);
-	const struct service_book *head = book ? (const void *)trie_unit(book, 0) : (void *)0;
-	struct service_work *work;
-
-	if (!head || !head->count)
-		return XDP_PASS;
-	address = balance_address(data, end, book, head);
-	if (!address)
-		return XDP_PASS;
-	work = service_work();
 	if (!work)
 		return XDP_PASS;
 	work->now = now;
@@ -367,6 +327,52 @@ SEC("xdp.frags") int balance(struct xdp_md *context)
 	default:
 		return XDP_PASS;
 	}
+}
+
+SEC("xdp.frags") int balance(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	__u32 now = bpf_jiffies64(), place = balance_place(now), address, offset;
+	void *book = bpf_map_lookup_elem(&service_books, &place);
+	const struct service_book *head = book ? (const void *)trie_unit(book, 0) : (void *)0;
+	int verdict = -1;
+	__be16 ethertype;
+
+	if (!head || !head->count)
+		return XDP_PASS;
+	offset = packet_network(data, end, &ethertype);
+	if (!offset)
+		return XDP_PASS;
+	if (ethertype == bpf_htons(PACKET_ETH_IPV4)) {
+		struct packet_ip4 *ip = data + offset;
+
+		if ((void *)(ip + 1) > end)
+			return XDP_PASS;
+		address = service_address4(book, head, ip->dst);
+		if (!address)
+			return XDP_PASS;
+		if (offset == 14)
+			verdict = quick4(context, book, head, address, now);
+	} else if (ethertype == bpf_htons(PACKET_ETH_IPV6)) {
+		struct packet_ip6 *ip = data + offset;
+
+		if ((void *)(ip + 1) > end)
+			return XDP_PASS;
+		address = service_address6(book, head, (const __be32 *)ip->dst);
+		if (!address)
+			return XDP_PASS;
+		if (offset == 14)
+			verdict = quick6(context, book, head, address, now);
+	} else {
+		return XDP_PASS;
+	}
+	if (verdict < 0)
+		verdict = balance_any(context, place, address, now);
+	if (verdict == BALANCE_NAT) {
+		bpf_tail_call(context, &service_programs, SERVICE_PROGRAM_NAT);
+		verdict = XDP_PASS;
+	}
+	return verdict;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -132,16 +132,23 @@ packet_inline __be32 tunnel_source6(__be32 client, __be16 port)
 	return client ^ bpf_htonl((__u32)bpf_ntohs(port) << 16);
 }
 
-packet_inline void header4_write(struct packet_ip4 *ip, const struct service_work *work,
-	const struct service_backend *backend, __u32 length, __u8 proto)
+/* What the header around a packet has of the packet. */
+struct tunnel {
+	__be32 client; /* the last 32 bits of its address */
+	__be16 port;   /* of the client */
+	__u8 tos;
+	__u8 reserved;
+	__u32 backend;
+};
+
+packet_inline void header4_write(struct packet_ip4 *ip, const struct service_backend *backend,
+	const struct tunnel *tunnel, __u32 length, __u8 proto)
 {
-	__be32 client = work->key.family == 4 ? work->key.src[0] : work->key.src[3], source = backend->source;
+	__be32 source = backend->source ? backend->source : tunnel_source4(tunnel->client, tunnel->port);
 	__u64 sum;
 
-	if (!source)
-		source = tunnel_source4(client, work->sport);
 	ip->version_ihl = 0x45;
-	ip->tos = work->packet.tos;
+	ip->tos = tunnel->tos;
 	ip->total_length = bpf_htons(length);
 	ip->id = 0;
 	ip->fragment = 0;
@@ -149,21 +156,20 @@ packet_inline void header4_write(struct packet_ip4 *ip, const struct service_wor
 	ip->proto = proto;
 	ip->src = source;
 	ip->dst = backend->address[0];
-	sum = bpf_htons(0x4500 | work->packet.tos) + ip->total_length +
+	sum = bpf_htons(0x4500 | tunnel->tos) + ip->total_length +
 	      (__u64)bpf_htons(ENCAPSULATE_TTL << 8 | proto) + source + backend->address[0];
 	ip->checksum = checksum_fold(sum);
 }
 
-packet_inline void header6_write(struct packet_ip6 *ip, const struct service_work *work,
-	const struct service_backend *backend, __u32 length, __u8 proto)
+packet_inline void header6_write(struct packet_ip6 *ip, const struct service_backend *backend,
+	const struct tunnel *tunnel, __u32 length, __u8 proto)
 {
-	__be32 client = work->key.family == 4 ? work->key.src[0] : work->key.src[3];
-	__u32 number = work->backend;
+	__u32 number = tunnel->backend;
 	const struct service_source *source = bpf_map_lookup_elem(&service_sources, &number);
 	__be32 *src = (void *)ip->src, *dst = (void *)ip->dst;
 	int i;
 
-	ip->version_class_label = bpf_htonl(0x60000000 | (__u32)work->packet.tos << 20);
+	ip->version_class_label = bpf_htonl(0x60000000 | (__u32)tunnel->tos << 20);
 	ip->payload_length = bpf_htons(length);
 	ip->proto = proto;
 	ip->hop_limit = ENCAPSULATE_TTL;
@@ -175,7 +181,7 @@ packet_inline void header6_write(struct packet_ip6 *ip, const struct service_wor
 	} else {
 		src[0] = bpf_htonl(0x01000000);
 		src[1] = src[2] = 0;
-		src[3] = tunnel_source6(client, work->sport);
+		src[3] = tunnel_source6(tunnel->client, tunnel->port);
 	}
 	PACKET_UNROLL
 	for (i = 0; i < 4; i++)
@@ -185,11 +191,10 @@ packet_inline void header6_write(struct packet_ip6 *ip, const struct service_wor
 /* GUE of version 1: nothing but UDP, and the packet's own version says what it is.  The port is the client's,
  * mixed with its address, out of the range for such; the checksum is left out (RFC 768, 6935). */
 packet_inline void udp_write(
-	struct encapsulate_udp *udp, const struct service_work *work, __be16 port, __u32 length)
+	struct encapsulate_udp *udp, const struct tunnel *tunnel, __be16 port, __u32 length)
 {
-	__be32 client = work->key.family == 4 ? work->key.src[0] : work->key.src[3];
-
-	udp->sport = (work->sport ^ (__u16)client ^ (__u16)(client >> 16)) | bpf_htons(0xc000);
+	udp->sport =
+		(tunnel->port ^ (__u16)tunnel->client ^ (__u16)(tunnel->client >> 16)) | bpf_htons(0xc000);
 	udp->dport = port;
 	udp->length = bpf_htons(length);
 	udp->checksum = 0;
@@ -203,6 +208,41 @@ packet_inline __u32 encapsulate_bytes(const struct service *service, const struc
 	if (service->deliver == SERVICE_L2)
 		return 0;
 	return service->deliver == SERVICE_GUE ? bytes + sizeof(struct encapsulate_udp) : bytes;
+}
+
+/* How large a packet may be that goes to this backend; 0: any. */
+packet_inline __u32 encapsulate_mtu(const struct service *service, const struct service_backend *backend)
+{
+	__u32 around = encapsulate_bytes(service, backend),
+	      mtu = backend->mtu > around ? backend->mtu - around : 0;
+
+	if (service->mtu && (!mtu || service->mtu < mtu))
+		return service->mtu;
+	return mtu;
+}
+
+/* Writes what goes around a packet of `bytes` and a family, behind the link header: there is room for IPv6
+ * and UDP.  The EtherType that the link header gets. */
+packet_inline __be16 encapsulate(void *outer, const struct service *service,
+	const struct service_backend *backend, const struct tunnel *tunnel, __u32 bytes, __u32 family)
+{
+	__u8 proto = family == 6 ? ENCAPSULATE_IP6IP6 : ENCAPSULATE_IPIP;
+	int gue = service->deliver == SERVICE_GUE;
+
+	if (gue) {
+		proto = PACKET_PROTO_UDP;
+		bytes += sizeof(struct encapsulate_udp);
+	}
+	if (backend->family == 6) {
+		if (gue)
+			udp_write(outer + sizeof(struct packet_ip6), tunnel, service->gue_port, bytes);
+		header6_write(outer, backend, tunnel, bytes, proto);
+		return bpf_htons(PACKET_ETH_IPV6);
+	}
+	if (gue)
+		udp_write(outer + sizeof(struct packet_ip4), tunnel, service->gue_port, bytes);
+	header4_write(outer, backend, tunnel, bytes + sizeof(struct packet_ip4), proto);
+	return bpf_htons(PACKET_ETH_IPV4);
 }
 
 packet_inline void link_to(void *data, const struct service_backend *backend)
@@ -241,10 +281,9 @@ packet_function int service_deliver(struct xdp_md *context)
 {
 	struct service_work *work = service_work();
 	const struct service *service = work ? service_of(work) : (void *)0;
-	__u32 link, bytes, around, proto, inner_family;
+	__u32 link, bytes, around;
 	struct service_backend *backend;
 	struct service_count *count;
-	struct encapsulate_udp *udp;
 	void *data, *end, *outer;
 	__be16 ethertype;
 
@@ -255,7 +294,6 @@ packet_function int service_deliver(struct xdp_md *context)
 		return XDP_DROP;
 	link = work->packet.l3_offset;
 	around = encapsulate_bytes(service, backend);
-	inner_family = work->packet.family;
 	bytes = backend->ifindex == work->ifindex ? link : 14;
 	if (link < 14 || link > SERVICE_LINK_MAX || work->ip_bytes + around > 0xffff)
 		goto lost;
@@ -267,27 +305,19 @@ packet_function int service_deliver(struct xdp_md *context)
 	outer = data + (bytes & 31);
 	if (data + SERVICE_LINK_MAX > end)
 		goto lost;
-	if (outer + sizeof(struct packet_ip6) + sizeof(*udp) > end && outer + sizeof(struct packet_ip4) > end)
-		goto lost;
-	ethertype = bpf_htons(inner_family == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4);
+	ethertype = bpf_htons(work->packet.family == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4);
 	if (around) {
-		__u32 length = work->ip_bytes;
+		struct tunnel tunnel = {
+			.client = work->key.family == 4 ? work->key.src[0] : work->key.src[3],
+			.port = work->sport,
+			.tos = work->packet.tos,
+			.backend = work->backend,
+		};
 
-		proto = inner_family == 6 ? ENCAPSULATE_IP6IP6 : ENCAPSULATE_IPIP;
-		ethertype = bpf_htons(backend->family == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4);
-		if (outer + sizeof(struct packet_ip6) + sizeof(*udp) > end)
+		if (outer + sizeof(struct packet_ip6) + sizeof(struct encapsulate_udp) > end)
 			goto lost;
-		if (service->deliver == SERVICE_GUE) {
-			length += sizeof(*udp);
-			proto = PACKET_PROTO_UDP;
-			udp = outer +
-			      (backend->family == 6 ? sizeof(struct packet_ip6) : sizeof(struct packet_ip4));
-			udp_write(udp, work, service->gue_port, length);
-		}
-		if (backend->family == 6)
-			header6_write(outer, work, backend, length, proto);
-		else
-			header4_write(outer, work, backend, length + sizeof(struct packet_ip4), proto);
+		ethertype =
+			encapsulate(outer, service, backend, &tunnel, work->ip_bytes, work->packet.family);
 	}
 	link_to(data, backend);
 	link_tags(data, work, bytes, ethertype);
