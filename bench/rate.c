@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * How many packets a second an interface takes, whatever becomes of them there:
- * bench-rate SENDER_NAMESPACE INTERFACE RECEIVER_NAMESPACE INTERFACE FLOWS SECONDS
+ * How many packets a second interfaces take, whatever becomes of them there:
+ * bench-rate FLOWS SECONDS ROUNDS {SENDER_NAMESPACE INTERFACE RECEIVER_NAMESPACE INTERFACE}...
  *
  * Frames of UDP to port 9 are made in the kernel and redirected into one end of a veth pair; the other end
- * takes them on the same core.  FLOWS is how many different sources they have.  Printed is one number, of
- * packets for each second of this core's time that went into it (others may want the core, too).
+ * takes them on the same core.  FLOWS is how many different sources they have.  Pairs take turns, SECONDS
+ * each, and who is first rotates: what else goes on on the machine falls on all of them.  Printed is a line
+ * for each pair, with a number for each round: of packets for each second of this core's time that went into
+ * it (others may want the core, too).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +29,9 @@
 
 #include "generate.skel.h"
 
-#define BATCH 64
+#define BATCH     64
+#define REPEAT    (1U << 12)
+#define PAIRS_MAX 8
 
 static void die(const char *what)
 {
@@ -71,51 +75,95 @@ static double now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-int main(int argc, char **argv)
+/* A veth pair, and what sends into it. */
+struct pair {
+	const char *sender, *out, *receiver, *in;
+	struct generate_bpf *generator;
+	double *rates;
+};
+
+static void send_once(const struct pair *pair)
 {
 	uint8_t packet[60] = {2, 0, 0, 0, 1, 1, 2, 0, 0, 0, 1, 2, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0,
 		0, 0, 0, 0, 0, 10, 1, 0, 1, 0x13, 0x88, 0, 9, 0, 26};
 	struct xdp_md context = {.data_end = sizeof(packet)};
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof(packet),
-		.ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = 1 << 12,
+		.ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = REPEAT,
 		.flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = BATCH);
-	struct generate_bpf *generator;
-	double began, ended, seconds;
-	uint32_t before, flows;
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(pair->generator->progs.generate), &options) < 0 &&
+		errno != EINTR)
+		die("generate");
+}
+
+static void pair_open(struct pair *pair, uint32_t flows, uint32_t rounds)
+{
+	enter(pair->sender);
+	pair->generator = generate_bpf__open();
+	pair->rates = calloc(rounds, sizeof(*pair->rates));
+	if (!pair->generator || !pair->rates)
+		die("generate_bpf__open");
+	pair->generator->rodata->interface = if_nametoindex(pair->out);
+	pair->generator->rodata->sources = flows;
+	if (generate_bpf__load(pair->generator) < 0)
+		die("generate_bpf__load");
+}
+
+static double measure(const struct pair *pair, uint32_t flows, double seconds)
+{
+	uint32_t before;
+	double began, ended;
+
+	enter(pair->sender);
+	/* what stays the same is not measured: once around, as far as that is soon done */
+	for (uint32_t i = 0; i < 2 + (flows < 1 << 17 ? flows : 1 << 17) / REPEAT; i++)
+		send_once(pair);
+	before = received(pair->receiver, pair->in);
+	enter(pair->sender);
+	began = now();
+	do {
+		send_once(pair);
+		ended = now();
+	} while (ended - began < seconds);
+	return (received(pair->receiver, pair->in) - before) / (ended - began);
+}
+
+int main(int argc, char **argv)
+{
+	uint32_t flows, rounds, count = argc > 4 ? (uint32_t)(argc - 4) / 4 : 0;
+	struct pair pairs[PAIRS_MAX];
+	double seconds;
 	cpu_set_t cpu;
 
-	if (argc != 7) {
-		fprintf(stderr, "usage: bench-rate NAMESPACE INTERFACE NAMESPACE INTERFACE FLOWS SECONDS\n");
+	if (!count || argc % 4 || count > PAIRS_MAX) {
+		fprintf(stderr, "usage: bench-rate FLOWS SECONDS ROUNDS {NAMESPACE INTERFACE NAMESPACE "
+		                "INTERFACE}...\n");
 		return 2;
 	}
-	flows = (uint32_t)strtoul(argv[5], NULL, 10);
-	seconds = strtod(argv[6], NULL);
+	flows = (uint32_t)strtoul(argv[1], NULL, 10);
+	seconds = strtod(argv[2], NULL);
+	rounds = (uint32_t)strtoul(argv[3], NULL, 10);
 	CPU_ZERO(&cpu);
 	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &cpu);
 	sched_setaffinity(0, sizeof(cpu), &cpu);
-	enter(argv[1]);
-	generator = generate_bpf__open();
-	if (!generator)
-		die("generate_bpf__open");
-	generator->rodata->interface = if_nametoindex(argv[2]);
-	generator->rodata->sources = flows;
-	if (generate_bpf__load(generator) < 0)
-		die("generate_bpf__load");
-	/* what stays the same is not measured: once around, as far as that is soon done */
-	for (uint32_t i = 0; i < 2 + (flows < 1 << 17 ? flows : 1 << 17) / (uint32_t)options.repeat; i++)
-		if (bpf_prog_test_run_opts(bpf_program__fd(generator->progs.generate), &options) < 0 &&
-			errno != EINTR)
-			die("generate");
-	before = received(argv[3], argv[4]);
-	enter(argv[1]);
-	began = now();
-	do {
-		if (bpf_prog_test_run_opts(bpf_program__fd(generator->progs.generate), &options) < 0 &&
-			errno != EINTR)
-			die("generate");
-		ended = now();
-	} while (ended - began < seconds);
-	printf("%.0f\n", (received(argv[3], argv[4]) - before) / (ended - began));
-	generate_bpf__destroy(generator);
+	for (uint32_t i = 0; i < count; i++) {
+		char **words = argv + 4 + (size_t)i * 4;
+
+		pairs[i] = (struct pair){
+			.sender = words[0], .out = words[1], .receiver = words[2], .in = words[3]};
+		pair_open(&pairs[i], flows, rounds);
+	}
+	for (uint32_t turn = 0; turn < rounds; turn++)
+		for (uint32_t i = 0; i < count; i++) {
+			struct pair *pair = &pairs[(i + turn) % count];
+
+			pair->rates[turn] = measure(pair, flows, seconds);
+		}
+	for (uint32_t i = 0; i < count; i++) {
+		for (uint32_t turn = 0; turn < rounds; turn++)
+			printf("%.0f%c", pairs[i].rates[turn], turn + 1 < rounds ? ' ' : '\n');
+		free(pairs[i].rates);
+		generate_bpf__destroy(pairs[i].generator);
+	}
 	return 0;
 }

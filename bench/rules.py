@@ -9,7 +9,9 @@ flows` are known to weir's flow cache; `first packets` come from 4,194,304 sourc
 its flow.  Unless it says otherwise weir does not read the kernel's reports of drops (drops: {enabled: off}): they cost
 about 90 ns each.  What XDP drops is in bench-shield, what varied headers cost in bench-classify.
 
-Behind that come the times from a command to its effect.
+Behind that come weir with 10,000 rules and nftables with one, side by side in short turns, since they differ by less
+than what a busy machine adds to one of them (-k beside: only that); then the times from a command to its effect (-k
+times).
 """
 
 import argparse
@@ -26,6 +28,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 from lab import Failure, Lab, run  # pylint: disable=wrong-import-position,import-error
 
 KNOWN, FIRST = 1024, 1 << 22
+BESIDE_ROUNDS, BESIDE_SECONDS = 41, 0.015
 COUNTS = [1, 10, 100, 1000, 10000]
 BARE = "bare drop at tc"
 SETS = ["acl1", "fw1", "ipc1"]
@@ -98,8 +101,8 @@ class Bench:
         self.files = 0
 
     def rate(self, flows):
-        done = run(os.path.join(self.lab.build, "bench/bench-rate"), self.peer.name, "p0", self.host.name, "w0", flows,
-                   self.options.seconds, timeout=120)
+        done = run(os.path.join(self.lab.build, "bench/bench-rate"), flows, self.options.seconds, 1,
+                   self.peer.name, "p0", self.host.name, "w0", timeout=120)
         return float(done.stdout)
 
     def file(self, content):
@@ -187,6 +190,42 @@ class Bench:
             for count in (10, 10000):
                 self.weir(f"{name}, {count} rules at tc", policy(classbench(path + "_10k", count)))
 
+    # Many rules of weir beside one of nftables: each on a pair of its own, all there at once, in short turns, so
+    # that what else the machine does falls on all of them.
+
+    def pair(self, number):
+        host, peer = self.lab.namespace(f"host{number}"), self.lab.namespace(f"peer{number}")
+        self.lab.pair(host, "w0", peer, "p0")
+        self.lab.quiet(host, peer)
+        host.offload("w0", True)
+        return host, peer
+
+    def beside(self):
+        pairs = {"weir, 10000 rules": self.pair(1)}
+        agent = self.lab.agent(pairs["weir, 10000 rules"][0], "interfaces: [w0]\nxdp: off\ndrops: {enabled: off}\n",
+                               run_dir="beside")
+        agent.weir("apply", self.file(policy(own_rules(10000))), timeout=120)
+        for number, rule in enumerate(("udp dport 9 drop", "@nh,72,8 17 drop"), 2):
+            host, _ = pairs[f"nft, '{rule}'"] = self.pair(number)
+            host.run("nft", "-f", self.file("table netdev bench {\nchain drops {\n"
+                                            f"type filter hook ingress device w0 priority 0;\n{rule}\n}}\n}}\n"))
+        print(f"\n{'drops at tc, side by side: ns a packet':58} {'1 flow':>9} {'1,024 flows':>12}")
+        words = [word for host, peer in pairs.values() for word in (peer.name, "p0", host.name, "w0")]
+        rates = []
+        for flows in (1, KNOWN):
+            done = run(os.path.join(self.lab.build, "bench/bench-rate"), flows, BESIDE_SECONDS, BESIDE_ROUNDS, *words,
+                       timeout=600)
+            rates.append([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
+        for number, name in enumerate(pairs):
+            print(f"{name:58}" + "".join(f" {1e9 / statistics.median(of[number]):{width}.1f}"
+                                         for of, width in zip(rates, (9, 12))))
+        for number, name in list(enumerate(pairs))[1:]:
+            # of the turns next to each other, the median
+            print(f"{'weir / ' + name + ' (more than 1)':58}" +
+                  "".join(f" {statistics.median(a / b for a, b in zip(of[0], of[number])):{width}.3f}"
+                          for of, width in zip(rates, (9, 12))))
+        agent.stop()
+
     # From command to effect.
 
     def timed(self, what, limit, *words):
@@ -223,11 +262,6 @@ def show_goals(medians):
                          for n in (10, 10000))
             if ten in medians:
                 print(f"{name}, {flows}: 10,000 rules cost {(ns(many) - tc) / (ns(ten) - tc):.2f} x ten (at most {most})")
-    one = [name for name in medians if name.startswith("nft, 1 rules")]
-    if one:
-        best = max(medians[name] for name in one)
-        mine = medians["weir, 10000 rules at tc, 1,024 flows"]
-        print(f"tc drop with 10,000 rules: {mine / best:.2f} x nft with one (more than 1)")
 
 
 def main():
@@ -252,6 +286,8 @@ def main():
         medians = bench.show()
         if not options.only:
             show_goals(medians)
+        if shutil.which("nft") and (not options.only or options.only == "beside"):
+            bench.beside()
         if not options.only or options.only == "times":
             bench.times()
     except Failure as failure:
