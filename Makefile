@@ -8,6 +8,7 @@ RUN_DIR ?=
 PREFIX  ?=
 DESTDIR ?=
 SUITES  ?=
+STEPS   ?=
 FUZZ_SECONDS ?= 600
 
 # The system's own tools first (Debian's python3 and meson, not a version manager's), and sbin, where bpftool lives.
@@ -27,6 +28,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  run:   CONFIG=FILE  RUN_DIR=DIR (/run/weir)     test:  SUITES="unit cli bpf netns vm fuzz"'
+	@echo '  lint:  STEPS="format python shell man cppcheck sparse clang tidy sanitize"'
 	@echo '  fuzz:  FUZZ_SECONDS=N ($(FUZZ_SECONDS))               install:  PREFIX=DIR  DESTDIR=DIR'
 	@echo '  all:   BUILD=DIR ($(BUILD))'
 
@@ -49,7 +51,7 @@ check-fast: all ## build and run the unit tests
 lint: ## formatting, clang-tidy, cppcheck, sparse, a build with clang, sanitizers, manual pages
 	@tools/deps build lint
 	@$(MAKE) --no-print-directory all
-	@tools/lint $(BUILD)
+	@tools/lint $(BUILD) $(STEPS)
 
 bench: all need-root ## measure: cost per packet, cost of the agent
 	@$(AS_ROOT) bench/run $(BUILD)
