@@ -179,8 +179,8 @@ static void a_file_that_could_not_be_named_again_is_refused(void **state)
 static void nothing_is_a_policy_that_accepts(void **state)
 {
 	static const char *const cases[] = {"", "rules:\nshapes:\n",
-		"default: {}\nsets: {}\ntenants: {}\nrules: []\nshapes: []\nservices: []\nforward:\nsteer: "
-	        "[]\n"};
+		"default: {}\nsets: {}\ntenants: {}\nrules: []\nshapes: []\n",
+		"services: []\nforward:\nsteer: []\n"};
 
 	(void)state;
 	FOR_EACH_CASE(c, cases)
@@ -335,7 +335,7 @@ static void differences_are_lines_that_come_and_go(void **state)
 		{"services: [a 203.0.113.1 to 10.0.0.1, b 203.0.113.2 to 10.0.0.1]",
 			"services: [\"a 203.0.113.1 to 10.0.0.1, 10.0.0.2\", b 203.0.113.2 to 10.0.0.1]",
 			"- service a 203.0.113.1 to 10.0.0.1\n+ service a 203.0.113.1 to 10.0.0.1, "
-	                "10.0.0.2\n"},
+			"10.0.0.2\n"},
 		{"forward: [from a by route]", "steer: [in on a to cpus 0]",
 			"- forward from a by route\n+ steer in on a to cpus 0\n"},
 		{"shapes: [a under b]", "rules: [assign to a]", "- shape a under b\n+ assign to a\n"},
