@@ -38,6 +38,7 @@ struct scan {
 	const struct policy_unit *book;
 	uint32_t units[SERVICES_MAX];
 	uint32_t now, idle_udp;
+	bool all;
 };
 
 /* A flow's line, of either family. */
@@ -87,6 +88,9 @@ static void line_keep(struct scan *scan, struct scan_line *line)
 	if (!unit || service->flags & SERVICE_KEEP || (int32_t)(line->last - backend->since) <= 0 ||
 		(backend->state != SERVICE_BACKEND_UP && backend->state != SERVICE_BACKEND_DRAINING) ||
 		!line_goes_on(scan, line))
+		return;
+	/* what goes on without a SYN goes where the ring of before says */
+	if (!scan->all && service->flags & SERVICE_MOVED && line->key.proto == IPPROTO_TCP)
 		return;
 	ring = engine_service_ring(scan->services->agent->engine, service->ring);
 	if (ring && ring[slot_of(service, &line->key)] == line->backend)
@@ -146,7 +150,7 @@ static void scan6(struct scan *scan, const struct flow_line6 *line, const struct
 	line_keep(scan, &found);
 }
 
-void service_keep_scan(struct services *services)
+void service_keep_scan(struct services *services, bool all)
 {
 	struct engine *engine = services->agent->engine;
 	const struct engine_view *view = engine_view(engine);
@@ -157,6 +161,7 @@ void service_keep_scan(struct services *services)
 	if (!scan)
 		return;
 	scan->services = services;
+	scan->all = all;
 	scan->memory = engine_service_memory(engine);
 	scan->book = engine_service_book(engine, false);
 	units_find(scan->book, scan->units);

@@ -16,7 +16,7 @@ struct rings {
 	struct services *services;
 	const struct policy_unit *book; /* in force */
 	uint8_t taken[SERVICE_RINGS_MAX];
-	uint16_t slots[SERVICE_RING_SLOTS], before[SERVICE_RING_SLOTS];
+	uint16_t slots[SERVICE_RING_SLOTS];
 };
 
 static const struct service *service_at(const struct policy_unit *book, uint32_t unit)
@@ -123,28 +123,6 @@ static int ring_put(struct rings *rings, const uint16_t *slots, uint32_t count, 
 	return 0;
 }
 
-/*
- * Where connections stand that began before: in slots that move now, where the ring in force has them; in
- * others that moved not long ago, where they were then.  The ring itself where that is all.
- */
-static int before_make(struct rings *rings, const struct service *now, uint32_t slots, uint32_t *ret_before,
-	struct error *error)
-{
-	const struct engine *engine = rings->services->agent->engine;
-	const uint16_t *ring = engine_service_ring(engine, now->ring);
-	const uint16_t *older = now->before ? engine_service_ring(engine, now->before) : NULL;
-
-	if (!ring)
-		return 0;
-	if (!older) {
-		*ret_before = now->ring;
-		return 0;
-	}
-	for (uint32_t i = 0; i < slots; i++)
-		rings->before[i] = ring[i] != rings->slots[i] ? ring[i] : older[i];
-	return ring_put(rings, rings->before, slots, 0, ret_before, error);
-}
-
 /* The ring of the unit in force, if it is the one that is wanted. */
 static bool ring_stays(struct rings *rings, const struct service *now, uint64_t making, uint32_t slots)
 {
@@ -158,6 +136,28 @@ static bool ring_stays(struct rings *rings, const struct service *now, uint64_t 
 		memcmp(ring, rings->slots, slots * sizeof(*ring)) != 0)
 		return false;
 	services->ring_makings[now->ring] = making;
+	return true;
+}
+
+/*
+ * What is not written down stands where one ring has it, from the first change on until nobody can be left of
+ * that time: who begins elsewhere meanwhile is written down.  So each further change keeps that ring as the
+ * one of before.  True: the ring that is wanted is that one.
+ */
+static bool ring_move(struct rings *rings, const struct service_plan_entry *entry, const struct service *now,
+	struct service_input *input)
+{
+	struct services *services = rings->services;
+	struct service_live *live = &services->live[entry->number];
+	const uint16_t *before =
+		now->before ? engine_service_ring(services->agent->engine, now->before) : NULL;
+
+	live->before_ends_ns = agent_now_ns() + service_idle_ns(entry->text);
+	input->before = before ? now->before : now->ring;
+	if (!before || memcmp(before, rings->slots, input->slots * sizeof(*before)) != 0)
+		return false;
+	input->ring = now->before;
+	input->before = 0;
 	return true;
 }
 
@@ -188,17 +188,13 @@ static int ring_bring(struct rings *rings, const struct service_plan_entry *entr
 		input->before = live->before_ends_ns ? now->before : 0;
 		return 0;
 	}
-	if (now && now->ring && now->slots == input->slots && entry->text->choice == SERVICE_MAGLEV) {
-		r = before_make(rings, now, input->slots, &input->before, error);
-		if (r < 0)
-			return r;
-		live->before_ends_ns = agent_now_ns() + service_idle_ns(entry->text);
-	}
 	if (now && now->ring) {
-		live->kept = true;
-		services->scan_due = true;
+		live->kept = services->scan_due = true;
 		engine_service_keep(services->agent->engine, unit);
 	}
+	if (now && now->ring && now->slots == input->slots && entry->text->choice == SERVICE_MAGLEV &&
+		ring_move(rings, entry, now, input))
+		return 0;
 	return input->slots ? ring_put(rings, rings->slots, input->slots, making, &input->ring, error) : 0;
 }
 

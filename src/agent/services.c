@@ -565,6 +565,8 @@ void services_settle(struct agent *agent, const struct rulebook *now, const stru
 	used_note(used, &plan);
 	unused_free(services, used);
 	states_set(services, &plan);
+	if (services->scan_due)
+		service_keep_scan(services, false);
 	if (!plan.count && !plan_before.count && engine_balance_wanted(agent->engine))
 		engine_balance_want(agent->engine, false, NULL);
 	shields_reconcile(agent);
@@ -671,7 +673,7 @@ static void befores_end(struct services *services, uint64_t now_ns)
 	}
 	if (!some)
 		return;
-	service_keep_scan(services);
+	service_keep_scan(services, true);
 	services->stale = true;
 }
 
@@ -687,8 +689,6 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 	befores_end(services, now_ns);
 	if (services->stale)
 		services_renew(services);
-	if (services->scan_due)
-		service_keep_scan(services);
 	service_keep_sweep(services);
 	neighbours_keep(services, now_ns);
 	if (now_ns - services->sampled_ns >= SERVICE_SAMPLE_NS)

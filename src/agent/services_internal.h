@@ -100,8 +100,9 @@ uint32_t service_unit(const struct policy_unit *book, uint32_t number);
 
 /* service_keep.c */
 uint64_t service_idle_ns(const struct service_text *text);
-/* Writes connections down that the flow cache knows and the rings in force would put elsewhere. */
-void service_keep_scan(struct services *services);
+/* Writes connections down that the flow cache knows and that, forgotten there, would go elsewhere; `all`:
+ * also those that would not as long as there is a ring of before. */
+void service_keep_scan(struct services *services, bool all);
 /* Some thousand of those that are written down: those that are over go. */
 void service_keep_sweep(struct services *services);
 /* How many connections the flow table knows, by backend. */

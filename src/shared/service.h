@@ -21,9 +21,10 @@
  *      (TCP without SYN) goes where `before` says, if that is another one: it was there when its connection
  *      began.  Both are written down in 2 where they differ.
  *
- * So state is kept only for what a change of the ring has moved, or would: without a change in sight a new
- * connection writes nothing but its flow's line.  Before the agent changes a ring it writes into 2 what it
- * knows of connections in slots that move.
+ * So what is not written down stands where one ring has it: `ring`, or as long as there is one `before`,
+ * which stays the same through further changes, until nobody can be left of the time before the first of
+ * them. Without a change in sight a new connection writes nothing but its flow's line.  What is not TCP shows
+ * no beginning: the agent writes down what the flow cache knows of it when a ring changes.
  *
  * Rings are immutable: another ring is another memory (map of maps `service_rings`, by number), named by the
  * next book.  Backends (array `service_backends`, by number) are written in place: where a packet is sent

@@ -279,7 +279,8 @@ def connections_stay(lab):
     """established connections stay on their backend while backends are drained, added and set other weights, another one is
     removed, a change is not confirmed, and the agent is killed and started; new ones follow the ring"""
     scene = Balanced(lab)
-    agent = lab.agent(scene.host)
+    # so small a flow cache forgets connections all the time
+    agent = lab.agent(scene.host, "interfaces: [w0]\nflows: {cache: {ipv4: 64}}\n")
     one, two, three = scene.addresses
     add(agent, f"web tcp 203.0.113.10 port 80 to {one} weight 2, {two} deliver l2")
     connections = scene.connect(40)
