@@ -2,6 +2,7 @@
 /* Neighbours, through rtnetlink: programs at XDP see the kernel's table, but cannot have it look for one. */
 #include <errno.h>
 #include <linux/neighbour.h>
+#include <netlink/msg.h>
 #include <netlink/route/neighbour.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
@@ -10,14 +11,52 @@
 #include "engine/internal.h"
 #include "engine/service.h"
 
-/* The neighbour: the route's gateway, else the address itself. */
+/* -- what the kernel knows -- */
+
+static int state_read(struct nl_msg *message, void *context)
+{
+	const struct ndmsg *neighbour = nlmsg_data(nlmsg_hdr(message));
+
+	*(uint16_t *)context = neighbour->ndm_state;
+	return NL_OK;
+}
+
+/* NUD_*; 0: there is none, or the kernel does not say. */
+static uint16_t neighbour_state(struct engine *engine, int ifindex, struct nl_addr *to)
+{
+	const struct ndmsg wanted = {.ndm_family = (uint8_t)nl_addr_get_family(to), .ndm_ifindex = ifindex};
+	struct nl_cb *own = nl_socket_get_cb(engine->requests), *callbacks = nl_cb_clone(own);
+	struct nl_msg *message = nlmsg_alloc_simple(RTM_GETNEIGH, 0);
+	uint16_t state = 0;
+
+	if (message && callbacks &&
+		nlmsg_append(message, (void *)&wanted, sizeof(wanted), NLMSG_ALIGNTO) == 0 &&
+		nla_put_addr(message, NDA_DST, to) == 0) {
+		nl_cb_set(callbacks, NL_CB_VALID, NL_CB_CUSTOM, state_read, &state);
+		if (nl_send_auto(engine->requests, message) >= 0 &&
+			nl_recvmsgs(engine->requests, callbacks) >= 0)
+			nl_wait_for_ack(engine->requests);
+	}
+	nlmsg_free(message);
+	nl_cb_put(callbacks);
+	nl_cb_put(own);
+	return state;
+}
+
+/* The neighbour: the route's gateway, else the address itself.  To ask for one that is permanent would make
+ * it one that is not known. */
 static int neighbour_ask(struct engine *engine, struct nl_addr *to, struct rtnl_route *route)
 {
 	struct rtnl_nexthop *hop = rtnl_route_nexthop_n(route, 0);
 	struct nl_addr *gateway = hop ? rtnl_route_nh_get_gateway(hop) : NULL;
-	struct rtnl_neigh *neighbour = hop ? rtnl_neigh_alloc() : NULL;
+	struct rtnl_neigh *neighbour = NULL;
 	int r;
 
+	if (hop && neighbour_state(engine, rtnl_route_nh_get_ifindex(hop), gateway ? gateway : to) &
+			   (NUD_PERMANENT | NUD_NOARP))
+		return 0;
+	if (hop)
+		neighbour = rtnl_neigh_alloc();
 	if (!neighbour)
 		return hop ? -ENOMEM : -ENETUNREACH;
 	rtnl_neigh_set_ifindex(neighbour, rtnl_route_nh_get_ifindex(hop));
