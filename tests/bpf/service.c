@@ -576,11 +576,12 @@ static void a_syn_that_comes_again_stays_and_another_one_on_the_same_ports_choos
 static void turns_go_round_and_connections_of_turns_are_written_down(void **state)
 {
 	const struct variant turns = {.ring = 3, .choice = SERVICE_TURNS};
+	const uint16_t ends = 1000 + SLOTS * 3;
 	unsigned int got[BACKENDS + 1] = {};
 
 	(void)state;
 	begin(&turns);
-	for (uint16_t port = 1000; port < 1000 + SLOTS * 3; port++) {
+	for (uint16_t port = 1000; port < ends; port++) {
 		unsigned int first = backend_for(port, SYN);
 
 		got[first]++;
@@ -602,7 +603,7 @@ static void least_connections_go_to_who_has_the_fewest_for_its_weight(void **sta
 
 	(void)state;
 	begin(&least);
-	services.loads[1].weight = 2;
+	services.loads[1].weight = 2; /* twice the share */
 	for (uint16_t port = 1000; port < 1040; port++) {
 		got[backend_for(port, SYN)]++;
 		backend_for(port, ACK);
@@ -613,8 +614,11 @@ static void least_connections_go_to_who_has_the_fewest_for_its_weight(void **sta
 	assert_int_equal(services.loads[1].connections, 20);
 	for (uint16_t port = 1000; port < 1040; port++)
 		backend_for(port, ACK | FIN);
-	for (int i = 1; i <= BACKENDS; i++)
+	for (uint32_t i = 1; i <= BACKENDS; i++) {
 		assert_int_equal(services.loads[i].connections, 0);
+		assert_int_equal(services_count(&services, i).connections, got[i]);
+		assert_int_equal(services_count(&services, i).ended, got[i]);
+	}
 }
 
 static void the_same_source_gets_the_same_backend_where_affinity_is_wanted(void **state)
@@ -834,7 +838,7 @@ static void errors_go_to_the_backend_of_the_connection_that_they_speak_of(void *
 		uint8_t *icmp = error.bytes + 34;
 
 		/* from the service to its client */
-		memcpy(icmp, "\x03\x04\x00\x00\x00\x00\x05\x00", 8);
+		memcpy(icmp, (const uint8_t[8]){3, 4, 0, 0, 0, 0, 5, 0}, 8);
 		memcpy(icmp + 8, quoted.bytes + 14, 28);
 		inet_pton(AF_INET, SERVICE4, icmp + 8 + 12);
 		inet_pton(AF_INET, CLIENT4, icmp + 8 + 16);
@@ -882,8 +886,7 @@ static void the_mss_of_a_syn_is_lowered_and_its_checksum_stays_right(void **stat
 {
 	const struct variant variant = {.ring = 2, .mss = 1400};
 	/* the option first, and behind an odd number of others */
-	static const char *const options[] = {
-		"\x02\x04\x05\xb4\x01\x01\x01\x00", "\x01\x02\x04\x05\xb4\x01\x01\x00"};
+	static const uint8_t options[2][8] = {{2, 4, 5, 0xb4, 1, 1, 1, 0}, {1, 2, 4, 5, 0xb4, 1, 1, 0}};
 
 	(void)state;
 	begin(&variant);

@@ -313,6 +313,8 @@ packet_function int service_choose(struct xdp_md *context)
 	if (!service)
 		return SERVICE_LOST_NO_BACKEND + 1;
 	written = service->flags & SERVICE_WRITTEN;
+	if (!work->known)
+		work->tcp_flags = 0;
 	held = service_held(work, service);
 	if (held) {
 		if (service_due(work, service))
@@ -352,6 +354,11 @@ packet_function int service_choose(struct xdp_md *context)
 		}
 	}
 found:
+	if (service_flow_flags(work) && !(work->tcp_flags & (PACKET_TCP_FIN | PACKET_TCP_RST))) {
+		count = service_count(work->backend);
+		if (count)
+			count->ended++;
+	}
 	return 0;
 }
 
