@@ -317,7 +317,7 @@ static int name_find(const struct rulebook *book, const char *name, struct rule_
 	names[count] = NULL;
 	nearest = text_nearest(name, names);
 	error_set(error, -ENOENT, "there is no service '%s'", name);
-	return nearest ? error_want(error, "'%s'", nearest)
+	return nearest ? error_want(error, "did you mean '%s'?", nearest)
 	               : error_want(error, count ? "one of those that 'weir services' lists"
 						 : "there are none: 'weir service add' makes one");
 }

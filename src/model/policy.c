@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "basic/cleanup.h"
+#include "model/service.h"
 #include "model/set.h"
 #include "model/yaml.h"
 
@@ -564,6 +565,192 @@ static const struct policy_tenant *tenant_find(const struct policy_text *policy,
 	return NULL;
 }
 
+/*
+ * Services: those that keep their name and have other backends are told by these
+ */
+
+/* The services of one side: read, in the order of their names. */
+struct services {
+	struct service_text **services;
+	size_t count;
+};
+
+static int services_order(const void *a, const void *b)
+{
+	const struct service_text *const *x = a, *const *y = b;
+
+	return strcmp((*x)->name, (*y)->name);
+}
+
+static void services_free(struct services *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		service_free(list->services[i]);
+	free(list->services);
+}
+
+static int services_read(const struct policy_sentences *sentences, struct services *list)
+{
+	list->services = calloc(sentences->count + 1, sizeof(struct service_text *));
+	if (!list->services)
+		return -ENOMEM;
+	for (size_t i = 0; i < sentences->count; i++) {
+		int r = service_parse(sentences->texts[i], &list->services[list->count], NULL);
+
+		if (r < 0)
+			return r;
+		list->count++;
+	}
+	qsort(list->services, list->count, sizeof(struct service_text *), services_order);
+	return 0;
+}
+
+/* Nothing but the backends differs? */
+static bool service_differs_in_backends(const struct service_text *a, const struct service_text *b)
+{
+	struct service_text like = *b;
+
+	like.backends = a->backends;
+	like.backend_count = a->backend_count;
+	return service_equal(a, &like);
+}
+
+static int backend_order(const void *a, const void *b)
+{
+	const struct service_backend_text *x = a, *y = b;
+	int r = address_compare(&x->address, &y->address);
+
+	return r ? r : (int)x->port - (int)y->port;
+}
+
+/* What becomes of the backends: as many as are shown, and how many there are. */
+struct backends_change {
+	const char *one, *more;
+	size_t count;
+	char shown[ENTRIES_SHOWN * 128];
+};
+
+static void backends_change_add(struct backends_change *change, const struct service_backend_text *backend,
+	bool weighed, bool drained)
+{
+	size_t length = strlen(change->shown);
+	char address[ADDRESS_TEXT_MAX], port[16] = "", weight[24] = "";
+
+	if (change->count++ >= ENTRIES_SHOWN)
+		return;
+	if (backend->port)
+		snprintf(port, sizeof(port), " port %u", backend->port);
+	if (weighed)
+		snprintf(weight, sizeof(weight), " weight %u", backend->weight);
+	snprintf(change->shown + length, sizeof(change->shown) - length, "%s%s%s%s%s", length ? ", " : "",
+		address_print(address, sizeof(address), &backend->address), port, weight,
+		!drained         ? ""
+		: backend->drain ? " drain"
+				 : " undrain");
+}
+
+static void backends_changes(const struct service_text *from, const struct service_text *to,
+	struct backends_change *come, struct backends_change *go, struct backends_change *change)
+{
+	size_t i = 0, j = 0;
+
+	qsort(from->backends, from->backend_count, sizeof(*from->backends), backend_order);
+	qsort(to->backends, to->backend_count, sizeof(*to->backends), backend_order);
+	while (i < from->backend_count || j < to->backend_count) {
+		const struct service_backend_text *a = &from->backends[i], *b = &to->backends[j];
+		int order = i == from->backend_count ? 1 : j == to->backend_count ? -1 : backend_order(a, b);
+
+		if (order < 0)
+			backends_change_add(go, a, false, false);
+		else if (order > 0)
+			backends_change_add(come, b, b->weight != 1, b->drain);
+		else if (a->weight != b->weight || a->drain != b->drain)
+			backends_change_add(change, b, a->weight != b->weight, a->drain != b->drain);
+		i += order <= 0;
+		j += order >= 0;
+	}
+}
+
+static int service_backends_compare(const struct service_text *from, const struct service_text *to,
+	policy_diff_function *function, void *context)
+{
+	struct backends_change changes[] = {{"backend comes", "backends come", 0, ""},
+		{"backend goes", "backends go", 0, ""}, {"backend changes", "backends change", 0, ""}};
+	_cleanup_free_ char *text = NULL;
+	const char *separator = "";
+	size_t length = 0;
+	FILE *out;
+
+	backends_changes(from, to, &changes[0], &changes[1], &changes[2]);
+	out = open_memstream(&text, &length);
+	if (!out)
+		return -ENOMEM;
+	fprintf(out, "service %s: ", to->name);
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		const struct backends_change *change = &changes[i];
+
+		if (!change->count)
+			continue;
+		fprintf(out, "%s%zu %s (%s%s)", separator, change->count,
+			change->count == 1 ? change->one : change->more, change->shown,
+			change->count > ENTRIES_SHOWN ? ", ..." : "");
+		separator = ", ";
+	}
+	if (!*separator)
+		fputs("its backends in another order", out);
+	if (fclose(out) != 0)
+		return -ENOMEM;
+	return function(context, '~', "", text);
+}
+
+static int service_lines_compare(
+	const struct services *from, const struct services *to, policy_diff_function *function, void *context)
+{
+	struct lines a = {}, b = {};
+	size_t i = 0, j = 0;
+	int r = 0;
+
+	while (r == 0 && (i < from->count || j < to->count)) {
+		const struct service_text *x = from->services[i], *y = to->services[j];
+		int order = i == from->count ? 1 : j == to->count ? -1 : strcmp(x->name, y->name);
+		_cleanup_free_ char *old = order <= 0 ? service_print(x) : NULL,
+				    *new = order >= 0 ? service_print(y) : NULL;
+
+		if ((order <= 0 && !old) || (order >= 0 && !new))
+			r = -ENOMEM;
+		else if (order == 0 && strcmp(old, new) != 0 && service_differs_in_backends(x, y))
+			r = service_backends_compare(x, y, function, context);
+		else {
+			if (order <= 0)
+				lines_add(&a, "service ", old);
+			if (order >= 0)
+				lines_add(&b, "service ", new);
+		}
+		i += order <= 0;
+		j += order >= 0;
+	}
+	if (r == 0)
+		r = lines_compare(&a, &b, "", function, context);
+	lines_free(&a);
+	lines_free(&b);
+	return r;
+}
+
+static int services_compare(const struct policy_text *from, const struct policy_text *to,
+	policy_diff_function *function, void *context)
+{
+	struct services a = {}, b = {};
+	int r = services_read(&from->sections[POLICY_SERVICES], &a);
+
+	if (r == 0)
+		r = services_read(&to->sections[POLICY_SERVICES], &b);
+	if (r == 0)
+		r = service_lines_compare(&a, &b, function, context);
+	services_free(&a);
+	services_free(&b);
+	return r;
+}
+
 static int section_compare(const struct policy_text *from, const struct policy_text *to,
 	enum policy_section section, policy_diff_function *function, void *context)
 {
@@ -589,7 +776,9 @@ int policy_text_diff(const struct policy_text *from, const struct policy_text *t
 	int r = sets_compare(from, to, function, context);
 
 	for (unsigned int i = 0; r == 0 && i < POLICY_SECTIONS; i++)
-		r = section_compare(from, to, (enum policy_section)i, function, context);
+		r = i == POLICY_SERVICES
+		            ? services_compare(from, to, function, context)
+		            : section_compare(from, to, (enum policy_section)i, function, context);
 	if (r == 0)
 		r = list_compare(&from->host, NULL, &to->host, NULL, "", function, context);
 	for (size_t i = 0; r == 0 && i < from->tenant_count; i++) {

@@ -31,6 +31,24 @@ static void classes_print(const json_t *answer, const struct style *style)
 	}
 }
 
+/* Where it goes before anything else is asked. */
+static void service_print_line(const json_t *service, const struct style *style)
+{
+	const char *backend = json_get_text(service, "backend");
+
+	if (!service)
+		return;
+	printf("service %" PRIu64 ", %s: %s%s%s", json_get_number(service, "id"),
+		json_get_text(service, "name"), style->bold, *backend ? backend : "no backend", style->reset);
+	if (*json_get_text(service, "state"))
+		printf(" (%s)", json_get_text(service, "state"));
+	printf(" by %s\n  %s", json_get_text(service, "deliver"), style->dim);
+	if (json_object_get(service, "slot"))
+		printf("slot %" PRIu64 "%s", json_get_number(service, "slot"),
+			*json_get_text(service, "why") ? ": " : "");
+	printf("%s%s\n", json_get_text(service, "why"), style->reset);
+}
+
 static void explanation_print(const struct cli *cli, const json_t *answer)
 {
 	const struct style *style = style_choose(cli->color);
@@ -39,6 +57,7 @@ static void explanation_print(const struct cli *cli, const json_t *answer)
 	bool bad = strcmp(verdict, "accept") != 0;
 	size_t i;
 
+	service_print_line(json_object_get(answer, "service"), style);
 	json_array_foreach (json_object_get(answer, "passed"), i, entry)
 		rule_print_line("passed", entry);
 	classes_print(answer, style);
