@@ -107,6 +107,60 @@ def a_file_becomes_the_policy(lab):
 
 
 @test()
+def services_by_command(lab):
+    """services, forwarding and steering are made, listed, changed and taken away by command; a file has them all, folded
+    sentences too; a service may have a thousand backends; save keeps them for the next agent"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host, config="log: info\n")
+    agent.wait_watched("w0")
+    web = "web tcp 203.0.113.10 port 443 to 10.1.0.2 weight 2, 10.1.0.3"
+    expect_equal(agent.weir("service", "add", *web.split(), "deliver", "ipip").stdout, f"service 1: service {web}\n", "add")
+    for words, wanted in (
+            (("drain", "web", "10.1.0.3"), "10.1.0.2 weight 2, 10.1.0.3 drain"),
+            (("set", "web", "10.1.0.2", "weight", "5"), "10.1.0.2 weight 5, 10.1.0.3 drain"),
+            (("add", "web", "10.1.0.4"), "10.1.0.2 weight 5, 10.1.0.3 drain, 10.1.0.4"),
+            (("undrain", "web", "10.1.0.3"), "10.1.0.2 weight 5, 10.1.0.3, 10.1.0.4"),
+            (("remove", "web", "10.1.0.2"), "10.1.0.3, 10.1.0.4")):
+        expect_equal(agent.weir("backend", *words).stdout,
+                     f"service 1: service web tcp 203.0.113.10 port 443 to {wanted}\n", " ".join(words))
+    for words, wanted in ((("backend", "drain", "wbe", "10.1.0.3"), "there is no service 'wbe'; did you mean 'web'?"),
+                          (("backend", "drain", "web", "10.1.0.9"), "service web has no backend 10.1.0.9; did you mean 10.1.0.3?"),
+                          (("service", "add", "two", "tcp", "203.0.113.10", "port", "443", "to", "10.1.0.2"), "service web")):
+        refused = agent.weir(*words, check=False)
+        expect(refused.returncode == 1 and wanted in refused.stderr, f"{words}: {refused}")
+    lines = agent.weir("services").stdout.splitlines()
+    expect_equal([line.split()[:2] for line in lines[2:4]], [["10.1.0.3:443", "up"], ["10.1.0.4:443", "up"]], "the list")
+    explained = agent.weir("explain", *"in on w0 tcp from 192.0.2.1 port 4000 to 203.0.113.10 port 443".split()).stdout
+    expect(explained.startswith("service 1, web: 10.1.0."), explained)
+    many = ", ".join(f"10.1.{i // 250 + 1}.{i % 250 + 1} weight {i + 1}" for i in range(1000))
+    host.run("ip", "route", "add", "10.1.0.0/16", "via", "10.1.0.2")
+    agent.weir("service", "add", "many", "tcp", "203.0.113.11", "to", *many.split())
+    shown = json.loads(agent.weir("service", "show", "many", "--json").stdout)["services"][0]
+    expect_equal((len(shown["backends"]), shown["backends"][999]["weight"]), (1000, 1000), "a thousand backends")
+    agent.weir("forward", *"from w0 to eth9".split())
+    agent.weir("steer", *"in on w0 udp to port 53 to cpus 0".split())
+    expect("forward from w0 to eth9" in agent.weir("forwards").stdout, "forwards")
+    expect("steer in on w0 udp to port 53 to cpus 0" in agent.weir("steers").stdout, "steers")
+    policy = lab.write("all.yaml", agent.weir("policy").stdout)
+    expect_equal(agent.weir("diff", policy).stdout, "no difference\n", "what was printed")
+    expect_equal(agent.weir("service", "delete", "many").stdout.split()[:4], ["deleted", "service", "2:", "service"], "delete")
+    folded = lab.write("folded.yaml", "services:\n  - >\n    web tcp 203.0.113.10 port 443\n    to 10.1.0.3,\n    10.1.0.2 weight 3\n")
+    expect_equal(agent.weir("diff", folded).stdout,
+                 "~ service web: 1 backend comes (10.1.0.2 weight 3), 1 backend goes (10.1.0.4)\n"
+                 "- forward from w0 to eth9\n- steer in on w0 udp to port 53 to cpus 0\n", "the difference")
+    agent.weir("apply", folded, "--confirm", "60s")
+    agent.weir("rollback")
+    expect("10.1.0.4" in agent.weir("services").stdout and "eth9" in agent.weir("forwards").stdout, "after rollback")
+    agent.weir("apply", policy)
+    agent.weir("save")
+    agent.stop()
+    agent.start()
+    agent.wait_watched("w0")
+    expect_equal(agent.weir("diff", policy).stdout, "no difference\n", "what was saved")
+    expect_equal(len(json.loads(agent.weir("service", "show", "many", "--json").stdout)["services"][0]["backends"]), 1000, "saved")
+
+
+@test()
 def sentences_become_classes(lab):
     """limit, guarantee, shape add and assign, shapes, change, explain and delete on the command line: each prints what it did,
     the tree shows it; a sentence that is refused changes nothing"""
