@@ -238,7 +238,6 @@ struct rule_entry *rule_entry_change(struct rule_entry *entry, const char *chang
 	if (!changed)
 		return NULL;
 	rule_entry_share(changed, entry);
-	changed->ends_ns = entry->ends_ns;
 	changed->id = entry->id;
 	changed->generation = entry->generation;
 	changed->ends_ns = entry->ends_ns;

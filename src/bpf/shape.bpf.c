@@ -176,6 +176,9 @@ static __always_inline int shape_pass(
 		count = shape_count_of(p, number);
 		if (!state || !count)
 			continue;
+		/* The bucket is taken from by a locked instruction, behind which nothing is loaded before it
+		 * is done: what is wanted then is asked for before, and comes at the same time. */
+		(void)*(volatile __u64 *)&count->sent_packets;
 		if (!shape_allows_unread(p, state, number)) {
 			p->direct = !(path->above >> i & 1);
 			asked = shape_class_ask(skb, p, number);

@@ -22,8 +22,6 @@ def build_fq(lab):
     parts = build(lab)
     if not has_qdisc(parts[0], "fq"):
         raise Skip("this kernel has no qdisc fq")
-    for namespace in parts[:2]:
-        namespace.sysctl("net.ipv4.tcp_ecn=1")
     return parts
 
 
@@ -56,6 +54,8 @@ def departure_times_hold_rates(lab):
     """With engine fq one TCP flow, several of both address families, and datagrams get the rate and never more of it, and
     what waits in a class waits no longer than its horizon"""
     host, peer, sink, agent = build_fq(lab)
+    for namespace in (host, peer):
+        namespace.sysctl("net.ipv4.tcp_ecn=1")
     number = add(agent, f"limit out on w0 to {RATE / 1e6:g}mbit engine fq")["id"]
     expect_equal((shape(agent, number)["engine"], root(host)[0]), ("fq", "fq"), "the engine, the queue")
     for jobs, slack in (([("tcp", "10.1.0.2", 7000)], TCP_SLACK),
@@ -94,6 +94,7 @@ def departure_times_are_shared(lab):
     for port in (7001, 7002):
         Sender(lab, host, *[("tcp", "10.1.0.2", port)] * 3)
     sink.measure({7001: 1 << 18, 7002: 1 << 19})
+    time.sleep(2)
     got, total, took = rates(sink, (7001, 7002), 3)
     expect(total <= (1 + TCP_SLACK) * RATE / 8 * took + TCP_BURST, f"above the link: {got}")
     expect(total >= 0.5 * RATE / 8 * took, f"what the idle class does not use is lent: {got}")
@@ -103,6 +104,7 @@ def departure_times_are_shared(lab):
     expect(loaded <= idle + 50, f"a higher class waits for no queue: {idle:.2f} ms idle, {loaded:.2f} ms under load")
     guaranteed = Sender(lab, host, ("tcp", "fd00:1::2", 7000))
     sink.measure({7000: 1 << 18})
+    time.sleep(1)
     got, total, took = rates(sink, (7000, 7001, 7002), 3)
     expect(total <= (1 + TCP_SLACK) * RATE / 8 * took + TCP_BURST, f"above the link: {got}")
     expect(got[7000] >= 0.8 * 5, f"the guarantee holds against 6 flows: {got}")

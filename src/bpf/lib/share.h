@@ -50,6 +50,7 @@
 #define SHARE_WANT_MIN   16384        /* bytes a second: of a class in use */
 #define SHARE_FLOW_MIN   128          /* bytes a second */
 #define SHARE_FLOW_SLOW  8192         /* bytes a second: of a class that gets nothing */
+#define SHARE_QUEUED     32           /* this part of a link's rate is left to the queue behind it */
 #define SHARE_LEAK       6            /* such classes get no more of the parent's than one part of 2^this */
 #define SHARE_BURST_NS   10000000ULL  /* of what is policed */
 #define SHARE_NOISE      65536        /* bytes */
@@ -480,6 +481,9 @@ share_inline void share_settle_own(struct shape_share *share)
 share_inline void share_settle_root(struct shape_share *share, const struct shape_class *class)
 {
 	share->allowance = class->flags & SHAPE_CLASS_CEILING ? class->ceiling : share->want;
+	/* in front of a queue, which else would never be empty again */
+	if (class->engine == SHAPE_EDT)
+		share->allowance -= share->allowance / SHARE_QUEUED;
 	share->potential = share->allowance;
 }
 
