@@ -8,7 +8,8 @@
     --flows     1,8,128                         TCP streams; 0: only datagrams                  1,8
     --control   cubic,bbr                       congestion control                              cubic
     --udp       0,200                           Mbit/s of datagrams beside them, offered        0
-    --seconds   8                               of each cell; the first 3 are not looked at     8
+    --seconds   8                               of each cell                                    8
+    --ramp      3                               of them that are not looked at, 1 or more       3
     --rounds    5                               of --cost                                       0
 
 For each combination: a class with the rate on the interface (`limit out on …`) and in it the streams and a probe, which
@@ -37,8 +38,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
 OPTIONS = {"--engine": "auto,none", "--rate": "10,100", "--rtt": "0,20", "--flows": "1,8", "--control": "cubic",
-           "--udp": "0", "--seconds": "8", "--rounds": "0"}
-RAMP = 3  # seconds
+           "--udp": "0", "--seconds": "8", "--ramp": "3", "--rounds": "0"}
 FAR = "10.77.0.2"
 CONFIG = "interfaces: [w0]\nnames: off\n"
 
@@ -79,7 +79,7 @@ class Course:
         return found[0]["engine"] if found else "-"
 
 
-def cell(course, engine, rate, rtt, flows, control, udp, seconds):
+def cell(course, engine, rate, rtt, flows, control, udp, seconds, ramp):
     course.limit(engine, rate)
     said = course.lab.path("stage.log")
     with open(said, "w", encoding="ascii") as log:
@@ -91,8 +91,8 @@ def cell(course, engine, rate, rtt, flows, control, udp, seconds):
             loads.append(course.start(course.near, "send", FAR, 5001, flows, control, seconds))
         if udp:
             loads.append(course.start(course.near, "datagrams", FAR, 5003, udp * 1e6, seconds))
-        time.sleep(RAMP - 1)
-        asks = course.start(course.near, "ask", FAR, 5002, seconds - RAMP, 10, 200, stdout=subprocess.PIPE, text=True)
+        time.sleep(ramp - 1)
+        asks = course.start(course.near, "ask", FAR, 5002, seconds - ramp, 10, 200, stdout=subprocess.PIPE, text=True)
         _, middle, high, _ = asks.communicate()[0].split()
         held = course.engine()
         for load in loads:
@@ -103,7 +103,7 @@ def cell(course, engine, rate, rtt, flows, control, udp, seconds):
             server.wait()
     with open(said, encoding="ascii") as log:
         counts = [tuple(map(float, line.split())) for line in log if len(line.split()) == 4]
-    marks = [min(counts, key=lambda c, at=begin + second: abs(c[0] - at)) for second in range(RAMP, seconds + 1)]
+    marks = [min(counts, key=lambda c, at=begin + second: abs(c[0] - at)) for second in range(ramp, seconds + 1)]
     parts = [(b[1] - a[1]) * 8e-6 / (b[0] - a[0]) / rate for a, b in zip(marks, marks[1:])]
     return parts, float(middle) / 1e3, float(high) / 1e3, held, counts[-1][3]
 
@@ -198,8 +198,9 @@ def main():
     if int(given["--rounds"]):
         costs(os.path.abspath(sys.argv[1]), lists, seconds, int(given["--rounds"]))
         return
-    if seconds < RAMP + 2:
-        sys.exit(f"bench/shape: --seconds is at least {RAMP + 2}")
+    ramp = int(given["--ramp"])
+    if ramp < 1 or seconds < ramp + 2:
+        sys.exit(f"bench/shape: --ramp is at least 1, --seconds at least {max(ramp, 1) + 2}")
     print(f"{'engine':<9}{'held by':<9}{'Mbit/s':>7}{'RTT ms':>7}{'flows':>6} {'control':<8}{'UDP':>5}   {'median':>7}{'lowest':>8}"
           f"{'highest':>8}   {'probe p50':>10}{'p99 ms':>8}")
     lab = Lab(os.path.abspath(sys.argv[1]))
@@ -207,7 +208,7 @@ def main():
         course = Course(lab)
         for engine, rate, rtt, flows, control, udp in itertools.product(*(lists[name] for name in list(OPTIONS)[:6])):
             parts, middle, high, held, lost = cell(course, engine, int(rate), float(rtt), int(flows), control, int(udp),
-                                                   seconds)
+                                                   seconds, ramp)
             print(f"{engine:<9}{held:<9}{rate:>7}{rtt:>7}{flows:>6} {control:<8}{udp:>5}   {statistics.median(parts):>7.4f}"
                   f"{min(parts):>8.3f}{max(parts):>8.3f}   {middle:>10.2f}{high:>8.2f}"
                   + (f"   (the stage lost {lost:.0f} frames)" if lost else ""), flush=True)

@@ -98,7 +98,9 @@ static void class_fill(const struct shape_plan *plan, const struct shape_node *n
 		.guarantee = terms->guarantee_bps / 8,
 		.mark_ns = choice->engine == SHAPE_POLICER ? time_of(burst, rate) / 4 * 3
 	                                                   : most(MARK_NS, time_of(MARK_FULL * MTU, rate)),
-		.horizon_ns = most(HORIZON_NS, time_of(HORIZON_FULL * MTU, rate)),
+		/* what is shared out is held in front of the link: there it waits, and nobody pays for others
+	         */
+		.horizon_ns = node->children > 1 ? 0 : most(HORIZON_NS, time_of(HORIZON_FULL * MTU, rate)),
 	};
 	if (tree && tree->engine == SHAPE_HTB && tree->queue) {
 		class->htb = htb_leaf(node);

@@ -407,32 +407,39 @@ def rates_are_shared(lab, engine):
     expect(shape(agent, held)["sent_bytes"] > 0, "the guarantee counts")
 
 
-@test(seconds=60)
-def every_byte_is_charged_to_its_user(lab):
-    """Of two users who send bulk, a line each millisecond and datagrams, all at once, every packet and every byte on the
-    wire is charged to the class of whose it is, to the last one of a connection"""
+def charge(lab, least, rate, seconds=25):
+    """Two users send bulk, lines and datagrams until so many bytes of bulk of each have come; {sentence: ([packets,
+    bytes] in the class, on the wire)}."""
     host, peer, sink, agent = build(lab)
     host.offload("w0", False)
     peer.offload("p0", False)
     capture = lab.capture(host, "w0", snap=96, expression=("src", "host", "10.1.0.1", "or", "src", "host", "fd00:1::1"))
     senders = {}
     for user, first in ((61001, 7000), (61002, 7003)):
-        number = add(agent, f"limit out by user {user} to 20gbit")["id"]
+        number = add(agent, f"limit out by user {user} to {rate}")["id"]
         senders[number] = Sender(lab, host, ("tcp", "10.1.0.2", first), ("tcp", "fd00:1::2", first + 1, 400),
                                  ("udp", "fd00:1::2", first + 2, 4e6), user=user)
-    sink.measure({7000: 30 << 20, 7003: 30 << 20, 7001: 1 << 16, 7004: 1 << 16, 7002: 1 << 16, 7005: 1 << 16})
+    sink.measure({7000: least, 7003: least, 7001: 1 << 16, 7004: 1 << 16, 7002: 1 << 16, 7005: 1 << 16}, seconds)
     for sender in senders.values():
         sender.end()
     wait_for(lambda: not sink.connections, 10, "the ends of the connections")
-    wanted = {number: [0, 0] for number in senders}
+    wire = {number: [0, 0] for number in senders}
     for key, counts in pcap.flows(capture.stop())[0].items():
         number = list(senders)[(key.dport - FIRST_PORT) // 3]
-        wanted[number][0] += counts.packets
-        wanted[number][1] += counts.bytes
-    for number, counts in wanted.items():
-        entry = shape(agent, number)
-        expect_equal([entry["sent_packets"], entry["sent_bytes"]], counts, f"what is charged to {entry['text']}")
-        expect(counts[1] > 30 << 20, f"{entry['text']}: {counts}")
+        wire[number][0] += counts.packets
+        wire[number][1] += counts.bytes
+    classes = {number: shape(agent, number) for number in senders}
+    return {entry["text"]: ([entry["sent_packets"], entry["sent_bytes"]], wire[number])
+            for number, entry in classes.items()}
+
+
+@test(seconds=60)
+def every_byte_is_charged_to_its_user(lab):
+    """Of two users who send bulk, a line each millisecond and datagrams, all at once, every packet and every byte on the
+    wire is charged to the class of whose it is, to the last one of a connection"""
+    for text, (charged, wire) in charge(lab, 30 << 20, "20gbit").items():
+        expect_equal(charged, wire, f"what is charged to {text}")
+        expect(wire[1] > 30 << 20, f"{text}: {wire}")
 
 
 @test(seconds=60)
