@@ -246,8 +246,9 @@ static __always_inline void loop_drain(struct shape_share *share, __u32 number, 
 
 	if (wait <= 0)
 		return;
-	if (wait > PACE_DRAIN_NS / 2)
-		wait = PACE_DRAIN_NS / 2;
+	/* … but no more than an eighth: guarantees are to leave something */
+	if (wait > PACE_DRAIN_NS / 8)
+		wait = PACE_DRAIN_NS / 8;
 	share->allowance -= share->allowance / (PACE_DRAIN_NS / 1000) * ((__u64)wait / 1000);
 	share->potential = share->allowance;
 }
