@@ -80,8 +80,11 @@ def bad_services_are_refused(lab):
             (400, "there is a service web already", "web tcp 203.0.113.11 port 443 to 10.1.0.4"),
             (400, "there is no route to 198.51.100.1", "far tcp 203.0.113.11 port 443 to 198.51.100.1"),
             (400, "10.1.0.1 is an address of this host", "own tcp 203.0.113.11 port 443 to 10.1.0.1"),
+            (400, "cannot do it yet", "nat tcp 203.0.113.11 port 443 to 10.1.0.2 deliver nat"),
     ):
         refused(agent, status, what, "POST", "/v1/services/add", text=text)
+    for text in ("forward from w0 by route", "steer in on w0 to cpus 0"):
+        refused(agent, 400, "cannot do it yet", "POST", "/v1/rules/add", text=text)
     refused(agent, 404, "'web'", "POST", "/v1/services/change", name="wep", text="drain 10.1.0.2")
     refused(agent, 400, "10.1.0.9", "POST", "/v1/services/change", name="web", text="drain 10.1.0.9")
     refused(agent, 404, "no service 'x'", "POST", "/v1/services/delete", name="x")
@@ -89,7 +92,7 @@ def bad_services_are_refused(lab):
     host.ip("route", "add", "198.51.100.0/24", "via", "10.1.0.2")
     refused(agent, 400, "behind a gateway", "POST", "/v1/services/add",
             text="far tcp 203.0.113.11 port 443 to 198.51.100.1 deliver l2")
-    expect_equal([entry["what"] for entry in services(agent)], [entry["what"] for entry in before], "nothing has changed")
+    expect_equal([entry["text"] for entry in services(agent)], [entry["text"] for entry in before], "nothing has changed")
 
 
 @test()
