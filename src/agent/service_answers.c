@@ -207,7 +207,7 @@ static void service_write(
 	const struct services *services, const struct service_plan_entry *entry, struct json_write *out)
 {
 	struct backend_figures sum;
-	_cleanup_free_ struct backend_figures *figures = figures_make(services, entry, &sum);
+	struct backend_figures *figures = figures_make(services, entry, &sum);
 	uint32_t connections = 0;
 
 	if (!figures)
@@ -224,6 +224,7 @@ static void service_write(
 		backend_write(services, entry, i, &figures[i], &sum, out);
 	json_write_array_end(out);
 	json_write_object_end(out);
+	free(figures);
 }
 
 /* The services in force, with their numbers. */

@@ -154,7 +154,7 @@ void service_keep_scan(struct services *services, bool all)
 {
 	struct engine *engine = services->agent->engine;
 	const struct engine_view *view = engine_view(engine);
-	_cleanup_free_ struct scan *scan = calloc(1, sizeof(*scan));
+	struct scan *scan = calloc(1, sizeof(*scan));
 	uint64_t tick_ns = 1;
 
 	services->scan_due = false;
@@ -173,6 +173,7 @@ void service_keep_scan(struct services *services, bool all)
 	for (size_t i = 0; i < (size_t)view->cpus * view->sets6; i++)
 		for (int way = 0; way < FLOW_WAYS; way++)
 			scan6(scan, &view->cache6[i].line[way], &view->rest6[i].line[way]);
+	free(scan);
 }
 
 /* -- taking away -- */
@@ -253,7 +254,7 @@ void service_keep_sweep(struct services *services)
 	struct engine *engine = services->agent->engine;
 	const struct policy_unit *book = engine_service_book(engine, false);
 	const struct service_book *head = (const struct service_book *)book;
-	_cleanup_free_ struct sweep *sweep = calloc(1, sizeof(*sweep));
+	struct sweep *sweep = calloc(1, sizeof(*sweep));
 	uint64_t tick_ns = 1;
 	int r;
 
@@ -271,6 +272,7 @@ void service_keep_sweep(struct services *services)
 	}
 	r = engine_service_flow_walk(engine, &services->sweep, SWEEP_BUDGET, sweep_flow, sweep);
 	services->keeping += sweep->seen;
+	free(sweep);
 	if (r == 0)
 		return;
 	services->kept = services->keeping;

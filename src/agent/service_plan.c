@@ -72,19 +72,21 @@ static int sizes_check(const struct service_plan *plan, struct error *error)
 
 int service_plan_check(const struct service_plan *plan, struct error *error)
 {
-	_cleanup_free_ struct service_input *inputs = calloc(plan->count + 1, sizeof(*inputs));
 	struct service_image image = {};
+	struct service_input *inputs;
 	int r = sizes_check(plan, error);
 
 	if (r == 0)
 		r = names_check(plan, error);
-	if (r == 0 && !inputs)
-		r = error_set(error, -ENOMEM, "out of memory");
 	if (r < 0)
 		return r;
+	inputs = calloc(plan->count + 1, sizeof(*inputs));
+	if (!inputs)
+		return error_set(error, -ENOMEM, "out of memory");
 	for (size_t i = 0; i < plan->count; i++)
 		inputs[i] = (struct service_input){.text = plan->entries[i].text, .number = (uint32_t)i + 1};
 	r = service_compile(inputs, plan->count, NULL, 0, 1, &image, error);
+	free(inputs);
 	free(image.units);
 	return r;
 }

@@ -90,7 +90,7 @@ static struct maglev_backend *backends_chosen(
 static int slots_make(struct rings *rings, const struct service_text *text,
 	const struct maglev_backend *backends, size_t count, uint32_t *ret_slots)
 {
-	_cleanup_free_ uint16_t *turns = NULL;
+	uint16_t *turns = NULL;
 	int r;
 
 	/* LEAST: for connections that go on and are not written down */
@@ -101,6 +101,7 @@ static int slots_make(struct rings *rings, const struct service_text *text,
 	r = maglev_turns(backends, count, SERVICE_RING_SLOTS, &turns, ret_slots);
 	if (r == 0 && *ret_slots)
 		memcpy(rings->slots, turns, *ret_slots * sizeof(*turns));
+	free(turns);
 	return r;
 }
 
@@ -168,21 +169,21 @@ static int ring_bring(struct rings *rings, const struct service_plan_entry *entr
 	struct service_live *live = &services->live[entry->number];
 	uint32_t unit = service_unit(rings->book, entry->number);
 	const struct service *now = unit ? service_at(rings->book, unit) : NULL;
-	_cleanup_free_ struct maglev_backend *backends = NULL;
+	struct maglev_backend *backends;
 	uint64_t making;
 	size_t count;
-	int r;
+	int r = 0;
 
 	backends = backends_chosen(services, entry, &count);
 	if (!backends)
 		return error_set(error, -ENOMEM, "out of memory");
 	making = making_of(backends, count, entry->text->choice, entry->text->slots);
 	input->slots = now ? now->slots : 0;
-	if (!now || services->ring_makings[now->ring] != making) {
+	if (!now || services->ring_makings[now->ring] != making)
 		r = slots_make(rings, entry->text, backends, count, &input->slots);
-		if (r < 0)
-			return error_set(error, r, "out of memory");
-	}
+	free(backends);
+	if (r < 0)
+		return error_set(error, r, "out of memory");
 	if (ring_stays(rings, now, making, input->slots)) {
 		input->ring = now->ring;
 		input->before = live->before_ends_ns ? now->before : 0;
@@ -246,7 +247,7 @@ static int servers_make(const struct services *services, const struct service_pl
 int service_rings_bring(struct services *services, const struct service_plan *plan,
 	struct service_input *inputs, struct error *error)
 {
-	_cleanup_free_ struct rings *rings = calloc(1, sizeof(*rings));
+	struct rings *rings = calloc(1, sizeof(*rings));
 	int r = 0;
 
 	if (!rings)
@@ -264,6 +265,7 @@ int service_rings_bring(struct services *services, const struct service_plan *pl
 			r = servers_make(services, entry, &inputs[i], error);
 		inputs[i].kept = services->live[entry->number].kept;
 	}
+	free(rings);
 	return r;
 }
 
@@ -272,18 +274,21 @@ static void ring_patch(
 {
 	const struct engine_service_memory *memory = engine_service_memory(services->agent->engine);
 	const uint16_t *ring = engine_service_ring(services->agent->engine, now->ring);
-	_cleanup_free_ uint16_t *slots = calloc(SERVICE_RING_SLOTS, sizeof(*slots));
-	_cleanup_free_ struct maglev_backend *backends = NULL;
+	uint16_t *slots = calloc(SERVICE_RING_SLOTS, sizeof(*slots));
+	struct maglev_backend *backends;
 	size_t count;
+	bool made;
 
 	backends = backends_chosen(services, entry, &count);
-	if (!ring || !slots || !backends || now->slots < 2 ||
-		maglev_fill(backends, count, slots, now->slots) < 0)
-		return;
-	services->ring_makings[now->ring] = 0;
-	for (uint32_t i = 0; i < now->slots; i++)
+	made = ring && slots && backends && now->slots >= 2 &&
+	       maglev_fill(backends, count, slots, now->slots) == 0;
+	if (made)
+		services->ring_makings[now->ring] = 0;
+	for (uint32_t i = 0; made && i < now->slots; i++)
 		if (memory->backends[ring[i] % SERVICE_BACKENDS_MAX].state == SERVICE_BACKEND_DOWN)
 			engine_service_ring_put(services->agent->engine, now->ring, i, slots[i]);
+	free(backends);
+	free(slots);
 }
 
 void service_rings_patch(struct services *services, const struct service_plan *plan)

@@ -34,7 +34,7 @@ static int services_make_room(struct services *services, struct error *error)
 	if (services->live)
 		return 0;
 	services->live = calloc(SERVICES_MAX, sizeof(*services->live));
-	services->backends = calloc(SERVICE_BACKENDS_MAX, sizeof(*services->backends));
+	services->backends = calloc(SERVICE_BACKENDS_MAX, sizeof(struct service_backend_live *));
 	if (services->live && services->backends)
 		return 0;
 	free(services->live);
@@ -353,7 +353,7 @@ static int answers_make(struct services *services, const struct service_plan *pl
 static int book_bring(struct services *services, const struct service_plan *plan,
 	struct service_input *inputs, struct error *error)
 {
-	_cleanup_free_ struct service_answers *answers = NULL;
+	struct service_answers *answers = NULL;
 	struct engine *engine = services->agent->engine;
 	const struct service_book *now = (const struct service_book *)engine_service_book(engine, false);
 	struct service_image image = {};
@@ -371,10 +371,11 @@ static int book_bring(struct services *services, const struct service_plan *plan
 		inputs[i].idle_ticks = ticks_of(services->agent, service_idle_ns(entry->text));
 	}
 	if (r == 0)
-		r = service_compile(
-			inputs, plan->count, answers, answer_count, now->generation + 1, &image, error);
+		r = service_compile(inputs, plan->count, answers, answer_count, now ? now->generation + 1 : 1,
+			&image, error);
 	if (r == 0)
 		r = engine_service_bring(engine, &image, error);
+	free(answers);
 	free(image.units);
 	return r;
 }
@@ -398,7 +399,9 @@ int services_bring(
 	if (!plan.count && !engine_service_used(agent->engine))
 		return 0;
 	inputs = calloc(plan.count + 1, sizeof(*inputs));
-	r = inputs ? services_make_room(services, error) : no_memory(error);
+	if (!inputs)
+		return no_memory(error);
+	r = services_make_room(services, error);
 	if (r == 0)
 		r = engine_service_prepare(agent->engine, flows_wanted(agent), error);
 	if (r == 0 && plan.count && agent->config.balance != CONFIG_BALANCE_OFF)
@@ -409,9 +412,9 @@ int services_bring(
 	}
 	if (r == 0)
 		r = book_bring(services, &plan, inputs, error);
-	for (size_t i = 0; inputs && i < plan.count; i++) {
-		free((void *)(uintptr_t)inputs[i].backends);
-		free((void *)(uintptr_t)inputs[i].servers);
+	for (size_t i = 0; i < plan.count; i++) {
+		free((void *)inputs[i].backends);
+		free((void *)inputs[i].servers);
 	}
 	free(inputs);
 	return r;
@@ -485,10 +488,16 @@ static void used_note(struct used *used, const struct service_plan *plan)
 }
 
 /* What no book has any more: connections of such backends choose anew. */
-static void unused_free(struct services *services, const struct used *used)
+static void unused_free(
+	struct services *services, const struct service_plan *now, const struct service_plan *before)
 {
 	const struct engine_service_memory *memory = engine_service_memory(services->agent->engine);
+	struct used *used = calloc(1, sizeof(*used));
 
+	if (!used)
+		return; /* the next change takes them away */
+	used_note(used, now);
+	used_note(used, before);
 	for (uint32_t i = 1; i < SERVICE_BACKENDS_MAX; i++)
 		if (services->backends[i] && !used->backends[i]) {
 			__atomic_store_n(&memory->backends[i].state, SERVICE_BACKEND_NONE, __ATOMIC_RELEASE);
@@ -498,6 +507,7 @@ static void unused_free(struct services *services, const struct used *used)
 	for (uint32_t i = 1; i < SERVICES_MAX; i++)
 		if (*services->live[i].name && !used->services[i])
 			services->live[i] = (struct service_live){};
+	free(used);
 }
 
 /* -- what an earlier agent left -- */
@@ -506,7 +516,7 @@ static void backends_adopt(struct services *services)
 {
 	const struct engine_service_memory *memory = engine_service_memory(services->agent->engine);
 
-	for (uint32_t i = 1; i < SERVICE_BACKENDS_MAX; i++) {
+	for (uint32_t i = 1; services->backends && i < SERVICE_BACKENDS_MAX; i++) {
 		const struct service_backend *backend = &memory->backends[i];
 		struct service_backend_live *live;
 
@@ -534,7 +544,7 @@ static void names_adopt(
 {
 	const struct service_book *head = (const struct service_book *)units;
 
-	for (uint32_t i = 1; head && book && book->count && i <= head->count; i++) {
+	for (uint32_t i = 1; services->live && head && book && book->count && i <= head->count; i++) {
 		const struct service *service = (const struct service *)&units[i];
 		struct service_live *live = &services->live[service->number % SERVICES_MAX];
 		struct rule_policy *policy;
@@ -576,19 +586,16 @@ static void adopt(struct services *services, const struct rulebook *now, const s
 void services_settle(struct agent *agent, const struct rulebook *now, const struct rulebook *before)
 {
 	_cleanup_(service_plan_clear) struct service_plan plan = {}, plan_before = {};
-	_cleanup_free_ struct used *used = calloc(1, sizeof(*used));
 	struct services *services = services_of(agent);
 
 	if (!services->adopted)
 		adopt(services, now, before);
-	if (!services->live || !used || service_plan_make(now, &plan) < 0 ||
+	if (!services->live || service_plan_make(now, &plan) < 0 ||
 		service_plan_make(before, &plan_before) < 0)
 		return;
 	service_plan_number(services, &plan);
 	service_plan_number(services, &plan_before);
-	used_note(used, &plan_before);
-	used_note(used, &plan);
-	unused_free(services, used);
+	unused_free(services, &plan, &plan_before);
 	states_set(services, &plan);
 	if (services->scan_due)
 		service_keep_scan(services, false);

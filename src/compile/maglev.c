@@ -99,10 +99,11 @@ static int turns_sort(
 	const struct player *players, size_t count, uint32_t largest, uint32_t last, uint16_t **ret_turns)
 {
 	uint64_t total = turns_up_to(players, count, largest, last);
-	_cleanup_free_ uint32_t *ends = calloc((size_t)last + 2, sizeof(*ends));
+	uint32_t *ends = calloc((size_t)last + 2, sizeof(*ends));
 	uint16_t *turns = calloc(total, sizeof(*turns));
 
 	if (!ends || !turns) {
+		free(ends);
 		free(turns);
 		return -ENOMEM;
 	}
@@ -114,6 +115,7 @@ static int turns_sort(
 	for (size_t i = 0; i < count; i++)
 		for (uint32_t k = 0, n = turns_of(last, players[i].weight, largest); k < n; k++)
 			turns[ends[round_of(k, players[i].weight, largest)]++] = (uint16_t)i;
+	free(ends);
 	*ret_turns = turns;
 	return 0;
 }

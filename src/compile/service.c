@@ -367,7 +367,7 @@ static bool ports_fill(const struct book *book, struct policy_unit *units, uint3
 static int ports_write(struct book *book)
 {
 	size_t exact = 0, units = 1;
-	uint32_t unit;
+	uint32_t unit, added;
 	int r;
 
 	for (size_t i = 0, first = 0; i < book->claim_count; i++) {
@@ -377,21 +377,14 @@ static int ports_write(struct book *book)
 	}
 	while (2 * units < exact)
 		units *= 2;
-	for (;; units *= 2) {
-		_cleanup_free_ struct policy_unit *table = NULL;
-
-		if (units > SERVICE_BOOK_UNITS)
-			return -ENOSPC;
-		table = calloc(units, sizeof(*table));
-		if (!table)
-			return -ENOMEM;
-		if (!ports_fill(book, table, (uint32_t)units - 1))
-			continue;
-		r = units_add(book, units, &unit);
+	/* at the book's end, until all find room in it */
+	for (unit = (uint32_t)book->image.count;; units *= 2) {
+		r = units_add(book, book->image.count == unit ? units : units / 2, &added);
 		if (r < 0)
 			return r;
-		memcpy(book->image.units + unit, table, units * sizeof(*table));
-		break;
+		memset(book->image.units + unit, 0, units * sizeof(struct policy_unit));
+		if (ports_fill(book, book->image.units + unit, (uint32_t)units - 1))
+			break;
 	}
 	((struct service_book *)book->image.units)->ports = unit;
 	((struct service_book *)book->image.units)->port_mask = (uint32_t)units - 1;
@@ -721,23 +714,24 @@ static int book_write(struct book *book, const struct service_input *services, s
 int service_compile(const struct service_input *services, size_t count, const struct service_answers *answers,
 	size_t answer_count, uint32_t generation, struct service_image *ret_image, struct error *error)
 {
-	_cleanup_(book_clear) struct book book = {};
+	struct book book = {};
 	struct service_book *head;
 	int r = book_write(&book, services, count, answers, answer_count, error);
 
 	if (r == -ENOSPC)
-		return error_set(error, r, "these services take more than %d MiB in the kernel",
+		error_set(error, r, "these services take more than %d MiB in the kernel",
 			SERVICE_BOOK_UNITS * (int)sizeof(struct policy_unit) >> 20);
 	if (r == -ENOMEM)
-		return error_set(error, r, "out of memory");
-	if (r < 0)
-		return r;
-	head = (struct service_book *)book.image.units;
-	head->generation = generation;
-	head->count = (uint32_t)count;
-	head->units = (uint32_t)book.image.count;
-	*ret_image = (struct service_image){TAKE(book.image.units), book.image.count};
-	return 0;
+		error_set(error, r, "out of memory");
+	if (r == 0) {
+		head = (struct service_book *)book.image.units;
+		head->generation = generation;
+		head->count = (uint32_t)count;
+		head->units = (uint32_t)book.image.count;
+		*ret_image = (struct service_image){TAKE(book.image.units), book.image.count};
+	}
+	book_clear(&book);
+	return r;
 }
 
 /* -- looking up -- */

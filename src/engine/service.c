@@ -58,7 +58,7 @@ static int memory_map(int map, size_t bytes, void **ret_memory)
 static void memory_unmap(const void *memory, size_t bytes)
 {
 	if (memory)
-		munmap((void *)(uintptr_t)memory, bytes);
+		munmap((void *)memory, bytes);
 }
 
 static void services_unmap(struct services_kernel *services)
@@ -207,7 +207,7 @@ static unsigned int place_now(const struct engine *engine)
 {
 	struct policy_now now = {};
 
-	engine_policy_now((struct engine *)(uintptr_t)engine, &now);
+	engine_policy_now((struct engine *)engine, &now);
 	return now.places >> SERVICE_PLACE & 1;
 }
 
@@ -392,16 +392,9 @@ struct flow_batch {
 	struct service_flow flows[BATCH];
 };
 
-int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
+static int flow_walk(int map, struct flow_batch *batch, struct engine_service_cursor *cursor, size_t budget,
 	engine_service_flow_function *function, void *context)
 {
-	_cleanup_free_ struct flow_batch *batch = malloc(sizeof(*batch));
-	int map = flows_map(engine);
-
-	if (map < 0)
-		return map;
-	if (!batch)
-		return -ENOMEM;
 	for (size_t seen = 0; seen < budget;) {
 		__u32 count = BATCH, next = 0;
 		int r = bpf_map_lookup_batch(map, cursor->started ? &cursor->batch : NULL, &next, batch->keys,
@@ -419,6 +412,22 @@ int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor
 		*cursor = (struct engine_service_cursor){true, next};
 	}
 	return 0;
+}
+
+int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
+	engine_service_flow_function *function, void *context)
+{
+	int map = flows_map(engine), r;
+	struct flow_batch *batch;
+
+	if (map < 0)
+		return map;
+	batch = malloc(sizeof(*batch));
+	if (!batch)
+		return -ENOMEM;
+	r = flow_walk(map, batch, cursor, budget, function, context);
+	free(batch);
+	return r;
 }
 
 /* -- the part -- */
