@@ -370,22 +370,22 @@ const struct command commands[] = {
 		.name = "service",
 		.summary = "balance the packets of an address among backends",
 		.usage = "[list] | add NAME [PROTOCOL] ADDRESS [port PORTS] to BACKEND, BACKEND [OPTION]... "
-                         "| show "
+			 "| show "
 			 "NAME | delete NAME",
 		.help = "ADDRESS may be a prefix, PORTS a range; without them all protocols, all ports.  "
-                        "BACKEND: "
+			"BACKEND: "
 			"ADDRESS [port\n"
 			"PORT] [weight N] [drain].  OPTION, in any order (weir(8), SERVICES): deliver "
-                        "ipip|gue|l2|nat, "
+			"ipip|gue|l2|nat, "
 			"choose\n"
 			"maglev|least|turns, affinity source, quic, mss N, mtu N, ring N, check "
 			"tcp|http|https|udp|exec, fail\n"
 			"open|closed, flows off.\n"
 			"  weir service add web tcp 203.0.113.10 port 443 to 10.0.0.11 weight 2, 10.0.0.12 "
-                        "deliver "
+			"deliver "
 			"ipip\n"
 			"  weir service add dns udp 203.0.113.53 port 53 to 10.0.0.53 deliver nat check udp "
-                        "every "
+			"every "
 			"2s",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(CONFIRM) | OPTION_BIT(WATCH),
 		.words = WORDS_OWN,
@@ -395,10 +395,10 @@ const struct command commands[] = {
 		.name = "services",
 		.summary = "list the services and their backends: health, connections, shares",
 		.help = "WANTED is the share of new connections that a backend is to get, by weight and "
-                        "health, "
+			"health, "
 			"REAL what it\n"
 			"got lately; NEW/S are connections that began.  WHY: of a service, how it delivers "
-                        "and "
+			"and "
 			"chooses, and at\n"
 			"which hook; of a backend, what its last check said.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
@@ -408,7 +408,7 @@ const struct command commands[] = {
 		.name = "backend",
 		.summary = "add, drain, weigh or remove a backend of a service",
 		.usage = "add SERVICE BACKEND | set SERVICE ADDRESS weight N | drain|undrain|remove SERVICE "
-                         "ADDRESS",
+			 "ADDRESS",
 		.help = "Connections that are there stay where they are, unless their backend is removed; a "
 			"backend that is\n"
 			"drained gets no new ones.  A backend that is there more than once is named with its "
@@ -425,13 +425,13 @@ const struct command commands[] = {
 		.name = "forward",
 		.summary = "forward what comes in on an interface, past the host",
 		.usage = "[from IF by route | from IF to IF [both ways] | among IF, IF... | from IF via IF, "
-                         "IF... to "
+			 "IF... to "
 			 "IF]",
 		.help = "By the kernel's routes and neighbours; as a wire between two interfaces; as a "
-                        "switch "
+			"switch "
 			"among several; as\n"
 			"a chain, out of one and in by the same, to the next.  Without words: what is "
-                        "forwarded.\n"
+			"forwarded.\n"
 			"  weir forward from eth0 by route\n"
 			"  weir forward from eth0 to eth1 both ways\n"
 			"  weir forward from eth0 via veth1, veth2 to eth1",
@@ -450,7 +450,7 @@ const struct command commands[] = {
 		.summary = "choose the CPUs that what comes in on an interface is handled by",
 		.usage = "[in on INTERFACE [PROTOCOL] [MATCH]... to cpus LIST [by flow|rule]]",
 		.help = "'by flow' (what is meant if nothing is said) keeps the packets of a flow on one "
-                        "CPU, 'by "
+			"CPU, 'by "
 			"rule' all that\n"
 			"fit.  MATCH: what stands in the packet, as in 'weir drop'.  Without words: what is "
 			"steered.\n"

@@ -337,17 +337,17 @@ static void differences_are_lines_that_come_and_go(void **state)
 			"~ service a: 1 backend comes (10.0.0.2)\n"},
 		{"services: [\"a 203.0.113.1 to 10.0.0.1, 10.0.0.2, 10.0.0.3\"]",
 			"services: [\"a 203.0.113.1 to 10.0.0.1 drain, 10.0.0.3 weight 2, 10.0.0.4, "
-	                "10.0.0.5, 10.0.0.6, "
+			"10.0.0.5, 10.0.0.6, "
 			"10.0.0.7\"]",
 			"~ service a: 4 backends come (10.0.0.4, 10.0.0.5, 10.0.0.6, ...), 1 backend goes "
-	                "(10.0.0.2), 2 "
+			"(10.0.0.2), 2 "
 			"backends change (10.0.0.1 drain, 10.0.0.3 weight 2)\n"},
 		{"services: [\"a 203.0.113.1 to 10.0.0.1, 10.0.0.2\"]",
 			"services: [\"a 203.0.113.1 to 10.0.0.2, 10.0.0.1\"]",
 			"~ service a: its backends in another order\n"},
 		{"services: [a 203.0.113.1 to 10.0.0.1]", "services: [a 203.0.113.1 to 10.0.0.1 deliver l2]",
 			"- service a 203.0.113.1 to 10.0.0.1\n+ service a 203.0.113.1 to 10.0.0.1 deliver "
-	                "l2\n"},
+			"l2\n"},
 		{"services: [a 203.0.113.1 to 10.0.0.1]", "services: [b 203.0.113.1 to 10.0.0.1]",
 			"- service a 203.0.113.1 to 10.0.0.1\n+ service b 203.0.113.1 to 10.0.0.1\n"},
 		{"forward: [from a by route]", "steer: [in on a to cpus 0]",
