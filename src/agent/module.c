@@ -3,6 +3,7 @@
 #include "agent/apply.h"
 #include "agent/audit.h"
 #include "agent/captures.h"
+#include "agent/checks.h"
 #include "agent/connections.h"
 #include "agent/drops.h"
 #include "agent/explain.h"
@@ -34,6 +35,7 @@ const struct module *const modules[] = {
 	&shape_module,       /* before the rules that make classes */
 	&service_module,     /* before the rules that make services */
 	&rules_module,       /* behind guards */
+	&check_module,       /* behind the rules: its backends are theirs */
 	&log_module,
 	&apply_module,
 	&explain_module,

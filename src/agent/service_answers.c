@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/audit.h"
+#include "agent/checks.h"
 #include "agent/rules.h"
 #include "agent/services_internal.h"
 #include "agent/shields.h"
@@ -145,6 +146,8 @@ static void backend_write(const struct services *services, const struct service_
 {
 	const struct service_backend_text *text = &entry->text->backends[place];
 	const struct service_backend_live *live = services->backends[entry->backends[place]];
+	const struct check_target *target =
+		checks_find(services->agent, entry->text->name, &text->address, text->port);
 	uint16_t port = service_backend_port(entry->text, text);
 	enum service_backend_state state = live ? live->state : SERVICE_BACKEND_NONE;
 
@@ -159,6 +162,8 @@ static void backend_write(const struct services *services, const struct service_
 		json_write_string(out, "reason", live->reason);
 	if (live)
 		answer_time(out, "since", live->since_ns);
+	if (target)
+		check_target_write(target, out);
 	counts_write(out, entry->text, figures, live ? live->connections : 0);
 	json_write_real(out, "share_wanted", ratio(figures->wanted, sum->wanted), 4);
 	json_write_real(out, "share_real", ratio((double)figures->lately, (double)sum->lately), 4);
@@ -731,6 +736,29 @@ static uint64_t value_connections(const struct services *services, uint32_t numb
 	return services->backends[number]->connections;
 }
 
+static const struct check_target *target_of(const struct services *services, uint32_t number)
+{
+	const struct service_backend_live *live = services->backends[number];
+
+	return checks_find(services->agent, services->live[live->service].name, &live->address, live->port);
+}
+
+static uint64_t value_passed(const struct services *services, uint32_t number, const void *context)
+{
+	const struct check_target *target = target_of(services, number);
+
+	(void)context;
+	return target ? check_target_passed(target) : 0;
+}
+
+static uint64_t value_failed(const struct services *services, uint32_t number, const void *context)
+{
+	const struct check_target *target = target_of(services, number);
+
+	(void)context;
+	return target ? check_target_failed(target) : 0;
+}
+
 /* A line for each backend, as long as there are not too many; the rest is "other". */
 static void backends_write(const struct services *services, const struct service_plan *plan, const char *name,
 	backend_value *function, const void *context, struct evbuffer *out)
@@ -810,5 +838,9 @@ void service_answers_metrics(struct services *services, struct evbuffer *out)
 	metrics_head(
 		out, "weir_service_connections", "gauge", "Connections at a backend, as flows show them.");
 	backends_write(services, &plan, "weir_service_connections", value_connections, NULL, out);
+	metrics_head(out, "weir_service_check_passed_total", "counter", "Checks that a backend has passed.");
+	backends_write(services, &plan, "weir_service_check_passed_total", value_passed, NULL, out);
+	metrics_head(out, "weir_service_check_failed_total", "counter", "Checks that a backend has failed.");
+	backends_write(services, &plan, "weir_service_check_failed_total", value_failed, NULL, out);
 	losses_write(services, &plan, out);
 }

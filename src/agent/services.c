@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/checks.h"
 #include "agent/rules.h"
 #include "agent/services_internal.h"
 #include "agent/shields.h"
@@ -437,9 +438,9 @@ static void backend_state_set(struct services *services, const struct service_pl
 	if (live->state != state) {
 		live->state = state;
 		live->since_ns = agent_now_ns();
-		log_info("service %s: backend %s is %s%s%s", entry->text->name,
+		log_info("service %s: backend %s is %s%s", entry->text->name,
 			address_print(address, sizeof(address), &live->address), state_words[state],
-			*live->reason ? ": " : "", live->reason);
+			state == SERVICE_BACKEND_UP && live->down ? ", since none is" : "");
 	}
 	if (memory->backends[number].state != state)
 		__atomic_store_n(&memory->backends[number].state, (uint8_t)state, __ATOMIC_RELEASE);
@@ -602,6 +603,7 @@ void services_settle(struct agent *agent, const struct rulebook *now, const stru
 	if (!plan.count && !plan_before.count && engine_balance_wanted(agent->engine))
 		engine_balance_want(agent->engine, false, NULL);
 	shields_reconcile(agent);
+	checks_follow(agent, now);
 }
 
 /* While a change waits for its confirmation there can be no other book. */
@@ -644,26 +646,45 @@ static void services_renew(struct services *services)
 
 /* -- health -- */
 
+static struct service_backend_live *backend_find(
+	const struct services *services, const char *service, const struct address *address, uint16_t port)
+{
+	for (uint32_t i = 1; services->backends && i < SERVICE_BACKENDS_MAX; i++) {
+		struct service_backend_live *live = services->backends[i];
+
+		if (live && live->port == port && address_compare(&live->address, address) == 0 &&
+			strcmp(services->live[live->service].name, service) == 0)
+			return live;
+	}
+	return NULL;
+}
+
+bool services_backend_down(
+	const struct agent *agent, const char *service, const struct address *address, uint16_t port)
+{
+	const struct services *services = services_of(agent);
+	const struct service_backend_live *live =
+		services ? backend_find(services, service, address, port) : NULL;
+
+	return live && live->down;
+}
+
 void services_backend_health(struct agent *agent, const char *service, const struct address *address,
 	uint16_t port, bool up, const char *reason)
 {
 	_cleanup_(service_plan_clear) struct service_plan plan = {};
 	struct services *services = services_of(agent);
+	struct service_backend_live *live = backend_find(services, service, address, port);
 
-	for (uint32_t i = 1; services->backends && i < SERVICE_BACKENDS_MAX; i++) {
-		struct service_backend_live *live = services->backends[i];
-
-		if (!live || live->port != port || address_compare(&live->address, address) != 0 ||
-			strcmp(services->live[live->service].name, service) != 0)
-			continue;
-		snprintf(live->reason, sizeof(live->reason), "%s", reason);
-		if (live->down == !up)
-			return;
-		live->down = !up;
-		services->stale = services->patch_due = true;
-	}
+	if (!live)
+		return;
+	snprintf(live->reason, sizeof(live->reason), "%s", reason);
+	if (live->down == !up)
+		return;
+	live->down = !up;
+	services->stale = services->patch_due = true;
 	/* the kernel at once; the ring with the next turn of the timer, for several together */
-	if (!services->stale || service_plan_make(rules_book(agent), &plan) < 0)
+	if (service_plan_make(rules_book(agent), &plan) < 0)
 		return;
 	service_plan_number(services, &plan);
 	states_set(services, &plan);

@@ -209,6 +209,31 @@ static void service_print_one(const struct cli *cli, const json_t *service)
 	putchar('\n');
 }
 
+/* "check http of 10.0.0.11:443: passed in 3.2 ms at …; 812 passed, 3 failed". */
+static void checks_print_of(const json_t *service)
+{
+	const json_t *backend;
+	size_t i;
+
+	json_array_foreach (json_object_get(service, "backends"), i, backend) {
+		const json_t *check = json_object_get(backend, "check");
+		char place[128];
+
+		if (!check)
+			continue;
+		place_print(backend, place, sizeof(place));
+		printf("check %s of %s: ", json_get_text(check, "kind"), place);
+		if (*json_get_text(check, "result"))
+			printf("%s in %.1f ms at %s", json_get_text(check, "result"),
+				json_number_value(json_object_get(check, "took_ms")),
+				json_get_text(check, "last"));
+		else
+			printf("none yet");
+		printf("; %" PRIu64 " passed, %" PRIu64 " failed\n", json_get_number(check, "passed"),
+			json_get_number(check, "failed"));
+	}
+}
+
 struct services {
 	const struct cli *cli;
 	struct weir_client *client;
@@ -235,6 +260,8 @@ static int services_print(void *user, struct error *error)
 	r = screen_table_print(&services_screen, rows, services->cli->units, style, error);
 	if (r < 0)
 		return r;
+	if (services->query)
+		checks_print_of(json_array_get(json_object_get(answer, "services"), 0));
 	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
 		printf("%s%s%s\n", style->bad, json_string_value(warning), style->reset);
 	pending_print(answer, style);

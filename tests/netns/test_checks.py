@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""Health checks of backends: who answers is up, who does not is down, and what was last said is told."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
+import time
+
+from lab import command_of, expect, expect_equal, need, run, wait_for
+from suite import test
+from test_rules import ask, done, refused
+from test_services import add, backends, explained, services
+
+QUICK = "every 250ms timeout 250ms"
+
+
+def backend(agent, address, name="web"):
+    return backends(services(agent, name=name)[0])[address]
+
+
+def becomes(agent, address, state, reason, name="web"):
+    """Waits until the backend is in the state, with the reason."""
+    def now():
+        entry = backend(agent, address, name)
+        return entry["state"] == state and re.fullmatch(reason, entry.get("reason", "")) and entry
+    try:
+        return wait_for(now, 10, f"{address} is {state}: {reason}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it is {backend(agent, address, name)}") from error
+
+
+def checked(agent, address, name="web", count=3):
+    """Waits for so many more checks."""
+    def passed():
+        check = backend(agent, address, name)["check"]
+        return check["passed"] + check["failed"]
+    before = passed()
+    wait_for(lambda: passed() >= before + count, 10, f"{count} checks")
+    return backend(agent, address, name)
+
+
+class Nginx:
+    """An nginx in a namespace, both families, with and without TLS; sick, it answers 503."""
+
+    def __init__(self, lab, namespace):
+        need("nginx", "openssl")
+        self.lab, self.namespace = lab, namespace
+        self.sick = lab.path("sick")
+        key, certificate = lab.path("key.pem"), lab.path("certificate.pem")
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
+            "/CN=somebody else", "-keyout", key, "-out", certificate)
+        temporary = "".join(f"{kind}_temp_path {lab.directory};" for kind in
+                            ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        self.config = lab.write("nginx.conf", f"""
+            daemon off; master_process off; user root; pid {lab.path('nginx.pid')}; error_log stderr;
+            events {{ worker_connections 64; }}
+            http {{ access_log off; {temporary}
+                server {{
+                    listen 80; listen [::]:80; listen 443 ssl; listen [::]:443 ssl;
+                    ssl_certificate {certificate}; ssl_certificate_key {key};
+                    location = /health {{ if (-f {self.sick}) {{ return 503; }} return 200 "well\\n"; }}
+                    location = /host {{ if ($http_host != "www.example.org") {{ return 421; }} return 204; }}
+                    location / {{ return 302 /health; }}
+                }}
+            }}""")
+        self.process = None
+
+    def start(self):
+        self.process = self.namespace.start("nginx", "-c", self.config)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=10)
+
+
+@test("vm")
+def checks_by_tcp_and_http(lab):
+    """a backend is down after failures in a row and up after successes, with the reason, in both families: refused, another
+    status, well again; new connections go to those that are up"""
+    host, peer = lab.hosts()
+    nginx = Nginx(lab, peer)
+    nginx.start()
+    peer.ip("addr", "add", "10.1.0.3/24", "dev", "p0")
+    host.ip("neigh", "replace", "10.1.0.3", "lladdr", "02:00:00:00:01:02", "nud", "permanent", "dev", "w0")
+    agent = lab.agent(host)
+    add(agent, f"web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3 port 8080 deliver nat check http path /health {QUICK}")
+    add(agent, f"six tcp 2001:db8::10 port 443 to fd00:1::2 deliver nat check https path /health {QUICK}")
+    add(agent, f"plain tcp 203.0.113.11 port 80 to 10.1.0.2 deliver nat check tcp {QUICK}")
+    add(agent, f"host tcp 203.0.113.12 port 80 to 10.1.0.2 deliver nat check http path /host host www.example.org status 204 "
+               f"{QUICK}")
+    becomes(agent, "10.1.0.3", "down", "connection refused")
+    becomes(agent, "10.1.0.2", "up", "HTTP 200")
+    becomes(agent, "fd00:1::2", "up", "HTTP 200", "six")
+    becomes(agent, "10.1.0.2", "up", "connected", "plain")
+    becomes(agent, "10.1.0.2", "up", "HTTP 204", "host")
+    found = wait_for(lambda: explained(agent, 1000, to="203.0.113.10 port 80")["backend"] == "10.1.0.2", 5, "the ring")
+    expect(found, "new connections go to the one that is up")
+    with open(nginx.sick, "w", encoding="utf-8"):
+        pass
+    becomes(agent, "10.1.0.2", "down", "HTTP 503")
+    becomes(agent, "fd00:1::2", "down", "HTTP 503", "six")
+    expect_equal(services(agent, name="web")[0]["failing"], "open", "none is up")
+    os.unlink(nginx.sick)
+    becomes(agent, "10.1.0.2", "up", "HTTP 200")
+    becomes(agent, "fd00:1::2", "up", "HTTP 200", "six")
+    becomes(agent, "10.1.0.2", "up", "connected", "plain")
+    nginx.stop()
+    for name, address in (("web", "10.1.0.2"), ("six", "fd00:1::2"), ("plain", "10.1.0.2")):
+        becomes(agent, address, "down", "connection refused", name)
+    nginx.start()
+    becomes(agent, "10.1.0.2", "up", "connected", "plain")
+    becomes(agent, "fd00:1::2", "up", "HTTP 200", "six")
+    for line in ("service web: backend 10.1.0.3 has failed its checks: connection refused",
+                 "service web: backend 10.1.0.2 has failed its checks: HTTP 503",
+                 "service web: backend 10.1.0.2 has passed its checks: HTTP 200"):
+        expect(line in agent.errors(), f"in the log: {line}")
+
+
+@test()
+def checks_by_udp(lab):
+    """udp: an answer, or the one that is expected; a closed port and silence are told apart"""
+    host, peer = lab.hosts()
+    answers = {b"ping": b"this is pong\n", b"": b"anything"}
+    with peer:
+        server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        silent.bind(("10.1.0.2", 54))
+    lab.on_close(silent.close)
+    server.bind(("::", 53))
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                data, sender = server.recvfrom(100)
+                if data == b"end":
+                    return
+                if data in answers:
+                    server.sendto(answers[data], sender)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    agent = lab.agent(host)
+    for name, to, check in (("any", "10.1.0.2 port 53", "udp"), ("text", "fd00:1::2 port 53", "udp send ping expect pong"),
+                            ("other", "10.1.0.2 port 53", "udp send ping expect pang"),
+                            ("silent", "10.1.0.2 port 54", "udp"), ("gone", "fd00:1::2 port 55", "udp")):
+        address = "2001:db8::53" if "fd00" in to else "203.0.113.53"
+        port = 60 + len(services(agent))
+        add(agent, f"{name} udp {address} port {port} to {to} deliver nat check {check} {QUICK}")
+    becomes(agent, "10.1.0.2", "up", "answered", "any")
+    becomes(agent, "fd00:1::2", "up", "answered", "text")
+    becomes(agent, "10.1.0.2", "down", "another answer than expected", "other")
+    becomes(agent, "10.1.0.2", "down", "no answer in 250ms", "silent")
+    becomes(agent, "fd00:1::2", "down", "port unreachable", "gone")
+    with peer, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as last:
+        last.sendto(b"end", ("::1", 53))
+    thread.join(10)
+    server.close()
+    becomes(agent, "10.1.0.2", "down", "port unreachable", "any")
+
+
+@test()
+def checks_by_a_command(lab):
+    """exec: its exit status counts; it knows the backend, has nothing of the agent's, and is killed with all it has started
+    when it takes too long"""
+    host, _ = lab.hosts()
+    seen, sick = lab.path("seen"), lab.path("sick")
+    script = lab.write("check.sh", f"""
+[ "$1" = slow ] && {{ sleep 4711 & sleep 4711; }}
+[ -e {sick} ] && exit 7
+ls -l /proc/$$/fd > {seen}.$WEIR_SERVICE.files
+{{ echo "$WEIR_SERVICE $WEIR_BACKEND $WEIR_PORT"; grep -e Cap -e NoNewPrivs /proc/$$/status
+}} > {seen}.$WEIR_SERVICE.new && mv {seen}.$WEIR_SERVICE.new {seen}.$WEIR_SERVICE
+exit 0
+""")
+    agent = lab.agent(host)
+    add(agent, f'web tcp 203.0.113.10 port 80 to 10.1.0.2 deliver nat check exec "sh {script}" every 500ms timeout 500ms')
+    add(agent, f'slow tcp 2001:db8::10 port 80 to fd00:1::2 port 8080 deliver nat check exec "sh {script} slow" {QUICK}')
+    becomes(agent, "10.1.0.2", "up", "exit status 0")
+    becomes(agent, "fd00:1::2", "down", "not ended in 250ms, killed", "slow")
+    with open(f"{seen}.web", encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    expect_equal(lines[0], "web 10.1.0.2 80", "what it is told")
+    with open(f"{seen}.web.files", encoding="utf-8") as file:
+        files = {line.split(" -> ")[1] for line in file.read().splitlines() if " -> " in line}
+    expect_equal(sorted(name for name in files if name not in ("/dev/null", script)), [], "its descriptors, besides those")
+    expect_equal(len(lines), 7, f"five sets of capabilities, and a flag: {lines}")
+    for line in lines[1:]:
+        expect_equal(int(line.split()[1], 16), 1 if "NoNewPrivs" in line else 0, line)
+    with open(sick, "w", encoding="utf-8"):
+        pass
+    becomes(agent, "10.1.0.2", "down", "exit status 7")
+    for name in ("web", "slow"):
+        done(agent, "POST", "/v1/services/delete", name=name)
+    wait_for(lambda: not [pid for pid in host.processes() if "4711" in command_of(pid)], 5, "what it started is gone")
+
+
+@test("vm")
+def down_outlives_the_agent(lab):
+    """killed and started anew the agent has a backend that was down still down, until it has passed as many checks as it
+    takes; without its check it is up; the metrics and the status count"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    with peer:
+        server = socket.create_server(("10.1.0.2", 80))
+    lab.on_close(server.close)
+    peer.ip("addr", "add", "10.1.0.3/24", "dev", "p0")
+    host.ip("neigh", "replace", "10.1.0.3", "lladdr", "02:00:00:00:01:02", "nud", "permanent", "dev", "w0")
+    text = "web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3 deliver nat"
+    add(agent, f"{text} check tcp {QUICK} rise 12")
+    becomes(agent, "10.1.0.3", "down", "connection refused")
+    agent.stop(signal.SIGKILL)
+    with peer:
+        late = socket.create_server(("10.1.0.3", 80))
+    lab.on_close(late.close)
+    agent.start()
+    entry = checked(agent, "10.1.0.3")
+    passed = entry["check"]["passed"]
+    if passed < 12:
+        expect_equal((entry["state"], entry["reason"]), ("down", "connected"), f"after {passed} checks")
+    expect_equal(backend(agent, "10.1.0.2")["state"], "up", "the other one")
+    entry = becomes(agent, "10.1.0.3", "up", "connected")
+    expect(entry["check"]["passed"] >= 12, f"up after {entry['check']['passed']} checks passed")
+    expect_equal((entry["check"]["kind"], entry["check"]["result"]), ("tcp", "passed"), "its last check")
+    late.close()
+    becomes(agent, "10.1.0.3", "down", "connection refused")
+    _, page = ask(agent, "GET", "/metrics")
+    for line in (r'weir_service_check_failed_total\{service="web",backend="10.1.0.3",port="80"\} [1-9]\d*',
+                 r'weir_service_check_passed_total\{service="web",backend="10.1.0.2",port="80"\} [1-9]\d*',
+                 r'weir_service_backend_up\{service="web",backend="10.1.0.3",port="80"\} 0', r"weir_service_check_backends 2"):
+        expect(re.search(f"^{line}$", page, re.MULTILINE), f"in the metrics: {line}")
+    expect_equal(done(agent, "GET", "/v1/status")["checks"]["backends"], 2, "status")
+    done(agent, "POST", "/v1/services/delete", name="web")
+    expect_equal(done(agent, "GET", "/v1/status")["checks"]["backends"], 0, "status without services")
+    web = add(agent, text)
+    expect_equal([entry["state"] for entry in web["backends"]], ["up", "up"], "without a check")
+    expect(not any("check" in entry or "reason" in entry for entry in web["backends"]), f"nothing is told: {web}")
+
+
+@test()
+def many_checks(lab):
+    """three hundred backends that do not answer: never more than some dozens are asked at once, all get their turn, and the
+    agent answers meanwhile; a service closed for want of backends says so; what cannot be checked is refused"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    refused(agent, 400, "not clear which one is checked", "POST", "/v1/services/add",
+            text="all tcp 203.0.113.10 to 10.1.0.2 check tcp")
+    expect_equal(done(agent, "GET", "/v1/status")["checks"]["backends"], 0, "after the refusal")
+    host.ip("route", "add", "10.9.0.0/16", "via", "10.1.0.2")
+    peer.ip("route", "add", "blackhole", "10.9.0.0/16")
+    addresses = [f"10.9.{i // 200}.{i % 200 + 1}" for i in range(300)]
+    add(agent, f"web tcp 203.0.113.10 port 80 to {', '.join(addresses)} check tcp every 1s timeout 200ms fall 1 fail closed")
+    most = 0
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        checks = done(agent, "GET", "/v1/status")["checks"]
+        most = max(most, checks["running"])
+        if checks["changed"] >= 300:
+            break
+        time.sleep(0.02)
+    expect_equal(checks["changed"], 300, f"backends that went down: {checks}")
+    expect(0 < most <= 48, f"checks at once: {most}")
+    expect(checks["waited"] > 0, f"some had to wait: {checks}")
+    web = services(agent)[0]
+    expect_equal(web["failing"], "closed", "none is up")
+    expect_equal({entry["state"] for entry in web["backends"]}, {"down"}, "states")
