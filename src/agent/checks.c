@@ -328,14 +328,23 @@ static struct check_target *target_new(
 	return NULL;
 }
 
+static bool check_is_same(const struct service_check *a, const struct service_check *b)
+{
+	return a->kind == b->kind && a->port == b->port && a->status_low == b->status_low &&
+	       a->status_high == b->status_high && strcmp(a->path, b->path) == 0 &&
+	       strcmp(a->host, b->host) == 0 && strcmp(a->send, b->send) == 0 &&
+	       strcmp(a->expect, b->expect) == 0 && strcmp(a->command, b->command) == 0 &&
+	       a->every_ns == b->every_ns && a->timeout_ns == b->timeout_ns && a->rise == b->rise &&
+	       a->fall == b->fall;
+}
+
 /* What is known stays known; another check begins at once, as a new one would. */
 static void target_keep(
 	struct check_target *target, struct rule_entry *entry, const struct service_backend_text *backend)
 {
 	struct rule_entry *before = target->entry;
 	const struct service_text *old = before->rule.service, *new = entry->rule.service;
-	bool same = target->to_port == port_of(new, backend) &&
-	            memcmp(&old->check, &new->check, sizeof(old->check)) == 0;
+	bool same = target->to_port == port_of(new, backend) && check_is_same(&old->check, &new->check);
 
 	target->wanted = true;
 	if (before == entry)

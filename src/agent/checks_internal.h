@@ -54,7 +54,7 @@ struct checks {
 	struct check_target **targets; /* sorted */
 	size_t count;
 	TAILQ_HEAD(check_queue, check_target) queue;
-	LIST_HEAD(, check_run) runs;
+	LIST_HEAD(check_runs, check_run) runs;
 	unsigned int running;
 	SSL_CTX *tls; /* with the first https */
 	uint64_t random;
