@@ -154,17 +154,19 @@ static int list_text(const struct rule_policy *policy, bool saved, struct policy
 /* What the host has in sections of their own, without the verbs in front. */
 static int sections_text(const struct rule_list *list, struct policy_text *text)
 {
+	for (size_t i = 0; i < POLICY_SECTIONS; i++) {
+		text->sections[i].texts = calloc(list->count + 1, sizeof(*text->sections[i].texts));
+		if (!text->sections[i].texts)
+			return -ENOMEM;
+	}
 	for (size_t i = 0; i < list->count; i++) {
 		const struct rule_entry *entry = list->slots[i].entry;
 		enum policy_section section = policy_section_find(rule_verbs[entry->rule.verb]);
-		struct policy_sentences *sentences = &text->sections[section];
+		struct policy_sentences *sentences;
 
 		if (section == POLICY_SECTIONS)
 			continue;
-		if (!sentences->texts)
-			sentences->texts = calloc(list->count + 1, sizeof(*sentences->texts));
-		if (!sentences->texts)
-			return -ENOMEM;
+		sentences = &text->sections[section];
 		sentences->texts[sentences->count] =
 			strdup(entry->text + strlen(policy_section_verbs[section]) + 1);
 		if (!sentences->texts[sentences->count])

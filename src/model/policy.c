@@ -215,6 +215,7 @@ static void lines_add(struct lines *lines, const char *before, const char *text)
 		lines->failed |= !more;
 		if (!more)
 			return;
+		memset(more + lines->count, 0, (room - lines->count) * sizeof(*more)); /* none yet */
 		lines->text = more;
 		lines->room = room;
 	}

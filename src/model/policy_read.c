@@ -158,7 +158,8 @@ static int read_sentence(struct yaml *y, const struct yaml_field *field, struct 
 {
 	const struct section_kind *k = &section_kinds[kind];
 	struct policy_sentences *sentences = section->sentences;
-	_cleanup_free_ char *text = NULL, *printed = NULL;
+	_cleanup_free_ char *text = NULL;
+	char *printed = NULL;
 	size_t at = yaml_at(y, item, key_at), length = 0;
 	struct error problem = {};
 	int r;
@@ -184,12 +185,13 @@ static int read_sentence(struct yaml *y, const struct yaml_field *field, struct 
 		error_want(y->error, "at most %zu bytes", k->text_max - 1);
 		r = -EINVAL;
 	}
-	if (r == 0)
-		sentences->texts[sentences->count] = TAKE(printed);
-	else
+	if (r < 0) {
 		rule_clear(&section->rules[sentences->count]);
-	sentences->count += r == 0;
-	return r;
+		free(printed);
+		return r;
+	}
+	sentences->texts[sentences->count++] = printed;
+	return 0;
 }
 
 static int section_read(struct yaml *y, const struct yaml_field *field, struct fy_node *value, size_t key_at,
