@@ -100,7 +100,8 @@ static __always_inline void share_reset(struct shape_share *share, const struct 
 	share->since_ns = share->epoch_ns = share->used_ns = share->seen_ns = share->passed_ns = now;
 	share->rate = share->small = share->other = share->usual = share->potential = share->own_potential =
 		0;
-	share->corrects = share->other_wants = share->over = share->lacking_us = share->direct = 0;
+	share->corrects = share->other_wants = share->over = share->lacking_us = share->sated =
+		share->direct = 0;
 	share->epoch_length_ns = share->seen[0] = share->seen[1] = share->own_want = 0;
 	share->let = share->due = share->let_due = 0;
 	share->allowance = share->own_allowance = share->flow_rate = share->other_rate = 0;

@@ -134,6 +134,7 @@ struct shape_share {
 	/* of the control loop alone */
 	__u32 over;        /* more was sent than there is: whoever has more to send is held back */
 	__u32 lacking_us;  /* so long the class has not used what it got */
+	__u32 sated;       /* … and that was long enough: it wants no more than it uses */
 	__u32 corrects;    /* sockets held back in the last window */
 	__u32 other_wants; /* flows of which something was refused lately: so many sockets' parts */
 	__u32 gain;        /* in 1/65536: what held sockets' rates are corrected by */

@@ -37,10 +37,9 @@
 #define SHARE_EPOCH_MAX  4000000000ULL
 #define SHARE_IDLE_NS    1000000000ULL /* without a byte: the class is out of use */
 
-#define SHARE_SMOOTH_NS   100000000ULL /* over which what is not held back is averaged */
-#define SHARE_PATIENCE_US 100000       /* and an epoch: who was slow has long pauses behind him yet */
-#define SHARE_SEEN_NS     100000000ULL /* flows of which something was refused count so long, or twice */
-#define SHARE_SLOW        4            /* windows in which an error is mended */
+#define SHARE_SMOOTH_NS 100000000ULL /* over which what is not held back is averaged */
+#define SHARE_SEEN_NS   100000000ULL /* flows of which something was refused count so long, or twice */
+#define SHARE_SLOW      4            /* windows in which an error is mended */
 
 #define SHARE_GAIN_ONE 65536
 #define SHARE_GAIN_MIN (SHARE_GAIN_ONE / 2)
@@ -158,17 +157,6 @@ share_inline void share_pass(struct shape_share *share, __u64 ns)
 	share->let_due += share->let * (ns / 1000) / 1000000;
 }
 
-share_inline __u64 share_patience_us(const struct shape_share *share)
-{
-	return SHARE_PATIENCE_US + share->epoch_length_ns / 1000 + 8ULL * share->rtt_us;
-}
-
-/* Does the class use less than it gets, for long enough?  Then it wants what it uses. */
-share_inline int share_is_sated(const struct shape_share *share)
-{
-	return share->lacking_us >= share_patience_us(share);
-}
-
 /* What is left for sockets that are held back, and how fast each of them, and what is policed, may be.  Who
  * is the first to be held back begins with all that the class could get: TCP does not send sooner what it
  * once was told to send late.  Who has left a part to others may begin to use it again: that tells. */
@@ -178,7 +166,7 @@ share_inline void share_divide(struct shape_share *share)
 	__u64 allowance = held ? share->own_allowance : share->own_potential;
 	__u64 pool, with_others, each;
 
-	if (held && share_is_sated(share))
+	if (held && share->sated)
 		allowance = share_max(
 			allowance, share_min(share->own_potential, share->usual + share->usual / 4));
 	share->let = allowance;
@@ -217,7 +205,7 @@ share_inline void share_want(struct shape_share *share, const struct shape_class
 
 	if (!held) /* what stops, stops at once */
 		want = share_min(want, 2 * share->rate);
-	if (refused || (held && !share_is_sated(share)))
+	if (refused || (held && !share->sated))
 		want = SHARE_RATE_MAX;
 	want = share_max(want, SHARE_WANT_MIN);
 	share->own_want = share_min(want, share_ceiling(class));
@@ -239,20 +227,23 @@ share_inline __u32 share_bits(__u64 bits)
 	return bits * 0x0101010101010101ULL >> 56;
 }
 
-/* For how long has it used less than it got (a single window does not tell)?  Once that is long enough, it is
- * so until it uses most of what it was let beyond that, or does not get what it uses. */
+/* For how long has it used less than it got?  Who was slow has long pauses behind him yet, and a window shows
+ * only then what he does.  Once it was long enough the class wants what it uses, until it uses most of what
+ * it was let beyond that, or does not get what it uses. */
 share_inline void share_lack(struct shape_share *share, __u64 rate, __u64 refused, __u64 ns)
 {
-	__u64 let = share_rate(share->let_due, ns), held = share_held(share);
-	__u64 us = share_min(ns / 1000, share_patience_us(share) * 5 / 8);
-	int sated = share_is_sated(share);
+	__u64 let = share_rate(share->let_due, ns), part = let / (share->sated ? 8 : 16);
 
-	if (refused || (!held && rate < let / 8) || rate >= let - let / (sated ? 8 : 16) ||
-		share->usual >= let - let / (sated ? 8 : 16) ||
-		(sated && share->own_allowance < share->own_want - share->own_want / 64))
+	if (refused || (!share_held(share) && rate < let / 8) || rate >= let - part ||
+		share->usual >= let - part ||
+		(share->sated && share->own_allowance < share->own_want - share->own_want / 64))
 		share->lacking_us = 0;
 	else
-		share->lacking_us = share_min(share->lacking_us + us, SHARE_EPOCH_MAX / 500);
+		share->lacking_us = share_min(share->lacking_us + ns / 1000, SHARE_EPOCH_MAX / 500);
+	if (!share->lacking_us)
+		share->sated = 0;
+	else if (share->lacking_us >= 2 * (ns + share->epoch_length_ns) / 1000 + 8ULL * share->rtt_us)
+		share->sated = 1;
 }
 
 share_inline __u64 share_smooth(__u64 before, __u64 now, __u64 ns)
@@ -283,7 +274,7 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 	 * nor what is not sent because all was another rate a moment ago, or since nobody wants to */
 	if (share->corrects &&
 		(held > share->corrects ? held - share->corrects : share->corrects - held) <= held / 8 &&
-		(!share->lacking_us || (share_is_sated(share) && !share->depth)))
+		(!share->lacking_us || !share->depth))
 		share_correct(share, bytes, surprise, ns);
 	else if (share->lacking_us &&
 		 share->gain < SHARE_GAIN_ONE) /* not what keeps them from sending more */
