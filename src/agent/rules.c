@@ -890,7 +890,7 @@ int rules_refresh(struct agent *agent, struct error *error)
 int rules_switch_services(struct agent *agent, struct error *error)
 {
 	const struct rules *rules = rules_of(agent);
-	struct policy_now now;
+	struct policy_now now = {};
 	int r = check_settled(rules, error);
 
 	if (r == 0)

@@ -728,7 +728,8 @@ int service_compile(const struct service_input *services, size_t count, const st
 		head->generation = generation;
 		head->count = (uint32_t)count;
 		head->units = (uint32_t)book.image.count;
-		*ret_image = (struct service_image){TAKE(book.image.units), book.image.count};
+		ret_image->count = book.image.count;
+		ret_image->units = TAKE(book.image.units);
 	}
 	book_clear(&book);
 	return r;
