@@ -281,7 +281,7 @@ class Balanced:
 
 
 @test()
-def connections_stay(lab):
+def connections_survive_changes(lab):
     """established connections stay on their backend while backends are drained, added and set other weights, another one is
     removed, a change is not confirmed, and the agent is killed and started; new ones follow the ring"""
     scene = Balanced(lab)
