@@ -135,6 +135,7 @@ struct shape_share {
 	__u32 over;        /* more was sent than there is: whoever has more to send is held back */
 	__u32 lacking_us;  /* so long the class has not used what it got */
 	__u32 sated;       /* … and that was long enough: it wants no more than it uses */
+	__u32 alone;       /* nobody else wants what it does not use */
 	__u32 corrects;    /* sockets held back in the last window */
 	__u32 other_wants; /* flows of which something was refused lately: so many sockets' parts */
 	__u32 gain;        /* in 1/65536: what held sockets' rates are corrected by */
@@ -152,6 +153,7 @@ struct shape_share {
 	__u64 passed_ns;    /* … up to this moment */
 	/* the round of allowances: of the class … */
 	__u64 want, floor; /* what it could use; of that, what is its own by right */
+	__u64 wanted;      /* by all that share its allowance */
 	__u64 own_want;    /* … of what is in none of its children */
 	__u32 below;       /* sockets held back by classes below it */
 	__u32 direct;      /* has children, and sends what is in none of them: as a child more */

@@ -240,7 +240,7 @@ share_inline void share_lack(struct shape_share *share, __u64 rate, __u64 refuse
 		share->lacking_us = 0;
 	else
 		share->lacking_us = share_min(share->lacking_us + ns / 1000, SHARE_EPOCH_MAX / 500);
-	if (!share->lacking_us)
+	if (!share->lacking_us || share->alone)
 		share->sated = 0;
 	else if (share->lacking_us >= 2 * (ns + share->epoch_length_ns) / 1000 + 8ULL * share->rtt_us)
 		share->sated = 1;
@@ -274,7 +274,7 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 	 * nor what is not sent because all was another rate a moment ago, or since nobody wants to */
 	if (share->corrects &&
 		(held > share->corrects ? held - share->corrects : share->corrects - held) <= held / 8 &&
-		(!share->lacking_us || !share->depth))
+		(!share->lacking_us || share->alone))
 		share_correct(share, bytes, surprise, ns);
 	else if (share->lacking_us &&
 		 share->gain < SHARE_GAIN_ONE) /* not what keeps them from sending more */
@@ -322,6 +322,7 @@ share_inline void share_sum_up(struct shape_share *share, const struct shape_cla
 	}
 	for (i = 0; i < SHAPE_PRIORITIES; i++)
 		want += share->wants[i];
+	share->wanted = want;
 	share->want = share_min(want, share_ceiling(class));
 }
 
@@ -452,6 +453,7 @@ share_inline void share_settle(
 	potential = share_max(share->allowance, share_min(class->guarantee, parent->allowance));
 	potential = share_potential(parent, potential, floor, share_priority(class), fair);
 	share->potential = share_min(potential, share_ceiling(class));
+	share->alone = parent->alone && parent->wanted - share->want <= parent->potential / 16;
 }
 
 /* And what of an allowance is for what is in none of the class's children. */
@@ -466,6 +468,7 @@ share_inline void share_settle_own(struct shape_share *share)
 	}
 	share->own_allowance = share_extra(share->own_want, SHAPE_NORMAL, 1, share, &fair);
 	share->own_potential = share_potential(share, share->own_allowance, 0, SHAPE_NORMAL, fair);
+	share->alone = share->alone && share->wanted - share->own_want <= share->potential / 16;
 }
 
 /* A class without a parent has what it may have. */
@@ -476,6 +479,7 @@ share_inline void share_settle_root(struct shape_share *share, const struct shap
 	if (class->engine == SHAPE_EDT)
 		share->allowance -= share->allowance / SHARE_QUEUED;
 	share->potential = share->allowance;
+	share->alone = 1;
 }
 
 /* -- which engine -- */
