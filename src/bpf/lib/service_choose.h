@@ -42,7 +42,8 @@ packet_inline __u32 service_slot_of(const struct service *service, const struct 
 
 /* -- choices without a ring of hashes -- */
 
-#define SERVICE_LISTED_MAX 1024 /* backends of one service */
+#define SERVICE_LISTED_MAX   1024 /* backends of one service */
+#define SERVICE_SEARCH_STEPS 11   /* to find one of them by halves */
 
 /* What was found so far stands in `work`: a verifier that looks at a loop's body once must not take for
  * certain what that wrote. */
@@ -105,7 +106,7 @@ packet_function int service_choose_quic(struct xdp_md *context)
 {
 	struct service_work *work = service_work();
 	const struct service *service = work ? service_of(work) : (void *)0;
-	__u32 offset, low = 0, high, i;
+	__u32 offset, i;
 	__u8 bytes[8] = {};
 	__u16 id;
 	void *book;
@@ -127,11 +128,15 @@ packet_function int service_choose_quic(struct xdp_md *context)
 		return 0;
 	id = (bytes[0] & 0x3f) << 10 | bytes[1] << 2 | bytes[2] >> 6;
 	book = service_book(work);
-	high = service->server_count;
-	if (!book || !high)
+	if (!book || !service->server_count)
 		return 0;
-	for (i = 0; i < 11 && low < high; i++) {
-		__u32 middle = (low + high) / 2;
+	/* both in `work`: the verifier must find each step the same, or it follows all ways there are of so
+	 * many */
+	work->low = 0;
+	work->high = service->server_count;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SERVICE_SEARCH_STEPS && work->low < work->high; i++) {
+		__u32 middle = (work->low + work->high) / 2;
 		const struct policy_unit *unit = trie_unit(book, service->servers + (middle >> 4));
 		const struct service_server *server;
 
@@ -141,9 +146,9 @@ packet_function int service_choose_quic(struct xdp_md *context)
 		if (server->id == id)
 			return server->backend;
 		if (server->id < id)
-			low = middle + 1;
+			work->low = middle + 1;
 		else
-			high = middle;
+			work->high = middle;
 	}
 	return 0;
 }

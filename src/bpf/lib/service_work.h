@@ -40,6 +40,7 @@ struct service_work {
 	struct service_key key;
 	struct connection_fragment_key fragment;
 	__be16 sport, dport;   /* of the connection, whatever `key` says */
+	__u32 low, high;       /* QUIC: where the server may still stand in the list */
 	__u64 least;           /* LEAST: connections << 32 / weight, so far */
 	__u8 known;            /* the flow's line was there … */
 	__u8 tcp_flags;        /* … and had these flags … */
