@@ -435,6 +435,7 @@ static void backend_state_set(struct services *services, const struct service_pl
 	char address[ADDRESS_TEXT_MAX];
 
 	memory->loads[number].weight = entry->text->backends[place].weight;
+	memory->backends[number].failed = live->down;
 	if (live->state != state) {
 		live->state = state;
 		live->since_ns = agent_now_ns();
@@ -529,7 +530,7 @@ static void backends_adopt(struct services *services)
 		*live = (struct service_backend_live){.service = backend->service,
 			.address = {.family = backend->family},
 			.port = ntohs(backend->port),
-			.down = backend->state == SERVICE_BACKEND_DOWN,
+			.down = backend->failed,
 			.state = backend->state,
 			.since_ns = agent_now_ns()};
 		memcpy(live->address.bytes, backend->address, sizeof(live->address.bytes));

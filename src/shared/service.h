@@ -179,8 +179,8 @@ struct service_backend {
 	__u32 checked; /* tick */
 	__u32 ifindex;
 	__u16 mtu;
-	__u8 hop; /* SERVICE_HOP_* */
-	__u8 reserved0;
+	__u8 hop;    /* SERVICE_HOP_* */
+	__u8 failed; /* a check has found it down, however it counts: for the next agent */
 	__u8 dmac[6], smac[6];
 	/* Tick since when the number is this backend's, plus one: what a flow's line says about the number
 	 * counts only if the flow's last packet came later (shared/flow.h). */

@@ -59,7 +59,7 @@ class Nginx:
             events {{ worker_connections 64; }}
             http {{ access_log off; {temporary}
                 server {{
-                    listen 80; listen [::]:80; listen 443 ssl; listen [::]:443 ssl;
+                    listen 10.1.0.2:80; listen [::]:443 ssl;
                     ssl_certificate {certificate}; ssl_certificate_key {key};
                     location = /health {{ if (-f {self.sick}) {{ return 503; }} return 200 "well\\n"; }}
                     location = /host {{ if ($http_host != "www.example.org") {{ return 421; }} return 204; }}
@@ -86,10 +86,10 @@ def checks_by_tcp_and_http(lab):
     peer.ip("addr", "add", "10.1.0.3/24", "dev", "p0")
     host.ip("neigh", "replace", "10.1.0.3", "lladdr", "02:00:00:00:01:02", "nud", "permanent", "dev", "w0")
     agent = lab.agent(host)
-    add(agent, f"web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3 port 8080 deliver nat check http path /health {QUICK}")
-    add(agent, f"six tcp 2001:db8::10 port 443 to fd00:1::2 deliver nat check https path /health {QUICK}")
-    add(agent, f"plain tcp 203.0.113.11 port 80 to 10.1.0.2 deliver nat check tcp {QUICK}")
-    add(agent, f"host tcp 203.0.113.12 port 80 to 10.1.0.2 deliver nat check http path /host host www.example.org status 204 "
+    add(agent, f"web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3 check http path /health {QUICK}")
+    add(agent, f"six tcp 2001:db8::10 port 443 to fd00:1::2 check https path /health {QUICK}")
+    add(agent, f"plain tcp 203.0.113.11 port 80 to 10.1.0.2 check tcp {QUICK}")
+    add(agent, f"host tcp 203.0.113.12 port 80 to 10.1.0.2 check http path /host host www.example.org status 204 "
                f"{QUICK}")
     becomes(agent, "10.1.0.3", "down", "connection refused")
     becomes(agent, "10.1.0.2", "up", "HTTP 200")
@@ -143,12 +143,12 @@ def checks_by_udp(lab):
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     agent = lab.agent(host)
-    for name, to, check in (("any", "10.1.0.2 port 53", "udp"), ("text", "fd00:1::2 port 53", "udp send ping expect pong"),
-                            ("other", "10.1.0.2 port 53", "udp send ping expect pang"),
-                            ("silent", "10.1.0.2 port 54", "udp"), ("gone", "fd00:1::2 port 55", "udp")):
-        address = "2001:db8::53" if "fd00" in to else "203.0.113.53"
-        port = 60 + len(services(agent))
-        add(agent, f"{name} udp {address} port {port} to {to} deliver nat check {check} {QUICK}")
+    for text in ("any udp 203.0.113.53 port 53 to 10.1.0.2 check udp",
+                 "text udp 2001:db8::53 port 60 to fd00:1::2 check udp port 53 send ping expect pong",
+                 "other udp 203.0.113.54 port 53 to 10.1.0.2 check udp send ping expect pang",
+                 "silent udp 203.0.113.53 port 54 to 10.1.0.2 check udp",
+                 "gone udp 2001:db8::53 port 55 to fd00:1::2 check udp"):
+        add(agent, f"{text} {QUICK}")
     becomes(agent, "10.1.0.2", "up", "answered", "any")
     becomes(agent, "fd00:1::2", "up", "answered", "text")
     becomes(agent, "10.1.0.2", "down", "another answer than expected", "other")
@@ -176,8 +176,8 @@ ls -l /proc/$$/fd > {seen}.$WEIR_SERVICE.files
 exit 0
 """)
     agent = lab.agent(host)
-    add(agent, f'web tcp 203.0.113.10 port 80 to 10.1.0.2 deliver nat check exec "sh {script}" every 500ms timeout 500ms')
-    add(agent, f'slow tcp 2001:db8::10 port 80 to fd00:1::2 port 8080 deliver nat check exec "sh {script} slow" {QUICK}')
+    add(agent, f'web tcp 203.0.113.10 port 80 to 10.1.0.2 check exec "sh {script}" every 500ms timeout 500ms')
+    add(agent, f'slow tcp 2001:db8::10 port 80 to fd00:1::2 check exec "sh {script} slow" {QUICK}')
     becomes(agent, "10.1.0.2", "up", "exit status 0")
     becomes(agent, "fd00:1::2", "down", "not ended in 250ms, killed", "slow")
     with open(f"{seen}.web", encoding="utf-8") as file:
@@ -185,7 +185,8 @@ exit 0
     expect_equal(lines[0], "web 10.1.0.2 80", "what it is told")
     with open(f"{seen}.web.files", encoding="utf-8") as file:
         files = {line.split(" -> ")[1] for line in file.read().splitlines() if " -> " in line}
-    expect_equal(sorted(name for name in files if name not in ("/dev/null", script)), [], "its descriptors, besides those")
+    own = ("/dev/null", script, f"{seen}.web.files")  # the last: what it writes the list to
+    expect_equal(sorted(name for name in files if name not in own), [], "its descriptors, besides those")
     expect_equal(len(lines), 7, f"five sets of capabilities, and a flag: {lines}")
     for line in lines[1:]:
         expect_equal(int(line.split()[1], 16), 1 if "NoNewPrivs" in line else 0, line)
@@ -208,14 +209,18 @@ def down_outlives_the_agent(lab):
     lab.on_close(server.close)
     peer.ip("addr", "add", "10.1.0.3/24", "dev", "p0")
     host.ip("neigh", "replace", "10.1.0.3", "lladdr", "02:00:00:00:01:02", "nud", "permanent", "dev", "w0")
-    text = "web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3 deliver nat"
+    text = "web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3"
     add(agent, f"{text} check tcp {QUICK} rise 12")
+    add(agent, f"alone tcp 203.0.113.11 port 80 to 10.1.0.3 check tcp {QUICK} rise 100")
+    becomes(agent, "10.1.0.3", "down", "connection refused", "alone")
     becomes(agent, "10.1.0.3", "down", "connection refused")
     agent.stop(signal.SIGKILL)
     with peer:
         late = socket.create_server(("10.1.0.3", 80))
     lab.on_close(late.close)
     agent.start()
+    alone = services(agent, name="alone")[0]
+    expect_equal((alone["backends"][0]["state"], alone["failing"]), ("down", "open"), "the only one of its service")
     entry = checked(agent, "10.1.0.3")
     passed = entry["check"]["passed"]
     if passed < 12:
@@ -229,10 +234,11 @@ def down_outlives_the_agent(lab):
     _, page = ask(agent, "GET", "/metrics")
     for line in (r'weir_service_check_failed_total\{service="web",backend="10.1.0.3",port="80"\} [1-9]\d*',
                  r'weir_service_check_passed_total\{service="web",backend="10.1.0.2",port="80"\} [1-9]\d*',
-                 r'weir_service_backend_up\{service="web",backend="10.1.0.3",port="80"\} 0', r"weir_service_check_backends 2"):
+                 r'weir_service_backend_up\{service="web",backend="10.1.0.3",port="80"\} 0', r"weir_service_check_backends 3"):
         expect(re.search(f"^{line}$", page, re.MULTILINE), f"in the metrics: {line}")
-    expect_equal(done(agent, "GET", "/v1/status")["checks"]["backends"], 2, "status")
-    done(agent, "POST", "/v1/services/delete", name="web")
+    expect_equal(done(agent, "GET", "/v1/status")["checks"]["backends"], 3, "status")
+    for name in ("web", "alone"):
+        done(agent, "POST", "/v1/services/delete", name=name)
     expect_equal(done(agent, "GET", "/v1/status")["checks"]["backends"], 0, "status without services")
     web = add(agent, text)
     expect_equal([entry["state"] for entry in web["backends"]], ["up", "up"], "without a check")
