@@ -25,8 +25,6 @@
 
 #define PACE_UNPACED_SEGMENTS 10 /* with which TCP begins */
 
-#define PACE_DRAIN_NS 200000000LL /* in which a queue behind a link is to be empty */
-
 #define PACE_ARRIVALS_MAX 1024 /* of a tick */
 #define PACE_TICK_NS      SHARE_TICK_NS
 #define PACE_CLASS_NS     10000 /* a tick is longer by this for each class in use */
@@ -239,21 +237,6 @@ static long loop_sum_up(__u32 index, struct pace_round *round)
 	return 0;
 }
 
-/* What waits in the queue behind a link is sent first: of the rate so much less is given out. */
-static __always_inline void loop_drain(struct shape_share *share, __u32 number, __u64 now)
-{
-	struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
-	__s64 wait = state ? (__s64)(state->departs_ns - now) : 0;
-
-	if (wait <= 0)
-		return;
-	/* … but no more than an eighth: guarantees are to leave something */
-	if (wait > PACE_DRAIN_NS / 8)
-		wait = PACE_DRAIN_NS / 8;
-	share->allowance -= share->allowance / (PACE_DRAIN_NS / 1000) * ((__u64)wait / 1000);
-	share->potential = share->allowance;
-}
-
 static long loop_offer(__u32 index, struct pace_round *round)
 {
 	__u32 number = list_get(index);
@@ -264,8 +247,6 @@ static long loop_offer(__u32 index, struct pace_round *round)
 		return 0;
 	if (!share->depth)
 		share_settle_root(share, class);
-	if (!share->depth && class->engine == SHAPE_EDT)
-		loop_drain(share, number, round->now);
 	if (share->children) {
 		share_offer(share);
 		if (share->marginal != SHARE_NO_MARGIN)

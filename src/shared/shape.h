@@ -212,7 +212,8 @@ struct shape_path {
 /*
  * What is interactive: SSH, DNS, and flows that are small or sparse, which is those that have sent no more
  * than so many bytes and so many more for each second that they are old.  A flow that is interactive only as
- * long as it is small keeps no path: each of its packets, few as they are, is asked about.
+ * long as it is small keeps no path: each of its packets, few as they are, is asked about.  Each CPU knows
+ * what it has seen of a flow.
  */
 #define SHAPE_SMALL_BYTES  32768U
 #define SHAPE_SPARSE_BYTES 16384U /* a second */

@@ -535,6 +535,10 @@ def what_is_interactive_is_recognised(lab):
     def both():
         return shape(agent, talk), shape(agent, link)
 
+    def seen(place, *what):
+        entry = both()[place]
+        return sum(entry[f"{name}_packets"] for name in what or ("sent", "dropped"))
+
     def question(words):
         answer = json.loads(agent.weir("explain", "out", *words.split(), "--json").stdout)
         return sorted(entry["id"] for entry in answer["classes"])
@@ -543,15 +547,21 @@ def what_is_interactive_is_recognised(lab):
                   question("udp to 10.1.0.2 port 7005")], [[link, talk], [link, talk], [link, given]], "as explained")
     # small are 32 KiB of a flow, sparse 16 KiB a second besides; DNS is that, however much it is
     with udp_socket(host, family=socket.AF_INET) as four, udp_socket(host, family=socket.AF_INET6) as six:
+        for one, address in ((four, "10.1.0.2"), (six, "fd00:1::2")):  # who have found their neighbour
+            one.sendto(b"first", (address, 7003))
+        wait_for(lambda: sink.datagrams[7003] == 2, 5, "the first datagrams")
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # each CPU knows what it has sent of a flow
         for port in (53, 7000):
-            before, began = both(), time.monotonic()
+            before, began = (seen(1) - seen(0, "sent"), seen(0)), time.monotonic()
             for _ in range(60):
                 four.sendto(bytes(958), ("10.1.0.2", port))  # 1000 bytes on the wire
                 six.sendto(bytes(938), ("fd00:1::2", port))
+                time.sleep(0.001)  # no faster than the link
             took = time.monotonic() - began
-            wait_for(lambda before=before: shape(agent, link)["sent_packets"] - before[1]["sent_packets"] >= 120, 5,
+            # a class that has just come into use may drop one: which it belonged to is counted all the same
+            wait_for(lambda before=before: seen(1) + seen(0) - seen(0, "sent") >= 120 + sum(before), 5,
                      f"120 packets to port {port}")
-            more = shape(agent, talk)["sent_packets"] - before[0]["sent_packets"]
+            more = seen(0) - before[1]
             expect(more >= 120 if port == 53 else 64 <= more <= 2 * (33 + 16.4 * took) + 8,  # IPv6 looks for its neighbours
                    f"{more} of the packets to port {port} are interactive, after {took:.3f} s")
         before = shape(agent, talk)["sent_packets"]
