@@ -20,7 +20,8 @@ static void die(const char *what)
 	exit(1);
 }
 
-static int quiet(enum libbpf_print_level level, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static int quiet(
+	enum libbpf_print_level level, const char *format, va_list arguments)
 {
 	if (getenv("SERVICES_VERBOSE"))
 		vfprintf(stderr, format, arguments);
