@@ -181,7 +181,9 @@ static __noinline int quick4(
 	backend = service_backend(quick.number);
 	if (!service_usable(backend, service->number, 1) || !quick_fits(service, backend, &quick))
 		return -1;
-	if (anew) {
+	/* or the compiler asks for the flag instead, and Linux 6.1 does not see that there is a line */
+	asm volatile("" : "+r"(line));
+	if (line) {
 		struct flow_sight sight = {.packets = 1,
 			.bytes = quick.bytes,
 			.now = now,
@@ -299,7 +301,8 @@ static __noinline int quick6(
 	backend = service_backend(quick.number);
 	if (!service_usable(backend, service->number, 1) || !quick_fits(service, backend, &quick))
 		return -1;
-	if (anew) {
+	asm volatile("" : "+r"(rest)); /* as above */
+	if (rest) {
 		struct flow_sight sight = {.packets = 1,
 			.bytes = quick.bytes,
 			.now = now,
