@@ -767,7 +767,7 @@ static int sentence_read(struct service_reader *r)
 
 int service_read(struct sentence *s, struct service_text **ret_service)
 {
-	_cleanup_(service_freep) struct service_text *service = malloc(sizeof(*service));
+	struct service_text *service = malloc(sizeof(*service));
 	struct service_reader reader = {.s = s, .service = service};
 	int r;
 
@@ -777,9 +777,10 @@ int service_read(struct sentence *s, struct service_text **ret_service)
 	r = sentence_read(&reader);
 	free(reader.backend_words);
 	if (r < 0)
-		return r;
-	*ret_service = TAKE(service);
-	return 0;
+		service_free(service);
+	else
+		*ret_service = service;
+	return r;
 }
 
 int service_parse(const char *text, struct service_text **ret_service, struct error *error)

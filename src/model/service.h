@@ -130,7 +130,7 @@ bool service_equal(const struct service_text *a, const struct service_text *b);
 int service_change(const struct service_text *service, const char *change, struct service_text **ret_service,
 	struct error *error);
 /* Reads a change without making it, to find mistakes early.  0 or -EINVAL. */
-int service_change_check(const char *change, struct error *error);
+int service_change_check(const char *text, struct error *error);
 /* Do both want the same packets, and neither more of them than the other?  Then there can be but one. */
 bool service_conflicts(const struct service_text *a, const struct service_text *b);
 /* ADDRESS or ADDRESS-ADDRESS that nat sends from.  0 or -EINVAL. */
