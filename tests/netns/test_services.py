@@ -122,7 +122,7 @@ def new_connections_follow_the_backends(lab):
     expect_equal(explained(agent, 1000)["why"], "no backend gets new connections", "none is left")
 
 
-@test("vm")
+@test()
 def services_outlive_the_agent(lab):
     """killed and started anew the agent finds its services: the same ids, the same rings, what was drained drains"""
     host, _ = lab.hosts()
