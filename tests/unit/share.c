@@ -405,7 +405,7 @@ static void beside_run(struct beside *beside, double seconds)
 	struct tree *tree = &beside->tree;
 	double *left = beside->left, *bytes = beside->bytes;
 
-	for (double time = 0; time < seconds; time += SHARE_TICK_NS / 1e9) {
+	for (unsigned int tick = 0; tick * (SHARE_TICK_NS / 1e9) < seconds; tick++) {
 		for (unsigned int i = 0; i < tree->count; i++) {
 			struct shape_share *share = &tree->share[i];
 			uint64_t ns = share_window_ns(share, &tree->class[i]);
