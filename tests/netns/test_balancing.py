@@ -162,7 +162,7 @@ def by_backend(service):
     return {entry["address"]: entry for entry in service["backends"]}
 
 
-@test("vm")
+@test()
 def services_deliver(lab):
     """TCP of both families reaches the backends through ipip, is answered directly, counted by backend, and accounted by
     flow: seen = cached + emitted + lost"""
