@@ -76,7 +76,7 @@ class Nginx:
         self.process.wait(timeout=10)
 
 
-@test("vm")
+@test()
 def checks_by_tcp_and_http(lab):
     """a backend is down after failures in a row and up after successes, with the reason, in both families: refused, another
     status, well again; new connections go to those that are up"""
@@ -198,7 +198,7 @@ exit 0
     wait_for(lambda: not [pid for pid in host.processes() if "4711" in command_of(pid)], 5, "what it started is gone")
 
 
-@test("vm")
+@test()
 def down_outlives_the_agent(lab):
     """killed and started anew the agent has a backend that was down still down, until it has passed as many checks as it
     takes; without its check it is up; the metrics and the status count"""
