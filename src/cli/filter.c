@@ -41,7 +41,7 @@ static bool needs_quotes(const struct cli *cli, int i, const char *const *quotin
 	return false;
 }
 
-char *sentence_join(const struct cli *cli, const char *verb, const char *const *quoting)
+char *sentence_join(const struct cli *cli, const char *first, const char *const *quoting)
 {
 	char *text = NULL;
 	size_t length;
@@ -49,9 +49,9 @@ char *sentence_join(const struct cli *cli, const char *verb, const char *const *
 
 	if (!out)
 		return NULL;
-	fputs(verb, out);
+	fputs(first, out);
 	for (int i = 0; i < cli->word_count; i++)
-		fprintf(out, needs_quotes(cli, i, quoting) ? "%s\"%s\"" : "%s%s", i || *verb ? " " : "",
+		fprintf(out, needs_quotes(cli, i, quoting) ? "%s\"%s\"" : "%s%s", i || *first ? " " : "",
 			cli->words[i]);
 	if (fclose(out) == 0)
 		return text;
