@@ -130,13 +130,15 @@ static void killed_anywhere(void **state)
 
 	(void)state;
 	srandom((unsigned int)time(NULL));
-	for (int kill_number = 0; kill_number < KILLS; kill_number++) {
+	/* on a busy machine many a child is killed before its first delta: those do not count */
+	for (int kill_number = 0; kill_number < KILLS || interrupted <= KILLS / 2; kill_number++) {
 		const struct timespec wait = {.tv_nsec = 1 + random() % 3000000};
 		uint64_t before = done;
 		struct table *table;
 		pid_t child = fork();
 
 		assert_true(child >= 0);
+		assert_true(kill_number < 20 * KILLS);
 		if (child == 0) {
 			table = open_table();
 			for (uint64_t i = done;; i++) {
@@ -177,8 +179,7 @@ static void killed_anywhere(void **state)
 			assert_int_equal(table_lines4(table)[i % LINES].serial, i + 1);
 		table_close(table);
 	}
-	assert_true(interrupted > KILLS / 2);
-	print_message("# %d kills, %llu deltas\n", KILLS, (unsigned long long)done);
+	print_message("# %d kills amid deltas, %llu deltas\n", interrupted, (unsigned long long)done);
 }
 
 static void ages_out(void **state)
