@@ -243,7 +243,7 @@ void component_detach_cgroup(struct engine *engine, const struct bpf_program *pr
 	char pin[64];
 
 	snprintf(pin, sizeof(pin), CGROUP_PIN "%s", bpf_program__name(program));
-	unlinkat(engine->pins.directory, pin, 0);
+	pin_remove(&engine->pins, pin);
 }
 
 int component_attach_trace(struct engine *engine, struct bpf_program *program, struct error *error)

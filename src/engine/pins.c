@@ -18,6 +18,8 @@
 
 #include <linux/magic.h>
 
+#include <bpf/bpf.h>
+
 #include "basic/cleanup.h"
 
 #define USUAL_BPFFS   "/sys/fs/bpf"
@@ -399,9 +401,22 @@ void pins_close(struct pins *pins)
 	pins->directory = pins->keeper = -1;
 }
 
+int pin_remove(const struct pins *pins, const char *name)
+{
+	char path[PATH_MAX];
+	_cleanup_close_ int fd = bpf_obj_get(pins_path(pins, path, name));
+
+	/* A worker of the kernel lets go of a removed pin's link, some time later: on a busy machine that may
+	 * be seconds.  What is no link, or cannot be taken off like this (tracing), says so, and is left to
+	 * that. */
+	if (fd >= 0)
+		(void)bpf_link_detach(fd);
+	return unlinkat(pins->directory, name, 0) < 0 ? -errno : 0;
+}
+
 int pins_remove(struct pins *pins, struct error *error)
 {
-	int result = 0, copy = dup(pins->directory), r = 0;
+	int result = 0, copy = dup(pins->directory), r = 0, taken;
 	DIR *directory = copy < 0 ? NULL : fdopendir(copy);
 	struct dirent *entry;
 
@@ -414,9 +429,10 @@ int pins_remove(struct pins *pins, struct error *error)
 		/* a fresh bpffs brings maps.debug and progs.debug; ours have no dots */
 		if (strchr(entry->d_name, '.'))
 			continue;
-		if (unlinkat(pins->directory, entry->d_name, 0) < 0)
-			r = error_set(error, -errno, "cannot remove %s/%s: %s", pins->path, entry->d_name,
-				strerror(errno));
+		taken = pin_remove(pins, entry->d_name);
+		if (taken < 0)
+			r = error_set(error, taken, "cannot remove %s/%s: %s", pins->path, entry->d_name,
+				strerror(-taken));
 	}
 	if (directory)
 		closedir(directory);

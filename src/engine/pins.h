@@ -38,6 +38,10 @@ void pins_close(struct pins *pins);
 /* Removes every pin, the directory, and a mount of our own. */
 int pins_remove(struct pins *pins, struct error *error);
 
+/* Removes one.  A link to an interface or a cgroup is off when this returns, whoever else has it open.  0 or
+ * a negative errno. */
+int pin_remove(const struct pins *pins, const char *name);
+
 /* A path that bpf(2) takes for the pin `name`. */
 const char *pins_path(const struct pins *pins, char buffer[static PATH_MAX], const char *name);
 
