@@ -238,9 +238,31 @@ static __always_inline __u64 shape_share_ns(const struct shape_class *class, __u
 	return ns > SHAPE_SHARE_NS ? ns : SHAPE_SHARE_NS;
 }
 
-/* What is no TCP of a local socket cannot be paced: it takes from what the control loop gives out. */
+/* The same of what is left in the bucket of its ceiling, which held it until now: bytes, since the rate may
+ * be quite another one now. */
+static __always_inline __u64 shape_left_ns(struct shape_packet *p, const struct shape_class *class,
+	const struct shape_state *state, __u64 rate, __u64 saved)
+{
+	const struct token_clock *clock = &class->meters[class->meter & 1].clock;
+	__s64 left;
+
+	if (!class->ceiling)
+		return saved;
+	left = token_bucket_left(
+		*(const volatile __u64 *)&state->bucket.spent, token_clock_now(clock, shape_now(p)), clock);
+	if (left < 0)
+		return 0;
+	if ((__u64)left > SHAPE_BURST_MAX)
+		return saved;
+	left = (__u64)left * SHAPE_NS_PER_S / rate;
+	return (__u64)left < saved ? (__u64)left : saved;
+}
+
+/* What is no TCP of a local socket cannot be paced: it takes from what the control loop gives out.  `place`
+ * is 0 where the bucket held it until now. */
 static __always_inline int shape_share(struct __sk_buff *skb, struct shape_packet *p,
-	const struct shape_class *class, __u64 *place, __u64 rate, __u32 number)
+	const struct shape_class *class, const struct shape_state *state, __u64 *place, __u64 rate,
+	__u32 number)
 {
 	__u64 now = shape_now(p), cost, spent, from, debt, saved;
 
@@ -250,7 +272,9 @@ static __always_inline int shape_share(struct __sk_buff *skb, struct shape_packe
 	debt = SHAPE_PACKET_MAX * SHAPE_NS_PER_S / rate;
 	debt = debt > 4 * SHAPE_SHARE_NS ? debt : 4 * SHAPE_SHARE_NS;
 	spent = *(volatile __u64 *)place;
-	from = (__s64)(now - spent) > (__s64)saved ? now - saved : spent;
+	from = !spent                                ? now - shape_left_ns(p, class, state, rate, saved)
+	       : (__s64)(now - spent) > (__s64)saved ? now - saved
+	                                             : spent;
 	/* no packet costs so much: from another time, or at a rate that was far lower */
 	if ((__s64)(from - now) > (__s64)debt)
 		from = now - SHAPE_SHARE_NS;
@@ -280,12 +304,13 @@ static __always_inline int shape_pace(struct __sk_buff *skb, struct shape_packet
 	}
 	if (!state->other_rate) {
 		/* what is saved up meanwhile is in the bucket */
-		*(volatile __u64 *)&state->share = shape_now(p);
+		if (state->share)
+			*(volatile __u64 *)&state->share = 0;
 		return !class->ceiling || shape_police(p, class, state, number);
 	}
-	if (p->direct && own && !shape_share(skb, p, class, &state->own_share, own, number))
+	if (p->direct && own && !shape_share(skb, p, class, state, &state->own_share, own, number))
 		return 0;
-	return shape_share(skb, p, class, &state->share, state->other_rate, number);
+	return shape_share(skb, p, class, state, &state->share, state->other_rate, number);
 }
 
 /* -- departure times -- */
