@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/audit.h"
+#include "agent/edit.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/policies.h"
@@ -20,12 +21,6 @@
 #define CONFIRM_MAX_NS (3600 * 1000000000ULL)
 
 /* -- what the requests ask for -- */
-
-static int refuse_missing(struct error *error, const char *name, const char *example)
-{
-	error_set(error, -EINVAL, "parameter '%s' is missing", name);
-	return error_want(error, "%s", example);
-}
 
 int rules_change_read(const char *query, struct rules_change *ret_change, struct error *error)
 {
@@ -268,53 +263,30 @@ static void reply_rule(struct agent *agent, struct evhttp_request *request, uint
 
 /* -- single changes -- */
 
-/* A change that a request asks for: made in a copy of the book. */
-struct edit {
-	struct agent *agent;
-	const char *query;
-	struct rulebook next;
-	struct rule_policy *policy; /* whose list is changed */
-	struct rule_entry *entry;   /* which is meant; its use is the edit's */
-	bool was_live;
-	size_t count; /* rules that went */
-	struct rules_change change;
-};
-
-static void edit_clear(struct edit *edit)
-{
-	rulebook_clear(&edit->next);
-	rule_entry_release(edit->entry);
-}
-
-typedef int edit_function(struct edit *edit, struct error *error);
+typedef int change_function(struct edit *edit, struct error *error);
 
 /* Makes the change.  0, or a negative errno and nothing has changed. */
-static int edit_make(
-	struct edit *edit, const char *const *parameters, edit_function *function, struct error *error)
+static int change_make(
+	struct edit *edit, const char *const *parameters, change_function *function, struct error *error)
 {
-	int r = query_check(edit->query, parameters, error);
+	int r = edit_begin(edit, parameters, error);
 
-	if (r == 0)
-		r = rules_change_read(edit->query, &edit->change, error);
-	if (r == 0 && rulebook_copy(rules_book(edit->agent), &edit->next) < 0)
-		r = error_set(error, -ENOMEM, "out of memory");
 	if (r == 0)
 		r = function(edit, error);
-	return r < 0 ? r : rules_commit(edit->agent, &edit->next, &edit->change, error);
+	return r < 0 ? r : edit_commit(edit, error);
 }
 
-static int edit_add(struct edit *edit, struct error *error)
+static int rule_add(struct edit *edit, struct error *error)
 {
-	_cleanup_free_ char *text = query_value(edit->query, "text"),
-			    *before = query_value(edit->query, "before");
+	_cleanup_free_ char *before = query_value(query_of(edit->request), "before");
 	struct rule_policy *policy;
 	size_t place = SIZE_MAX;
-	int r = rules_policy_named(&edit->next, edit->query, &policy, error);
+	int r = rules_policy_named(&edit->next, query_of(edit->request), &policy, error);
 
+	if (r == 0)
+		r = edit_read_text(edit, "a rule, such as drop in tcp to port 80", error);
 	if (r < 0)
 		return r;
-	if (!text)
-		return refuse_missing(error, "text", "a rule, such as drop in tcp to port 80");
 	if (before) {
 		struct rule_policy *owner;
 
@@ -326,27 +298,24 @@ static int edit_add(struct edit *edit, struct error *error)
 			return error_want(error, "a rule of the same tenant");
 		}
 	}
-	edit->entry = rule_entry_new(rules_places(edit->agent), text, error);
-	if (!edit->entry)
-		return error->code;
+	r = edit_make(edit, edit->text, error);
+	if (r < 0)
+		return r;
 	if (policy->number != POLICY_HOST && !rule_entry_is_on_packets(edit->entry)) {
 		error_set(error, -EINVAL, "%s the host's",
 			rule_entry_is_on_sockets(edit->entry) ? "rules on sockets are" : "that is");
 		return error_want(error, "a rule on packets for a tenant");
 	}
-	edit->entry->users++;
-	if (rule_list_insert(&policy->list, place, edit->entry, true) < 0)
-		return error_set(error, -ENOMEM, "out of memory");
-	return 0;
+	return edit_insert(edit, policy, place, true, error);
 }
 
 static void reply_add(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"text", "before", "tenant", "cut", "confirm", NULL};
-	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
 
-	if (edit_make(&edit, names, edit_add, &error) < 0) {
+	if (change_make(&edit, names, rule_add, &error) < 0) {
 		reply_refusal(request, &error);
 		return;
 	}
@@ -355,75 +324,48 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 	reply_rule(edit.agent, request, edit.entry->id);
 }
 
-/* The rule that ?id= names, in edit->policy; the edit uses it. */
-static int edit_find(struct edit *edit, size_t *ret_place, struct error *error)
+/* The rule that ?id= names is meant. */
+static int edit_find(struct edit *edit, struct error *error)
 {
-	_cleanup_free_ char *text = query_value(edit->query, "id");
-	int r = rules_named(&edit->next, text, &edit->policy, ret_place, error);
-
-	if (r < 0)
-		return r;
-	edit->entry = edit->policy->list.slots[*ret_place].entry;
-	edit->was_live = edit->policy->list.slots[*ret_place].live;
-	edit->entry->users++;
-	return 0;
-}
-
-static int edit_delete(struct edit *edit, struct error *error)
-{
-	size_t place = 0;
-	int r = edit_find(edit, &place, error);
+	_cleanup_free_ char *text = query_value(query_of(edit->request), "id");
+	struct rule_policy *policy;
+	size_t place;
+	int r = rules_named(&edit->next, text, &policy, &place, error);
 
 	if (r == 0)
-		rule_list_remove(&edit->policy->list, place);
+		edit_use(edit, policy, place);
 	return r;
 }
 
-static void warn_of_file(const struct edit *edit, struct json_write *out, const char *what)
+static int rule_delete(struct edit *edit, struct error *error)
 {
-	if (!edit->was_live && !rules_book(edit->agent)->applied)
-		json_write_string(out, NULL, what);
-}
+	int r = edit_find(edit, error);
 
-static void deleted_write(const struct edit *edit, struct json_write *out)
-{
-	json_write_object_begin(out, NULL);
-	json_write_array_begin(out, "deleted");
-	json_write_object_begin(out, NULL);
-	json_write_number(out, "id", edit->entry->id);
-	json_write_string(out, "text", edit->entry->text);
-	json_write_object_end(out);
-	json_write_array_end(out);
-	json_write_array_begin(out, "warnings");
-	warn_of_file(edit, out, "the configuration file has it: it will be back when the file is read again");
-	json_write_array_end(out);
-	rules_write_pending(edit->agent, out);
-	json_write_object_end(out);
+	if (r == 0)
+		edit_remove(edit);
+	return r;
 }
 
 static void reply_delete(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"id", "cut", "confirm", NULL};
-	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
-	struct json_write json = {};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
 
-	if (edit_make(&edit, names, edit_delete, &error) < 0) {
+	if (change_make(&edit, names, rule_delete, &error) < 0) {
 		reply_refusal(request, &error);
 		return;
 	}
 	log_info("rule %u deleted: %s", edit.entry->id, edit.entry->text);
 	audit_change(agent, request, "deleted rule %u: %s", edit.entry->id, edit.entry->text);
-	deleted_write(&edit, &json);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	edit_reply_deleted(&edit);
 }
 
 /* Where a rule that moves goes to, in the list that it has left. */
 static int move_place(const struct edit *edit, size_t *ret_place, struct error *error)
 {
-	_cleanup_free_ char *before = query_value(edit->query, "before"),
-			    *after = query_value(edit->query, "after");
+	_cleanup_free_ char *before = query_value(query_of(edit->request), "before"),
+			    *after = query_value(query_of(edit->request), "after");
 	struct rule_policy *policy = NULL;
 	int r;
 
@@ -445,30 +387,27 @@ static int move_place(const struct edit *edit, size_t *ret_place, struct error *
 	return 0;
 }
 
-static int edit_move(struct edit *edit, struct error *error)
+static int rule_move(struct edit *edit, struct error *error)
 {
-	size_t from = 0, to = 0;
-	int r = edit_find(edit, &from, error);
+	size_t to = 0;
+	int r = edit_find(edit, error);
 
 	if (r == 0)
 		r = move_place(edit, &to, error);
-	if (r < 0 || to == from)
+	if (r < 0 || to == edit->place)
 		return r;
-	rule_list_remove(&edit->policy->list, from);
-	edit->entry->users++;
-	if (rule_list_insert(&edit->policy->list, to == SIZE_MAX ? to : to - (to > from), edit->entry,
-		    edit->was_live) < 0)
-		return error_set(error, -ENOMEM, "out of memory");
-	return 0;
+	edit_remove(edit);
+	return edit_insert(
+		edit, edit->policy, to == SIZE_MAX ? to : to - (to > edit->place), edit->was_live, error);
 }
 
 static void reply_move(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"id", "before", "after", "cut", "confirm", NULL};
-	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
 
-	if (edit_make(&edit, names, edit_move, &error) < 0) {
+	if (change_make(&edit, names, rule_move, &error) < 0) {
 		reply_refusal(request, &error);
 		return;
 	}
@@ -477,9 +416,9 @@ static void reply_move(struct agent *agent, struct evhttp_request *request)
 	reply_rule(edit.agent, request, edit.entry->id);
 }
 
-static int edit_flush(struct edit *edit, struct error *error)
+static int rule_flush(struct edit *edit, struct error *error)
 {
-	int r = rules_policy_named(&edit->next, edit->query, &edit->policy, error);
+	int r = rules_policy_named(&edit->next, query_of(edit->request), &edit->policy, error);
 
 	if (r < 0)
 		return r;
@@ -494,11 +433,11 @@ static int edit_flush(struct edit *edit, struct error *error)
 static void reply_flush(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"tenant", "cut", "confirm", NULL};
-	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .query = query_of(request)};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct json_write json = {};
 	struct error error = {};
 
-	if (edit_make(&edit, names, edit_flush, &error) < 0) {
+	if (change_make(&edit, names, rule_flush, &error) < 0) {
 		reply_refusal(request, &error);
 		return;
 	}
@@ -507,7 +446,7 @@ static void reply_flush(struct agent *agent, struct evhttp_request *request)
 	json_write_object_begin(&json, NULL);
 	json_write_number(&json, "deleted", edit.count);
 	json_write_array_begin(&json, "warnings");
-	warn_of_file(&edit, &json,
+	edit_warn_of_file(&edit, &json,
 		"the configuration file has some of them: they will be back when the file is read again");
 	json_write_array_end(&json);
 	rules_write_pending(edit.agent, &json);

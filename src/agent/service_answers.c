@@ -8,6 +8,7 @@
 
 #include "agent/audit.h"
 #include "agent/checks.h"
+#include "agent/edit.h"
 #include "agent/rules.h"
 #include "agent/services_internal.h"
 #include "agent/shields.h"
@@ -275,24 +276,6 @@ static void warnings_write(struct services *services, struct json_write *out)
 
 /* -- finding one -- */
 
-/* A change of services on its way. */
-struct service_edit {
-	struct rulebook next;
-	struct rules_change change;
-	struct rule_policy *policy;
-	size_t place;
-	struct rule_entry *entry; /* with a use of its own */
-	char *text;
-};
-
-static void edit_clear(struct service_edit *edit)
-{
-	if (edit->entry)
-		rule_entry_release(edit->entry);
-	rulebook_clear(&edit->next);
-	free(edit->text);
-}
-
 static bool slot_is_service(const struct rule_slot *slot)
 {
 	return rule_kind(&slot->entry->rule) == RULE_ON_SERVICES;
@@ -328,10 +311,13 @@ static int name_find(const struct rulebook *book, const char *name, struct rule_
 						 : "there are none: 'weir service add' makes one");
 }
 
-/* The service that ?name= or ?id= says. */
-static int edit_find(struct service_edit *edit, const char *query, struct error *error)
+/* The service that ?name= or ?id= says is meant. */
+static int edit_find(struct edit *edit, struct error *error)
 {
-	_cleanup_free_ char *name = query_value(query, "name"), *id = query_value(query, "id");
+	_cleanup_free_ char *name = query_value(query_of(edit->request), "name"),
+			    *id = query_value(query_of(edit->request), "id");
+	struct rule_policy *policy;
+	size_t place;
 	int r;
 
 	if (!name == !id) {
@@ -339,50 +325,15 @@ static int edit_find(struct service_edit *edit, const char *query, struct error 
 			name ? "either 'name' or 'id', not both" : "parameter 'name' is missing");
 		return error_want(error, "a service's name, such as web");
 	}
-	r = name ? name_find(&edit->next, name, &edit->policy, &edit->place, error)
-	         : rules_named(&edit->next, id, &edit->policy, &edit->place, error);
+	r = name ? name_find(&edit->next, name, &policy, &place, error)
+	         : rules_named(&edit->next, id, &policy, &place, error);
 	if (r < 0)
 		return r;
-	edit->entry = edit->policy->list.slots[edit->place].entry;
-	edit->entry->users++;
-	if (slot_is_service(&edit->policy->list.slots[edit->place]))
+	edit_use(edit, policy, place);
+	if (slot_is_service(&policy->list.slots[place]))
 		return 0;
 	error_set(error, -EINVAL, "rule %u is no service: %.150s", edit->entry->id, edit->entry->text);
 	return error_want(error, "one of those that 'weir services' lists");
-}
-
-static int edit_begin(struct agent *agent, struct service_edit *edit, const char *query,
-	const char *const *parameters, struct error *error)
-{
-	int r = query_check(query, parameters, error);
-
-	if (r == 0)
-		r = rules_change_read(query, &edit->change, error);
-	if (r == 0 && rulebook_copy(rules_book(agent), &edit->next) < 0)
-		r = error_set(error, -ENOMEM, "out of memory");
-	return r;
-}
-
-/* A sentence: the request's body, or its parameter `text`. */
-static int text_read(
-	struct evhttp_request *request, const char *example, char **ret_text, struct error *error)
-{
-	struct evbuffer *body = evhttp_request_get_input_buffer(request);
-	size_t length = evbuffer_get_length(body);
-	char *text = length ? malloc(length + 1) : query_value(query_of(request), "text");
-
-	if (!text) {
-		error_set(error, -EINVAL, "parameter 'text' is missing");
-		return error_want(error, "%s", example);
-	}
-	if (length) {
-		evbuffer_copyout(body, text, length);
-		text[length] = '\0';
-		while (length && (text[length - 1] == '\n' || text[length - 1] == '\r'))
-			text[--length] = '\0';
-	}
-	*ret_text = text;
-	return 0;
 }
 
 /* -- requests -- */
@@ -390,15 +341,15 @@ static int text_read(
 static void reply_services(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"name", "id", NULL};
-	_cleanup_(edit_clear) struct service_edit edit = {};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	_cleanup_free_ char *name = query_value(query_of(request), "name");
 	_cleanup_free_ char *id = query_value(query_of(request), "id");
 	struct json_write json = {};
 	struct error error = {};
-	int r = edit_begin(agent, &edit, query_of(request), names, &error);
+	int r = edit_begin(&edit, names, &error);
 
 	if (r == 0 && (name || id))
-		r = edit_find(&edit, query_of(request), &error);
+		r = edit_find(&edit, &error);
 	if (r < 0) {
 		reply_refusal(request, &error);
 		return;
@@ -427,7 +378,7 @@ static void reply_changed(struct agent *agent, struct evhttp_request *request, u
 	json_write_free(&json);
 }
 
-static int entry_new(struct agent *agent, struct service_edit *edit, struct error *error)
+static int entry_new(struct edit *edit, struct error *error)
 {
 	_cleanup_free_ char *sentence = NULL;
 
@@ -435,34 +386,29 @@ static int entry_new(struct agent *agent, struct service_edit *edit, struct erro
 		sentence = NULL;
 		return error_set(error, -ENOMEM, "out of memory");
 	}
-	edit->entry = rule_entry_new(rules_places(agent), sentence, error);
-	if (!edit->entry) {
+	if (edit_make(edit, sentence, error) < 0) {
 		/* the word in front was ours */
 		if (error->column > strlen("service "))
 			error->column -= (unsigned int)strlen("service ");
 		return error->code;
 	}
-	edit->entry->users++;
-	if (rule_list_insert(&edit->next.policies[0].list, SIZE_MAX, edit->entry, true) < 0)
-		return error_set(error, -ENOMEM, "out of memory");
-	return 0;
+	return edit_insert(edit, &edit->next.policies[0], SIZE_MAX, true, error);
 }
 
 static void reply_add(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"text", "confirm", "check", NULL};
-	_cleanup_(edit_clear) struct service_edit edit = {};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
-	int r = edit_begin(agent, &edit, query_of(request), names, &error);
+	int r = edit_begin(&edit, names, &error);
 
 	if (r == 0)
-		r = text_read(request,
-			"a service, such as web tcp 203.0.113.10 port 443 to 10.0.0.11, 10.0.0.12",
-			&edit.text, &error);
+		r = edit_read_text(&edit,
+			"a service, such as web tcp 203.0.113.10 port 443 to 10.0.0.11, 10.0.0.12", &error);
 	if (r == 0)
-		r = entry_new(agent, &edit, &error);
+		r = entry_new(&edit, &error);
 	if (r == 0)
-		r = rules_commit(agent, &edit.next, &edit.change, &error);
+		r = edit_commit(&edit, &error);
 	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
 		return;
@@ -474,32 +420,21 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 	reply_changed(agent, request, edit.entry->id);
 }
 
-static int entry_change(struct service_edit *edit, struct error *error)
-{
-	struct rule_entry *changed = rule_entry_change(edit->entry, edit->text, error);
-
-	if (!changed)
-		return error->code;
-	rule_entry_release(edit->policy->list.slots[edit->place].entry);
-	edit->policy->list.slots[edit->place].entry = changed;
-	return 0;
-}
-
 static void reply_change(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"id", "name", "text", "confirm", "check", NULL};
-	_cleanup_(edit_clear) struct service_edit edit = {};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
-	int r = edit_begin(agent, &edit, query_of(request), names, &error);
+	int r = edit_begin(&edit, names, &error);
 
 	if (r == 0)
-		r = text_read(request, "a change, such as drain 10.0.0.11", &edit.text, &error);
+		r = edit_read_text(&edit, "a change, such as drain 10.0.0.11", &error);
 	if (r == 0)
-		r = edit_find(&edit, query_of(request), &error);
+		r = edit_find(&edit, &error);
 	if (r == 0)
-		r = entry_change(&edit, &error);
+		r = edit_change(&edit, edit.text, &error);
 	if (r == 0)
-		r = rules_commit(agent, &edit.next, &edit.change, &error);
+		r = edit_commit(&edit, &error);
 	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
 		return;
@@ -512,40 +447,18 @@ static void reply_change(struct agent *agent, struct evhttp_request *request)
 	reply_changed(agent, request, edit.entry->id);
 }
 
-static void deleted_write(
-	struct agent *agent, struct json_write *out, const struct service_edit *edit, bool live)
-{
-	json_write_object_begin(out, NULL);
-	json_write_array_begin(out, "deleted");
-	json_write_object_begin(out, NULL);
-	json_write_number(out, "id", edit->entry->id);
-	json_write_string(out, "text", edit->entry->text);
-	json_write_object_end(out);
-	json_write_array_end(out);
-	json_write_array_begin(out, "warnings");
-	if (!live && !rules_book(agent)->applied)
-		json_write_string(out, NULL,
-			"the configuration file has it: it will be back when the file is read again");
-	json_write_array_end(out);
-	rules_write_pending(agent, out);
-	json_write_object_end(out);
-}
-
 static void reply_delete(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"id", "name", "confirm", NULL};
-	_cleanup_(edit_clear) struct service_edit edit = {};
-	struct json_write json = {};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
-	bool live = false;
-	int r = edit_begin(agent, &edit, query_of(request), names, &error);
+	int r = edit_begin(&edit, names, &error);
 
 	if (r == 0)
-		r = edit_find(&edit, query_of(request), &error);
+		r = edit_find(&edit, &error);
 	if (r == 0) {
-		live = edit.policy->list.slots[edit.place].live;
-		rule_list_remove(&edit.policy->list, edit.place);
-		r = rules_commit(agent, &edit.next, &edit.change, &error);
+		edit_remove(&edit);
+		r = edit_commit(&edit, &error);
 	}
 	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
@@ -553,9 +466,7 @@ static void reply_delete(struct agent *agent, struct evhttp_request *request)
 	}
 	log_info("service %s deleted", edit.entry->rule.service->name);
 	audit_change(agent, request, "deleted %s (rule %u)", edit.entry->text, edit.entry->id);
-	deleted_write(agent, &json, &edit, live);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	edit_reply_deleted(&edit);
 }
 
 const struct route service_routes[] = {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/audit.h"
+#include "agent/edit.h"
 #include "agent/families.h"
 #include "agent/rules.h"
 #include "agent/shapes_internal.h"
@@ -267,21 +268,6 @@ static void reply_shapes(struct agent *agent, struct evhttp_request *request)
 
 /* -- changes -- */
 
-/* A change that a request asks for, in a copy of the book. */
-struct shape_edit {
-	struct rulebook next;
-	struct rule_policy *policy;
-	size_t place;
-	struct rule_entry *entry; /* which is meant; its use is the edit's */
-	struct rules_change change;
-};
-
-static void edit_clear(struct shape_edit *edit)
-{
-	rulebook_clear(&edit->next);
-	rule_entry_release(edit->entry);
-}
-
 static int refuse_unknown(const struct rulebook *book, const char *name, struct error *error)
 {
 	const char *known[KNOWN_MAX + 1] = {}, *near;
@@ -300,62 +286,44 @@ static int refuse_unknown(const struct rulebook *book, const char *name, struct 
 	return error_want(error, "'weir shapes' lists those there are");
 }
 
-static bool named_find(struct shape_edit *edit, const char *name)
+static bool named_find(const struct rule_policy *policy, const char *name, size_t *ret_place)
 {
-	edit->policy = &edit->next.policies[0];
-	for (edit->place = 0; edit->place < edit->policy->list.count; edit->place++) {
-		const struct rule *rule = &edit->policy->list.slots[edit->place].entry->rule;
+	for (size_t place = 0; place < policy->list.count; place++) {
+		const struct rule *rule = &policy->list.slots[place].entry->rule;
 
-		if (rule_is_declared(rule) && strcmp(rule->class, name) == 0)
+		if (rule_is_declared(rule) && strcmp(rule->class, name) == 0) {
+			*ret_place = place;
 			return true;
+		}
 	}
 	return false;
 }
 
-/* The class that ?id= or ?name= says. */
-static int edit_find(struct shape_edit *edit, const char *query, struct error *error)
+/* The class that ?id= or ?name= says is meant. */
+static int edit_find(struct edit *edit, struct error *error)
 {
-	_cleanup_free_ char *id = query_value(query, "id"), *name = query_value(query, "name");
+	_cleanup_free_ char *id = query_value(query_of(edit->request), "id"),
+			    *name = query_value(query_of(edit->request), "name");
+	struct rule_policy *policy = &edit->next.policies[0];
+	size_t place;
 	int r = 0;
 
 	if (!id == !name) {
 		error_set(error, -EINVAL, "which class?");
 		return error_want(error, "either id=NUMBER or name=NAME");
 	}
-	if (name && !named_find(edit, name))
+	if (name && !named_find(policy, name, &place))
 		return refuse_unknown(&edit->next, name, error);
 	if (id)
-		r = rules_named(&edit->next, id, &edit->policy, &edit->place, error);
+		r = rules_named(&edit->next, id, &policy, &place, error);
 	if (r < 0)
 		return r;
-	edit->entry = edit->policy->list.slots[edit->place].entry;
-	edit->entry->users++;
+	edit_use(edit, policy, place);
 	if (rule_entry_is_class(edit->entry))
 		return 0;
 	error_set(error, -EINVAL, "rule %u gives nothing a rate: %.150s", edit->entry->id, edit->entry->text);
 	return error_want(
 		error, "a limit in bits, a guarantee or a declared class, as 'weir shapes' lists them");
-}
-
-static int edit_begin(struct agent *agent, struct shape_edit *edit, const char *query,
-	const char *const *parameters, struct error *error)
-{
-	int r = query_check(query, parameters, error);
-
-	if (r == 0)
-		r = rules_change_read(query, &edit->change, error);
-	if (r == 0 && rulebook_copy(rules_book(agent), &edit->next) < 0)
-		r = error_set(error, -ENOMEM, "out of memory");
-	return r;
-}
-
-static int text_read(const char *query, const char *example, char **ret_text, struct error *error)
-{
-	*ret_text = query_value(query, "text");
-	if (*ret_text)
-		return 0;
-	error_set(error, -EINVAL, "parameter 'text' is missing");
-	return error_want(error, "%s", example);
 }
 
 static void reply_changed(struct agent *agent, struct evhttp_request *request, uint32_t id)
@@ -373,43 +341,35 @@ static void reply_changed(struct agent *agent, struct evhttp_request *request, u
 }
 
 /* The rule `shape SENTENCE`. */
-static int declared_new(
-	struct agent *agent, struct shape_edit *edit, const char *sentence, struct error *error)
+static int declared_new(struct edit *edit, struct error *error)
 {
 	struct shape_declared declared;
 	char text[RULE_TEXT_MAX];
-	int r = shape_declared_parse(sentence, &declared, error);
+	int r = shape_declared_parse(edit->text, &declared, error);
 
 	if (r < 0)
 		return r;
-	if ((size_t)snprintf(text, sizeof(text), "shape %s", sentence) >= sizeof(text)) {
+	if ((size_t)snprintf(text, sizeof(text), "shape %s", edit->text) >= sizeof(text)) {
 		error_set(error, -EINVAL, "the sentence is too long");
 		return error_want(error, "at most %d bytes", SHAPE_TEXT_MAX - 1);
 	}
-	edit->entry = rule_entry_new(rules_places(agent), text, error);
-	if (!edit->entry)
-		return error->code;
-	edit->entry->users++;
-	if (rule_list_insert(&edit->next.policies[0].list, SIZE_MAX, edit->entry, true) < 0)
-		return error_set(error, -ENOMEM, "out of memory");
-	return 0;
+	r = edit_make(edit, text, error);
+	return r < 0 ? r : edit_insert(edit, &edit->next.policies[0], SIZE_MAX, true, error);
 }
 
 static void reply_add(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"text", "confirm", NULL};
-	_cleanup_(edit_clear) struct shape_edit edit = {};
-	_cleanup_free_ char *text = NULL;
-	const char *query = query_of(request);
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
-	int r = edit_begin(agent, &edit, query, names, &error);
+	int r = edit_begin(&edit, names, &error);
 
 	if (r == 0)
-		r = text_read(query, "a class, such as bulk under eth0 ceiling 200mbit", &text, &error);
+		r = edit_read_text(&edit, "a class, such as bulk under eth0 ceiling 200mbit", &error);
 	if (r == 0)
-		r = declared_new(agent, &edit, text, &error);
+		r = declared_new(&edit, &error);
 	if (r == 0)
-		r = rules_commit(agent, &edit.next, &edit.change, &error);
+		r = edit_commit(&edit, &error);
 	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
 		return;
@@ -419,35 +379,22 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 	reply_changed(agent, request, edit.entry->id);
 }
 
-static int edit_change(struct shape_edit *edit, const char *text, struct error *error)
-{
-	struct rule_entry *changed = rule_entry_change(edit->entry, text, error);
-
-	if (!changed)
-		return error->code;
-	rule_entry_release(edit->policy->list.slots[edit->place].entry);
-	edit->policy->list.slots[edit->place].entry = changed;
-	return 0;
-}
-
 static void reply_change(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"id", "name", "text", "confirm", NULL};
-	_cleanup_(edit_clear) struct shape_edit edit = {};
-	_cleanup_free_ char *text = NULL;
-	const char *query = query_of(request);
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
 	const struct rule_entry *changed;
-	int r = edit_begin(agent, &edit, query, names, &error);
+	int r = edit_begin(&edit, names, &error);
 
 	if (r == 0)
-		r = text_read(query, "a change, such as to 20mbit", &text, &error);
+		r = edit_read_text(&edit, "a change, such as to 20mbit", &error);
 	if (r == 0)
-		r = edit_find(&edit, query, &error);
+		r = edit_find(&edit, &error);
 	if (r == 0)
-		r = edit_change(&edit, text, &error);
+		r = edit_change(&edit, edit.text, &error);
 	if (r == 0)
-		r = rules_commit(agent, &edit.next, &edit.change, &error);
+		r = edit_commit(&edit, &error);
 	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
 		return;
@@ -460,41 +407,18 @@ static void reply_change(struct agent *agent, struct evhttp_request *request)
 	reply_changed(agent, request, edit.entry->id);
 }
 
-static void deleted_write(
-	struct agent *agent, struct json_write *out, const struct shape_edit *edit, bool live)
-{
-	json_write_object_begin(out, NULL);
-	json_write_array_begin(out, "deleted");
-	json_write_object_begin(out, NULL);
-	json_write_number(out, "id", edit->entry->id);
-	json_write_string(out, "text", edit->entry->text);
-	json_write_object_end(out);
-	json_write_array_end(out);
-	json_write_array_begin(out, "warnings");
-	if (!live && !rules_book(agent)->applied)
-		json_write_string(out, NULL,
-			"the configuration file has it: it will be back when the file is read again");
-	json_write_array_end(out);
-	rules_write_pending(agent, out);
-	json_write_object_end(out);
-}
-
 static void reply_delete(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"id", "name", "confirm", NULL};
-	_cleanup_(edit_clear) struct shape_edit edit = {};
-	const char *query = query_of(request);
-	struct json_write json = {};
+	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
-	bool live = false;
-	int r = edit_begin(agent, &edit, query, names, &error);
+	int r = edit_begin(&edit, names, &error);
 
 	if (r == 0)
-		r = edit_find(&edit, query, &error);
+		r = edit_find(&edit, &error);
 	if (r == 0) {
-		live = edit.policy->list.slots[edit.place].live;
-		rule_list_remove(&edit.policy->list, edit.place);
-		r = rules_commit(agent, &edit.next, &edit.change, &error);
+		edit_remove(&edit);
+		r = edit_commit(&edit, &error);
 	}
 	if (r < 0 || !edit.entry) {
 		reply_refusal(request, &error);
@@ -502,9 +426,7 @@ static void reply_delete(struct agent *agent, struct evhttp_request *request)
 	}
 	log_info("class %u deleted: %s", edit.entry->id, edit.entry->text);
 	audit_change(agent, request, "deleted class %u: %s", edit.entry->id, edit.entry->text);
-	deleted_write(agent, &json, &edit, live);
-	reply_json(request, HTTP_OK, "OK", &json);
-	json_write_free(&json);
+	edit_reply_deleted(&edit);
 }
 
 const struct route shape_routes[] = {
