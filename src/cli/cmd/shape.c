@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "basic/text.h"
+#include "cli/action.h"
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/filter.h"
@@ -315,58 +315,20 @@ static int shape_assign(const struct cli *cli)
 	return cmd_rule(&rule);
 }
 
-static const struct action {
-	const char *name;
-	int (*run)(const struct cli *cli);
-	uint64_t options; /* besides those of all */
-} actions[] = {
+static const struct action actions[] = {
 	{"add", shape_add, OPTION_BIT(CONFIRM)},
 	{"assign", shape_assign,
 		OPTION_BIT(CONFIRM) | OPTION_BIT(CUT) | OPTION_BIT(BEFORE) | OPTION_BIT(TENANT)},
 	{"delete", shape_delete, OPTION_BIT(CONFIRM)},
 	{"list", cmd_shapes, OPTION_BIT(WATCH)},
+	{NULL},
 };
-
-#define ACTIONS (sizeof(actions) / sizeof(actions[0]))
-
-static int fail_action(const char *word)
-{
-	const char *known[ACTIONS + 1] = {NULL}, *near;
-	struct error error;
-
-	for (size_t i = 0; i < ACTIONS; i++)
-		known[i] = actions[i].name;
-	near = text_nearest(word, known);
-	error_set(&error, -EINVAL, "'weir shape' does not know '%s'", word);
-	if (near)
-		error_want(&error, "did you mean '%s'?", near);
-	else
-		error_want(&error, "add, assign, delete or list");
-	return fail_usage(&error);
-}
 
 int cmd_shape(const struct cli *cli)
 {
-	static const uint64_t all = OPTIONS_COMMON | OPTION_BIT(JSON);
-	struct cli rest = *cli;
-	struct error error;
-
 	if (!cli->word_count)
 		return cmd_shapes(cli);
-	for (size_t i = 0; i < ACTIONS; i++) {
-		if (strcmp(actions[i].name, cli->words[0]) != 0)
-			continue;
-		if (cli->given & ~(all | actions[i].options)) {
-			error_set(&error, -EINVAL, "an option that 'weir shape %s' does not have",
-				actions[i].name);
-			error_want(&error, "--before, --cut and --tenant belong to 'weir shape assign'");
-			return fail_usage(&error);
-		}
-		rest.words++;
-		rest.word_count--;
-		return actions[i].run(&rest);
-	}
-	return fail_action(cli->words[0]);
+	return action_run(cli, actions, "--before, --cut and --tenant belong to 'weir shape assign'");
 }
 
 /* ID or NAME, then what changes. */
