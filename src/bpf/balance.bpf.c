@@ -4,7 +4,7 @@
  *
  * The program at XDP (bpf/shield.bpf.c) goes on here with all that it does not drop.  What is not for a
  * service leaves as early as possible.  A packet is not changed before all is known about it; what this
- * program does not deliver for a reason of its own goes on to the stack as it came.
+ * program does not deliver for a reason of its own goes on as it came: to forwarding, steering, the stack.
  */
 #include <linux/bpf.h>
 
@@ -13,6 +13,7 @@
 #define PACKET_CONTEXT                          struct xdp_md
 #define packet_load(context, offset, to, bytes) bpf_xdp_load_bytes(context, offset, to, bytes)
 
+#include "bpf/lib/chain.h"
 #include "bpf/lib/decide.h"
 #include "bpf/lib/encapsulate.h"
 #include "bpf/lib/packet.h"
@@ -329,7 +330,7 @@ static __noinline int balance_any(struct xdp_md *context, __u32 place, __u32 add
 	}
 }
 
-SEC("xdp.frags") int balance(struct xdp_md *context)
+packet_inline int balance_judge(struct xdp_md *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	__u32 now = bpf_jiffies64(), place = balance_place(now), address, offset;
@@ -366,13 +367,18 @@ SEC("xdp.frags") int balance(struct xdp_md *context)
 	} else {
 		return XDP_PASS;
 	}
-	if (verdict < 0)
-		verdict = balance_any(context, place, address, now);
+	return verdict < 0 ? balance_any(context, place, address, now) : verdict;
+}
+
+SEC("xdp.frags") int balance(struct xdp_md *context)
+{
+	int verdict = balance_judge(context);
+
 	if (verdict == BALANCE_NAT) {
 		bpf_tail_call(context, &service_programs, SERVICE_PROGRAM_NAT);
 		verdict = XDP_PASS;
 	}
-	return verdict;
+	return verdict == XDP_PASS ? chain_pass(context, CHAIN_FORWARD) : verdict;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -9,8 +9,8 @@
  * for what is right, only for what is fast.  Limits alone, since they count, are judged either here or there
  * (bpf/lib/limit.h).
  *
- * What it does not drop goes on in the program of services, where there are some.  So these come behind the
- * rules that XDP decides, and before all others.
+ * What it does not drop goes on in the programs of services, forwarding and steering, where there are some
+ * (bpf/lib/chain.h).  So these come behind the rules that XDP decides, and before all others.
  *
  * Most of what is dropped here comes from a source that stands in a set.  So sets are looked at first, with
  * nothing but the source read.
@@ -22,6 +22,7 @@
 #define PACKET_CONTEXT                          struct xdp_md
 #define packet_load(context, offset, to, bytes) bpf_xdp_load_bytes(context, offset, to, bytes)
 
+#include "bpf/lib/chain.h"
 #include "bpf/lib/connection.h"
 #include "bpf/lib/decide.h"
 #include "bpf/lib/facts.h"
@@ -50,14 +51,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct shield_kept);
 } shield_kept SEC(".maps");
-
-/* [0]: the program of services (bpf/balance.bpf.c), for all that is not dropped.  Empty: there are none. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} balance_programs SEC(".maps");
 
 /* One packet.  In a map: for the room, and since the verifier does not follow what is in there. */
 struct shield_work {
@@ -285,9 +278,7 @@ SEC("xdp.frags") int shield(struct xdp_md *context)
 {
 	int verdict = shield_judge(context);
 
-	if (verdict == XDP_PASS)
-		bpf_tail_call(context, &balance_programs, 0);
-	return verdict;
+	return verdict == XDP_PASS ? chain_pass(context, CHAIN_BALANCE) : verdict;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

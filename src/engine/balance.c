@@ -3,14 +3,11 @@
 #include "engine/balance.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "balance.skel.h"
-#include "basic/cleanup.h"
+#include "engine/chain.h"
 #include "engine/internal.h"
 #include "shared/service.h"
 #include "watch.skel.h"
@@ -23,13 +20,6 @@ struct balance {
 static struct balance *balance_of(const struct engine *engine)
 {
 	return engine_part_state(engine, &balance_part);
-}
-
-static int pinned(const struct engine *engine, const char *name)
-{
-	char path[PATH_MAX];
-
-	return bpf_obj_get(pins_path(&engine->pins, path, name));
 }
 
 /* Those of the flow cache are pinned and have their sizes; what is this program's own has to be told. */
@@ -64,40 +54,19 @@ static int balance_load(struct engine *engine, struct balance *balance, struct e
 	return r;
 }
 
-/* Puts it behind the program at XDP, or takes it away. */
-static int balance_place(
-	struct engine *engine, const struct balance *balance, bool there, struct error *error)
-{
-	_cleanup_close_ int map = pinned(engine, "balance_programs");
-	__u32 zero = 0;
-	int program, r = map < 0 ? map : 0;
-
-	if (r == -ENOENT && !there)
-		return 0;
-	if (r == 0 && there) {
-		program = bpf_program__fd(balance->skeleton->progs.balance);
-		r = bpf_map_update_elem(map, &zero, &program, BPF_ANY);
-	} else if (r == 0) {
-		r = bpf_map_delete_elem(map, &zero);
-		r = r == -ENOENT ? 0 : r;
-	}
-	return r < 0 ? error_set(
-			       error, r, "cannot put the services' program into its place: %s", strerror(-r))
-	             : 0;
-}
-
 int engine_balance_want(struct engine *engine, bool wanted, struct error *error)
 {
 	struct balance *balance = balance_of(engine);
 	int r = 0;
 
 	if (wanted) {
-		r = engine_shield_load(engine, error);
+		r = balance_load(engine, balance, error);
 		if (r == 0)
-			r = balance_load(engine, balance, error);
+			r = engine_chain_put(engine, CHAIN_BALANCE,
+				bpf_program__fd(balance->skeleton->progs.balance), error);
+	} else {
+		r = engine_chain_take(engine, CHAIN_BALANCE, error);
 	}
-	if (r == 0)
-		r = balance_place(engine, balance, wanted, error);
 	if (r == 0)
 		balance->wanted = wanted;
 	return r;
@@ -130,15 +99,6 @@ static void balance_close(void *state)
 	free(balance);
 }
 
-/* Has an earlier agent left it in its place? */
-static bool balance_was_there(const struct engine *engine)
-{
-	_cleanup_close_ int map = pinned(engine, "balance_programs");
-	__u32 zero = 0, id;
-
-	return map >= 0 && bpf_map_lookup_elem(map, &zero, &id) == 0;
-}
-
 static int balance_open(struct engine *engine, void **ret_state, struct error *error)
 {
 	struct balance *balance = calloc(1, sizeof(*balance));
@@ -146,7 +106,7 @@ static int balance_open(struct engine *engine, void **ret_state, struct error *e
 	if (!balance)
 		return error_set(error, -ENOMEM, "out of memory");
 	*ret_state = balance;
-	return balance_was_there(engine) ? engine_balance_want(engine, true, error) : 0;
+	return engine_chain_has(engine, CHAIN_BALANCE) ? engine_balance_want(engine, true, error) : 0;
 }
 
 const struct engine_part balance_part = {"balance", balance_open, balance_close};

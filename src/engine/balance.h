@@ -2,9 +2,8 @@
 /*
  * The program of services (bpf/balance.bpf.c) behind the program at XDP (engine/shield.h).
  *
- * It is loaded with the first service; its maps are those of engine/service.h.  It stands in the pinned array
- * `balance_programs`, so it works on when the agent is gone, and the next agent puts its own program there
- * without a gap.
+ * It is loaded with the first service; its maps are those of engine/service.h.  It stands in its place of the
+ * chain (engine/chain.h).
  */
 #ifndef WEIR_ENGINE_BALANCE_H
 #define WEIR_ENGINE_BALANCE_H

@@ -15,7 +15,7 @@
 /* The value of the pinned map "meta": what an adopting agent has to know before it touches anything. */
 #define META_MAGIC 0x72696577 /* "weir" */
 #define META_LAYOUT                                                                                          \
-	12 /* of the shared structs and of the agent's regions; changes whenever one of them does */
+	13 /* of the shared structs and of the agent's regions; changes whenever one of them does */
 
 struct engine_meta {
 	uint32_t magic, layout;
@@ -43,7 +43,7 @@ struct engine_clsact {
 #define FEATURES_MAX       32
 #define ENGINE_QDISC_KINDS 4
 
-#define PARTS_MAX 16
+#define PARTS_MAX 20
 
 struct engine {
 	struct pins pins;

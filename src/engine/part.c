@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The engine's parts, in the order they are opened. */
 #include "engine/balance.h"
+#include "engine/chain.h"
 #include "engine/family.h"
 #include "engine/guard.h"
 #include "engine/internal.h"
@@ -17,6 +18,7 @@ static const struct engine_part *const parts[] = {
 	&set_part, /* before the policies, whose programs use its maps */
 	&policy_part,
 	&service_part, /* before the program at XDP, which uses its maps */
+	&chain_part,
 	&shield_part,  /* behind the policies, which it reads */
 	&balance_part, /* behind the program that it goes on from */
 	&shape_part,

@@ -5,6 +5,7 @@
 
 #include "basic/clock.h"
 #include "engine/policy_internal.h"
+#include "shared/forward.h"
 #include "shared/guard.h"
 #include "shared/service.h"
 
@@ -141,8 +142,10 @@ int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t prese
 {
 	struct policy_engine *policy = policy_of(engine);
 	struct policy_now *now = policy->now;
-	/* rules on sockets and services need nothing of what judges packets */
-	int r = !(changed & ~(1ULL << GUARD_PLACE | 1ULL << SERVICE_PLACE)) && !present
+	/* rules on sockets, services, what forwards and steers need nothing of what judges packets */
+	int r = !(changed & ~(1ULL << GUARD_PLACE | 1ULL << SERVICE_PLACE | 1ULL << FORWARD_PLACE |
+				    1ULL << STEER_PLACE)) &&
+	                        !present
 	                ? 0
 	                : policy_load(policy, error);
 

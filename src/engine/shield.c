@@ -14,6 +14,7 @@
 #include "basic/cleanup.h"
 #include "bpf/lib/policy.h"
 #include "engine/balance.h"
+#include "engine/chain.h"
 #include "engine/internal.h"
 #include "shared/policy.h"
 #include "shared/shield.h"
@@ -342,7 +343,7 @@ bool engine_shield_wanted(struct engine *engine, uint32_t index)
 	const struct policy_rule *rules;
 	const __u64 *row;
 
-	if (engine_balance_wanted(engine))
+	if (engine_balance_wanted(engine) || engine_chain_wants(engine, index))
 		return true;
 	if (!header)
 		return false;

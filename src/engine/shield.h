@@ -23,8 +23,8 @@ struct engine_shield {
 	uint32_t program; /* id; OFF: of somebody else's that is there, or 0 */
 };
 
-/* Do rules in force decide at XDP for this interface's packets, or are there services?  By its index, and
- * whose policy holds there. */
+/* Do rules in force decide at XDP for this interface's packets, are there services, or does it forward or
+ * steer?  By its index, and whose policy holds there. */
 bool engine_shield_wanted(struct engine *engine, uint32_t index);
 
 /* The rule (id) that drops such a packet at XDP, as far as limits let it come to that; 0: none does. */

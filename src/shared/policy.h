@@ -36,9 +36,10 @@
 #define POLICY_CONNECTED_MAX   65536  /* of them whose connections are counted */
 
 /* Where policies stand: two places each, one in force, the other for the next. */
-#define POLICY_HOST       0
-#define POLICY_TENANT     1  /* … and up */
-#define POLICY_TENANT_END 61 /* bits 61 to 63 of policy_now.places: SERVICE_PLACE, GUARD_PLACE, SET_PLACE */
+#define POLICY_HOST   0
+#define POLICY_TENANT 1 /* … and up */
+#define POLICY_TENANT_END                                                                                    \
+	59 /* bits 59 to 63 of policy_now.places: STEER_, FORWARD_, SERVICE_, GUARD_, SET_PLACE */
 #define POLICY_NUMBER_MAX 64
 
 /* The fields with classes.  The trie fields' tables are tries; the others' are arrays of __u16, one class for
