@@ -11,7 +11,7 @@
 #include "basic/cleanup.h"
 #include "engine/internal.h"
 
-#define CHAIN_MAP "xdp_programs"
+#define CHAIN_MAP "chain_programs"
 
 struct chain {
 	struct {

@@ -2,7 +2,7 @@
 /*
  * The programs behind the one at XDP (bpf/lib/chain.h), and on which interfaces they want it.
  *
- * They stand in the pinned array `xdp_programs`, so they work on when the agent is gone, and the next agent
+ * They stand in the pinned array `chain_programs`, so they work on when the agent is gone, and the next agent
  * puts its own there without a gap.
  */
 #ifndef WEIR_ENGINE_CHAIN_H

@@ -17,17 +17,17 @@ struct {
 	__uint(max_entries, CHAIN_PROGRAMS);
 	__type(key, __u32);
 	__type(value, __u32);
-} xdp_programs SEC(".maps");
+} chain_programs SEC(".maps");
 
 /* Hands on to the first program from this place on; comes back where there is none.  To be called by the
  * entry program itself. */
 static __attribute__((always_inline)) inline int chain_pass(struct xdp_md *context, enum chain_program place)
 {
 	if (place <= CHAIN_BALANCE)
-		bpf_tail_call(context, &xdp_programs, CHAIN_BALANCE);
+		bpf_tail_call(context, &chain_programs, CHAIN_BALANCE);
 	if (place <= CHAIN_FORWARD)
-		bpf_tail_call(context, &xdp_programs, CHAIN_FORWARD);
-	bpf_tail_call(context, &xdp_programs, CHAIN_STEER);
+		bpf_tail_call(context, &chain_programs, CHAIN_FORWARD);
+	bpf_tail_call(context, &chain_programs, CHAIN_STEER);
 	return XDP_PASS;
 }
 
