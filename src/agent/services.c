@@ -647,27 +647,33 @@ static void services_renew(struct services *services)
 
 /* -- health -- */
 
-static struct service_backend_live *backend_find(
+static uint32_t backend_find(
 	const struct services *services, const char *service, const struct address *address, uint16_t port)
 {
 	for (uint32_t i = 1; services->backends && i < SERVICE_BACKENDS_MAX; i++) {
-		struct service_backend_live *live = services->backends[i];
+		const struct service_backend_live *live = services->backends[i];
 
 		if (live && live->port == port && address_compare(&live->address, address) == 0 &&
 			strcmp(services->live[live->service].name, service) == 0)
-			return live;
+			return i;
 	}
-	return NULL;
+	return 0;
+}
+
+uint32_t services_backend_number(
+	const struct agent *agent, const char *service, const struct address *address, uint16_t port)
+{
+	const struct services *services = services_of(agent);
+
+	return services ? backend_find(services, service, address, port) : 0;
 }
 
 bool services_backend_down(
 	const struct agent *agent, const char *service, const struct address *address, uint16_t port)
 {
-	const struct services *services = services_of(agent);
-	const struct service_backend_live *live =
-		services ? backend_find(services, service, address, port) : NULL;
+	uint32_t number = services_backend_number(agent, service, address, port);
 
-	return live && live->down;
+	return number && services_of(agent)->backends[number]->down;
 }
 
 void services_backend_health(struct agent *agent, const char *service, const struct address *address,
@@ -675,10 +681,12 @@ void services_backend_health(struct agent *agent, const char *service, const str
 {
 	_cleanup_(service_plan_clear) struct service_plan plan = {};
 	struct services *services = services_of(agent);
-	struct service_backend_live *live = backend_find(services, service, address, port);
+	uint32_t number = backend_find(services, service, address, port);
+	struct service_backend_live *live;
 
-	if (!live)
+	if (!number)
 		return;
+	live = services->backends[number];
 	snprintf(live->reason, sizeof(live->reason), "%s", reason);
 	if (live->down == !up)
 		return;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/checks.h"
 #include "agent/internal.h"
 #include "agent/shields.h"
 #include "basic/cleanup.h"
@@ -105,6 +106,7 @@ void watch_reconcile(struct agent *agent)
 	agent->watched = watched;
 	agent->watched_count = used;
 	shields_reconcile(agent);
+	checks_reconcile(agent);
 }
 
 void watch_free(struct agent *agent)

@@ -2,6 +2,7 @@
 /* The engine's parts, in the order they are opened. */
 #include "engine/balance.h"
 #include "engine/chain.h"
+#include "engine/check.h"
 #include "engine/family.h"
 #include "engine/guard.h"
 #include "engine/internal.h"
@@ -21,6 +22,7 @@ static const struct engine_part *const parts[] = {
 	&chain_part,
 	&shield_part,  /* behind the policies, which it reads */
 	&balance_part, /* behind the program that it goes on from */
+	&check_part,
 	&shape_part,
 	&pace_part, /* behind the classes, whose maps it uses */
 	&drop_part,
