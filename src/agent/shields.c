@@ -10,6 +10,7 @@
 #include "engine/balance.h"
 #include "engine/connection.h"
 #include "engine/policy.h"
+#include "engine/service.h"
 #include "engine/shield.h"
 
 struct shield_place {
@@ -113,6 +114,7 @@ static void place_reconcile(struct agent *agent, const struct shields *shields, 
 		place_attach(agent, mode, place, before);
 	else
 		engine_shield_detach(agent->engine, watched->index);
+	engine_service_generic(agent->engine, watched->index, place->shield.mode == ENGINE_SHIELD_GENERIC);
 }
 
 static void search_begin(struct shields *shields);

@@ -6,6 +6,7 @@
 #include "engine/family.h"
 #include "engine/guard.h"
 #include "engine/internal.h"
+#include "engine/nat.h"
 #include "engine/pace.h"
 #include "engine/policy.h"
 #include "engine/service.h"
@@ -23,6 +24,7 @@ static const struct engine_part *const parts[] = {
 	&shield_part,  /* behind the policies, which it reads */
 	&balance_part, /* behind the program that it goes on from */
 	&check_part,
+	&nat_part,     /* behind the same */
 	&shape_part,
 	&pace_part, /* behind the classes, whose maps it uses */
 	&drop_part,
