@@ -134,7 +134,7 @@ static int built_check(const struct rulebook *book, struct error *error)
 	for (size_t i = 0; list && i < list->count; i++) {
 		const struct rule *rule = &list->slots[i].entry->rule;
 
-		if (rule_kind(rule) == RULE_ON_FORWARDING) {
+		if (rule->verb == RULE_STEER) {
 			error_set(error, -EINVAL,
 				"'%s' is understood, but this version of weir cannot do it yet",
 				rule_verbs[rule->verb]);

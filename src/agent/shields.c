@@ -174,6 +174,14 @@ const char *shields_service_hook(const struct agent *agent)
 	return hook;
 }
 
+const char *shields_failure(const struct agent *agent, uint32_t index)
+{
+	const struct shields *shields = shields_of(agent);
+	const struct shield_place *place = shields ? place_find(shields, index) : NULL;
+
+	return place ? place->failure : "";
+}
+
 bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule)
 {
 	const struct shields *shields = shields_of(agent);

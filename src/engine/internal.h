@@ -65,6 +65,8 @@ struct engine {
 	struct engine_feature features[FEATURES_MAX];
 	size_t feature_count;
 	struct nl_sock *requests, *events;
+	struct nl_sock *generic; /* NULL: not asked yet */
+	int netdev_family;       /* negative: this kernel has none */
 	int qdiscs_map;
 	int8_t qdisc_kinds[ENGINE_QDISC_KINDS]; /* has the kernel them? 0: not asked yet */
 	/* component.c: what all components share */

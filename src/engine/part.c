@@ -4,6 +4,7 @@
 #include "engine/chain.h"
 #include "engine/check.h"
 #include "engine/family.h"
+#include "engine/forward.h"
 #include "engine/guard.h"
 #include "engine/internal.h"
 #include "engine/nat.h"
@@ -25,6 +26,7 @@ static const struct engine_part *const parts[] = {
 	&balance_part, /* behind the program that it goes on from */
 	&check_part,
 	&nat_part,     /* behind the same */
+	&forward_part, /* the same */
 	&shape_part,
 	&pace_part, /* behind the classes, whose maps it uses */
 	&drop_part,
