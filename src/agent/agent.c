@@ -462,13 +462,10 @@ int agent_down(const char *run_dir, struct error *error)
 {
 	struct agent_options options = {.run_dir = run_dir};
 	struct agent agent = {.options = &options, .lock = -1};
-	struct stat status;
 	bool found;
-	int r;
+	/* somebody may have deleted the directory, but what is pinned elsewhere by its name is there */
+	int r = open_run_dir(&agent, error);
 
-	if (stat(run_dir, &status) < 0)
-		return error_set(error, -errno, "there is no run directory %s", run_dir);
-	r = open_run_dir(&agent, error);
 	if (r == 0)
 		r = take_lock(&agent, error);
 	if (r < 0)

@@ -264,7 +264,7 @@ int logs_wait(struct agent *agent, struct error *error)
 
 	if (!logs || logs->waiting || fd < 0)
 		return 0;
-	r = engine_policy_log_rate(agent->engine, agent->config.log_packets);
+	r = engine_policy_log_rate(agent->engine, agent->config.log_packets, agent->config.log_drops);
 	if (r == 0)
 		r = agent_wait_for(agent, fd, on_ring, logs);
 	logs->waiting = r == 0;
@@ -274,7 +274,9 @@ int logs_wait(struct agent *agent, struct error *error)
 static void logs_reload(struct agent *agent, void *state)
 {
 	const struct logs *logs = state;
-	int r = logs->waiting ? engine_policy_log_rate(agent->engine, agent->config.log_packets) : 0;
+	int r = logs->waiting ? engine_policy_log_rate(
+					agent->engine, agent->config.log_packets, agent->config.log_drops)
+	                      : 0;
 
 	if (r < 0)
 		log_warning("cannot change how many packets are logged: %s", strerror(-r));

@@ -159,7 +159,7 @@ static long decide_step(__u32 index, struct decision *d)
 	decide_count(rule->counter, d->ask->packets, d->ask->bytes, d->ask->now);
 	/* of a limit's packets, those that are over it are the ones to tell of */
 	if ((rule->flags & POLICY_RULE_LOG && rule->action != POLICY_LIMIT) || rule->action == POLICY_LOG)
-		decide_log(d, id, rule->action);
+		decide_log(d, id, rule->action, 0);
 	return 0;
 }
 
@@ -251,7 +251,7 @@ static __noinline int decide_by_rules(struct decision *d)
 	decide_keep(d->ask, v, decide_bits(d, v));
 	decide_count(v->counter, d->ask->packets, d->ask->bytes, d->ask->now);
 	if (v->log)
-		decide_log(d, v->rule, v->action);
+		decide_log(d, v->rule, v->action, 0);
 	return 0;
 }
 

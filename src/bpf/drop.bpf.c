@@ -198,13 +198,16 @@ static __always_inline __be16 drop_protocol(struct sk_buff *skb, const struct dr
 										: OWNER_KERNEL;              \
 	})
 
-/* DROP_BY_RULE if it is the drop that was noted. */
-static __always_inline __u8 drop_noted(__u32 reason, __u32 *ret_rule)
+/* DROP_BY_RULE if it is the drop that was noted; DROP_AT_XDP: there.  A driver that has made an skb of the
+ * frame (veth) drops that, its data beginning where the program at XDP has seen the frame begin. */
+static __always_inline __u8 drop_noted(struct sk_buff *skb, __u32 reason, __u32 *ret_rule)
 {
-	if (reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_INGRESS) &&
-		reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_EGRESS))
+	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_INGRESS) ||
+		reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_EGRESS))
+		return note_take(0, ret_rule) ? DROP_BY_RULE : 0;
+	if (skb->skb_iif || skb->mac_header == SKB_HEADER_UNSET)
 		return 0;
-	return note_take(ret_rule) ? DROP_BY_RULE : 0;
+	return note_take((__u64)skb->head + skb->mac_header, ret_rule) ? DROP_BY_RULE | DROP_AT_XDP : 0;
 }
 
 static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, struct sock *rx_sk,
@@ -247,7 +250,7 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 	}
 	if (dev && dev->nd_net.net->net_cookie == netns_cookie)
 		record->ifindex = dev->ifindex;
-	if (!rx_sk && skb_goes_out(skb, record->ifindex)) {
+	if (!rx_sk && !(mark & DROP_AT_XDP) && skb_goes_out(skb, record->ifindex)) {
 		record->marks |= DROP_OUT;
 		record->kind |= FLOW_KIND_OUT;
 	}
@@ -305,7 +308,7 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	count->bytes += size.bytes;
 	count->last = bpf_jiffies64();
 	stats->drops++;
-	mark = drop_noted(key.reason, &rule);
+	mark = drop_noted(skb, key.reason, &rule);
 	if (drop_allowed(settings, count))
 		drop_record(skb, sk, rx_sk, &key, size, stats, rule, mark);
 	else

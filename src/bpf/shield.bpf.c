@@ -27,11 +27,14 @@
 #include "bpf/lib/decide.h"
 #include "bpf/lib/facts.h"
 #include "bpf/lib/limit.h"
+#include "bpf/lib/note.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/policy.h"
 #include "bpf/lib/set.h"
+#include "bpf/lib/tell.h"
 #include "bpf/lib/tenant.h"
 #include "bpf/lib/trie.h"
+#include "shared/owner.h"
 #include "shared/shield.h"
 
 #define SHIELD_RULES_MAX 64 /* that fit one packet and do not decide: limits */
@@ -63,6 +66,8 @@ struct shield_work {
 	__u32 judged; /* limits */
 	__u32 split;  /* there is more of it than stands here */
 	__u32 drop;
+	__u32 rule; /* id of the one that drops it … */
+	__u32 over; /* … since it is over its limit */
 };
 
 struct {
@@ -159,6 +164,62 @@ packet_inline int shield_drops(struct xdp_md *context, const struct policy_now *
 	return !shield_may_belong(context, in_force->kept == POLICY_KEPT_KNOWN && !lapsed);
 }
 
+/* -- what is told of what is dropped -- */
+
+/* What shield_read() has read. */
+static __noinline int shield_told(
+	struct xdp_md *context, struct shield_work *work, __u32 rule, __u32 over, __u32 policy)
+{
+	struct policy_log *record = bpf_ringbuf_reserve(&rule_log, sizeof(*record), 0);
+	__u32 bytes;
+
+	if (!record)
+		return 0;
+	record->time_ns = bpf_ktime_get_ns();
+	record->rule = rule;
+	record->owner = OWNER_UNKNOWN;
+	record->ifindex = context->ingress_ifindex;
+	record->length = bpf_xdp_get_buff_len(context);
+	record->action = POLICY_DROP;
+	record->hook = 0;
+	record->out = 0;
+	record->state = POLICY_STATE_NONE;
+	record->policy = policy;
+	record->over = over;
+	tell_packet(record, &work->packet);
+	bytes = tell_length(record->length - work->packet.l3_offset);
+	if (bpf_xdp_load_bytes(context, work->packet.l3_offset, record->bytes, bytes))
+		bytes = 0;
+	record->captured = bytes;
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+/* For the record of the kernel's drop, where the driver has one (bpf/drop.bpf.c). */
+packet_inline void shield_note(
+	struct xdp_md *context, const struct policy_now *in_force, __u32 rule, __u32 now)
+{
+	if (in_force->noted)
+		note_write((__u64)(void *)(long)context->data, rule, now);
+}
+
+static __noinline int shield_read_and_tell(struct xdp_md *context, __u32 rule, __u32 now)
+{
+	struct shield_work *work = shield_read(context);
+
+	decide_tell_take(now);
+	return work ? shield_told(context, work, rule, 0, POLICY_HOST) : 0;
+}
+
+/* Of a packet that was dropped for its source's sets, and has not been read. */
+packet_inline void shield_tell(
+	struct xdp_md *context, const struct policy_now *in_force, __u32 rule, __u32 now)
+{
+	if (decide_tell_due(in_force, now))
+		shield_read_and_tell(context, rule, now);
+	shield_note(context, in_force, rule, now);
+}
+
 /* -- by the rules -- */
 
 /* The combination of sets that an address is in. */
@@ -175,9 +236,11 @@ packet_inline int shield_rule_drops(struct shield *shield, const struct policy_r
 	int verdict;
 
 	decide_count(rule->counter, 1, work->bytes, work->now);
+	work->rule = rule->id;
+	work->over = rule->action == POLICY_LIMIT;
 	if (rule->action == POLICY_DROP)
 		return 1;
-	shield->work->judged++;
+	work->judged++;
 	verdict = limit_judge(rule->limit, &work->facts, 1, work->bytes);
 	if (verdict == LIMIT_FULL)
 		decide_stat(limited_full);
@@ -206,7 +269,8 @@ static long shield_step(__u32 index, struct shield *shield)
 	return 1;
 }
 
-static __noinline int shield_ask(struct xdp_md *context, const struct policy_now *in_force, void *policy)
+static __noinline int shield_ask(
+	struct xdp_md *context, const struct policy_now *in_force, void *policy, __u32 number)
 {
 	const struct policy_header *header = (const void *)trie_unit(policy, 0);
 	struct shield_work *work = shield_read(context);
@@ -234,7 +298,14 @@ static __noinline int shield_ask(struct xdp_md *context, const struct policy_now
 	bpf_loop(SHIELD_RULES_MAX, shield_step, &shield, 0);
 	if (work->judged && !work->drop)
 		limit_note_end(context, generation, work->judged);
-	return work->drop ? XDP_DROP : XDP_PASS;
+	if (!work->drop)
+		return XDP_PASS;
+	if (decide_tell_due(in_force, work->now)) {
+		decide_tell_take(work->now);
+		shield_told(context, work, work->rule, work->over, number);
+	}
+	shield_note(context, in_force, work->rule, work->now);
+	return XDP_DROP;
 }
 
 packet_inline int shield_judge(struct xdp_md *context)
@@ -266,12 +337,15 @@ packet_inline int shield_judge(struct xdp_md *context)
 				if (!shield_drops(context, in_force, now))
 					return XDP_PASS;
 				decide_count(way - SHIELD_COUNTER, 1, bpf_xdp_get_buff_len(context), now);
+				if (in_force->noted || decide_tell_due(in_force, now))
+					shield_tell(context, in_force,
+						ways->rule[combination & (SET_COMBINATIONS_MAX - 1)], now);
 				return XDP_DROP;
 			}
 		}
 	}
 	policy = bpf_map_lookup_elem(&policies_xdp, &place);
-	return policy ? shield_ask(context, in_force, policy) : XDP_PASS;
+	return policy ? shield_ask(context, in_force, policy, number) : XDP_PASS;
 }
 
 SEC("xdp.frags") int shield(struct xdp_md *context)

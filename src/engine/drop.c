@@ -13,6 +13,7 @@
 #include "basic/log.h"
 #include "drop.skel.h"
 #include "engine/internal.h"
+#include "engine/policy.h"
 #include "engine/reason.h"
 #include "engine/symbol.h"
 
@@ -154,6 +155,7 @@ int engine_drop_set(struct engine *engine, bool watch, uint32_t rate)
 	if (bpf_map_update_elem(bpf_map__fd(state->skeleton->maps.drop_settings), &key, &settings, BPF_ANY) <
 		0)
 		return -errno;
+	engine_policy_note_drops(engine, watch);
 	return drop_attach(engine, state, watch, NULL);
 }
 

@@ -90,6 +90,11 @@ int engine_policy_explain(struct engine *engine, const void *packet, size_t size
 int engine_policy_log_fd(struct engine *engine);
 typedef void engine_policy_log_function(void *context, const struct policy_log *record);
 void engine_policy_log_read(struct engine *engine, engine_policy_log_function *function, void *context);
-int engine_policy_log_rate(struct engine *engine, uint32_t records_per_second);
+/* Records a second: of packets that rules log, and of those dropped by others (no more than the clock has
+ * ticks). */
+int engine_policy_log_rate(struct engine *engine, uint32_t logged, uint32_t dropped);
+
+/* Whether the kernel's drops are watched: then the program at XDP notes which rule dropped a packet. */
+void engine_policy_note_drops(struct engine *engine, bool watch);
 
 #endif

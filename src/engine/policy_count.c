@@ -118,12 +118,26 @@ int policy_rate_set(struct policy_engine *policy, __u32 which, uint32_t a_second
 	return r;
 }
 
-int engine_policy_log_rate(struct engine *engine, uint32_t records_per_second)
+int engine_policy_log_rate(struct engine *engine, uint32_t logged, uint32_t dropped)
 {
 	struct policy_engine *policy = policy_of(engine);
+	uint64_t tick_ns = 1;
+	uint32_t tick, gap = 0;
 
-	policy->log_rate = records_per_second;
-	return policy->skeleton ? policy_rate_set(policy, POLICY_RATE_LOG, records_per_second) : 0;
+	engine_clock(engine, &tick, &tick_ns); /* cannot fail once it has worked */
+	if (dropped) {
+		gap = (uint32_t)(1000000000 / (tick_ns * dropped));
+		gap = gap ? gap : 1;
+	}
+	store(policy->now->tell_next, tick - POLICY_TELL_BURST * gap);
+	store(policy->now->tell_gap, gap);
+	policy->log_rate = logged;
+	return policy->skeleton ? policy_rate_set(policy, POLICY_RATE_LOG, logged) : 0;
+}
+
+void engine_policy_note_drops(struct engine *engine, bool watch)
+{
+	store(policy_of(engine)->now->noted, watch);
 }
 
 int engine_policy_log_fd(struct engine *engine)

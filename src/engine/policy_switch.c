@@ -234,6 +234,8 @@ int engine_policy_now(struct engine *engine, struct policy_now *ret_now)
 		store(policy->now->stateful, tick - TICK_AGE_MAX / 2);
 	if (policy->now->cut && tick_is_old(policy->now->cut, tick))
 		store(policy->now->cut, tick - TICK_AGE_MAX / 2);
+	if (tick_is_old(policy->now->tell_next, tick))
+		store(policy->now->tell_next, tick);
 	*ret_now = *policy->now;
 	return 0;
 }

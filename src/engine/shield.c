@@ -38,7 +38,7 @@ static struct shield *shield_of(const struct engine *engine)
 
 /* What the policy's row of a combination of sets says. */
 static uint32_t way_of(const struct policy_unit *units, size_t count, const struct policy_header *header,
-	const struct policy_field *field, uint32_t combination)
+	const struct policy_field *field, uint32_t combination, uint32_t *ret_rule)
 {
 	size_t unit = field->rows + (size_t)combination * header->row_units;
 	const struct policy_row *row;
@@ -58,6 +58,7 @@ static uint32_t way_of(const struct policy_unit *units, size_t count, const stru
 	rule = (const struct policy_rule *)(units + unit);
 	if (rule->action != POLICY_DROP || rule->counter == POLICY_NO_COUNTER)
 		return SHIELD_ASK;
+	*ret_rule = rule->id;
 	return SHIELD_COUNTER + rule->counter;
 }
 
@@ -78,7 +79,8 @@ void engine_shield_learn(struct engine *engine, uint32_t place)
 	if (!header || !(header->asked >> POLICY_BY_SRC_SETS & 1))
 		return;
 	for (uint32_t i = 0; i < SET_COMBINATIONS_MAX; i++)
-		ways->way[i] = way_of(units, count, header, field, i < field->classes ? i : 0);
+		ways->way[i] =
+			way_of(units, count, header, field, i < field->classes ? i : 0, &ways->rule[i]);
 	ways->sets = 1;
 }
 

@@ -807,6 +807,11 @@ static const struct yaml_field root_fields[] = {
 		.quantity = &yaml_number,
 		.offset = offsetof(struct config, log_packets),
 		.max = 100000},
+	{.path = "log_drops",
+		.read = yaml_quantity_read,
+		.quantity = &yaml_number,
+		.offset = offsetof(struct config, log_drops),
+		.max = 1000},
 	{.path = "names",
 		.read = read_names,
 		.children = names_fields,
@@ -863,6 +868,7 @@ int config_init(struct config *ret_config)
 		.balance_flows = SERVICE_FLOWS_DEFAULT,
 		.balance_ports = {SERVICE_PORT_FIRST, UINT16_MAX},
 		.log_packets = 100,
+		.log_drops = 50,
 		.log_level = LOG_LEVEL_INFO,
 	};
 	return 0;

@@ -57,6 +57,7 @@
  *         ports: 61001-65535
  *     xdp: auto                        # auto, native, generic, off; {mode: auto, interfaces: {eth0: off}}
  *     log_packets: 100                 # records of the packets' log a second, 0..100000
+ *     log_drops: 50                    # and of dropped packets whose rules do not log, 0..1000
  *     names: on                        # off, or {enabled: on, table: 16384}: 64..1048576 addresses, flows
  *     capture:
  *       before: off                    # or memory for the last packets (capture --before), 1mb..1gb
@@ -148,7 +149,8 @@ struct config {
 	struct config_xdp_interface *xdp_interfaces;
 	size_t xdp_interface_count;
 
-	uint32_t log_packets; /* records a second */
+	uint32_t log_packets; /* records a second … */
+	uint32_t log_drops;   /* … of what is dropped by rules that do not log */
 
 	enum log_level log_level;
 };

@@ -55,7 +55,8 @@ struct drop_window {
 };
 
 #define DROP_OUT     0x01 /* was on its way out; else on its way in */
-#define DROP_BY_RULE 0x02 /* a rule of weir's dropped it, or the default verdict */
+#define DROP_BY_RULE 0x02 /* a rule of weir's dropped it, or the default verdict … */
+#define DROP_AT_XDP  0x04 /* … at XDP */
 
 struct drop_record {
 	__u64 time_ns; /* CLOCK_MONOTONIC */

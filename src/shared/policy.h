@@ -220,7 +220,14 @@ struct policy_now {
 	__u64 places_before;
 	__u64 present; /* bit n: there is a policy n; for the agent: the datapath finds its place empty */
 	__u64 present_before;
+	/* Of dropped packets some are told of, whether their rule logs or not: one each `tell_gap` ticks (0:
+	 * none), POLICY_TELL_BURST at once after a time without.  The datapath writes `tell_next`. */
+	__u32 tell_gap, tell_next;
+	__u32 noted; /* the program at XDP notes what it drops, for the records of the kernel's drops */
+	__u32 reserved;
 };
+
+#define POLICY_TELL_BURST 16
 
 /* The value of the map `rule_counts`: of counter n on a CPU at CPU * POLICY_COUNTERS_MAX + n. */
 struct rule_count {

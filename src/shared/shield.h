@@ -27,6 +27,7 @@ struct shield_ways {
 	__u32 sets; /* rules ask for the sets of sources */
 	__u32 reserved;
 	__u32 way[SET_COMBINATIONS_MAX];
+	__u32 rule[SET_COMBINATIONS_MAX]; /* id, where it is dropped */
 };
 
 #define SHIELD_KEPT_BITS 20 /* 128 KiB */

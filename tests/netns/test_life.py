@@ -2,11 +2,13 @@
 """Beginning and end: starting, stopping, dying and adopting, interfaces that come and go, other people's things."""
 
 import collections
+import contextlib
 import os
 import pty
 import random
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -171,6 +173,19 @@ def down_removes_what_an_agent_left(lab, end):
     agent = lab.agent(host)
     agent.stop(getattr(signal, end))
     expect(bpf_object_exists(BPF_PROG_GET_FD_BY_ID, min(agent.programs)), "the datapath did not survive")
+    agent.weir("down")
+    expect_nothing_left(lab)
+    expect(not os.path.exists(agent.run_dir), f"{agent.run_dir} is still there: {os.listdir(lab.directory)}")
+
+
+@test()
+def down_finds_what_a_deleted_directory_was_of(lab):
+    """weir down removes what an agent left even where somebody has deleted the run directory meanwhile"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    agent.stop(signal.SIGKILL)
+    with contextlib.suppress(OSError):  # where the pins are in it, it is busy: then they are found there
+        shutil.rmtree(agent.run_dir)
     agent.weir("down")
     expect_nothing_left(lab)
     expect(not os.path.exists(agent.run_dir), f"{agent.run_dir} is still there: {os.listdir(lab.directory)}")

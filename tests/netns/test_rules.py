@@ -10,7 +10,7 @@ import time
 import urllib.parse
 
 from lab import UnixConnection, expect, expect_equal, udp_socket, wait_for
-from suite import test
+from suite import each, test, variants
 
 
 def ask(agent, method, path, body=None, **parameters):
@@ -618,4 +618,41 @@ def logged_packets_are_told(lab):
     answer = wait_for(lambda: (lambda a: a if a["logged"] + a["unlogged"] >= 3003 else None)(done(agent, "GET", "/v1/log")), 5,
                       "all packets to be accounted for")
     expect(answer["unlogged"] > 1000, f"{answer['logged']} logged, {answer['unlogged']} not")
+    sender.close()
+
+
+@each("vm-6.1")
+@variants("hook", "xdp", "tc")
+def dropped_packets_are_told(lab, hook):
+    """of what rules without 'log' drop at {hook} the log has some, and the record of the kernel's drop names the rule; a flood
+    is told of no more than log_drops times a second, with log_drops 0 nothing is, and the rule counts each packet"""
+    xdp = {"xdp": "native", "tc": "off"}[hook]
+    host, peer = lab.hosts()
+    agent = lab.agent(host, f"interfaces: [w0]\nxdp: {xdp}\nlog_drops: 5\n")
+    agent.wait_watched("w0")
+    number = add(agent, "drop in udp to port 9")["id"]
+    wait_for(lambda: rules(agent)[0]["hook"] == hook, 10, f"the rule to be at {hook}")
+    sender = udp_socket(peer, "10.1.0.2")
+    start = time.monotonic()
+    sender.sendto(b"12345", ("10.1.0.1", 9))
+    told = wait_for(lambda: done(agent, "GET", "/v1/log")["log"], 5, "a record")[0]
+    expect_equal((told["rule"]["id"], told["action"], told["hook"], told["direction"], told["src"], told["dport"], told["reason"],
+                  told["length"]), (number, "drop", hook, "in", "10.1.0.2", 9, "rule", 47), "record")
+    drop = wait_for(lambda: [d for d in done(agent, "GET", "/v1/drops")["recent"] if d.get("dport") == 9], 5, "the kernel's drop")[0]
+    expect_equal((drop["rule"], drop["direction"], drop["interface"]), (number, "in", "w0"), f"{drop}")
+    for _ in range(2999):
+        sender.sendto(b"12345", ("10.1.0.1", 9))
+    wait_for(lambda: rules(agent)[0]["packets"] == 3000, 5, "all to be counted")
+    most = 16 + 5 * (time.monotonic() - start) * 1.25 + 2
+    answer = done(agent, "GET", "/v1/log")
+    expect(2 <= len(answer["log"]) <= most, f"{len(answer['log'])} records, at most {most}")
+    expect_equal((answer["logged"], answer["unlogged"]), (0, 0), "of rules that log")
+    with open(agent.config, "w", encoding="utf-8") as file:
+        file.write(f"interfaces: [w0]\nxdp: {xdp}\nlog_drops: 0\n")
+    agent.reload()
+    before = len(done(agent, "GET", "/v1/log")["log"])
+    for _ in range(100):
+        sender.sendto(b"12345", ("10.1.0.1", 9))
+    wait_for(lambda: rules(agent)[0]["packets"] == 3100, 5, "all to be counted")
+    expect_equal(len(done(agent, "GET", "/v1/log")["log"]), before, "records with log_drops 0")
     sender.close()

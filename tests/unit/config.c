@@ -10,7 +10,7 @@
 #define TOP_KEYS                                                                                             \
 	"one of interfaces, flows, api, metrics, owners, sockets, audit, drops, capture, default, sets, "    \
 	"shapes, services, forward, steer, rules, tenants, policy, connections, balance, xdp, log_packets, " \
-	"names, log"
+	"log_drops, names, log"
 
 #define MS 1000000ULL
 #define S  1000000000ULL
@@ -73,6 +73,7 @@ static void expect_defaults(const struct config *config)
 	assert_int_equal(config->xdp, CONFIG_XDP_AUTO);
 	assert_int_equal(config->xdp_interface_count, 0);
 	assert_int_equal(config->log_packets, 100);
+	assert_int_equal(config->log_drops, 50);
 }
 
 static void a_file_that_says_nothing_is_the_defaults(void **state)
@@ -164,6 +165,7 @@ static void values_arrive_where_they_belong(void **state)
 			   "  nat: {from: [10.0.0.1-10.0.0.4, '2001:db8::1'], ports: 1024-2047}}\n"
 			   "xdp: {mode: generic, interfaces: {eth0: off, eth1: native}}\n"
 			   "log_packets: 0\n"
+			   "log_drops: 7\n"
 			   "log: debug\n");
 	char text[ADDRESS_TEXT_MAX];
 
@@ -216,6 +218,7 @@ static void values_arrive_where_they_belong(void **state)
 	assert_int_equal(config.xdp_interfaces[0].mode, CONFIG_XDP_OFF);
 	assert_int_equal(config.xdp_interfaces[1].mode, CONFIG_XDP_NATIVE);
 	assert_int_equal(config.log_packets, 0);
+	assert_int_equal(config.log_drops, 7);
 	assert_string_equal(config.api_group, "netops");
 	assert_true(config.api_group_change);
 	assert_true(config.metrics_on);
@@ -415,6 +418,7 @@ static void an_error_names_its_place_and_what_would_be_right(void **state)
 			"1s to 30d"},
 		{"connections: {timeouts: {tcp: 1m}}", 1, 31,
 			"connections.timeouts.tcp: expected keys with values, got '1m'", "such as new: ..."},
+		{"log_drops: 1001", 1, 12, "log_drops: 1001 is too large", "0 to 1000"},
 		{"log_packets: many", 1, 14, "log_packets: expected a number, got 'many'", "0 to 100000"},
 		{"policy: []", 1, 1, "policy: expected the name of a file, got a list",
 			"where 'weir save' keeps the policy, such as /etc/weir/policy.yaml"},

@@ -88,6 +88,26 @@ decide_inline __u32 decide_place(const struct policy_now *in_force, __u32 number
 	return number * 2 + (places >> number & 1);
 }
 
+/* Is a dropped packet to be told of (policy_now.tell_gap)? */
+decide_inline int decide_tell_due(const struct policy_now *in_force, __u32 now)
+{
+	return in_force->tell_gap && (__s32)(now - in_force->tell_next) >= 0;
+}
+
+/* It is told of.  CPUs that do this at once tell of one each. */
+decide_inline void decide_tell_take(__u32 now)
+{
+	__u32 zero = 0, earliest;
+	struct policy_now *in_force = bpf_map_lookup_elem(&policy_now, &zero);
+
+	if (!in_force)
+		return;
+	earliest = now - (POLICY_TELL_BURST - 1) * in_force->tell_gap;
+	if ((__s32)(earliest - in_force->tell_next) > 0)
+		in_force->tell_next = earliest;
+	in_force->tell_next += in_force->tell_gap;
+}
+
 /* One of the fields of struct policy_stats. */
 #define decide_stat(field)                                                                                   \
 	do {                                                                                                 \

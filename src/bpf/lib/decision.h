@@ -11,6 +11,7 @@
 #include "bpf/lib/decide.h"
 #include "bpf/lib/memory.h"
 #include "bpf/lib/policy.h"
+#include "bpf/lib/tell.h"
 
 #define DECIDE_NEXT ACT_NEXT
 #define DECIDE_DROP ACT_DROP
@@ -23,11 +24,6 @@ struct {
 	__type(key, __u32);
 	__array(values, struct unit_memory);
 } policies SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
-} rule_log SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

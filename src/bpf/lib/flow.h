@@ -127,11 +127,15 @@ packet_inline __u32 flow_held(const struct policy_now *in_force, const struct fl
 }
 
 /* Is this packet decided by that alone? */
-packet_inline int flow_is_settled(__u32 held, __u32 last, __u32 now, __u8 tcp_flags)
+packet_inline int flow_is_settled(
+	const struct policy_now *in_force, __u32 held, __u32 last, __u32 now, __u8 tcp_flags)
 {
 	__u32 verdict = held & FLOW_VERDICT_ASK;
 
 	if (!verdict || verdict == FLOW_VERDICT_ASK)
+		return 0;
+	/* who decides tells of it, too */
+	if (verdict == FLOW_VERDICT_DROP && in_force && decide_tell_due(in_force, now))
 		return 0;
 	if (!(held & FLOW_VERDICT_TRACKED))
 		return 1;
@@ -210,7 +214,7 @@ packet_inline enum flow_fate flow_account4(PACKET_CONTEXT *context, struct packe
 				goto push_out;
 		}
 		held = flow_held(in_force, &line->counts, &line->marks, sight->now);
-		settled = flow_is_settled(held, line->counts.last, sight->now, p->tcp_flags);
+		settled = flow_is_settled(in_force, held, line->counts.last, sight->now, p->tcp_flags);
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;
@@ -288,7 +292,7 @@ packet_inline enum flow_fate flow_account6(PACKET_CONTEXT *context, struct packe
 			}
 		}
 		held = flow_held(in_force, &line->counts, &line->marks, sight->now);
-		settled = flow_is_settled(held, line->counts.last, sight->now, p->tcp_flags);
+		settled = flow_is_settled(in_force, held, line->counts.last, sight->now, p->tcp_flags);
 		if (flow_hit(&line->counts, &line->marks, sight, p->tcp_flags))
 			goto look;
 		goto counted;

@@ -10,9 +10,11 @@
 #define NOTE_TICKS 2 /* that it is good for */
 
 struct drop_note {
-	__u32 rule; /* id; 0: the default verdict */
+	__u64 frame; /* where it begins, if it was dropped at XDP; 0: in tc */
+	__u32 rule;  /* id; 0: the default verdict */
 	__u32 tick;
 	__u32 dropped;
+	__u32 reserved;
 };
 
 struct {
@@ -22,26 +24,32 @@ struct {
 	__type(value, struct drop_note);
 } drop_notes SEC(".maps");
 
-/* To be called last: what tc drops next on this CPU is this packet. */
-static __attribute__((always_inline)) inline void note_drop(__u32 rule)
+static __attribute__((always_inline)) inline void note_write(__u64 frame, __u32 rule, __u32 now)
 {
 	__u32 zero = 0;
 	struct drop_note *note = bpf_map_lookup_elem(&drop_notes, &zero);
 
 	if (!note)
 		return;
+	note->frame = frame;
 	note->rule = rule;
-	note->tick = bpf_jiffies64();
+	note->tick = now;
 	note->dropped = 1;
 }
 
-/* Was the packet that tc drops just now dropped by us? */
-static __attribute__((always_inline)) inline int note_take(__u32 *ret_rule)
+/* To be called last: what tc drops next on this CPU is this packet. */
+static __attribute__((always_inline)) inline void note_drop(__u32 rule)
+{
+	note_write(0, rule, bpf_jiffies64());
+}
+
+/* Was the packet that is dropped just now dropped by us?  `frame`: where it begins; 0: tc drops it. */
+static __attribute__((always_inline)) inline int note_take(__u64 frame, __u32 *ret_rule)
 {
 	__u32 zero = 0;
 	struct drop_note *note = bpf_map_lookup_elem(&drop_notes, &zero);
 
-	if (!note || !note->dropped)
+	if (!note || !note->dropped || note->frame != frame)
 		return 0;
 	note->dropped = 0;
 	*ret_rule = note->rule;

@@ -58,7 +58,7 @@ packet_inline int quick_account(struct __sk_buff *skb, __u32 link_bytes, int out
 		(names_on && !(line->marks.names & NAME_DONE)))
 		return 0;
 	held = flow_held(in_force, &line->counts, &line->marks, sight.now);
-	settled = flow_is_settled(held, line->counts.last, sight.now, tcp_flags);
+	settled = flow_is_settled(in_force, held, line->counts.last, sight.now, tcp_flags);
 	if (in_force && !settled)
 		return 0;
 	if (flow_seeks(&line->counts, &line->marks, &sight, tcp_flags)) {

@@ -9,22 +9,24 @@
 
 /* -- the log -- */
 
-/* `rule` NULL: the default verdict. */
-static __noinline int decide_log(struct decision *d, __u32 rule, __u32 action)
+/* `rule` 0: the default verdict.  `told`: the packet is one of those dropped that are told of. */
+static __noinline int decide_log(struct decision *d, __u32 rule, __u32 action, __u32 told)
 {
 	const struct packet *p = &d->ask->packet;
 	struct policy_log *record = NULL;
-	__u32 bytes = d->skb->len - p->l3_offset;
+	__u32 bytes;
 
 	if (d->ask->explain)
 		return 0;
-	if (decide_rate_allows(POLICY_RATE_LOG))
+	if (told || decide_rate_allows(POLICY_RATE_LOG))
 		record = bpf_ringbuf_reserve(&rule_log, sizeof(*record), 0);
 	if (!record) {
-		decide_stat(unlogged);
+		if (!told)
+			decide_stat(unlogged);
 		return 0;
 	}
-	decide_stat(logged);
+	if (!told)
+		decide_stat(logged);
 	record->time_ns = bpf_ktime_get_ns();
 	record->rule = rule;
 	record->owner = d->ask->owner;
@@ -36,26 +38,22 @@ static __noinline int decide_log(struct decision *d, __u32 rule, __u32 action)
 	record->state = d->work->facts.state;
 	record->policy = d->number;
 	record->over = d->work->over;
-	for (int i = 0; i < 4; i++) {
-		record->packet.src[i] = p->src[i];
-		record->packet.dst[i] = p->dst[i];
-	}
-	record->packet.sport = p->sport;
-	record->packet.dport = p->dport;
-	record->packet.family = p->family;
-	record->packet.proto = p->proto;
-	record->packet.tcp_flags = p->tcp_flags;
-	record->packet.reserved = p->kind;
-	if (bytes > POLICY_LOG_BYTES)
-		bytes = POLICY_LOG_BYTES;
-	bytes--; /* none are as many as there cannot be then */
-	asm volatile("" : "+r"(bytes));
-	bytes = (bytes & (POLICY_LOG_BYTES - 1)) + 1;
+	tell_packet(record, p);
+	bytes = tell_length(d->skb->len - p->l3_offset);
 	if (bpf_skb_load_bytes(d->skb, p->l3_offset, record->bytes, bytes))
 		bytes = 0;
 	record->captured = bytes;
 	bpf_ringbuf_submit(record, 0);
 	return 0;
+}
+
+/* Tells of a packet that is dropped, unless its rule has logged it. */
+packet_inline void decide_tell(struct decision *d, __u32 rule, __u32 action, __u32 logged)
+{
+	if (logged || !decide_tell_due(d->in_force, d->ask->now))
+		return;
+	decide_tell_take(d->ask->now);
+	decide_log(d, rule, action, 1);
 }
 
 /* -- what is kept -- */
@@ -211,6 +209,8 @@ packet_inline int decide_carry_out(struct decision *d)
 	}
 	if (work->mirror_count)
 		decide_mirror(d);
+	if (action == POLICY_DROP || action == POLICY_REJECT)
+		decide_tell(d, rule, action, v->log);
 	if (action == POLICY_REJECT)
 		verdict = decide_reject(d, v->reject);
 	else if (action == POLICY_DROP)
@@ -251,6 +251,7 @@ packet_inline int decide_held(struct decision *d)
 	}
 	decide_count(counter, ask->packets, ask->bytes, ask->now);
 	if (ask->held & FLOW_VERDICT_DROP) {
+		decide_tell(d, rule, POLICY_DROP, 0);
 		note_drop(rule);
 		return DECIDE_DROP;
 	}
