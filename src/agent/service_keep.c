@@ -16,7 +16,9 @@
 #define S            1000000000ULL
 #define IDLE_TCP_NS  (7800 * S) /* longer than the two hours after which hosts ask whether the other lives */
 #define IDLE_NS      (180 * S)
-#define FIN_NS       (60 * S) /* after the client's end the backend may still send */
+#define AFFINITY_NS  (300 * S) /* if nothing is said */
+#define EMBRYO_NS    (10 * S)  /* after which what has only begun is not counted as a connection any more */
+#define FIN_NS       (60 * S)  /* after the client's end the backend may still send */
 #define RST_NS       (2 * S)
 #define TCP_FIN      0x01
 #define TCP_RST      0x04
@@ -24,9 +26,12 @@
 
 uint64_t service_idle_ns(const struct service_text *text)
 {
-	if (text->affinity_ns)
-		return text->affinity_ns;
 	return text->protocol == IPPROTO_TCP || text->protocol < 0 ? IDLE_TCP_NS : IDLE_NS;
+}
+
+uint64_t service_affinity_ns(const struct service_text *text)
+{
+	return text->affinity_ns ? text->affinity_ns : AFFINITY_NS;
 }
 
 /* -- adding -- */
@@ -75,7 +80,29 @@ static bool line_goes_on(const struct scan *scan, const struct scan_line *line)
 	return scan->now - line->last < scan->idle_udp;
 }
 
-static void line_keep(struct scan *scan, struct scan_line *line)
+static void key_put(const struct scan *scan, const struct service_key *key, const struct service_flow *flow)
+{
+	int r = engine_service_flow_put(scan->services->agent->engine, key, flow);
+
+	scan->services->kept_written += r == 0;
+	scan->services->kept_refused += r < 0 && r != -EEXIST;
+}
+
+/* New connections of the line's source stay where they went before. */
+static void source_keep(const struct scan *scan, const struct service *service, const struct scan_line *line,
+	const struct service_flow *flow)
+{
+	struct service_flow of_source = *flow;
+	struct service_key key = line->key;
+
+	if (scan->now - line->last > service->affinity_ticks)
+		return;
+	key.sport = key.dport = 0;
+	of_source.flags = SERVICE_FLOW_SOURCE;
+	key_put(scan, &key, &of_source);
+}
+
+static void line_keep(const struct scan *scan, const struct scan_line *line)
 {
 	const struct service_backend *backend = &scan->memory->backends[line->backend % SERVICE_BACKENDS_MAX];
 	uint32_t unit = scan->units[backend->service % SERVICES_MAX];
@@ -83,23 +110,21 @@ static void line_keep(struct scan *scan, struct scan_line *line)
 	struct service_flow flow = {
 		.last = line->last, .generation = backend->generation, .backend = line->backend};
 	const uint16_t *ring;
-	int r;
 
 	if (!unit || service->flags & SERVICE_KEEP || (int32_t)(line->last - backend->since) <= 0 ||
-		(backend->state != SERVICE_BACKEND_UP && backend->state != SERVICE_BACKEND_DRAINING) ||
-		!line_goes_on(scan, line))
-		return;
-	/* what goes on without a SYN goes where the ring of before says */
-	if (!scan->all && service->flags & SERVICE_MOVED && line->key.proto == IPPROTO_TCP)
+		(backend->state != SERVICE_BACKEND_UP && backend->state != SERVICE_BACKEND_DRAINING))
 		return;
 	ring = engine_service_ring(scan->services->agent->engine, service->ring);
 	if (ring && ring[slot_of(service, &line->key)] == line->backend)
 		return;
-	if (service->flags & SERVICE_SOURCE)
-		line->key.sport = line->key.dport = 0;
-	r = engine_service_flow_put(scan->services->agent->engine, &line->key, &flow);
-	scan->services->kept_written += r == 0;
-	scan->services->kept_refused += r < 0 && r != -EEXIST;
+	if (service->flags & SERVICE_SOURCE && backend->state == SERVICE_BACKEND_UP)
+		source_keep(scan, service, line, &flow);
+	if (!line_goes_on(scan, line))
+		return;
+	/* what goes on without a SYN goes where the ring of before says */
+	if (!scan->all && service->flags & SERVICE_MOVED && line->key.proto == IPPROTO_TCP)
+		return;
+	key_put(scan, &line->key, &flow);
 }
 
 /* The line's own words are read between two looks at its serial (shared/flow.h). */
@@ -181,39 +206,18 @@ void service_keep_scan(struct services *services, bool all)
 struct sweep {
 	struct services *services;
 	const struct engine_service_memory *memory;
-	uint32_t idle[SERVICES_MAX]; /* ticks */
-	uint32_t now, fin, rst, idle_nat;
-	uint32_t seen;
+	uint32_t idle[SERVICES_MAX], affinity[SERVICES_MAX]; /* ticks */
+	bool least[SERVICES_MAX];
+	uint32_t now, fin, rst, embryo;
 };
 
-/* nat keeps an entry for each direction, and each tells of the other: as its packets get, and come back. */
-static bool flow_has_other(const struct service_flow *flow)
-{
-	return flow->dst[0] || flow->dst[1] || flow->dst[2] || flow->dst[3];
-}
-
-static bool flow_other(
-	const struct service_key *key, const struct service_flow *flow, struct service_key *ret_other)
-{
-	if (!flow_has_other(flow))
-		return false;
-	*ret_other = (struct service_key){
-		.sport = flow->dport, .dport = flow->sport, .family = key->family, .proto = key->proto};
-	memcpy(ret_other->src, flow->dst, sizeof(ret_other->src));
-	memcpy(ret_other->dst, flow->src, sizeof(ret_other->dst));
-	return true;
-}
-
-static bool flow_is_over(const struct sweep *sweep, const struct service_key *key,
-	const struct service_flow *flow, uint32_t last)
+static bool flow_is_over(const struct sweep *sweep, const struct service_flow *flow, uint32_t last)
 {
 	const struct service_backend *backend =
 		&sweep->memory->backends[flow->backend % SERVICE_BACKENDS_MAX];
-	uint32_t age = sweep->now - last, idle = sweep->idle[backend->service % SERVICES_MAX];
+	uint32_t service = backend->service % SERVICES_MAX, age = sweep->now - last;
+	uint32_t idle = flow->flags & SERVICE_FLOW_SOURCE ? sweep->affinity[service] : sweep->idle[service];
 
-	/* a port of nat is not kept for what only TCP needs */
-	if (flow_has_other(flow) && key->proto != IPPROTO_TCP)
-		idle = sweep->idle_nat;
 	if (age > UINT32_MAX / 2)
 		return false; /* written since we looked at the clock */
 	if (backend->state == SERVICE_BACKEND_NONE || backend->generation != flow->generation)
@@ -225,12 +229,32 @@ static bool flow_is_over(const struct sweep *sweep, const struct service_key *ke
 	return idle && age > idle;
 }
 
+/* nat keeps an entry for each direction, and each tells of the other: as its packets get, and come back. */
+static bool flow_other(
+	const struct service_key *key, const struct service_flow *flow, struct service_key *ret_other)
+{
+	if (!flow->dst[0] && !flow->dst[1] && !flow->dst[2] && !flow->dst[3])
+		return false;
+	*ret_other = (struct service_key){
+		.sport = flow->dport, .dport = flow->sport, .family = key->family, .proto = key->proto};
+	memcpy(ret_other->src, flow->dst, sizeof(ret_other->src));
+	memcpy(ret_other->dst, flow->src, sizeof(ret_other->dst));
+	return true;
+}
+
+/* Is it one of its backend's connections?  The datapath has counted those that ended down. */
+static bool flow_counts(const struct service_flow *flow)
+{
+	return !(flow->flags &
+		 (SERVICE_FLOW_FIN | SERVICE_FLOW_RST | SERVICE_FLOW_ANSWER | SERVICE_FLOW_SOURCE));
+}
+
 static void load_less(const struct sweep *sweep, const struct service_flow *flow)
 {
 	uint32_t *connections = &sweep->memory->loads[flow->backend % SERVICE_BACKENDS_MAX].connections;
 
-	if (flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2 | SERVICE_FLOW_RST | SERVICE_FLOW_ANSWER))
-		return; /* the datapath did */
+	if (!flow_counts(flow))
+		return;
 	if (__atomic_load_n(connections, __ATOMIC_RELAXED))
 		__atomic_fetch_sub(connections, 1, __ATOMIC_RELAXED);
 }
@@ -243,13 +267,16 @@ static void sweep_flow(void *context, const struct service_key *key, const struc
 	struct service_key other;
 	bool both;
 
-	sweep->seen += !(seen->flags & SERVICE_FLOW_ANSWER);
+	sweep->services->keeping += !(seen->flags & (SERVICE_FLOW_ANSWER | SERVICE_FLOW_SOURCE));
+	if (!flow_is_over(sweep, seen, seen->last)) {
+		sweep->services->counted[seen->backend % SERVICE_BACKENDS_MAX] += flow_counts(seen);
+		return;
+	}
 	/* as it is now */
-	if (!flow_is_over(sweep, key, seen, seen->last) || engine_service_flow_get(engine, key, &flow) < 0)
+	if (engine_service_flow_get(engine, key, &flow) < 0)
 		return;
 	both = flow_other(key, &flow, &other) && engine_service_flow_get(engine, &other, &answer) == 0;
-	if (!flow_is_over(sweep, key, &flow, flow.last) ||
-		(both && !flow_is_over(sweep, key, &answer, answer.last)))
+	if (!flow_is_over(sweep, &flow, flow.last) || (both && !flow_is_over(sweep, &answer, answer.last)))
 		return;
 	if (engine_service_flow_delete(engine, key) == 0) {
 		load_less(sweep, &flow);
@@ -259,37 +286,97 @@ static void sweep_flow(void *context, const struct service_key *key, const struc
 		load_less(sweep, &answer);
 }
 
-void service_keep_sweep(struct services *services)
+static void sweep_embryo(void *context, const struct service_key *key, const struct service_flow *flow)
+{
+	struct sweep *sweep = context;
+
+	(void)key;
+	if (flow_counts(flow) && sweep->now - flow->last < sweep->embryo)
+		sweep->services->counted[flow->backend % SERVICE_BACKENDS_MAX]++;
+}
+
+/* A round begins: what the datapath had counted until then. */
+static void loads_note(struct services *services, const struct sweep *sweep)
+{
+	memset(services->counted, 0, sizeof(services->counted));
+	for (uint32_t i = 1; i < SERVICE_BACKENDS_MAX; i++)
+		services->loads[i] = __atomic_load_n(&sweep->memory->loads[i].connections, __ATOMIC_RELAXED);
+}
+
+/* A round is over.  The datapath counts beginnings, and ends where it sees one: what begins and is never
+ * heard of again, as in a flood of SYNs, would count for ever.  So what it counts is brought back to what is
+ * there, if that is less than it was at the beginning of the round and at its end, or more. */
+static void loads_right(struct services *services, const struct sweep *sweep)
+{
+	for (uint32_t i = 1; i < SERVICE_BACKENDS_MAX; i++) {
+		uint32_t *connections = &sweep->memory->loads[i].connections;
+		int32_t now = (int32_t)__atomic_load_n(connections, __ATOMIC_RELAXED);
+		int32_t before = (int32_t)services->loads[i], there = (int32_t)services->counted[i];
+		int32_t low, high, wrong;
+
+		if (!services->backends[i] || !sweep->least[services->backends[i]->service % SERVICES_MAX])
+			continue;
+		low = before < now ? before : now;
+		high = before < now ? now : before;
+		wrong = there < low ? low - there : there > high ? high - there : 0;
+		if (wrong)
+			__atomic_fetch_sub(connections, (uint32_t)wrong, __ATOMIC_RELAXED);
+	}
+}
+
+static void sweep_prepare(struct sweep *sweep, struct services *services)
 {
 	struct engine *engine = services->agent->engine;
 	const struct policy_unit *book = engine_service_book(engine, false);
 	const struct service_book *head = (const struct service_book *)book;
-	struct sweep *sweep = calloc(1, sizeof(*sweep));
 	uint64_t tick_ns = 1;
-	int r;
 
-	if (!sweep)
-		return;
 	sweep->services = services;
 	sweep->memory = engine_service_memory(engine);
 	engine_clock(engine, &sweep->now, &tick_ns);
 	sweep->fin = (uint32_t)(FIN_NS / tick_ns);
 	sweep->rst = (uint32_t)(RST_NS / tick_ns);
-	sweep->idle_nat = (uint32_t)(IDLE_NS / tick_ns);
+	sweep->embryo = (uint32_t)(EMBRYO_NS / tick_ns);
 	for (uint32_t i = 1; i <= head->count; i++) {
 		const struct service *service = (const struct service *)&book[i];
+		uint32_t number = service->number % SERVICES_MAX;
 
-		sweep->idle[service->number % SERVICES_MAX] = service->idle_ticks;
+		sweep->idle[number] = service->idle_ticks;
+		sweep->affinity[number] =
+			service->affinity_ticks ? service->affinity_ticks : service->idle_ticks;
+		sweep->least[number] = service->choice == SERVICE_LEAST;
 	}
-	r = engine_service_flow_walk(engine, &services->sweep, SWEEP_BUDGET, sweep_flow, sweep);
-	services->keeping += sweep->seen;
-	free(sweep);
-	if (r == 0)
+}
+
+void service_keep_sweep(struct services *services)
+{
+	struct engine *engine = services->agent->engine;
+	struct sweep *sweep = calloc(1, sizeof(*sweep));
+	int r;
+
+	if (!sweep)
 		return;
-	services->kept = services->keeping;
-	services->keeping = 0;
-	if (r < 0)
+	sweep_prepare(sweep, services);
+	if (!services->sweep.started && !services->sweep_embryos) {
+		services->keeping = 0;
+		loads_note(services, sweep);
+	}
+	r = services->sweep_embryos
+	            ? 1
+	            : engine_service_flow_walk(engine, &services->sweep, SWEEP_BUDGET, sweep_flow, sweep);
+	/* behind those that stay those that have only begun, at once if there is not much */
+	services->sweep_embryos = r == 1;
+	if (r == 1)
+		r = engine_service_embryo_walk(engine, &services->sweep, SWEEP_BUDGET, sweep_embryo, sweep);
+	if (r == 1) {
+		services->kept = services->keeping;
+		loads_right(services, sweep);
+	}
+	if (r != 0) {
+		services->sweep_embryos = false;
 		services->sweep = (struct engine_service_cursor){};
+	}
+	free(sweep);
 }
 
 /* -- counting -- */

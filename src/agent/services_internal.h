@@ -47,12 +47,15 @@ struct services {
 	uint64_t sampled_ns;
 	/* connections that are written down: looked through from time to time */
 	struct engine_service_cursor sweep;
-	uint32_t kept, keeping;  /* how many there are; of the round that is under way */
-	uint64_t kept_ended;     /* taken away since they were idle or over */
-	uint64_t kept_written;   /* by the agent, since a ring changed */
-	uint64_t kept_refused;   /* for which there was no room */
-	bool scan_due;           /* of the flow cache, since a ring has changed */
-	uint32_t neighbour_next; /* backend whose neighbour is asked for next */
+	bool sweep_embryos;                     /* of those that have only begun, which come second */
+	uint32_t counted[SERVICE_BACKENDS_MAX]; /* connections by backend, of the round that is under way */
+	uint32_t loads[SERVICE_BACKENDS_MAX];   /* … as the datapath had counted them when it began */
+	uint32_t kept, keeping;                 /* how many there are; of the round that is under way */
+	uint64_t kept_ended;                    /* taken away since they were idle or over */
+	uint64_t kept_written;                  /* by the agent, since a ring changed */
+	uint64_t kept_refused;                  /* for which there was no room */
+	bool scan_due;                          /* of the flow cache, since a ring has changed */
+	uint32_t neighbour_next;                /* backend whose neighbour is asked for next */
 };
 
 /* A service of a book, with its numbers. */
@@ -100,6 +103,7 @@ uint32_t service_unit(const struct policy_unit *book, uint32_t number);
 
 /* service_keep.c */
 uint64_t service_idle_ns(const struct service_text *text);
+uint64_t service_affinity_ns(const struct service_text *text);
 /* Writes connections down that the flow cache knows and that, forgotten there, would go elsewhere; `all`:
  * also those that would not as long as there is a ring of before. */
 void service_keep_scan(struct services *services, bool all);

@@ -479,6 +479,7 @@ static int service_write(struct book *book, uint32_t unit, const struct service_
 		.slots = input->slots,
 		.seed = service_seed(text),
 		.idle_ticks = input->idle_ticks,
+		.affinity_ticks = input->affinity_ticks,
 		.backend_count = (uint32_t)input->backend_count,
 		.server_count = (uint32_t)input->server_count,
 	};
@@ -684,12 +685,6 @@ static int tries_write(struct book *book, const struct service_answers *answers,
 	head->bits6 = bits[1];
 	head->answer_bits4 = bits[2];
 	head->answer_bits6 = bits[3];
-	for (size_t i = 0; i < answer_count; i++) {
-		if (i == 0 || answers[i].ports.low < head->answer_first)
-			head->answer_first = answers[i].ports.low;
-		if (answers[i].ports.high > head->answer_last)
-			head->answer_last = answers[i].ports.high;
-	}
 	return r;
 }
 

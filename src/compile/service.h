@@ -28,13 +28,12 @@ struct service_input {
 	size_t backend_count;
 	const struct service_server *servers; /* QUIC: sorted by id */
 	size_t server_count;
-	uint32_t idle_ticks;
+	uint32_t idle_ticks, affinity_ticks;
 };
 
-/* Addresses that nat sends from, and their ports. */
+/* Addresses that nat sends from. */
 struct service_answers {
 	struct address first, last;
-	struct port_range ports;
 };
 
 struct service_image {

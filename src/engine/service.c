@@ -348,23 +348,6 @@ void engine_service_lost_clear(struct engine *engine, uint32_t service)
 			sizeof(struct service_lost));
 }
 
-/* -- interfaces -- */
-
-void engine_service_generic(struct engine *engine, uint32_t ifindex, bool generic)
-{
-	const struct services_kernel *services = services_of(engine);
-	__u32 yes = 1;
-	int map;
-
-	if (!services->skeleton)
-		return;
-	map = bpf_map__fd(services->skeleton->maps.service_generic);
-	if (generic)
-		bpf_map_update_elem(map, &ifindex, &yes, BPF_ANY);
-	else
-		bpf_map_delete_elem(map, &ifindex);
-}
-
 /* -- connections -- */
 
 static int flows_map(const struct engine *engine)
@@ -431,11 +414,11 @@ static int flow_walk(int map, struct flow_batch *batch, struct engine_service_cu
 	return 0;
 }
 
-int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
+static int map_walk(int map, struct engine_service_cursor *cursor, size_t budget,
 	engine_service_flow_function *function, void *context)
 {
-	int map = flows_map(engine), r;
 	struct flow_batch *batch;
+	int r;
 
 	if (map < 0)
 		return map;
@@ -445,6 +428,21 @@ int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor
 	r = flow_walk(map, batch, cursor, budget, function, context);
 	free(batch);
 	return r;
+}
+
+int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
+	engine_service_flow_function *function, void *context)
+{
+	return map_walk(flows_map(engine), cursor, budget, function, context);
+}
+
+int engine_service_embryo_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
+	engine_service_flow_function *function, void *context)
+{
+	const struct services_kernel *services = services_of(engine);
+	int map = services->skeleton ? bpf_map__fd(services->skeleton->maps.service_embryos) : -ENOENT;
+
+	return map_walk(map, cursor, budget, function, context);
 }
 
 /* -- the part -- */

@@ -67,9 +67,6 @@ void engine_service_lost(const struct engine *engine, uint32_t service, struct s
 void engine_service_count_clear(struct engine *engine, uint32_t backend);
 void engine_service_lost_clear(struct engine *engine, uint32_t service);
 
-/* Do an interface's packets come by generic XDP? */
-void engine_service_generic(struct engine *engine, uint32_t ifindex, bool generic);
-
 /* -- connections that are written down -- */
 
 /* 0, -EEXIST: it is there already, -E2BIG: there is no room. */
@@ -90,6 +87,9 @@ typedef void engine_service_flow_function(
 /* Walks about `budget` entries on.  1: that was the last (and the cursor is zeroed); 0: there are more; or a
  * negative errno. */
 int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
+	engine_service_flow_function *function, void *context);
+/* The same of connections that have only begun. */
+int engine_service_embryo_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
 	engine_service_flow_function *function, void *context);
 /* Room for so many. */
 uint32_t engine_service_flow_room(const struct engine *engine);

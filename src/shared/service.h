@@ -15,7 +15,10 @@
  * How it finds its backend, in this order:
  *   1. The line of its flow, decision.backend (shared/flow.h), where the backend may still be used.
  *   2. The maps `service_flows` and `service_embryos` (struct service_key): connections that do not stand
- *      where the ring would put them, and all of services that keep each (nat, choices without a ring).
+ *      where the ring would put them, and all of services that keep each (nat, choices without a ring).  What
+ *      is seen for the first time goes into the second, which forgets the oldest, and with its next packet
+ * into the first: so floods of beginnings push out each other.  With SERVICE_SOURCE also what a source had
+ *      last, for its new connections, where the ring has it elsewhere by now.
  *   3. The ring: the slot of the connection's hash (bpf/lib/service_find.h); TURNS: one after the other.
  *      A packet that begins (SYN; of other protocols the first one) goes where `ring` says.  One that goes on
  *      (TCP without SYN) goes where `before` says, if that is another one: it was there when its connection
@@ -54,7 +57,6 @@
 #define SERVICE_FLOWS_DEFAULT 1048576
 #define SERVICE_EMBRYOS_MAX   65536
 #define SERVICE_FRAGMENTS_MAX 16384
-#define SERVICE_GENERIC_MAX   4096  /* interfaces */
 #define SERVICE_PORT_FIRST    61001 /* of addresses that this host uses, too: above ip_local_port_range */
 
 /* How packets get to a backend. */
@@ -74,15 +76,14 @@ enum service_choice {
 	SERVICE_CHOICES,
 };
 
-#define SERVICE_SOURCE     0x0001 /* the hash is of the source address alone: affinity */
-#define SERVICE_KEEP       0x0002 /* each connection is written down: nat, LEAST, TURNS */
-#define SERVICE_QUIC       0x0004 /* a connection id that names a backend decides */
-#define SERVICE_CLOSED     0x0008 /* without a living backend packets are dropped; else all count as living */
-#define SERVICE_NO_FLOWS   0x0010 /* packets are not accounted by flow */
-#define SERVICE_MOVED      0x0020 /* `before` differs from `ring` */
-#define SERVICE_ANY_PORT   0x0040 /* a backend without a port of its own gets the packet's */
-#define SERVICE_MARTIAN_OK 0x0080 /* what is in a tunnel to the address itself is unwrapped */
-#define SERVICE_KEPT       0x0100 /* connections of it may be written down, without KEEP or MOVED */
+#define SERVICE_SOURCE   0x0001 /* the hash is of the source address alone: affinity */
+#define SERVICE_KEEP     0x0002 /* each connection is written down: nat, LEAST, TURNS */
+#define SERVICE_QUIC     0x0004 /* a connection id that names a backend decides */
+#define SERVICE_CLOSED   0x0008 /* without a living backend packets are dropped; else all count as living */
+#define SERVICE_NO_FLOWS 0x0010 /* packets are not accounted by flow */
+#define SERVICE_MOVED    0x0020 /* `before` differs from `ring` */
+#define SERVICE_ANY_PORT 0x0040 /* a backend without a port of its own gets the packet's */
+#define SERVICE_KEPT     0x0100 /* connections of it may be written down, without KEEP or MOVED */
 
 /* A service in the book: one unit. */
 struct service {
@@ -100,12 +101,13 @@ struct service {
 	__u32 before;     /* with SERVICE_MOVED: the ring of those that began before; same slots */
 	__u32 slots;      /* of both; TURNS: one round of turns */
 	__u32 seed;       /* of the hash: the same with every weir that has the same sentence */
-	__u32 idle_ticks; /* after which a kept connection without packets is gone (UDP, affinity) */
+	__u32 idle_ticks; /* after which a kept connection without packets is gone */
 	__u32 backends;   /* unit of the list of numbers (__u16), 32 a unit: LEAST */
 	__u32 backend_count;
 	__u32 servers; /* unit of struct service_server, 16 a unit, sorted by id: QUIC */
 	__u32 server_count;
-	__u32 reserved1[2];
+	__u32 affinity_ticks; /* after which a source without new connections is forgotten (SOURCE) */
+	__u32 reserved1;
 };
 
 /* QUIC: which backend a connection id names.  The id's first two bits are 01, the next 16 the server's id:
@@ -150,8 +152,7 @@ struct service_book {
 	__u32 answers4, answers6; /* tries of addresses that nat sends from: 0: none */
 	__u8 bits4, bits6;        /* of the tries' roots */
 	__u8 answer_bits4, answer_bits6;
-	__u16 answer_first, answer_last; /* ports that nat sends from, of all services; host byte order */
-	__u32 reserved[4];
+	__u32 reserved[5];
 };
 
 /* A slot of a ring is the number of a backend (__u16, 32 a unit); 0: none. */
@@ -210,7 +211,7 @@ struct service_source {
  * An answer of nat has the backend's packet: source the backend, destination what nat sent from. */
 struct service_key {
 	__be32 src[4], dst[4]; /* IPv4: the first word, the others 0 */
-	__be16 sport, dport;   /* SERVICE_SOURCE: both 0 */
+	__be16 sport, dport;   /* both 0: which backend new connections of this source get (SERVICE_SOURCE) */
 	__u8 family, proto;
 	__u16 reserved;
 };
@@ -220,7 +221,7 @@ struct service_key {
 #define SERVICE_FLOW_FIN2   0x04 /* the backend has */
 #define SERVICE_FLOW_RST    0x08
 #define SERVICE_FLOW_OPEN   0x10 /* both have spoken */
-#define SERVICE_FLOW_QUIET  0x20 /* its packets are not accounted by flow */
+#define SERVICE_FLOW_SOURCE 0x20 /* of a source, not of a connection */
 
 struct service_flow {
 	__u32 last;       /* tick of the last packet, to a second or so */
@@ -230,12 +231,6 @@ struct service_flow {
 	__u8 reserved0;
 	__be16 sport, dport; /* nat: what the packet gets */
 	__be32 src[4], dst[4];
-	/* The way of answers: that of the kernel's tables at `checked`; 0: the way that the client's packets
-	 * came by. */
-	__u32 checked; /* tick */
-	__u32 ifindex; /* 0: not known */
-	__u16 mtu, reserved1;
-	__u8 dmac[6], smac[6];
 };
 
 /* The value of the map `service_fragments` (LRU) by connection_fragment_key: where later fragments go. */
@@ -243,14 +238,6 @@ struct service_fragment {
 	__u32 seen; /* tick */
 	__u16 backend, reserved;
 	__be16 sport, dport; /* of the first one: nat finds its connection by them */
-};
-
-/* Places of the array `service_programs`: what bpf/balance.bpf.c goes on in (struct service_work of
- * bpf/lib/service_work.h).  Empty: it is not there, and the packet goes on to the stack. */
-enum service_program {
-	SERVICE_PROGRAM_NAT,    /* to a backend: all of struct service_work is known but maybe the backend */
-	SERVICE_PROGRAM_ANSWER, /* to an address that nat sends from: nothing is known yet */
-	SERVICE_PROGRAMS,
 };
 
 /* Why a packet of a service was not delivered. */
@@ -292,6 +279,6 @@ _Static_assert(sizeof(struct service_port) == 16 && sizeof(struct service_range)
 _Static_assert(sizeof(struct service_backend) == 64, "one cache line");
 _Static_assert(sizeof(struct service_count) == 64, "one cache line");
 _Static_assert(sizeof(struct service_key) == 40, "no holes in keys");
-_Static_assert(sizeof(struct service_flow) == 72, "no holes in values");
+_Static_assert(sizeof(struct service_flow) == 48, "no holes in values");
 
 #endif

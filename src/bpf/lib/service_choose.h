@@ -155,12 +155,21 @@ packet_function int service_choose_quic(struct xdp_md *context)
 
 /* -- connections that are written down -- */
 
-packet_inline void service_loads_add(__u32 number, __s32 by)
+packet_inline void service_loads_add(__u32 number)
 {
 	struct service_load *load = bpf_map_lookup_elem(&service_loads, &number);
 
 	if (load)
-		__sync_fetch_and_add(&load->connections, by);
+		__sync_fetch_and_add(&load->connections, 1);
+}
+
+/* Only LEAST counts them up. */
+packet_inline void service_loads_less(__u32 number)
+{
+	struct service_load *load = bpf_map_lookup_elem(&service_loads, &number);
+
+	if (load && (__s32)load->connections > 0)
+		__sync_fetch_and_add(&load->connections, -1);
 }
 
 packet_inline __u8 service_flow_flags(const struct service_work *work)
@@ -171,16 +180,29 @@ packet_inline __u8 service_flow_flags(const struct service_work *work)
 	       (flags & PACKET_TCP_RST ? SERVICE_FLOW_RST : 0);
 }
 
-/* Writes the packet's connection down: established ones in `service_flows`, and what has only begun where a
- * flood of beginnings can push out nothing else. */
-packet_function int service_keep(void)
+/* What is seen for the first time is written where a flood of such can push out nothing else; what has been
+ * seen before, to stay. */
+packet_inline void service_write(const struct service_work *work, const struct service_key *key,
+	const struct service_flow *flow, int seen)
+{
+	if (!seen) {
+		if (!bpf_map_update_elem(&service_embryos, key, flow, BPF_ANY))
+			return;
+	} else if (!bpf_map_update_elem(&service_flows, key, flow, BPF_ANY)) {
+		bpf_map_delete_elem(&service_embryos, key);
+		return;
+	}
+	service_lose(work->number, SERVICE_LOST_NO_ROOM);
+}
+
+/* Writes the packet's connection down. */
+packet_function int service_keep(int seen)
 {
 	struct service_work *work = service_work();
 	struct service_flow flow = {};
 	const struct service_backend *backend;
 	struct service_key key;
 	__u32 number;
-	long r;
 
 	if (!work)
 		return 0;
@@ -193,14 +215,7 @@ packet_function int service_keep(void)
 	flow.generation = backend->generation;
 	flow.backend = number;
 	flow.flags = service_flow_flags(work);
-	if (work->begins) {
-		r = bpf_map_update_elem(&service_embryos, &key, &flow, BPF_ANY);
-	} else {
-		r = bpf_map_update_elem(&service_flows, &key, &flow, BPF_ANY);
-		bpf_map_delete_elem(&service_embryos, &key);
-	}
-	if (r)
-		service_lose(work->number, SERVICE_LOST_NO_ROOM);
+	service_write(work, &key, &flow, seen);
 	return 0;
 }
 
@@ -236,19 +251,75 @@ packet_function int service_kept(void)
 		return 0;
 	if (work->error)
 		return flow->backend;
+	flags = service_flow_flags(work);
+	if (flags && !(flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST))) {
+		flow->flags |= flags;
+		service_loads_less(flow->backend);
+	}
 	if (embryo && !work->begins) {
 		work->backend = flow->backend;
-		service_keep();
+		service_keep(1);
 		return work->backend;
 	}
 	if ((flow->last ^ work->now) >> SERVICE_TOUCH_SHIFT)
 		flow->last = work->now;
-	flags = service_flow_flags(work);
-	if (flags && !(flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST))) {
-		flow->flags |= flags;
-		service_loads_add(flow->backend, -1);
-	}
 	return flow->backend;
+}
+
+/* -- affinity -- */
+
+/* The backend that the packet's source has had lately, where the ring may say otherwise by now: 0, or one
+ * that gets new connections. */
+packet_function int service_affine(void)
+{
+	struct service_work *work = service_work();
+	const struct service_backend *backend;
+	struct service_flow *kept, flow;
+	struct service_key key;
+
+	if (!work)
+		return 0;
+	key = work->key;
+	key.sport = key.dport = 0;
+	kept = bpf_map_lookup_elem(&service_flows, &key);
+	if (!kept)
+		kept = bpf_map_lookup_elem(&service_embryos, &key);
+	if (!kept)
+		return 0;
+	flow = *kept;
+	backend = service_backend(flow.backend);
+	if (!service_usable(backend, work->number, 1) || backend->generation != flow.generation)
+		return 0;
+	flow.last = work->now;
+	service_write(work, &key, &flow, 1);
+	return flow.backend;
+}
+
+packet_function int service_affine_keep(void)
+{
+	struct service_work *work = service_work();
+	struct service_flow flow = {.flags = SERVICE_FLOW_SOURCE};
+	const struct service_backend *backend;
+	struct service_key key;
+	__u32 number;
+
+	if (!work)
+		return 0;
+	number = work->backend;
+	backend = service_backend(number);
+	if (!backend)
+		return 0;
+	key = work->key;
+	key.sport = key.dport = 0;
+	flow.last = work->now;
+	flow.generation = backend->generation;
+	flow.backend = number;
+	/* what is there is of a backend that gets no new connections any more */
+	if (bpf_map_lookup_elem(&service_flows, &key))
+		bpf_map_update_elem(&service_flows, &key, &flow, BPF_EXIST);
+	else
+		service_write(work, &key, &flow, 0);
+	return 0;
 }
 
 /* -- all together -- */
@@ -264,6 +335,16 @@ packet_inline int service_due(const struct service_work *work, const struct serv
 	       (flags & PACKET_TCP_ACK && !(work->tcp_flags & PACKET_TCP_ACK));
 }
 
+/* A SYN that comes again is of the same connection as the first.  One amid a connection that lives is maybe
+ * nobody's: its backend asks (RFC 5961, 4), and what begins anew behind that begins behind a RST. */
+packet_inline int service_goes_on(const struct service_work *work, const struct service_backend *backend)
+{
+	if (work->tcp_flags == PACKET_TCP_SYN)
+		return backend->state == SERVICE_BACKEND_UP;
+	return work->tcp_flags & PACKET_TCP_ACK && !(work->tcp_flags & (PACKET_TCP_FIN | PACKET_TCP_RST)) &&
+	       work->now - work->last <= SERVICE_OVER_TICKS;
+}
+
 packet_inline __u32 service_held(const struct service_work *work, const struct service *service)
 {
 	const struct service_backend *backend = service_backend(work->backend);
@@ -271,10 +352,20 @@ packet_inline __u32 service_held(const struct service_work *work, const struct s
 	if (!work->known || !service_usable(backend, service->number, 0) ||
 		(__s32)(work->last - backend->since) <= 0)
 		return 0;
-	/* a SYN that comes again is of the same connection as the first; else it begins another one */
-	if (work->begins && (work->tcp_flags != PACKET_TCP_SYN || backend->state != SERVICE_BACKEND_UP))
-		return 0;
-	return work->backend;
+	return work->begins && !service_goes_on(work, backend) ? 0 : work->backend;
+}
+
+/* Would a packet that nothing is known of go elsewhere, now or later? */
+packet_inline int service_differs(
+	const struct service_work *work, const struct service *service, __u32 backend)
+{
+	__u32 slot;
+
+	if (service->flags & SERVICE_KEEP)
+		return 1;
+	slot = service_slot_of(service, work);
+	return service_in_ring(service->ring, slot) != backend ||
+	       (service->flags & SERVICE_MOVED && service_in_ring(service->before, slot) != backend);
 }
 
 /* 1: it is to be written down. */
@@ -282,6 +373,11 @@ packet_inline int service_choose_anew(struct service_work *work, const struct se
 {
 	__u32 slot, now, before;
 
+	if (begins && service->flags & SERVICE_SOURCE && service->flags & SERVICE_WRITTEN) {
+		work->backend = service_affine();
+		if (work->backend)
+			return service_differs(work, service, work->backend);
+	}
 	if (begins && service->choice == SERVICE_TURNS) {
 		work->backend = service_choose_turn(service);
 		return 1;
@@ -321,20 +417,22 @@ packet_function int service_choose(struct xdp_md *context)
 	if (!work->known)
 		work->tcp_flags = 0;
 	held = service_held(work, service);
+	/* an id that names a backend says more than the ends: those of one client may be another's by now */
+	if (service->flags & SERVICE_QUIC) {
+		work->backend = service_choose_quic(context);
+		if (service_usable(service_backend(work->backend), service->number, 0))
+			goto found;
+	}
 	if (held) {
-		if (service_due(work, service))
-			service_kept();
+		if (service_due(work, service) && !service_kept() && !service_flow_flags(work) &&
+			service_differs(work, service, held)) {
+			work->backend = held;
+			service_keep(1);
+		}
 		work->backend = held;
 		goto found;
 	}
-	work->backend = 0;
-	if (service->flags & SERVICE_QUIC) {
-		work->backend = service_choose_quic(context);
-		if (!service_usable(service_backend(work->backend), service->number, 0))
-			work->backend = 0;
-	}
-	if (!work->backend && written)
-		work->backend = service_kept();
+	work->backend = written ? service_kept() : 0;
 	if (!work->backend) {
 		/* what has no SYN begins with its first packet */
 		begins = work->begins || (work->key.proto != PACKET_PROTO_TCP && !work->error);
@@ -348,14 +446,16 @@ packet_function int service_choose(struct xdp_md *context)
 			if (count)
 				count->connections++;
 			if (service->choice == SERVICE_LEAST)
-				service_loads_add(work->backend, 1);
+				service_loads_add(work->backend);
 		}
 		if (keep && !work->error) {
 			struct service_lost *lost = service_lost(work->number);
 
 			if (lost)
 				lost->kept++;
-			service_keep();
+			service_keep(0);
+			if (begins && service->flags & SERVICE_SOURCE)
+				service_affine_keep();
 		}
 	}
 found:

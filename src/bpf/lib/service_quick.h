@@ -48,7 +48,7 @@ packet_inline int quick_holds(const struct service *service, const struct servic
 	if (!service_usable(backend, service->number, quick->begins) ||
 		(__s32)(counts->last - backend->since) <= 0 || flow_is_full(counts))
 		return 0;
-	if (quick->begins && marks->tcp_flags != PACKET_TCP_SYN)
+	if (service->flags & SERVICE_QUIC || (quick->begins && marks->tcp_flags != PACKET_TCP_SYN))
 		return 0;
 	if (!(service->flags & SERVICE_WRITTEN))
 		return 1;

@@ -17,6 +17,13 @@
 #include "shared/connection.h"
 #include "shared/service.h"
 
+/* What goes on elsewhere.  Empty: it is not there, and the packet goes on to the stack. */
+enum service_program {
+	SERVICE_PROGRAM_NAT,    /* to a backend: all of struct service_work is known but maybe the backend */
+	SERVICE_PROGRAM_ANSWER, /* to an address that nat sends from: packet, now, ifindex, bytes are known */
+	SERVICE_PROGRAMS,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, SERVICE_PROGRAMS);
@@ -28,8 +35,7 @@ struct {
 
 struct service_work {
 	struct packet packet;
-	/* The connection as the client sends it, and as it is written down; ports are 0 with SERVICE_SOURCE.
-	 */
+	/* The connection as the client sends it, and as it is written down. */
 	struct service_key key;
 	struct connection_fragment_key fragment;
 	__be16 sport, dport;   /* of the connection, whatever `key` says */

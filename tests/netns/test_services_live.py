@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+"""Services under real traffic: thousands of connections, floods, several weirs, and changes meanwhile."""
+
+import os
+import signal
+import socket
+import struct
+
+import pcap
+from farm import MAC, SERVICE, SOURCES, Farm
+from lab import address_family, expect, expect_equal, need_kernel, send_frames
+from suite import test
+from test_services import services
+
+# what the flow cache knows of connections is soon pushed out by others
+FORGETFUL = "interfaces: [w0]\nflows: {cache: {ipv4: 64}}\n"
+
+
+def all_done(answers, what):
+    """Every connection was answered, and by whom it was before."""
+    for answer in answers:
+        expect_equal(answer["of"], {}, f"connections that broke {what}: {answer}")
+
+
+def everybody(crowds, *words):
+    """Tells all of them the same, at the same time."""
+    for crowd in crowds:
+        crowd.tell(*words)
+    return [crowd.hear() for crowd in crowds]
+
+
+def shares(answer):
+    total = sum(answer["by"].values())
+    return {name: count / total for name, count in sorted(answer["by"].items())}
+
+
+def near(got, wanted, what):
+    """Within two hundredths."""
+    expect_equal(set(got), set(wanted), what)
+    for name, share in wanted.items():
+        expect(abs(got[name] - share) <= 0.02, f"{what}: the share of {name} is {got[name]}, not {share}")
+
+
+def one_cpu():
+    """All packets of a connection on one CPU, as a card would have it."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def single(answer):
+    """The backend that answered all of them."""
+    expect_equal((len(answer["by"]), answer["of"]), (1, {}), f"backends of one source: {answer}")
+    return next(iter(answer["by"]))
+
+
+def connection_id(number):
+    """One of eight bytes that names a server: 01, and 16 bits."""
+    return struct.pack(">I", 1 << 30 | number << 14) + b"rest"
+
+
+def syn(source, port):
+    """A frame to the first weir's service; whoever gets it drops it: its sum is wrong."""
+    return pcap.ethernet(pcap.ipv4(socket.IPPROTO_TCP, pcap.tcp(port, 80, 2), source, SERVICE[4]), destination=MAC.format(2))
+
+
+@test(seconds=60)
+def thousands_of_connections(lab):
+    """of thousands of connections, over TCP and UDP of both families, none of a living backend breaks while backends are
+    added, drained, given weights, killed and removed, and the agent is killed and comes back; new ones follow the weights"""
+    farm = Farm(lab)
+    for family in (4, 6):
+        farm.add(f"web{family} tcp {SERVICE[family]} port 80 to {farm.to(family, b1=1, b2=2)} check tcp every 200ms fall 2")
+        farm.add(f"dns{family} udp {SERVICE[family]} port 80 to {farm.to(family, b1=1, b2=2)}")
+    names = ("web4", "web6", "dns4", "dns6")
+    crowds = [farm.crowd(proto, family) for proto in ("tcp", "udp") for family in (4, 6)]
+    passing = farm.crowd()
+    all_done(everybody(crowds, "open", 500), "when they began")
+
+    def change(text, gone=()):
+        """Those that are held ask and others come and go, while it changes; and those that are held ask again."""
+        for crowd in crowds:
+            crowd.tell("ask")
+        passing.tell("short", 1000)
+        for name in names:
+            backend = farm.backends[text.split()[1]].address[int(name[-1])]
+            farm.change(name, " ".join([text.split()[0], backend, *text.split()[2:]]))
+        answers = [crowd.hear() for crowd in crowds] + everybody(crowds, "ask")
+        for answer in answers:
+            expect(set(answer["of"]) <= set(gone), f"connections that broke with {text}: {answer}")
+        answer = passing.hear()
+        expect(gone or answer["done"] == 1000, f"connections that came with {text}: {answer}")
+
+    change("add b3 weight 3")
+    all_done(everybody(crowds, "open", 500), "when they began, with three")
+    near(shares(passing.do("short", 12000)), {"b1": 1 / 6, "b2": 2 / 6, "b3": 3 / 6}, "shares")
+    change("drain b1")
+    near(shares(passing.do("short", 12000)), {"b2": 2 / 5, "b3": 3 / 5}, "shares, with one that drains")
+    change("set b2 weight 6")
+    all_done(everybody(crowds, "open", 200), "when they began, with another weight")
+    farm.agent.stop(signal.SIGKILL)
+    all_done(everybody(crowds, "ask"), "without an agent")
+    all_done(everybody(crowds, "open", 200), "when they began, without an agent")
+    farm.agent.start()
+    all_done(everybody(crowds, "ask"), "with another agent")
+    change("undrain b1")
+    change("remove b3", gone=["b3"])
+    near(shares(passing.do("short", 12000)), {"b1": 1 / 7, "b2": 6 / 7}, "shares, without one")
+    for service in services(farm.agent):
+        expect_equal({loss: count for loss, count in service["lost"].items() if count and loss != "no_neighbour"}, {},
+                     f"what {service['name']} has lost")
+    farm.agent.losses()
+
+
+@test(seconds=60)
+def floods_push_nobody_out(lab):
+    """floods of SYNs, of ACKs and of datagrams from a hundred thousand sources cost no established connection while the
+    ring changes, and none that begins meanwhile, however little memory there is for them"""
+    farm = Farm(lab, config=FORGETFUL + "balance: {flows: 4096}\n")
+    farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1)}")
+    farm.add(f"dns udp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1)} choose turns")
+    crowds = [farm.crowd("tcp"), farm.crowd("udp")]
+    all_done(everybody(crowds, "open", 300), "when they began")
+
+    def flood(kind):
+        count = int(100000 * lab.scale)
+        return farm.router.start(lab.tool("flood"), "br0", MAC.format(2), SERVICE[4], 80, kind, count, count)
+
+    for step, text in (("first", f"add {farm.to(4, b3=2)}"), ("second", f"set {farm.to(4, b1=5)}")):
+        floods = [flood(kind) for kind in ("syn", "ack", "udp")]
+        for name in ("web", "dns"):
+            farm.change(name, text)
+        all_done(everybody(crowds, "ask"), f"in the {step} flood")
+        all_done(everybody(crowds, "open", 300), f"when they began in the {step} flood")
+        # what has sent one packet alone might be of the flood
+        all_done(everybody(crowds, "ask"), f"once more in the {step} flood")
+        for one in floods:
+            one.wait(40)
+        all_done(everybody(crowds, "ask"), f"behind the {step} flood")
+
+
+@test()
+def sources_stay(lab):
+    """with affinity all connections of a source go to one backend: also when a change would have its new ones go elsewhere, but
+    not to one that drains; each connection stays where it is all the while"""
+    farm = Farm(lab)
+    farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1)} affinity source")
+    crowds = [farm.crowd(sources=[source]) for source in SOURCES[4]]
+    of = [single(answer) for answer in everybody(crowds, "open", 20)]
+    expect_equal(set(of), {"b1", "b2"}, "backends of ten sources")
+    for text in (f"add {farm.to(4, b3=9)}", f"set {farm.to(4, b1=7)}"):
+        farm.change("web", text)
+        all_done(everybody(crowds, "ask"), f"with {text}")
+        expect_equal([single(answer) for answer in everybody(crowds, "open", 20)], of, f"backends of new ones with {text}")
+        all_done(everybody(crowds, "ask"), f"behind {text}")
+    everybody(crowds, "short", 5)
+    expect_equal([single(answer) for answer in everybody(crowds, "short", 5)], of, "backends when others of theirs have ended")
+    farm.change("web", f"drain {farm.backends['b1'].address[4]}")
+    new = [single(answer) for answer in everybody(crowds, "short", 5)]
+    expect("b1" not in new, f"new connections while b1 drains: {new}")
+    expect_equal([name for name, was in zip(new, of) if was == "b2"], ["b2"] * of.count("b2"), "sources of another one")
+    all_done(everybody(crowds, "ask"), "while one drains")
+    expect_equal([single(answer) for answer in everybody(crowds, "short", 5)], new, "where those of b1 go now")
+
+
+@test()
+def the_fewest_connections_and_turns(lab):
+    """least evens connections out, by weight, also when a backend has come or lost many; turns goes around exactly by weight;
+    both keep each connection where it is"""
+    farm = Farm(lab, config=FORGETFUL, ports=(80, 81))
+    farm.add(f"least tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1)} choose least")
+    farm.add(f"turns tcp {SERVICE[4]} port 81 to {farm.to(4, b1=1, b2=2)} choose turns")
+    least, turns = farm.crowd(), farm.crowd(port=81)
+    expect_equal(turns.do("open", 90)["by"], {"b1": 30, "b2": 60}, "turns")
+    expect_equal(least.do("open", 100)["by"], {"b1": 50, "b2": 50}, "the fewest of two")
+    for name in ("least", "turns"):
+        farm.change(name, f"add {farm.to(4, b3=1)}")
+    expect_equal(least.do("open", 50)["by"], {"b3": 50}, "the fewest: the new one")
+    expect_equal(turns.do("open", 80)["by"], {"b1": 20, "b2": 40, "b3": 20}, "turns of three")
+    least.do("forget", "b1")
+    expect_equal(least.do("open", 50)["by"], {"b1": 50}, "the fewest: the one that lost its own")
+    farm.change("least", f"set {farm.to(4, b2=3)}")
+    expect_equal(least.do("open", 100)["by"], {"b2": 100}, "the fewest for its weight")
+    all_done(everybody([least, turns], "ask"), "after all")
+
+
+@test()
+def strangers_move_nothing(lab):
+    """SYNs that somebody else sends in the name of connections that live do not move them, though the ring has their slots
+    elsewhere by now"""
+    one_cpu()
+    farm = Farm(lab)
+    farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1)}")
+    crowd = farm.crowd(sources=SOURCES[4][:1])
+    farm.client.sysctl("net.ipv4.ip_local_port_range=20000 20999")
+    all_done([crowd.do("open", 500)], "when they began")
+    farm.change("web", f"add {farm.to(4, b3=9)}")
+    send_frames(farm.router, "br0", [syn(SOURCES[4][0], port) for port in range(20000, 21000)])
+    all_done([crowd.do("ask")], "behind a stranger's SYNs")
+
+
+@test()
+def connection_ids_decide(lab):
+    """a datagram of QUIC goes to the backend that its connection id names, from wherever it comes; what names none goes by its
+    ends"""
+    farm = Farm(lab)
+    for family in (4, 6):
+        farm.add(f"quic{family} udp {SERVICE[family]} port 80 to {farm.to(family, b1=1, b2=1, b3=1)} quic")
+        for source in SOURCES[family][:4]:
+            with farm.client, socket.socket(address_family(source), socket.SOCK_DGRAM) as sock:
+                sock.settimeout(10)
+                sock.bind((source, 0))
+                sock.connect((SERVICE[family], 80))
+                for name, backend in farm.backends.items():
+                    for header in (b"\x40", b"\xc0\0\0\0\1\x08"):
+                        sock.send(header + connection_id(backend.number) + bytes(20))
+                        expect_equal(sock.recv(100).decode().strip(), name, f"an id of {name}, from {source}")
+                sock.send(b"\x40" + connection_id(999) + bytes(20))
+                first = sock.recv(100)
+                sock.send(b"\x40" + connection_id(998) + bytes(20))
+                expect_equal(sock.recv(100), first, "ids of nobody")
+
+
+@test()
+def new_connections_hardly_move(lab):
+    """without one of ten backends, and with it again, connections that are made anew from the same ports go where they went,
+    but for those of that one and one in a hundred"""
+    one_cpu()
+    farm = Farm(lab, backends=10)
+    farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, **{name: 1 for name in farm.backends})}")
+    crowd = farm.crowd()
+    began = crowd.do("open", 3000)
+    all_done([began], "when they began")
+    farm.change("web", f"drain {farm.backends['b4'].address[4]}")
+    answer = crowd.do("again")
+    others = {name: count for name, count in answer["of"].items() if name != "b4"}
+    expect_equal(answer["of"].get("b4"), began["by"]["b4"], "connections that were the drained one's, and moved")
+    expect(sum(others.values()) <= 30, f"others that moved: {others}")
+    farm.change("web", f"undrain {farm.backends['b4'].address[4]}")
+    expect_equal(crowd.do("again")["moved"], answer["moved"], "those that come back")
+    all_done([crowd.do("again")], "without a change")
+
+
+@test()
+def weirs_take_over(lab):
+    """of two weirs with the same services behind one router either takes over the other's connections, TCP and UDP, of both
+    families, whichever way the routes flip, and though they share them out between them"""
+    farm = Farm(lab, weirs=2)
+    for family in (4, 6):
+        farm.add(f"s{family} {SERVICE[family]} port 80 to {farm.to(family, b1=1, b2=2, b3=3)}")
+    crowds = [farm.crowd(proto, family) for proto in ("tcp", "udp") for family in (4, 6)]
+    for weir in farm.weirs:
+        farm.route(weir)
+        all_done(everybody(crowds, "open", 200), "when they began")
+    for weirs in (farm.weirs[:1], farm.weirs, farm.weirs[1:], farm.weirs[::-1]):
+        farm.route(*weirs)
+        all_done(everybody(crowds, "ask"), f"through {[weir.label for weir in weirs]}")
+    for agent in farm.agents:
+        expect(all(service["packets"] for service in services(agent)), "both have delivered")
+
+
+@test()
+def the_address_on_a_dummy(lab):
+    """backends may have the service's address on a dummy, and answer from there"""
+    farm = need_kernel(lambda: Farm(lab, holder="dummy0"), "dummy interfaces")
+    farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1, b3=1)}")
+    all_done([farm.crowd().do("open", 100)], "with the address on a dummy")
