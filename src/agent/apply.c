@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "agent/audit.h"
+#include "agent/forwards.h"
 #include "agent/internal.h"
 #include "agent/policies.h"
 #include "agent/rules.h"
@@ -299,8 +300,10 @@ static void applied_write(struct agent *agent, struct json_write *out, const str
 		answer_time(out, "deadline", deadline);
 	json_write_array_begin(out, "warnings");
 	rules_write_shadows(agent, out, &applied->change.result);
-	if (!applied->change.check)
+	if (!applied->change.check) {
 		rules_write_absent(agent, out);
+		forwards_write_warnings(agent, out, NULL);
+	}
 	json_write_array_end(out);
 	json_write_object_end(out);
 }

@@ -90,15 +90,19 @@ int check_exec_begin(struct check_run *run)
 {
 	const struct check_target *target = run->target;
 	const struct service_text *service = check_service(target);
-	char name[SERVICE_NAME_MAX + 16], backend[ADDRESS_TEXT_MAX + 16], port[32], address[ADDRESS_TEXT_MAX];
+	char name[SERVICE_NAME_MAX + 16], backend[ADDRESS_TEXT_MAX + 16], to[ADDRESS_TEXT_MAX + 32], port[32],
+		address[ADDRESS_TEXT_MAX];
 	char command[SERVICE_CHECK_TEXT_MAX];
 	char path[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 	char shell[] = "sh", dash[] = "-c";
-	char *arguments[] = {shell, dash, command, NULL}, *environment[] = {path, name, backend, port, NULL};
+	char *arguments[] = {shell, dash, command, NULL};
+	char *environment[] = {path, name, to, backend, port, NULL};
 	int r;
 
 	snprintf(command, sizeof(command), "%s", service->check.command);
 	snprintf(name, sizeof(name), "WEIR_SERVICE=%s", service->name);
+	snprintf(to, sizeof(to), "WEIR_SERVICE_ADDRESS=%s",
+		address_print(address, sizeof(address), &service->prefix.address));
 	snprintf(backend, sizeof(backend), "WEIR_BACKEND=%s",
 		address_print(address, sizeof(address), &target->address));
 	if (target->to_port)

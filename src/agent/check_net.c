@@ -52,6 +52,7 @@ static int connect_begin(struct check_run *run, int type)
 	struct sockaddr_in *to4 = (struct sockaddr_in *)&to;
 	struct sockaddr_in6 *to6 = (struct sockaddr_in6 *)&to;
 	bool four = target->address.family == 4;
+	int r;
 
 	if (four) {
 		to4->sin_family = AF_INET;
@@ -65,6 +66,9 @@ static int connect_begin(struct check_run *run, int type)
 	run->fd = socket(to.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (run->fd < 0)
 		return -errno;
+	r = check_way_begin(run, type == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP);
+	if (r)
+		return r;
 	if (connect(run->fd, (struct sockaddr *)&to, four ? sizeof(*to4) : sizeof(*to6)) < 0 &&
 		errno != EINPROGRESS)
 		return errno;

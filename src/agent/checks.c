@@ -15,6 +15,7 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/units.h"
+#include "engine/check.h"
 
 static struct checks *checks_of(const struct agent *agent)
 {
@@ -101,6 +102,7 @@ void check_run_free(struct check_run *run)
 {
 	struct checks *checks = run->checks;
 
+	check_way_end(run);
 	if (run->target)
 		run->target->run = NULL;
 	if (run->timeout)
@@ -169,7 +171,9 @@ void check_run_end(struct check_run *run, bool passed, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(reason, sizeof(reason), format, arguments);
 	va_end(arguments);
-	if (run->target)
+	if (run->target && passed && !check_way_was_taken(run))
+		result_take(run, false, "it answers, but not by the way of the service's packets");
+	else if (run->target)
 		result_take(run, passed, reason);
 	check_run_free(run);
 	targets_next(checks);
@@ -185,6 +189,11 @@ static void on_timeout(evutil_socket_t fd, short what, void *context)
 	if (!run->target)
 		return;
 	duration_print(text, sizeof(text), check_of(run->target)->timeout_ns);
+	if (!run->pid && run->way_proto) {
+		check_run_end(run, false, "no answer in %s by %s", text,
+			service_delivers[check_service(run->target)->deliver]);
+		return;
+	}
 	if (!run->pid) {
 		check_run_end(run, false, "no answer in %s", text);
 		return;
@@ -330,12 +339,18 @@ static struct check_target *target_new(
 
 static bool check_is_same(const struct service_check *a, const struct service_check *b)
 {
-	return a->kind == b->kind && a->port == b->port && a->status_low == b->status_low &&
-	       a->status_high == b->status_high && strcmp(a->path, b->path) == 0 &&
-	       strcmp(a->host, b->host) == 0 && strcmp(a->send, b->send) == 0 &&
-	       strcmp(a->expect, b->expect) == 0 && strcmp(a->command, b->command) == 0 &&
-	       a->every_ns == b->every_ns && a->timeout_ns == b->timeout_ns && a->rise == b->rise &&
-	       a->fall == b->fall;
+	return a->kind == b->kind && a->port == b->port && a->direct == b->direct &&
+	       a->status_low == b->status_low && a->status_high == b->status_high &&
+	       strcmp(a->path, b->path) == 0 && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->send, b->send) == 0 && strcmp(a->expect, b->expect) == 0 &&
+	       strcmp(a->command, b->command) == 0 && a->every_ns == b->every_ns &&
+	       a->timeout_ns == b->timeout_ns && a->rise == b->rise && a->fall == b->fall;
+}
+
+static bool way_is_same(const struct service_text *a, const struct service_text *b)
+{
+	return a->deliver == b->deliver && a->gue_port == b->gue_port &&
+	       address_compare(&a->prefix.address, &b->prefix.address) == 0;
 }
 
 /* What is known stays known; another check begins at once, as a new one would. */
@@ -344,7 +359,8 @@ static void target_keep(
 {
 	struct rule_entry *before = target->entry;
 	const struct service_text *old = before->rule.service, *new = entry->rule.service;
-	bool same = target->to_port == port_of(new, backend) && check_is_same(&old->check, &new->check);
+	bool same = target->to_port == port_of(new, backend) && way_is_same(old, new) &&
+	            check_is_same(&old->check, &new->check);
 
 	target->wanted = true;
 	if (before == entry)
@@ -398,6 +414,32 @@ static void targets_drop(struct checks *checks)
 	}
 }
 
+static bool ways_wanted(struct check_target *const *targets, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (check_takes_way(check_service(targets[i])))
+			return true;
+	return false;
+}
+
+/* The programs at tc are there as long as some check needs them. */
+static void checks_attach(struct checks *checks, bool wanted)
+{
+	struct error error = {};
+
+	checks->ways = wanted;
+	if (engine_check_want(checks->agent->engine, wanted, &error) < 0)
+		log_warning("health checks: %s", error.what);
+}
+
+void checks_reconcile(struct agent *agent)
+{
+	struct checks *checks = checks_of(agent);
+
+	if (checks && checks->ways)
+		checks_attach(checks, true);
+}
+
 void checks_follow(struct agent *agent, const struct rulebook *book)
 {
 	struct checks *checks = checks_of(agent);
@@ -430,6 +472,7 @@ void checks_follow(struct agent *agent, const struct rulebook *book)
 				checks->unmade++;
 		}
 	targets_drop(checks);
+	checks_attach(checks, ways_wanted(targets, count));
 	qsort(targets, count, sizeof(struct check_target *), target_compare);
 	free(checks->targets);
 	checks->targets = targets;
@@ -504,6 +547,7 @@ static void checks_close(void *state)
 	/* commands were killed; who reads their end is init */
 	while ((run = LIST_FIRST(&checks->runs)))
 		check_run_free(run);
+	engine_check_want(checks->agent->engine, false, NULL);
 	SSL_CTX_free(checks->tls);
 	free(checks->targets);
 	free(checks);

@@ -25,6 +25,9 @@ struct check_target;
  * is known of those that stay stays known. */
 void checks_follow(struct agent *agent, const struct rulebook *book);
 
+/* Interfaces have changed. */
+void checks_reconcile(struct agent *agent);
+
 /* What is known of a backend, `port` as the sentence has it; NULL: it is not checked. */
 const struct check_target *checks_find(
 	const struct agent *agent, const char *service, const struct address *address, uint16_t port);

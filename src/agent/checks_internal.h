@@ -11,6 +11,7 @@
 #include "agent/check_health.h"
 #include "agent/checks.h"
 #include "agent/internal.h"
+#include "shared/check.h"
 
 #define CHECK_REASON_MAX 128
 
@@ -42,9 +43,11 @@ struct check_run {
 	struct check_target *target; /* NULL: nobody wants to know any more; a command's end is awaited */
 	struct event *timeout, *ready;
 	struct bufferevent *stream;
-	SSL *ssl;  /* before `stream` has it */
-	int fd;    /* socket, or a process'; -1: none, or `stream` has it */
-	pid_t pid; /* of the command; 0: none */
+	SSL *ssl;             /* before `stream` has it */
+	int fd;               /* socket, or a process'; -1: none, or `stream` has it */
+	pid_t pid;            /* of the command; 0: none */
+	struct check_way way; /* with way_proto, IPPROTO_TCP or IPPROTO_UDP; 0: as any connection goes */
+	uint8_t way_proto;
 	uint64_t began_ns;
 	LIST_ENTRY(check_run) all;
 };
@@ -56,6 +59,7 @@ struct checks {
 	TAILQ_HEAD(check_queue, check_target) queue;
 	LIST_HEAD(check_runs, check_run) runs;
 	unsigned int running;
+	bool ways;    /* some check goes the way of the packets */
 	SSL_CTX *tls; /* with the first https */
 	uint64_t random;
 	uint64_t waited;  /* checks that had to wait for their turn */
@@ -86,6 +90,14 @@ void check_run_free(struct check_run *run);
 int check_tcp_begin(struct check_run *run); /* http and https, too */
 int check_udp_begin(struct check_run *run);
 int check_exec_begin(struct check_run *run);
+/* check_way.c: do checks of this service go the way of its packets? */
+bool check_takes_way(const struct service_text *service);
+/* The socket, which is not connected yet, sends by it.  0; or a positive errno, which says something about
+ * the way there; or a negative one: this host could not do it. */
+int check_way_begin(struct check_run *run, uint8_t proto);
+/* Has it sent by it?  What has no such way has. */
+bool check_way_was_taken(const struct check_run *run);
+void check_way_end(struct check_run *run);
 /* A command is ended, with all that it has started in its process group. */
 void check_exec_kill(const struct check_run *run);
 

@@ -8,6 +8,7 @@
 #include "agent/drops.h"
 #include "agent/explain.h"
 #include "agent/families.h"
+#include "agent/forwards.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/limited.h"
@@ -34,6 +35,7 @@ const struct module *const modules[] = {
 	&connections_module, /* before the rules that need it */
 	&shape_module,       /* before the rules that make classes */
 	&service_module,     /* before the rules that make services */
+	&forward_module,
 	&rules_module,       /* behind guards */
 	&check_module,       /* behind the rules: its backends are theirs */
 	&log_module,

@@ -7,6 +7,7 @@
 
 #include "agent/audit.h"
 #include "agent/edit.h"
+#include "agent/forwards.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/policies.h"
@@ -254,6 +255,7 @@ static void reply_rule(struct agent *agent, struct evhttp_request *request, uint
 	json_write_array_end(&json);
 	json_write_array_begin(&json, "warnings");
 	warnings_write(&json, &policy->list, policy->list.slots[place].entry);
+	forwards_write_warnings(agent, &json, policy->list.slots[place].entry);
 	json_write_array_end(&json);
 	rules_write_pending(agent, &json);
 	json_write_object_end(&json);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/families.h"
+#include "agent/forwards.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/limited.h"
@@ -112,9 +113,11 @@ static int question_read(const char *query, struct rule_question *ret_question, 
 static void count_read(
 	const struct agent *agent, const struct rule_entry *entry, struct engine_policy_count *ret_count)
 {
+	struct forward_count sent;
 	struct guard_hits hits = {};
 
-	*ret_count = (struct engine_policy_count){};
+	forwards_count(agent, entry, &sent);
+	*ret_count = (struct engine_policy_count){.packets = sent.packets, .bytes = sent.bytes};
 	if (rule_entry_is_on_packets(entry))
 		engine_policy_count(agent->engine, entry->counter, ret_count);
 	if (!rule_entry_is_on_sockets(entry))
@@ -215,6 +218,8 @@ void rule_write_entry(struct agent *agent, struct json_write *out, const struct 
 		guards_write_entry(agent, out, entry);
 	if (rule_entry_is_on_packets(entry))
 		policies_write_entry(agent, out, entry);
+	if (entry->rule.verb == RULE_FORWARD)
+		forwards_write_entry(agent, out, entry);
 	limits_write_entry(agent, out, entry);
 	if (entry->ends_ns)
 		answer_time(out, "ends", entry->ends_ns);

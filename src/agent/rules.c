@@ -13,6 +13,7 @@
 #include "agent/audit.h"
 #include "agent/connections.h"
 #include "agent/families.h"
+#include "agent/forwards.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
 #include "agent/logs.h"
@@ -53,6 +54,13 @@ static struct rules *rules_of(const struct agent *agent)
 const struct rulebook *rules_book(const struct agent *agent)
 {
 	return &rules_of(agent)->record.now;
+}
+
+const struct rulebook *rules_book_before(const struct agent *agent)
+{
+	const struct rule_record *record = &rules_of(agent)->record;
+
+	return record->state == RULES_PENDING && record->before.count ? &record->before : NULL;
 }
 
 struct rule_places *rules_places(struct agent *agent)
@@ -274,6 +282,7 @@ static int step_prepare(struct commit *commit, struct error *error)
 
 	if (!services_same(now, next))
 		step->changed |= 1ULL << SERVICE_PLACE;
+	step->changed |= forwards_changed(now, next);
 	if (sets)
 		step->changed |= 1ULL << SET_PLACE;
 	for (size_t i = 0; i < next->count && r == 0; i++) {
@@ -389,6 +398,8 @@ static int book_switch(struct commit *commit, struct error *error)
 		r = shapes_bring(rules->agent, &record->now, error);
 	if (r == 0 && step->changed >> SERVICE_PLACE & 1)
 		r = services_bring(rules->agent, &record->before, &record->now, error);
+	if (r == 0 && step->changed >> FORWARD_PLACE & 1)
+		r = forwards_bring(rules->agent, &record->before, &record->now, error);
 	if (r == 0)
 		r = step_switch(rules, step, error);
 	if (r < 0) {
@@ -399,6 +410,7 @@ static int book_switch(struct commit *commit, struct error *error)
 		rule_store_write(&rules->store, record, NULL);
 		shapes_settle(rules->agent, &record->now, NULL);
 		services_settle(rules->agent, &record->now, NULL);
+		forwards_settle(rules->agent, &record->now, NULL);
 		return r;
 	}
 	*next = (struct rulebook){};
@@ -430,6 +442,7 @@ static void book_settle(struct rules *rules)
 	tenants_assign(rules, false);
 	shapes_settle(rules->agent, &record->now, NULL);
 	services_settle(rules->agent, &record->now, NULL);
+	forwards_settle(rules->agent, &record->now, NULL);
 }
 
 static int check_settled(const struct rules *rules, struct error *error)
@@ -484,6 +497,8 @@ static int commit_begin(struct commit *commit, struct error *error)
 	if (r == 0)
 		r = services_prepare(rules->agent, commit->next, commit->change->absent, error);
 	if (r == 0)
+		r = forwards_prepare(rules->agent, commit->next, error);
+	if (r == 0)
 		r = book_number(rules, commit->next, &rules->record.next_id, error);
 	if (r == 0)
 		r = step_prepare(commit, error);
@@ -517,6 +532,7 @@ static int commit_end(struct commit *commit, int r, struct error *error)
 		tenants_assign(rules, true);
 		shapes_settle(rules->agent, &rules->record.now, &rules->record.before);
 		services_settle(rules->agent, &rules->record.now, &rules->record.before);
+		forwards_settle(rules->agent, &rules->record.now, &rules->record.before);
 	} else {
 		book_settle(rules);
 	}
@@ -1092,6 +1108,7 @@ static int rules_open(struct agent *agent, void **ret_state, struct error *error
 	timer_set(rules);
 	shapes_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
 	services_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
+	forwards_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
 	/* a change that waits, and a policy that was applied, go before those of the file */
 	if (rules->record.state == RULES_PENDING || rules->record.now.applied)
 		return 0;

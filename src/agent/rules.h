@@ -30,6 +30,8 @@ struct rules_change {
 
 /* The book that is in force. */
 const struct rulebook *rules_book(const struct agent *agent);
+/* … and the one that comes back if the change that waits is not confirmed; NULL: none waits. */
+const struct rulebook *rules_book_before(const struct agent *agent);
 
 /*
  * Puts a book in place of the one in force; takes it over, also on failure.  Its new rules get their ids, the

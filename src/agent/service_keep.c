@@ -208,16 +208,38 @@ struct sweep {
 	const struct engine_service_memory *memory;
 	uint32_t idle[SERVICES_MAX], affinity[SERVICES_MAX]; /* ticks */
 	bool least[SERVICES_MAX];
-	uint32_t now, fin, rst, embryo;
+	uint32_t now, fin, rst, idle_nat, embryo;
 };
 
-static bool flow_is_over(const struct sweep *sweep, const struct service_flow *flow, uint32_t last)
+/* nat keeps an entry for each direction, and each tells of the other: as its packets get, and come back. */
+static bool flow_has_other(const struct service_flow *flow)
+{
+	return flow->dst[0] || flow->dst[1] || flow->dst[2] || flow->dst[3];
+}
+
+static bool flow_other(
+	const struct service_key *key, const struct service_flow *flow, struct service_key *ret_other)
+{
+	if (!flow_has_other(flow))
+		return false;
+	*ret_other = (struct service_key){
+		.sport = flow->dport, .dport = flow->sport, .family = key->family, .proto = key->proto};
+	memcpy(ret_other->src, flow->dst, sizeof(ret_other->src));
+	memcpy(ret_other->dst, flow->src, sizeof(ret_other->dst));
+	return true;
+}
+
+static bool flow_is_over(const struct sweep *sweep, const struct service_key *key,
+	const struct service_flow *flow, uint32_t last)
 {
 	const struct service_backend *backend =
 		&sweep->memory->backends[flow->backend % SERVICE_BACKENDS_MAX];
 	uint32_t service = backend->service % SERVICES_MAX, age = sweep->now - last;
 	uint32_t idle = flow->flags & SERVICE_FLOW_SOURCE ? sweep->affinity[service] : sweep->idle[service];
 
+	/* a port of nat is not kept for what only TCP needs */
+	if (flow_has_other(flow) && key->proto != IPPROTO_TCP)
+		idle = sweep->idle_nat;
 	if (age > UINT32_MAX / 2)
 		return false; /* written since we looked at the clock */
 	if (backend->state == SERVICE_BACKEND_NONE || backend->generation != flow->generation)
@@ -229,24 +251,11 @@ static bool flow_is_over(const struct sweep *sweep, const struct service_flow *f
 	return idle && age > idle;
 }
 
-/* nat keeps an entry for each direction, and each tells of the other: as its packets get, and come back. */
-static bool flow_other(
-	const struct service_key *key, const struct service_flow *flow, struct service_key *ret_other)
-{
-	if (!flow->dst[0] && !flow->dst[1] && !flow->dst[2] && !flow->dst[3])
-		return false;
-	*ret_other = (struct service_key){
-		.sport = flow->dport, .dport = flow->sport, .family = key->family, .proto = key->proto};
-	memcpy(ret_other->src, flow->dst, sizeof(ret_other->src));
-	memcpy(ret_other->dst, flow->src, sizeof(ret_other->dst));
-	return true;
-}
-
 /* Is it one of its backend's connections?  The datapath has counted those that ended down. */
 static bool flow_counts(const struct service_flow *flow)
 {
-	return !(flow->flags &
-		 (SERVICE_FLOW_FIN | SERVICE_FLOW_RST | SERVICE_FLOW_ANSWER | SERVICE_FLOW_SOURCE));
+	return !(flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2 | SERVICE_FLOW_RST |
+				       SERVICE_FLOW_ANSWER | SERVICE_FLOW_SOURCE));
 }
 
 static void load_less(const struct sweep *sweep, const struct service_flow *flow)
@@ -268,7 +277,7 @@ static void sweep_flow(void *context, const struct service_key *key, const struc
 	bool both;
 
 	sweep->services->keeping += !(seen->flags & (SERVICE_FLOW_ANSWER | SERVICE_FLOW_SOURCE));
-	if (!flow_is_over(sweep, seen, seen->last)) {
+	if (!flow_is_over(sweep, key, seen, seen->last)) {
 		sweep->services->counted[seen->backend % SERVICE_BACKENDS_MAX] += flow_counts(seen);
 		return;
 	}
@@ -276,7 +285,8 @@ static void sweep_flow(void *context, const struct service_key *key, const struc
 	if (engine_service_flow_get(engine, key, &flow) < 0)
 		return;
 	both = flow_other(key, &flow, &other) && engine_service_flow_get(engine, &other, &answer) == 0;
-	if (!flow_is_over(sweep, &flow, flow.last) || (both && !flow_is_over(sweep, &answer, answer.last)))
+	if (!flow_is_over(sweep, key, &flow, flow.last) ||
+		(both && !flow_is_over(sweep, key, &answer, answer.last)))
 		return;
 	if (engine_service_flow_delete(engine, key) == 0) {
 		load_less(sweep, &flow);
@@ -336,6 +346,7 @@ static void sweep_prepare(struct sweep *sweep, struct services *services)
 	engine_clock(engine, &sweep->now, &tick_ns);
 	sweep->fin = (uint32_t)(FIN_NS / tick_ns);
 	sweep->rst = (uint32_t)(RST_NS / tick_ns);
+	sweep->idle_nat = (uint32_t)(IDLE_NS / tick_ns);
 	sweep->embryo = (uint32_t)(EMBRYO_NS / tick_ns);
 	for (uint32_t i = 1; i <= head->count; i++) {
 		const struct service *service = (const struct service *)&book[i];

@@ -13,6 +13,7 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "engine/balance.h"
+#include "engine/nat.h"
 #include "engine/policy.h"
 
 #define TIMER_US     250000
@@ -133,16 +134,11 @@ static int built_check(const struct rulebook *book, struct error *error)
 	for (size_t i = 0; list && i < list->count; i++) {
 		const struct rule *rule = &list->slots[i].entry->rule;
 
-		if (rule_kind(rule) == RULE_ON_FORWARDING) {
+		if (rule->verb == RULE_STEER) {
 			error_set(error, -EINVAL,
 				"'%s' is understood, but this version of weir cannot do it yet",
 				rule_verbs[rule->verb]);
 			return -EINVAL;
-		}
-		if (rule_kind(rule) == RULE_ON_SERVICES && rule->service->deliver == SERVICE_NAT) {
-			error_set(error, -EINVAL,
-				"'deliver nat' is understood, but this version of weir cannot do it yet");
-			return error_want(error, "deliver ipip, gue or l2");
 		}
 	}
 	return 0;
@@ -207,6 +203,11 @@ static int service_add(struct services *services, struct service_plan_entry *ent
 	return 0;
 }
 
+static struct port_range nat_ports(const struct config *config, const struct service_text *text)
+{
+	return text->from_ports.high ? text->from_ports : config->balance_ports;
+}
+
 /* What nat and gue send from: what the sentence says, else what the kernel would. */
 static void source_write(struct services *services, const struct service_text *text,
 	const struct service_backend_text *backend, uint32_t number)
@@ -214,7 +215,7 @@ static void source_write(struct services *services, const struct service_text *t
 	const struct engine_service_memory *memory = engine_service_memory(services->agent->engine);
 	const struct config *config = &services->agent->config;
 	const struct config_nat *nat = &config->balance_nat[backend->address.family == 6];
-	struct port_range ports = text->from_ports.high ? text->from_ports : config->balance_ports;
+	struct port_range ports = nat_ports(config, text);
 	struct service_source source = {
 		.nat_addresses = 1, .first = htons(ports.low), .last = htons(ports.high)};
 	struct address from = text->from_first;
@@ -322,6 +323,7 @@ static int answers_make(struct services *services, const struct service_plan *pl
 		return -ENOMEM;
 	for (size_t i = 0; i < plan->count; i++) {
 		const struct service_plan_entry *entry = &plan->entries[i];
+		const struct port_range ports = nat_ports(config, entry->text);
 		const struct config_nat *nat;
 
 		if (entry->text->deliver != SERVICE_NAT)
@@ -330,7 +332,7 @@ static int answers_make(struct services *services, const struct service_plan *pl
 		              ? &(struct config_nat){entry->text->from_first, entry->text->from_last}
 		              : &config->balance_nat[entry->text->prefix.address.family == 6];
 		if (nat->first.family) {
-			answers[count++] = (struct service_answers){nat->first, nat->last};
+			answers[count++] = (struct service_answers){nat->first, nat->last, ports};
 			continue;
 		}
 		for (size_t j = 0; j < entry->text->backend_count; j++) {
@@ -343,6 +345,7 @@ static int answers_make(struct services *services, const struct service_plan *pl
 			else
 				memcpy(first->bytes, source->address6, 16);
 			answers[count].last = *first;
+			answers[count].ports = ports;
 			count++;
 		}
 	}
@@ -388,6 +391,14 @@ static uint32_t flows_wanted(const struct agent *agent)
 	return agent->config.balance_flows;
 }
 
+static bool plan_has_nat(const struct service_plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++)
+		if (plan->entries[i].text->deliver == SERVICE_NAT)
+			return true;
+	return false;
+}
+
 int services_bring(
 	struct agent *agent, const struct rulebook *now, const struct rulebook *next, struct error *error)
 {
@@ -408,6 +419,8 @@ int services_bring(
 		r = engine_service_prepare(agent->engine, flows_wanted(agent), error);
 	if (r == 0 && plan.count && agent->config.balance != CONFIG_BALANCE_OFF)
 		r = engine_balance_want(agent->engine, true, error);
+	if (r == 0 && plan_has_nat(&plan) && engine_balance_wanted(agent->engine))
+		r = engine_nat_load(agent->engine, error);
 	if (r == 0) {
 		engine_service_wait();
 		r = plan_number(services, &plan, now, error);
@@ -648,27 +661,33 @@ static void services_renew(struct services *services)
 
 /* -- health -- */
 
-static struct service_backend_live *backend_find(
+static uint32_t backend_find(
 	const struct services *services, const char *service, const struct address *address, uint16_t port)
 {
 	for (uint32_t i = 1; services->backends && i < SERVICE_BACKENDS_MAX; i++) {
-		struct service_backend_live *live = services->backends[i];
+		const struct service_backend_live *live = services->backends[i];
 
 		if (live && live->port == port && address_compare(&live->address, address) == 0 &&
 			strcmp(services->live[live->service].name, service) == 0)
-			return live;
+			return i;
 	}
-	return NULL;
+	return 0;
+}
+
+uint32_t services_backend_number(
+	const struct agent *agent, const char *service, const struct address *address, uint16_t port)
+{
+	const struct services *services = services_of(agent);
+
+	return services ? backend_find(services, service, address, port) : 0;
 }
 
 bool services_backend_down(
 	const struct agent *agent, const char *service, const struct address *address, uint16_t port)
 {
-	const struct services *services = services_of(agent);
-	const struct service_backend_live *live =
-		services ? backend_find(services, service, address, port) : NULL;
+	uint32_t number = services_backend_number(agent, service, address, port);
 
-	return live && live->down;
+	return number && services_of(agent)->backends[number]->down;
 }
 
 void services_backend_health(struct agent *agent, const char *service, const struct address *address,
@@ -676,10 +695,12 @@ void services_backend_health(struct agent *agent, const char *service, const str
 {
 	_cleanup_(service_plan_clear) struct service_plan plan = {};
 	struct services *services = services_of(agent);
-	struct service_backend_live *live = backend_find(services, service, address, port);
+	uint32_t number = backend_find(services, service, address, port);
+	struct service_backend_live *live;
 
-	if (!live)
+	if (!number)
 		return;
+	live = services->backends[number];
 	snprintf(live->reason, sizeof(live->reason), "%s", reason);
 	if (live->down == !up)
 		return;

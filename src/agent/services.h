@@ -43,6 +43,10 @@ void services_backend_health(struct agent *agent, const char *service, const str
 /* How a packet would be balanced: members of an object that is open. false: it is for no service. */
 bool services_explain(struct agent *agent, const struct packet_description *packet, struct json_write *out);
 
+/* The number of a backend in the kernel; 0: it has none. */
+uint32_t services_backend_number(
+	const struct agent *agent, const char *service, const struct address *address, uint16_t port);
+
 /* Is it down, as the last check has said, maybe one of an earlier agent? */
 bool services_backend_down(
 	const struct agent *agent, const char *service, const struct address *address, uint16_t port);

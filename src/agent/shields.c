@@ -10,6 +10,7 @@
 #include "engine/balance.h"
 #include "engine/connection.h"
 #include "engine/policy.h"
+#include "engine/service.h"
 #include "engine/shield.h"
 
 struct shield_place {
@@ -113,6 +114,7 @@ static void place_reconcile(struct agent *agent, const struct shields *shields, 
 		place_attach(agent, mode, place, before);
 	else
 		engine_shield_detach(agent->engine, watched->index);
+	engine_service_generic(agent->engine, watched->index, place->shield.mode == ENGINE_SHIELD_GENERIC);
 }
 
 static void search_begin(struct shields *shields);
@@ -170,6 +172,14 @@ const char *shields_service_hook(const struct agent *agent)
 			hook = "xdp-generic";
 	}
 	return hook;
+}
+
+const char *shields_failure(const struct agent *agent, uint32_t index)
+{
+	const struct shields *shields = shields_of(agent);
+	const struct shield_place *place = shields ? place_find(shields, index) : NULL;
+
+	return place ? place->failure : "";
 }
 
 bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule)

@@ -25,6 +25,9 @@ const char *shields_service_hook(const struct agent *agent);
 /* Is such a packet dropped at XDP, by this rule? */
 bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule);
 
+/* Why the program is not there though it is wanted; empty: it is, or nobody wants it. */
+const char *shields_failure(const struct agent *agent, uint32_t index);
+
 extern const struct module shield_module;
 
 #endif

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/checks.h"
+#include "agent/forwards.h"
 #include "agent/internal.h"
 #include "agent/shields.h"
 #include "basic/cleanup.h"
@@ -105,6 +107,8 @@ void watch_reconcile(struct agent *agent)
 	agent->watched = watched;
 	agent->watched_count = used;
 	shields_reconcile(agent);
+	checks_reconcile(agent);
+	forwards_interfaces_changed(agent);
 }
 
 void watch_free(struct agent *agent)

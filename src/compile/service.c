@@ -685,6 +685,12 @@ static int tries_write(struct book *book, const struct service_answers *answers,
 	head->bits6 = bits[1];
 	head->answer_bits4 = bits[2];
 	head->answer_bits6 = bits[3];
+	for (size_t i = 0; i < answer_count; i++) {
+		if (i == 0 || answers[i].ports.low < head->answer_first)
+			head->answer_first = answers[i].ports.low;
+		if (answers[i].ports.high > head->answer_last)
+			head->answer_last = answers[i].ports.high;
+	}
 	return r;
 }
 

@@ -31,9 +31,10 @@ struct service_input {
 	uint32_t idle_ticks, affinity_ticks;
 };
 
-/* Addresses that nat sends from. */
+/* Addresses that nat sends from, and their ports. */
 struct service_answers {
 	struct address first, last;
+	struct port_range ports;
 };
 
 struct service_image {

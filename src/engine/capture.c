@@ -158,8 +158,8 @@ static int clsact_add(struct engine_capture *capture, const struct engine_interf
 		r = filter_of(capture, direction, interface->ethernet, &program, error);
 		if (r < 0)
 			return r;
-		r = engine_filter_add(capture->engine, interface->index, direction == DIRECTION_OUT, program,
-			&hook->filters[direction]);
+		r = engine_filter_add(capture->engine, interface->index, direction == DIRECTION_OUT, false,
+			program, &hook->filters[direction]);
 		if (r < 0)
 			return error_set(error, r, "cannot capture on interface '%s': %s", interface->name,
 				strerror(-r));

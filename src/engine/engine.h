@@ -121,6 +121,8 @@ struct engine_interface {
 	char name[ENGINE_NAME_MAX];
 	bool up, loopback;
 	bool ethernet; /* packets start with an Ethernet header */
+	uint8_t mac[6];
+	char kind[ENGINE_NAME_MAX]; /* "veth", "bridge", …; empty: a card */
 	struct engine_counters in, out;
 };
 /* The interfaces of this network namespace; the array is the caller's to free. */

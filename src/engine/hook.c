@@ -227,7 +227,7 @@ static int clsact_attach(
 	return r;
 }
 
-/* -- filters of captures -- */
+/* -- filters of captures and checks -- */
 
 /* Told by their handles: a slot, and whether the qdisc was made for it. */
 #define CAPTURE_HANDLE       0x63617000
@@ -235,8 +235,8 @@ static int clsact_attach(
 #define CAPTURE_SLOTS        16
 #define CAPTURE_PRIORITY_MAX 8
 
-int engine_filter_add(
-	struct engine *engine, uint32_t index, bool out, int program, struct engine_filter *ret_filter)
+int engine_filter_add(struct engine *engine, uint32_t index, bool out, bool behind, int program,
+	struct engine_filter *ret_filter)
 {
 	LIBBPF_OPTS(
 		bpf_tc_hook, qdisc, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
@@ -250,7 +250,8 @@ int engine_filter_add(
 	made = r == 0;
 	r = -EEXIST;
 	/* of filters with one priority the last comes first */
-	for (uint32_t priority = FILTER_PRIORITY; priority < CAPTURE_PRIORITY_MAX && r < 0; priority++)
+	for (uint32_t priority = FILTER_PRIORITY + behind; priority < CAPTURE_PRIORITY_MAX && r < 0;
+		priority++)
 		for (uint32_t slot = 0; slot < CAPTURE_SLOTS && r < 0; slot++) {
 			LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .priority = priority,
 				.handle = CAPTURE_HANDLE | (made ? CAPTURE_HANDLE_MADE : 0) | slot);

@@ -48,7 +48,8 @@ void engine_netlink_close(struct engine *engine)
 {
 	nl_socket_free(engine->requests);
 	nl_socket_free(engine->events);
-	engine->requests = engine->events = NULL;
+	nl_socket_free(engine->generic);
+	engine->requests = engine->events = engine->generic = NULL;
 }
 
 int engine_interface_fd(const struct engine *engine)
@@ -98,7 +99,8 @@ int engine_interfaces(struct engine *engine, struct engine_interface **ret_inter
 		object = nl_cache_get_next(object)) {
 		struct rtnl_link *link = (struct rtnl_link *)object;
 		struct engine_interface *interface = &interfaces[count];
-		const char *name = rtnl_link_get_name(link);
+		const char *name = rtnl_link_get_name(link), *kind = rtnl_link_get_type(link);
+		struct nl_addr *mac = rtnl_link_get_addr(link);
 
 		if (!name)
 			continue;
@@ -115,6 +117,9 @@ int engine_interfaces(struct engine *engine, struct engine_interface **ret_inter
 				rtnl_link_get_stat(link, RTNL_LINK_TX_DROPPED)},
 		};
 		snprintf(interface->name, sizeof(interface->name), "%s", name);
+		snprintf(interface->kind, sizeof(interface->kind), "%s", kind ? kind : "");
+		if (mac && nl_addr_get_len(mac) == sizeof(interface->mac))
+			memcpy(interface->mac, nl_addr_get_binary_addr(mac), sizeof(interface->mac));
 		count++;
 	}
 	nl_cache_free(cache);

@@ -65,6 +65,8 @@ struct engine {
 	struct engine_feature features[FEATURES_MAX];
 	size_t feature_count;
 	struct nl_sock *requests, *events;
+	struct nl_sock *generic; /* NULL: not asked yet */
+	int netdev_family;       /* negative: this kernel has none */
 	int qdiscs_map;
 	int8_t qdisc_kinds[ENGINE_QDISC_KINDS]; /* has the kernel them? 0: not asked yet */
 	/* component.c: what all components share */
@@ -144,12 +146,13 @@ bool engine_drop_has_socket(void);
 /* Puts this build's programs where an earlier agent's are. */
 void engine_replace_programs(struct engine *engine);
 void engine_detach_all(struct engine *engine);
-/* A clsact filter that lasts as long as a capture, in front of all others; for kernels without TCX. */
+/* A clsact filter that lasts as long as a capture or a check, in front of all others, or behind weir's own;
+ * for kernels without TCX. */
 struct engine_filter {
 	uint32_t priority, handle; /* priority 0: none */
 };
-int engine_filter_add(
-	struct engine *engine, uint32_t index, bool out, int program, struct engine_filter *ret_filter);
+int engine_filter_add(struct engine *engine, uint32_t index, bool out, bool behind, int program,
+	struct engine_filter *ret_filter);
 void engine_filter_remove(
 	struct engine *engine, uint32_t index, bool out, const struct engine_filter *filter);
 /* Takes away those that a killed agent left. */

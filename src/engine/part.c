@@ -2,9 +2,12 @@
 /* The engine's parts, in the order they are opened. */
 #include "engine/balance.h"
 #include "engine/chain.h"
+#include "engine/check.h"
 #include "engine/family.h"
+#include "engine/forward.h"
 #include "engine/guard.h"
 #include "engine/internal.h"
+#include "engine/nat.h"
 #include "engine/pace.h"
 #include "engine/policy.h"
 #include "engine/service.h"
@@ -21,6 +24,9 @@ static const struct engine_part *const parts[] = {
 	&chain_part,
 	&shield_part,  /* behind the policies, which it reads */
 	&balance_part, /* behind the program that it goes on from */
+	&check_part,
+	&nat_part,     /* behind the same */
+	&forward_part, /* the same */
 	&shape_part,
 	&pace_part, /* behind the classes, whose maps it uses */
 	&drop_part,

@@ -348,6 +348,23 @@ void engine_service_lost_clear(struct engine *engine, uint32_t service)
 			sizeof(struct service_lost));
 }
 
+/* -- interfaces -- */
+
+void engine_service_generic(struct engine *engine, uint32_t ifindex, bool generic)
+{
+	const struct services_kernel *services = services_of(engine);
+	__u32 yes = 1;
+	int map;
+
+	if (!services->skeleton)
+		return;
+	map = bpf_map__fd(services->skeleton->maps.service_generic);
+	if (generic)
+		bpf_map_update_elem(map, &ifindex, &yes, BPF_ANY);
+	else
+		bpf_map_delete_elem(map, &ifindex);
+}
+
 /* -- connections -- */
 
 static int flows_map(const struct engine *engine)

@@ -67,6 +67,9 @@ void engine_service_lost(const struct engine *engine, uint32_t service, struct s
 void engine_service_count_clear(struct engine *engine, uint32_t backend);
 void engine_service_lost_clear(struct engine *engine, uint32_t service);
 
+/* Do an interface's packets come by generic XDP? */
+void engine_service_generic(struct engine *engine, uint32_t ifindex, bool generic);
+
 /* -- connections that are written down -- */
 
 /* 0, -EEXIST: it is there already, -E2BIG: there is no room. */

@@ -246,8 +246,7 @@ int forward_print(const struct forward_text *forward, char *buffer, size_t size)
 	return p.full ? -ENOSPC : 0;
 }
 
-/* How many of its interfaces packets are taken from: the first ones. */
-static size_t sources_count(const struct forward_text *forward)
+size_t forward_sources(const struct forward_text *forward)
 {
 	switch (forward->kind) {
 	case FORWARD_ROUTE:
@@ -263,8 +262,8 @@ static size_t sources_count(const struct forward_text *forward)
 
 const char *forward_conflict(const struct forward_text *a, const struct forward_text *b)
 {
-	for (size_t i = 0; i < sources_count(a); i++)
-		for (size_t j = 0; j < sources_count(b); j++)
+	for (size_t i = 0; i < forward_sources(a); i++)
+		for (size_t j = 0; j < forward_sources(b); j++)
 			if (strcmp(a->interfaces[i], b->interfaces[j]) == 0)
 				return a->interfaces[i];
 	return NULL;

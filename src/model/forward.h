@@ -66,6 +66,8 @@ int steer_parse(const char *text, struct steer_text *ret_steer, struct error *er
 /* What parses to the same.  0 or -ENOSPC. */
 int forward_print(const struct forward_text *forward, char *buffer, size_t size);
 int steer_print(const struct steer_text *steer, char *buffer, size_t size);
+/* How many of its interfaces packets are taken from: the first ones. */
+size_t forward_sources(const struct forward_text *forward);
 /* The first interface that both take packets from: there can be but one of the two.  NULL: none. */
 const char *forward_conflict(const struct forward_text *a, const struct forward_text *b);
 

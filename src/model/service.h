@@ -14,6 +14,7 @@
  *     CHECK    = tcp | http | https | udp | exec "COMMAND"
  *                [port PORT] [path "PATH"] [host NAME] [status N[-N]]     (http, https)
  *                [send "TEXT"] [expect "TEXT"]                           (udp)
+ *                [direct]                                 (not exec: not by the way of the service's packets)
  *                [every DURATION] [timeout DURATION] [rise N] [fall N]
  *
  * Without a protocol a service has all of them, without `port` all ports.  The backend's port is the
@@ -72,6 +73,7 @@ enum service_check_kind {
 
 struct service_check {
 	enum service_check_kind kind;
+	bool direct;                         /* not the way of the packets */
 	uint16_t port;                       /* 0: the backend's */
 	uint16_t status_low, status_high;    /* http(s); 200 to 399 if nothing is said */
 	char path[SERVICE_CHECK_TEXT_MAX];   /* http(s); "/" */

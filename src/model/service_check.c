@@ -60,6 +60,13 @@ static int read_port(struct service_reader *r, struct service_check *check)
 	return service_port_read(r, &check->port);
 }
 
+static int read_direct(struct service_reader *r, struct service_check *check)
+{
+	(void)r;
+	check->direct = true;
+	return 0;
+}
+
 /* It becomes a part of a request's first line. */
 static int read_path(struct service_reader *r, struct service_check *check)
 {
@@ -145,6 +152,7 @@ static const struct check_word {
 	int (*read)(struct service_reader *r, struct service_check *check);
 } words[] = {
 	{"port", KINDS_REMOTE, read_port},
+	{"direct", KINDS_REMOTE, read_direct},
 	{"path", KINDS_HTTP, read_path},
 	{"host", KINDS_HTTP, read_host},
 	{"status", KINDS_HTTP, read_status},

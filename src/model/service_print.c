@@ -106,6 +106,8 @@ static void put_check(FILE *out, const struct service_check *check)
 		fprintf(out, " \"%s\"", check->command);
 	if (check->port)
 		fprintf(out, " port %u", check->port);
+	if (check->direct)
+		fputs(" direct", out);
 	if (check->kind == SERVICE_CHECK_HTTP || check->kind == SERVICE_CHECK_HTTPS)
 		put_http(out, check);
 	if (*check->send)

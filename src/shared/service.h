@@ -57,6 +57,7 @@
 #define SERVICE_FLOWS_DEFAULT 1048576
 #define SERVICE_EMBRYOS_MAX   65536
 #define SERVICE_FRAGMENTS_MAX 16384
+#define SERVICE_GENERIC_MAX   4096  /* interfaces */
 #define SERVICE_PORT_FIRST    61001 /* of addresses that this host uses, too: above ip_local_port_range */
 
 /* How packets get to a backend. */
@@ -152,7 +153,8 @@ struct service_book {
 	__u32 answers4, answers6; /* tries of addresses that nat sends from: 0: none */
 	__u8 bits4, bits6;        /* of the tries' roots */
 	__u8 answer_bits4, answer_bits6;
-	__u32 reserved[5];
+	__u16 answer_first, answer_last; /* ports that nat sends from, of all services; host byte order */
+	__u32 reserved[4];
 };
 
 /* A slot of a ring is the number of a backend (__u16, 32 a unit); 0: none. */
@@ -221,7 +223,8 @@ struct service_key {
 #define SERVICE_FLOW_FIN2   0x04 /* the backend has */
 #define SERVICE_FLOW_RST    0x08
 #define SERVICE_FLOW_OPEN   0x10 /* both have spoken */
-#define SERVICE_FLOW_SOURCE 0x20 /* of a source, not of a connection */
+#define SERVICE_FLOW_QUIET  0x20 /* its packets are not accounted by flow */
+#define SERVICE_FLOW_SOURCE 0x40 /* of a source, not of a connection */
 
 struct service_flow {
 	__u32 last;       /* tick of the last packet, to a second or so */
@@ -231,6 +234,12 @@ struct service_flow {
 	__u8 reserved0;
 	__be16 sport, dport; /* nat: what the packet gets */
 	__be32 src[4], dst[4];
+	/* The way of answers: that of the kernel's tables at `checked`; 0: the way that the client's packets
+	 * came by. */
+	__u32 checked; /* tick */
+	__u32 ifindex; /* 0: not known */
+	__u16 mtu, reserved1;
+	__u8 dmac[6], smac[6];
 };
 
 /* The value of the map `service_fragments` (LRU) by connection_fragment_key: where later fragments go. */
@@ -238,6 +247,14 @@ struct service_fragment {
 	__u32 seen; /* tick */
 	__u16 backend, reserved;
 	__be16 sport, dport; /* of the first one: nat finds its connection by them */
+};
+
+/* Places of the array `service_programs`: what bpf/balance.bpf.c goes on in (struct service_work of
+ * bpf/lib/service_work.h).  Empty: it is not there, and the packet goes on to the stack. */
+enum service_program {
+	SERVICE_PROGRAM_NAT,    /* to a backend: all of struct service_work is known but maybe the backend */
+	SERVICE_PROGRAM_ANSWER, /* to an address that nat sends from: nothing is known yet */
+	SERVICE_PROGRAMS,
 };
 
 /* Why a packet of a service was not delivered. */
@@ -279,6 +296,6 @@ _Static_assert(sizeof(struct service_port) == 16 && sizeof(struct service_range)
 _Static_assert(sizeof(struct service_backend) == 64, "one cache line");
 _Static_assert(sizeof(struct service_count) == 64, "one cache line");
 _Static_assert(sizeof(struct service_key) == 40, "no holes in keys");
-_Static_assert(sizeof(struct service_flow) == 48, "no holes in values");
+_Static_assert(sizeof(struct service_flow) == 72, "no holes in values");
 
 #endif

@@ -38,6 +38,7 @@ class Backend:
         ns.ip("addr", "add", f"{SERVICE[4]}/32", "dev", "lo")
         ns.ip("-6", "addr", "add", f"{SERVICE[6]}/128", "dev", "lo", "nodad")
         self.sockets = []
+        self.unwraps = True  # False: as if there were no tunnel
         self.tunnel()
         for family in (4, 6):
             self.serve(family)
@@ -84,7 +85,8 @@ class Backend:
         packet = sock.recv(65536)
         if not packet:
             raise OSError("closed")
-        os.write(self.tun, packet[(packet[0] & 15) * 4:] if with_header else packet)
+        if self.unwraps:
+            os.write(self.tun, packet[(packet[0] & 15) * 4:] if with_header else packet)
 
     def serve(self, family):
         kind = socket.AF_INET if family == 4 else socket.AF_INET6

@@ -11,6 +11,7 @@ import time
 
 from lab import command_of, expect, expect_equal, need, run, wait_for
 from suite import test
+from test_balancing import SERVICE, Site
 from test_rules import ask, done, refused
 from test_services import add, backends, explained, services
 
@@ -45,7 +46,7 @@ def checked(agent, address, name="web", count=3):
 class Nginx:
     """An nginx in a namespace, both families, with and without TLS; sick, it answers 503."""
 
-    def __init__(self, lab, namespace):
+    def __init__(self, lab, namespace, listen="listen 10.1.0.2:80; listen [::]:443 ssl;"):
         need("nginx", "openssl")
         self.lab, self.namespace = lab, namespace
         self.sick = lab.path("sick")
@@ -59,7 +60,7 @@ class Nginx:
             events {{ worker_connections 64; }}
             http {{ access_log off; {temporary}
                 server {{
-                    listen 10.1.0.2:80; listen [::]:443 ssl;
+                    {listen}
                     ssl_certificate {certificate}; ssl_certificate_key {key};
                     location = /health {{ if (-f {self.sick}) {{ return 503; }} return 200 "well\\n"; }}
                     location = /host {{ if ($http_host != "www.example.org") {{ return 421; }} return 204; }}
@@ -86,10 +87,10 @@ def checks_by_tcp_and_http(lab):
     peer.ip("addr", "add", "10.1.0.3/24", "dev", "p0")
     host.ip("neigh", "replace", "10.1.0.3", "lladdr", "02:00:00:00:01:02", "nud", "permanent", "dev", "w0")
     agent = lab.agent(host)
-    add(agent, f"web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3 check http path /health {QUICK}")
-    add(agent, f"six tcp 2001:db8::10 port 443 to fd00:1::2 check https path /health {QUICK}")
-    add(agent, f"plain tcp 203.0.113.11 port 80 to 10.1.0.2 check tcp {QUICK}")
-    add(agent, f"host tcp 203.0.113.12 port 80 to 10.1.0.2 check http path /host host www.example.org status 204 "
+    add(agent, f"web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3 check http direct path /health {QUICK}")
+    add(agent, f"six tcp 2001:db8::10 port 443 to fd00:1::2 check https direct path /health {QUICK}")
+    add(agent, f"plain tcp 203.0.113.11 port 80 to 10.1.0.2 check tcp direct {QUICK}")
+    add(agent, f"host tcp 203.0.113.12 port 80 to 10.1.0.2 check http direct path /host host www.example.org status 204 "
                f"{QUICK}")
     becomes(agent, "10.1.0.3", "down", "connection refused")
     becomes(agent, "10.1.0.2", "up", "HTTP 200")
@@ -143,11 +144,11 @@ def checks_by_udp(lab):
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     agent = lab.agent(host)
-    for text in ("any udp 203.0.113.53 port 53 to 10.1.0.2 check udp",
-                 "text udp 2001:db8::53 port 60 to fd00:1::2 check udp port 53 send ping expect pong",
-                 "other udp 203.0.113.54 port 53 to 10.1.0.2 check udp send ping expect pang",
-                 "silent udp 203.0.113.53 port 54 to 10.1.0.2 check udp",
-                 "gone udp 2001:db8::53 port 55 to fd00:1::2 check udp"):
+    for text in ("any udp 203.0.113.53 port 53 to 10.1.0.2 check udp direct",
+                 "text udp 2001:db8::53 port 60 to fd00:1::2 check udp direct port 53 send ping expect pong",
+                 "other udp 203.0.113.54 port 53 to 10.1.0.2 check udp direct send ping expect pang",
+                 "silent udp 203.0.113.53 port 54 to 10.1.0.2 check udp direct",
+                 "gone udp 2001:db8::53 port 55 to fd00:1::2 check udp direct"):
         add(agent, f"{text} {QUICK}")
     becomes(agent, "10.1.0.2", "up", "answered", "any")
     becomes(agent, "fd00:1::2", "up", "answered", "text")
@@ -171,7 +172,7 @@ def checks_by_a_command(lab):
 [ "$1" = slow ] && {{ sleep 4711 & sleep 4711; }}
 [ -e {sick} ] && exit 7
 ls -l /proc/$$/fd > {seen}.$WEIR_SERVICE.files
-{{ echo "$WEIR_SERVICE $WEIR_BACKEND $WEIR_PORT"; grep -e Cap -e NoNewPrivs /proc/$$/status
+{{ echo "$WEIR_SERVICE $WEIR_SERVICE_ADDRESS $WEIR_BACKEND $WEIR_PORT"; grep -e Cap -e NoNewPrivs /proc/$$/status
 }} > {seen}.$WEIR_SERVICE.new && mv {seen}.$WEIR_SERVICE.new {seen}.$WEIR_SERVICE
 exit 0
 """)
@@ -182,7 +183,7 @@ exit 0
     becomes(agent, "fd00:1::2", "down", "not ended in 250ms, killed", "slow")
     with open(f"{seen}.web", encoding="utf-8") as file:
         lines = file.read().splitlines()
-    expect_equal(lines[0], "web 10.1.0.2 80", "what it is told")
+    expect_equal(lines[0], "web 203.0.113.10 10.1.0.2 80", "what it is told")
     with open(f"{seen}.web.files", encoding="utf-8") as file:
         files = {line.split(" -> ")[1] for line in file.read().splitlines() if " -> " in line}
     own = ("/dev/null", script, f"{seen}.web.files")  # the last: what it writes the list to
@@ -210,8 +211,8 @@ def down_outlives_the_agent(lab):
     peer.ip("addr", "add", "10.1.0.3/24", "dev", "p0")
     host.ip("neigh", "replace", "10.1.0.3", "lladdr", "02:00:00:00:01:02", "nud", "permanent", "dev", "w0")
     text = "web tcp 203.0.113.10 port 80 to 10.1.0.2, 10.1.0.3"
-    add(agent, f"{text} check tcp {QUICK} rise 12")
-    add(agent, f"alone tcp 203.0.113.11 port 80 to 10.1.0.3 check tcp {QUICK} rise 100")
+    add(agent, f"{text} check tcp direct {QUICK} rise 12")
+    add(agent, f"alone tcp 203.0.113.11 port 80 to 10.1.0.3 check tcp direct {QUICK} rise 100")
     becomes(agent, "10.1.0.3", "down", "connection refused", "alone")
     becomes(agent, "10.1.0.3", "down", "connection refused")
     agent.stop(signal.SIGKILL)
@@ -272,3 +273,97 @@ def many_checks(lab):
     web = services(agent)[0]
     expect_equal(web["failing"], "closed", "none is up")
     expect_equal({entry["state"] for entry in web["backends"]}, {"down"}, "states")
+
+
+WAYS = (("ipip", 4, 4), ("ipip", 6, 6), ("ipip", 4, 6), ("gue", 4, 4), ("gue", 6, 6), ("gue", 4, 6), ("l2", 4, 4),
+        ("l2", 6, 6))
+
+
+def site_of_one(lab):
+    """A client, weir, and one backend that answers at the services' addresses alone."""
+    site = Site(lab, count=1)
+    one = site.backends["b11"]
+    # its tunnels end in a program, which sees checksums that are still to be made by a card
+    site.host.run("ethtool", "-K", "w11", "tx", "off")
+    return site, one
+
+
+@test("vm")
+def checks_go_the_way_of_packets(lab):
+    """ipip, gue and l2, both families and IPv4 in IPv6: the check reaches the backend as a client's packet does, at the
+    service's address; without the tunnel, or without the address, it is down; a check that is direct asks its own address"""
+    site, one = site_of_one(lab)
+    deliver = "ipip"
+    for i, (deliver, family, outer) in enumerate(WAYS):
+        add(site.agent, f"{deliver}{family}{outer} tcp {SERVICE[family]} port {90 + i} to {one.address[outer]} "
+                        f"deliver {deliver} check tcp port 80 {QUICK}")
+    add(site.agent, f"dns udp {SERVICE[4]} port 80 to {one.address[4]} check udp send hello expect b11 {QUICK}")
+    add(site.agent, f"dns6 udp {SERVICE[6]} port 80 to {one.address[6]} deliver gue check udp send hello expect b11 {QUICK}")
+    add(site.agent, f"direct tcp {SERVICE[4]} port 80 to {one.address[4]} check tcp direct {QUICK}")
+
+    def all_are(state, reason, delivers):
+        for deliver, family, outer in WAYS:
+            if deliver in delivers:
+                becomes(site.agent, one.address[outer], state, reason.format(deliver=deliver), f"{deliver}{family}{outer}")
+
+    all_are("up", "connected", ("ipip", "gue", "l2"))
+    becomes(site.agent, one.address[4], "up", "answered", "dns")
+    becomes(site.agent, one.address[6], "up", "answered", "dns6")
+    becomes(site.agent, one.address[4], "down", "connection refused", "direct")
+    one.unwraps = False
+    all_are("down", "no answer in 250ms by {deliver}", ("ipip", "gue"))
+    becomes(site.agent, one.address[4], "down", "no answer in 250ms by ipip", "dns")
+    all_are("up", "connected", ("l2",))
+    one.unwraps = True
+    all_are("up", "connected", ("ipip", "gue", "l2"))
+    one.namespace.ip("addr", "del", f"{SERVICE[4]}/32", "dev", "lo")
+    one.namespace.ip("-6", "addr", "del", f"{SERVICE[6]}/128", "dev", "lo")
+    all_are("down", "(no answer in 250ms by {deliver}|no route to host|network unreachable)", ("ipip", "gue", "l2"))
+
+
+@test()
+def nginx_behind_a_tunnel(lab):
+    """http and https through the tunnel to an nginx at the service's address alone, whose answers come back by another link:
+    well, 503, stopped; a closed port of UDP is told from silence"""
+    site, one = site_of_one(lab)
+    listen = (f"listen {SERVICE[4]}:8080; listen [{SERVICE[6]}]:8080; "
+              f"listen {SERVICE[4]}:8443 ssl; listen [{SERVICE[6]}]:8443 ssl;")
+    nginx = Nginx(lab, one.namespace, listen)
+    nginx.start()
+    lab.pair(site.host, "x11", one.namespace, "x0", 21)
+    site.host.run("ethtool", "-K", "x11", "tx", "off")
+    one.namespace.ip("route", "add", "10.11.0.1/32", "via", "10.21.0.1", "dev", "x0")
+    one.namespace.ip("-6", "route", "add", "fd00:11::1/128", "via", "fd00:21::1", "dev", "x0")
+    site.host.sysctl("net.ipv4.conf.all.rp_filter=2")
+    names = []
+    for family in (4, 6):
+        for deliver in ("ipip", "gue"):
+            for kind, port in (("http", 8080), ("https", 8443)):
+                names.append((f"{kind}{deliver}{family}", family))
+                add(site.agent, f"{kind}{deliver}{family} tcp {SERVICE[family]} port {port + len(names)} to {one.address[family]} "
+                                f"deliver {deliver} check {kind} port {port} path /health {QUICK}")
+    add(site.agent, f"closed udp {SERVICE[4]} port 81 to {one.address[4]} deliver gue check udp {QUICK}")
+    add(site.agent, f"closed6 udp {SERVICE[6]} port 81 to {one.address[6]} check udp {QUICK}")
+
+    def all_are(state, reason):
+        for name, family in names:
+            becomes(site.agent, one.address[family], state, reason, name)
+
+    all_are("up", "HTTP 200")
+    becomes(site.agent, one.address[4], "down", "port unreachable", "closed")
+    becomes(site.agent, one.address[6], "down", "port unreachable", "closed6")
+    with open(nginx.sick, "w", encoding="utf-8"):
+        pass
+    all_are("down", "HTTP 503")
+    os.unlink(nginx.sick)
+    all_are("up", "HTTP 200")
+    nginx.stop()
+    all_are("down", "connection refused")
+    nginx.start()
+    all_are("up", "HTTP 200")
+    wait_for(lambda: one.namespace.run("ss", "-Htan", "state", "connected").stdout == "", 5,
+             "checks leave no connections behind at the backend")
+    one.namespace.ip("addr", "del", f"{SERVICE[4]}/32", "dev", "lo")
+    for name, family in names:
+        becomes(site.agent, one.address[family], *(("up", "HTTP 200") if family == 6 else ("down", "no answer in 250ms by .*")),
+                name)

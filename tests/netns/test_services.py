@@ -80,7 +80,6 @@ def bad_services_are_refused(lab):
             (400, "there is a service web already", "web tcp 203.0.113.11 port 443 to 10.1.0.4"),
             (400, "there is no route to 198.51.100.1", "far tcp 203.0.113.11 port 443 to 198.51.100.1"),
             (400, "10.1.0.1 is an address of this host", "own tcp 203.0.113.11 port 443 to 10.1.0.1"),
-            (400, "cannot do it yet", "nat tcp 203.0.113.11 port 443 to 10.1.0.2 deliver nat"),
     ):
         refused(agent, status, what, "POST", "/v1/services/add", text=text)
     for text in ("forward from w0 by route", "steer in on w0 to cpus 0"):

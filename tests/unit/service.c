@@ -50,6 +50,8 @@ static void rules_are_printed_in_one_way(void **state)
 		 "status 200-200 port 8080 fall 3 rise 1 timeout 500ms every 500ms",
 			"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check http port 8080 path \"/a\" host "
 			"www.example.org status 200 every 500ms rise 1"},
+		{"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check tcp rise 4 direct",
+			"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check tcp direct rise 4"},
 		{"service a tcp 203.0.113.1 port 80 to 10.0.0.1 check exec \"/bin/ask me\" every 5s timeout "
 		 "3s",
 			NULL},
@@ -242,6 +244,8 @@ static void what_cannot_be_is_refused_where_it_stands(void **state)
 		{WEB "to 10.0.0.1 check tcp every 1s timeout 2s",
 			"a check would begin before the last one has ended", "a timeout of at most 'every'",
 			70},
+		{WEB "to 10.0.0.1 check exec true direct", "a check by exec has no 'direct'",
+			"'direct' with tcp, http, https, udp", 67},
 		{WEB "to 10.0.0.1 check tcp every 1ms", "1ms is too short", "100ms to 1h", 67},
 		{WEB "to 10.0.0.1 check exec", "expected a command, got the end of the sentence",
 			"text, in quotes if there are spaces in it", 61},

@@ -38,6 +38,23 @@ trie_inline __u32 service_address6(void *memory, const struct service_book *book
 	return book->trie6 ? trie_find6(TRIE_IN_MAP(memory), book->trie6, book->bits6, high, low) : 0;
 }
 
+/* Does nat send from this address? */
+trie_inline __u32 service_answer4(void *memory, const struct service_book *book, __be32 address)
+{
+	return book->answers4 ? trie_find4(TRIE_IN_MAP(memory), book->answers4, book->answer_bits4,
+					service_number32(address))
+	                      : 0;
+}
+
+trie_inline __u32 service_answer6(void *memory, const struct service_book *book, const __be32 *address)
+{
+	__u64 high = (__u64)service_number32(address[0]) << 32 | service_number32(address[1]);
+	__u64 low = (__u64)service_number32(address[2]) << 32 | service_number32(address[3]);
+
+	return book->answers6 ? trie_find6(TRIE_IN_MAP(memory), book->answers6, book->answer_bits6, high, low)
+	                      : 0;
+}
+
 /* -- the port -- */
 
 trie_inline __u32 service_port_hash(__u32 address, __u8 proto, __be16 port)

@@ -81,6 +81,15 @@ struct {
 	__type(value, struct service_fragment);
 } service_fragments SEC(".maps");
 
+/* Interfaces whose packets come by generic XDP: there the kernel still knows which checksum is to be made. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SERVICE_GENERIC_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} service_generic SEC(".maps");
+
 /* The agent sets the size: SERVICE_BACKENDS_MAX a CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -17,13 +17,6 @@
 #include "shared/connection.h"
 #include "shared/service.h"
 
-/* What goes on elsewhere.  Empty: it is not there, and the packet goes on to the stack. */
-enum service_program {
-	SERVICE_PROGRAM_NAT,    /* to a backend: all of struct service_work is known but maybe the backend */
-	SERVICE_PROGRAM_ANSWER, /* to an address that nat sends from: packet, now, ifindex, bytes are known */
-	SERVICE_PROGRAMS,
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, SERVICE_PROGRAMS);

@@ -114,7 +114,7 @@ packet_inline __u32 encapsulate_bytes(const struct service *service, const struc
 {
 	__u32 bytes = backend->family == 4 ? sizeof(struct packet_ip4) : sizeof(struct packet_ip6);
 
-	if (service->deliver == SERVICE_L2)
+	if (service->deliver >= SERVICE_L2)
 		return 0;
 	return service->deliver == SERVICE_GUE ? bytes + sizeof(struct encapsulate_udp) : bytes;
 }

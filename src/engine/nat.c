@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+#include "engine/nat.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/balance.h"
+#include "engine/internal.h"
+#include "nat.skel.h"
+#include "shared/service.h"
+
+struct nat {
+	struct nat_bpf *skeleton; /* NULL: there never was a service that is delivered so */
+};
+
+/* Those of the flow cache are pinned and have their sizes; what is these programs' own has to be told. */
+static void nat_prepare(const struct engine *engine, struct nat_bpf *skeleton)
+{
+	const struct engine_view *view = &engine->view;
+
+	skeleton->rodata->flow_sets4 = view->sets4;
+	skeleton->rodata->flow_sets6 = view->sets6;
+	skeleton->rodata->flow_seed[0] = engine->meta.flow_seed[0];
+	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
+	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
+	skeleton->rodata->nat_second = (__u32)(1000000000 / engine->tick_ns);
+	bpf_map__set_max_entries(skeleton->maps.service_counts, view->cpus * SERVICE_BACKENDS_MAX);
+	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);
+}
+
+static int nat_put(struct engine *engine, const struct nat_bpf *skeleton, struct error *error)
+{
+	int r = engine_balance_put(
+		engine, SERVICE_PROGRAM_ANSWER, bpf_program__fd(skeleton->progs.nat_answer), error);
+
+	return r < 0 ? r
+	             : engine_balance_put(
+			       engine, SERVICE_PROGRAM_NAT, bpf_program__fd(skeleton->progs.nat), error);
+}
+
+int engine_nat_load(struct engine *engine, struct error *error)
+{
+	struct nat *nat = engine_part_state(engine, &nat_part);
+	struct nat_bpf *skeleton;
+	int r;
+
+	if (nat->skeleton)
+		return 0;
+	skeleton = nat_bpf__open();
+	if (!skeleton)
+		return error_set(error, -errno, "cannot open the programs of nat: %s", strerror(errno));
+	nat_prepare(engine, skeleton);
+	r = component_load(engine, skeleton->obj, "nat", error);
+	if (r == 0)
+		r = nat_put(engine, skeleton, error);
+	if (r < 0)
+		nat_bpf__destroy(skeleton);
+	else
+		nat->skeleton = skeleton;
+	return r;
+}
+
+static void nat_close(void *state)
+{
+	struct nat *nat = state;
+
+	nat_bpf__destroy(nat->skeleton);
+	free(nat);
+}
+
+/* What an earlier agent has loaded stays in its place until engine_nat_load(). */
+static int nat_open(struct engine *engine, void **ret_state, struct error *error)
+{
+	(void)engine;
+	*ret_state = calloc(1, sizeof(struct nat));
+	return *ret_state ? 0 : error_set(error, -ENOMEM, "out of memory");
+}
+
+const struct engine_part nat_part = {"nat", nat_open, nat_close};
