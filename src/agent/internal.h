@@ -30,7 +30,7 @@ struct watched {
 	char name[ENGINE_NAME_MAX];
 	uint32_t index; /* 0 while waiting */
 	enum watch_state state;
-	bool ethernet, loopback;
+	bool ethernet, veth, loopback;
 	struct engine_hooks hooks;
 	char failure[256];
 	struct engine_counters in, out; /* the kernel's, at the last look */

@@ -21,6 +21,7 @@
 #include "agent/shapes.h"
 #include "agent/shields.h"
 #include "agent/sockets.h"
+#include "agent/steers.h"
 #include "agent/traces.h"
 
 const struct module *const modules[] = {
@@ -36,6 +37,7 @@ const struct module *const modules[] = {
 	&shape_module,       /* before the rules that make classes */
 	&service_module,     /* before the rules that make services */
 	&forward_module,
+	&steer_module,       /* before the rules that steer */
 	&rules_module,       /* behind guards */
 	&check_module,       /* behind the rules: its backends are theirs */
 	&log_module,

@@ -18,16 +18,10 @@
 #define METER_STEP_NS 500000000ULL
 #define METER_AGE_NS  10000000000ULL
 
-/* What names mean at the moment.  A policy of 10,000 rules asks for an interface as often. */
-struct names {
-	struct engine_interface *interfaces;
-	size_t count;
-	struct policy_world sets;
-};
-
+/* A policy of 10,000 rules asks for an interface as often. */
 static uint32_t name_index(void *context, const char *name)
 {
-	const struct names *names = context;
+	const struct policies_names *names = context;
 
 	for (size_t i = 0; i < names->count; i++)
 		if (strcmp(names->interfaces[i].name, name) == 0)
@@ -37,16 +31,40 @@ static uint32_t name_index(void *context, const char *name)
 
 static int name_set(void *context, const char *name)
 {
-	const struct policy_world *sets = &((const struct names *)context)->sets;
+	const struct policy_world *sets = &((const struct policies_names *)context)->sets;
 
 	return sets->set(sets->context, name);
 }
 
 static const struct port_range *name_ports(void *context, const char *name, size_t *ret_count)
 {
-	const struct policy_world *sets = &((const struct names *)context)->sets;
+	const struct policy_world *sets = &((const struct policies_names *)context)->sets;
 
 	return sets->port_set(sets->context, name, ret_count);
+}
+
+int policies_names_open(struct agent *agent, struct policies_names *ret_names)
+{
+	int r = engine_interfaces(agent->engine, &ret_names->interfaces, &ret_names->count);
+
+	if (r < 0)
+		return r;
+	sets_world(agent, &ret_names->sets);
+	ret_names->world = (struct policy_world){
+		.context = ret_names,
+		.interface = name_index,
+		.set = name_set,
+		.port_set = name_ports,
+		.combinations = ret_names->sets.combinations,
+		.combination_count = ret_names->sets.combination_count,
+	};
+	return 0;
+}
+
+void policies_names_close(struct policies_names *names)
+{
+	free(names->interfaces);
+	*names = (struct policies_names){};
 }
 
 /* A policy on its way into the kernel. */
@@ -60,8 +78,7 @@ struct policies_work {
 	enum policies_verify verify;
 	struct verify_result *result;
 	size_t count;
-	struct names names;
-	struct policy_world world;
+	struct policies_names names;
 	struct policy_order tc, xdp;
 	struct policy_image tc_image, xdp_image;
 };
@@ -74,7 +91,7 @@ void policies_work_free(struct policies_work *work)
 	free(work->sources);
 	free(work->changed);
 	free(work->fresh);
-	free(work->names.interfaces);
+	policies_names_close(&work->names);
 	policy_image_clear(&work->tc_image);
 	policy_image_clear(&work->xdp_image);
 	free(work);
@@ -135,14 +152,14 @@ bool policies_tracking(const struct rulebook *book)
 	return false;
 }
 
-static uint64_t name_mix(uint64_t hash, const struct names *names, const char *name)
+static uint64_t name_mix(uint64_t hash, const struct policies_names *names, const char *name)
 {
 	return *name ? (hash ^ name_index((void *)names, name)) * 0x100000001b3ULL : hash;
 }
 
 uint64_t policies_interfaces(struct agent *agent, const struct rulebook *book)
 {
-	struct names names = {};
+	struct policies_names names = {};
 	uint64_t hash = 0xcbf29ce484222325ULL;
 
 	if (engine_interfaces(agent->engine, &names.interfaces, &names.count) < 0)
@@ -239,20 +256,11 @@ static void orders_fill(struct policies_work *work)
 {
 	const struct rule_policy *policy = work->policy;
 
-	sets_world(work->agent, &work->names.sets);
-	work->world = (struct policy_world){
-		.context = &work->names,
-		.interface = name_index,
-		.set = name_set,
-		.port_set = name_ports,
-		.combinations = work->names.sets.combinations,
-		.combination_count = work->names.sets.combination_count,
-	};
 	work->tc = (struct policy_order){
 		.sources = work->sources,
 		.count = work->count,
 		.generation = policy->generation,
-		.world = &work->world,
+		.world = &work->names.world,
 	};
 	for (unsigned int out = 0; out < 2; out++)
 		work->tc.defaults[out] = (struct policy_default){
@@ -299,7 +307,7 @@ static int work_fill(struct policies_work *work, const struct rule_policy *befor
 	previous_note(work->policy, before);
 	r = sources_fill(work);
 	if (r == 0)
-		r = engine_interfaces(engine, &work->names.interfaces, &work->names.count);
+		r = policies_names_open(work->agent, &work->names);
 	if (r < 0)
 		return error_set(error, r, "cannot compile the rules: %s", strerror(-r));
 	orders_fill(work);
@@ -379,8 +387,8 @@ void policies_begin_defaults(
 
 /* -- whose policy it is -- */
 
-static size_t tenants_fill(
-	const struct rule_policy *policy, const struct names *names, struct engine_policy_tenant *tenants)
+static size_t tenants_fill(const struct rule_policy *policy, const struct policies_names *names,
+	struct engine_policy_tenant *tenants)
 {
 	size_t count = 0;
 
@@ -400,7 +408,7 @@ static size_t tenants_fill(
 static int tenants_give(struct agent *agent, const struct rulebook *book, bool waiting,
 	struct engine_policy_tenant *tenants, struct error *error)
 {
-	struct names names = {};
+	struct policies_names names = {};
 	size_t count = 0;
 
 	if (engine_interfaces(agent->engine, &names.interfaces, &names.count) < 0)

@@ -25,6 +25,17 @@ enum policies_verify {
 	POLICIES_ALL,
 };
 
+/* What names in rules mean at the moment, for whoever compiles some.  0 or a negative errno;
+ * policies_names_close() undoes.  Where it stands it has to stay. */
+struct policies_names {
+	struct engine_interface *interfaces;
+	size_t count;
+	struct policy_world sets;
+	struct policy_world world; /* of all of it */
+};
+int policies_names_open(struct agent *agent, struct policies_names *ret_names);
+void policies_names_close(struct policies_names *names);
+
 /* Is there anything to judge packets by? */
 bool policies_present(const struct rule_policy *policy);
 /* Are both the same for packets? */

@@ -23,11 +23,13 @@
 #include "agent/sets.h"
 #include "agent/shapes.h"
 #include "agent/shields.h"
+#include "agent/steers.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/units.h"
 #include "engine/guard.h"
 #include "engine/policy.h"
+#include "shared/forward.h"
 #include "shared/service.h"
 
 #define LARGE_RULES 1000 /* from which on a change is another thread's work for a while */
@@ -283,6 +285,8 @@ static int step_prepare(struct commit *commit, struct error *error)
 	if (!services_same(now, next))
 		step->changed |= 1ULL << SERVICE_PLACE;
 	step->changed |= forwards_changed(now, next);
+	if (!steers_same(now, next) || (sets && steers_name_sets(next)))
+		step->changed |= 1ULL << STEER_PLACE;
 	if (sets)
 		step->changed |= 1ULL << SET_PLACE;
 	for (size_t i = 0; i < next->count && r == 0; i++) {
@@ -400,6 +404,8 @@ static int book_switch(struct commit *commit, struct error *error)
 		r = services_bring(rules->agent, &record->before, &record->now, error);
 	if (r == 0 && step->changed >> FORWARD_PLACE & 1)
 		r = forwards_bring(rules->agent, &record->before, &record->now, error);
+	if (r == 0 && step->changed >> STEER_PLACE & 1)
+		r = steers_bring(rules->agent, &record->now, error);
 	if (r == 0)
 		r = step_switch(rules, step, error);
 	if (r < 0) {
@@ -411,6 +417,7 @@ static int book_switch(struct commit *commit, struct error *error)
 		shapes_settle(rules->agent, &record->now, NULL);
 		services_settle(rules->agent, &record->now, NULL);
 		forwards_settle(rules->agent, &record->now, NULL);
+		steers_settle(rules->agent, false);
 		return r;
 	}
 	*next = (struct rulebook){};
@@ -443,6 +450,7 @@ static void book_settle(struct rules *rules)
 	shapes_settle(rules->agent, &record->now, NULL);
 	services_settle(rules->agent, &record->now, NULL);
 	forwards_settle(rules->agent, &record->now, NULL);
+	steers_settle(rules->agent, false);
 }
 
 static int check_settled(const struct rules *rules, struct error *error)
@@ -499,6 +507,8 @@ static int commit_begin(struct commit *commit, struct error *error)
 	if (r == 0)
 		r = forwards_prepare(rules->agent, commit->next, error);
 	if (r == 0)
+		r = steers_prepare(rules->agent, commit->next, commit->change->absent, error);
+	if (r == 0)
 		r = book_number(rules, commit->next, &rules->record.next_id, error);
 	if (r == 0)
 		r = step_prepare(commit, error);
@@ -533,6 +543,7 @@ static int commit_end(struct commit *commit, int r, struct error *error)
 		shapes_settle(rules->agent, &rules->record.now, &rules->record.before);
 		services_settle(rules->agent, &rules->record.now, &rules->record.before);
 		forwards_settle(rules->agent, &rules->record.now, &rules->record.before);
+		steers_settle(rules->agent, true);
 	} else {
 		book_settle(rules);
 	}
@@ -881,7 +892,7 @@ int rules_refresh(struct agent *agent, struct error *error)
 {
 	struct rules *rules = rules_of(agent);
 	struct rule_record *record = &rules->record;
-	uint64_t changed = 0;
+	uint64_t changed = 0, present;
 	struct verify_result result = {};
 	int r = check_settled(rules, error);
 
@@ -894,9 +905,16 @@ int rules_refresh(struct agent *agent, struct error *error)
 		r = policies_bring(agent, policy, policy, POLICIES_NAMES, &result, error);
 		changed |= 1ULL << policy->number;
 	}
+	present = changed;
+	if (r == 0 && steers_present(&record->now)) {
+		r = steers_bring(agent, &record->now, error);
+		changed |= 1ULL << STEER_PLACE;
+	}
 	if (r == 0 && changed)
 		r = engine_policy_switch(
-			agent->engine, changed, changed, false, policies_tracking(&record->now), 0, error);
+			agent->engine, changed, present, false, policies_tracking(&record->now), 0, error);
+	if (r == 0)
+		steers_settle(agent, false);
 	rules->stale = r < 0;
 	rules->interfaces = policies_interfaces(agent, &record->now);
 	tenants_assign(rules, record->state == RULES_PENDING);
@@ -914,6 +932,24 @@ int rules_switch_services(struct agent *agent, struct error *error)
 	return r < 0 ? r
 	             : engine_policy_switch(agent->engine, 1ULL << SERVICE_PLACE, now.present, false,
 			       rules->tracking, 0, error);
+}
+
+int rules_switch_steers(struct agent *agent, struct error *error)
+{
+	const struct rules *rules = rules_of(agent);
+	struct policy_now now = {};
+	int r = check_settled(rules, error);
+
+	if (r == 0)
+		r = steers_bring(agent, &rules->record.now, error);
+	if (r == 0)
+		r = engine_policy_now(agent->engine, &now);
+	if (r == 0)
+		r = engine_policy_switch(
+			agent->engine, 1ULL << STEER_PLACE, now.present, false, rules->tracking, 0, error);
+	if (r == 0)
+		steers_settle(agent, false);
+	return r;
 }
 
 void rules_interfaces_changed(struct agent *agent)
@@ -1020,6 +1056,7 @@ static void change_finish(struct rules *rules)
 	struct rule_record *record = &rules->record;
 	struct engine *engine = rules->agent->engine;
 	struct policy_now now = {};
+	struct error problem = {};
 	struct rulebook gone;
 
 	if (record->state == RULES_CONFIRMING)
@@ -1045,7 +1082,12 @@ static void change_finish(struct rules *rules)
 	}
 	rulebook_clear(&record->before);
 	record->whole = false;
+	if (record->state == RULES_SETTLED)
+		return;
+	/* places change from now on: the next agent could not tell by them any more */
 	record->state = RULES_SETTLED;
+	if (rule_store_write(&rules->store, record, &problem) < 0)
+		log_warning("%s", problem.what);
 }
 
 /* What an earlier agent left is what is in force. */
@@ -1109,6 +1151,7 @@ static int rules_open(struct agent *agent, void **ret_state, struct error *error
 	shapes_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
 	services_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
 	forwards_settle(agent, &rules->record.now, rules->record.before.count ? &rules->record.before : NULL);
+	steers_settle(agent, rules->record.before.count);
 	/* a change that waits, and a policy that was applied, go before those of the file */
 	if (rules->record.state == RULES_PENDING || rules->record.now.applied)
 		return 0;

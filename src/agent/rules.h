@@ -86,6 +86,8 @@ int rules_change_read(const char *query, struct rules_change *ret_change, struct
 int rules_refresh(struct agent *agent, struct error *error);
 /* Switches over to the book of services that was brought beside the one in force; the rules stay. */
 int rules_switch_services(struct agent *agent, struct error *error);
+/* Compiles what is steered anew, and switches over to that; the rules stay. */
+int rules_switch_steers(struct agent *agent, struct error *error);
 /* Interfaces may have come, gone, or changed their names. */
 void rules_interfaces_changed(struct agent *agent);
 /* Does a rule in force, or one that a rollback brings back, name this set? */

@@ -126,31 +126,11 @@ static int hops_check(struct services *services, const struct service_plan *plan
 	return r;
 }
 
-/* What is said in words that the datapath has no program for yet is refused rather than not done. */
-static int built_check(const struct rulebook *book, struct error *error)
-{
-	const struct rule_list *list = book && book->count ? &book->policies[0].list : NULL;
-
-	for (size_t i = 0; list && i < list->count; i++) {
-		const struct rule *rule = &list->slots[i].entry->rule;
-
-		if (rule->verb == RULE_STEER) {
-			error_set(error, -EINVAL,
-				"'%s' is understood, but this version of weir cannot do it yet",
-				rule_verbs[rule->verb]);
-			return -EINVAL;
-		}
-	}
-	return 0;
-}
-
 int services_prepare(struct agent *agent, const struct rulebook *book, bool absent, struct error *error)
 {
 	_cleanup_(service_plan_clear) struct service_plan plan = {};
-	int r = built_check(book, error);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (service_plan_make(book, &plan) < 0)
 		return no_memory(error);
 	if (!plan.count)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/internal.h"
+#include "agent/steers.h"
 #include "basic/log.h"
 #include "compile/policy.h"
 #include "engine/balance.h"
@@ -141,6 +142,7 @@ void shields_reconcile(struct agent *agent)
 		shields->places = places;
 		shields->count = count;
 		places = NULL;
+		steers_follow(agent);
 	}
 	free(places);
 	free(interfaces);
@@ -180,6 +182,33 @@ const char *shields_failure(const struct agent *agent, uint32_t index)
 	const struct shield_place *place = shields ? place_find(shields, index) : NULL;
 
 	return place ? place->failure : "";
+}
+
+bool shields_reaches(const struct agent *agent, const char *interface, char reason[ERROR_TEXT_MAX])
+{
+	const struct shields *shields = shields_of(agent);
+	const struct shield_place *place = NULL;
+
+	for (size_t i = 0; shields && i < shields->count; i++)
+		if (strcmp(shields->places[i].name, interface) == 0)
+			place = &shields->places[i];
+	if (place && place->shield.mode)
+		return true;
+	if (place && *place->failure)
+		memcpy(reason, place->failure, ERROR_TEXT_MAX);
+	else if (place && place->configured == CONFIG_XDP_OFF)
+		snprintf(reason, ERROR_TEXT_MAX, "XDP of %s is off", interface);
+	else
+		snprintf(reason, ERROR_TEXT_MAX, "%s is not watched, or has no Ethernet header", interface);
+	return false;
+}
+
+enum engine_shield_mode shields_mode(const struct agent *agent, uint32_t index)
+{
+	const struct shields *shields = shields_of(agent);
+	const struct shield_place *place = shields ? place_find(shields, index) : NULL;
+
+	return place ? place->shield.mode : ENGINE_SHIELD_OFF;
 }
 
 bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule)

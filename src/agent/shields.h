@@ -8,6 +8,7 @@
 #define WEIR_AGENT_SHIELDS_H
 
 #include "agent/module.h"
+#include "engine/shield.h"
 #include "model/rule.h"
 #include "shared/policy.h"
 
@@ -21,6 +22,12 @@ const char *shields_hook(const struct agent *agent, const struct rule *rule);
 
 /* Where services are balanced: "xdp", "xdp-generic" (on no interface native), or "none". */
 const char *shields_service_hook(const struct agent *agent);
+
+/* Does XDP see what comes in by this interface?  False: `reason` says why it does not. */
+bool shields_reaches(const struct agent *agent, const char *interface, char reason[ERROR_TEXT_MAX]);
+
+enum engine_shield_mode shields_mode(
+	const struct agent *agent, uint32_t index); /* OFF: it does not see any */
 
 /* Is such a packet dropped at XDP, by this rule? */
 bool shields_drop(const struct agent *agent, const struct policy_facts *facts, uint32_t rule);

@@ -33,6 +33,7 @@ static void attach(struct agent *agent, const struct engine_interface *interface
 
 	*watched = (struct watched){.index = interface->index,
 		.ethernet = interface->ethernet,
+		.veth = strcmp(interface->kind, "veth") == 0,
 		.loopback = interface->loopback,
 		.in = interface->in,
 		.out = interface->out};

@@ -136,8 +136,10 @@ int cmd_rule(const struct cli *cli); /* each verb */
 int cmd_service(const struct cli *cli);
 int cmd_services(const struct cli *cli);
 int cmd_backend(const struct cli *cli);
-int cmd_forward(const struct cli *cli);  /* and steer */
-int cmd_forwards(const struct cli *cli); /* and steers */
+int cmd_forward(const struct cli *cli);
+int cmd_forwards(const struct cli *cli);
+int cmd_steer(const struct cli *cli);
+int cmd_steers(const struct cli *cli);
 int cmd_delete(const struct cli *cli);
 int cmd_move(const struct cli *cli);
 int cmd_flush(const struct cli *cli);

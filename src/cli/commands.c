@@ -458,13 +458,13 @@ const struct command commands[] = {
 			"  weir steer in on eth0 udp to port 53 to cpus 2,3",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(CONFIRM) | OPTION_BIT(WATCH),
 		.words = WORDS_OWN,
-		.run = cmd_forward,
+		.run = cmd_steer,
 	},
 	{
 		.name = "steers",
 		.summary = "list what is steered to which CPUs",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(WATCH),
-		.run = cmd_forwards,
+		.run = cmd_steers,
 	},
 	{
 		.name = "count",

@@ -15,6 +15,7 @@ static const enum policy_action verb_actions[RULE_VERBS] = {
 	[RULE_GUARANTEE] = POLICY_SHAPE,
 	[RULE_ASSIGN] = POLICY_SHAPE,
 	[RULE_SHAPE] = POLICY_SHAPE,
+	[RULE_STEER] = POLICY_ACCEPT, /* of a book of its own: the first that fits decides */
 	[RULE_COUNT] = POLICY_COUNT,
 	[RULE_LOG] = POLICY_LOG,
 	[RULE_MARK] = POLICY_MARK,

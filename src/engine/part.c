@@ -13,6 +13,7 @@
 #include "engine/service.h"
 #include "engine/set.h"
 #include "engine/shape.h"
+#include "engine/steer.h"
 
 static const struct engine_part *const parts[] = {
 	&owner_part,
@@ -27,6 +28,7 @@ static const struct engine_part *const parts[] = {
 	&check_part,
 	&nat_part,     /* behind the same */
 	&forward_part, /* the same */
+	&steer_part,   /* behind the chain that it stands in */
 	&shape_part,
 	&pace_part, /* behind the classes, whose maps it uses */
 	&drop_part,

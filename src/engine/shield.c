@@ -295,9 +295,11 @@ int engine_shield_attach(struct engine *engine, const struct engine_interface *i
 
 void engine_shield_detach(struct engine *engine, uint32_t index)
 {
-	char path[PATH_MAX];
+	char name[32];
 
-	unlink(link_path(engine, path, index));
+	/* off before another one comes, in another mode */
+	snprintf(name, sizeof(name), LINK_PIN "%" PRIu32, index);
+	pin_remove(&engine->pins, name);
 }
 
 /* -- connections that go on -- */

@@ -7,7 +7,6 @@
 
 #include "basic/text.h"
 #include "model/forward_read.h"
-#include "model/match_read.h"
 #include "model/rule_read.h"
 
 const char *const forward_kinds[] = {[FORWARD_ROUTE] = "route",
@@ -343,35 +342,46 @@ static bool cpus_come(struct sentence *s, const char *word)
 	return true;
 }
 
-static int steer_match_read(struct match_reader *m)
+/* Before the match goes on: is it said what could not be seen where packets are steered? */
+static int steer_word_check(struct match_reader *m, const char *word)
 {
-	static const char *const names[] = {"to cpus", NULL};
-	static const struct match_words more = {names,
-		"a protocol, then from, to, port, flags, vlan, fragment; then to cpus LIST [by flow|rule]"};
-	const char *word;
-	int r;
+	static const char stands[] = "what stands in the packet, then to cpus LIST [by flow|rule]";
+	static const struct {
+		const char *words[8];
+		const char *what;
+	} refused[] = {
+		{{"by", "not"}, "whose a packet is, is not known where it is steered"},
+		{{"vlan", "untagged"}, "the tag of a VLAN may stand beside the packet where it is steered"},
+		{{"state", "mark", "matching", "log", "with", "per", "burst"}, NULL},
+		{{"for"}, "a sentence that steers does not end by itself"},
+	};
 
-	while ((word = sentence_peek(&m->s)) && !cpus_come(&m->s, word)) {
-		if (strcmp(word, "by") == 0) {
-			sentence_fail(&m->s, word, "whose a packet is, is not known where it is steered");
-			return want(&m->s, "what stands in the packet, then to cpus LIST [by flow|rule]");
-		}
-		r = match_word_read(m, &more);
-		if (r < 0)
-			return r;
-	}
-	if (!word)
-		return sentence_expected(&m->s, NULL, "'to cpus'", "to cpus 0-3, for example");
-	return match_contradictions_check(m);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		for (const char *const *known = refused[i].words; *known; known++)
+			if (strcmp(*known, word) == 0) {
+				if (refused[i].what)
+					sentence_fail(&m->s, word, "%s", refused[i].what);
+				else
+					sentence_fail(
+						&m->s, word, "packets are not steered by '%.64s'", word);
+				return want(&m->s, "%s", stands);
+			}
+	return 0;
 }
 
-static int steer_place_check(struct match_reader *m)
+/* 0: the match goes on with this word, 1: it ends before it (and "to cpus" is taken), or -EINVAL. */
+static int steer_match_ends(struct match_reader *m, const char *word)
 {
-	if (m->match.direction == MATCH_IN && m->match.interface[0])
+	return cpus_come(&m->s, word) ? 1 : steer_word_check(m, word);
+}
+
+static int steer_place_check(struct match_reader *m, const struct match *match)
+{
+	if (match->direction == MATCH_IN && match->interface[0])
 		return 0;
 	sentence_fail(&m->s, m->said[MATCH_ELEMENT_DIRECTION],
-		m->match.direction == MATCH_OUT ? "what leaves is not steered"
-						: "where packets come in is not said");
+		match->direction == MATCH_OUT ? "what leaves is not steered"
+					      : "where packets come in is not said");
 	return want(&m->s, "in on INTERFACE …");
 }
 
@@ -390,38 +400,25 @@ static int by_read(struct sentence *s, bool *ret_by_rule)
 	return r;
 }
 
-int steer_read(struct match_reader *m, struct steer_text *steer)
+int steer_read(struct match_reader *m, struct rule *rule)
 {
+	const char *word;
 	int r = too_long(&m->s);
 
-	match_init(&m->match);
 	if (r == 0)
-		r = steer_match_read(m);
+		r = rule_match_read(m, rule, steer_match_ends);
 	if (r == 0)
-		r = steer_place_check(m);
+		return sentence_expected(&m->s, NULL, "'to cpus'", "to cpus 0-3, for example");
+	if (r > 0)
+		r = steer_place_check(m, &rule->match);
 	if (r == 0)
-		r = cpus_read(&m->s, steer->cpus);
+		r = cpus_read(&m->s, rule->steer->cpus);
 	if (r == 0)
-		r = by_read(&m->s, &steer->by_rule);
-	if (r == 0)
-		r = comment_read(&m->s, steer->comment);
-	if (r == 0)
-		r = end_read(&m->s, "by flow or by rule; a \"comment\"");
-	steer->match = m->match;
-	return r;
-}
-
-int steer_parse(const char *text, struct steer_text *ret_steer, struct error *error)
-{
-	struct match_reader reader = {.icmp_code = -1};
-	struct steer_text steer = {};
-	int r = sentence_begin(&reader.s, text, error);
-
-	if (r == 0)
-		r = steer_read(&reader, &steer);
-	if (r == 0)
-		*ret_steer = steer;
-	return r;
+		r = by_read(&m->s, &rule->steer->by_rule);
+	word = r == 0 ? sentence_peek(&m->s) : NULL;
+	if (word && *word == '"')
+		r = rule_comment_read(&m->s, word, rule);
+	return r < 0 ? r : end_read(&m->s, "by flow or by rule; a \"comment\"");
 }
 
 static bool cpu_is_in(const uint64_t *cpus, unsigned int cpu)
@@ -429,15 +426,12 @@ static bool cpu_is_in(const uint64_t *cpus, unsigned int cpu)
 	return cpu < STEER_CPUS_MAX && cpus[cpu / 64] >> cpu % 64 & 1;
 }
 
-void steer_put(struct printer *p, const struct steer_text *steer)
+void steer_put(struct printer *p, const struct rule *rule)
 {
-	char text[MATCH_TEXT_MAX];
+	const struct steer_text *steer = rule->steer;
 	const char *separator = " to cpus ";
 
-	if (match_print(&steer->match, text, sizeof(text)) < 0)
-		p->full = true;
-	else
-		printer_put(p, " %s", text);
+	rule_match_put(p, rule);
 	for (unsigned int cpu = 0; cpu < STEER_CPUS_MAX; cpu++) {
 		unsigned int last = cpu;
 
@@ -453,17 +447,4 @@ void steer_put(struct printer *p, const struct steer_text *steer)
 	}
 	if (steer->by_rule)
 		printer_put(p, " by rule");
-	if (steer->comment[0])
-		printer_put(p, " \"%s\"", steer->comment);
-}
-
-int steer_print(const struct steer_text *steer, char *buffer, size_t size)
-{
-	struct printer p = {.buffer = buffer, .size = size};
-
-	if (!size)
-		return -ENOSPC;
-	buffer[0] = '\0';
-	steer_put(&p, steer);
-	return p.full ? -ENOSPC : 0;
 }

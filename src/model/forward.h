@@ -8,11 +8,12 @@
  *             | forward from IF via IF {, IF} to IF          a chain: out of one, in by the same, to the next
  *             | steer in on IF [MATCH] to cpus CPUS [by flow | by rule]
  *             ["comment"]                                    at the end of each
- *     MATCH   = that of match.h without direction, interface and owner
+ *     MATCH   = that of rules (rule.h), as far as it stands in the packet: addresses, ports, sets, protocol,
+ *               flags, icmp, dscp, fragment
  *     CPUS    = N | N-N | A,B,…                              0-3,6
  *
- * `by flow` (what is meant if nothing is said): the packets of a flow stay on one of the CPUs; `by rule`: all
- * packets that fit are on one of them, another for each rule as far as there are enough.
+ * `by flow` (what is meant if nothing is said): the packets of a flow, both directions, stay on one of the
+ * CPUs; `by rule`: all packets that fit are on one of them, another for each rule as far as there are enough.
  */
 #ifndef WEIR_MODEL_FORWARD_H
 #define WEIR_MODEL_FORWARD_H
@@ -49,23 +50,20 @@ struct forward_text {
 	char comment[FORWARD_COMMENT_MAX];
 };
 
+/* What a rule that steers has besides its match: direction MATCH_IN, an interface, no owner. */
 struct steer_text {
-	struct match match; /* direction MATCH_IN, an interface, no owner */
 	uint64_t cpus[STEER_CPUS_MAX / 64];
 	bool by_rule;
-	char comment[FORWARD_COMMENT_MAX];
 };
 
 /* "route", "connect", "switch", "chain"; NULL-terminated, in the order of the enum. */
 extern const char *const forward_kinds[];
 
-/* Read all of `text`, without the word `forward`, `steer`.  0 or -EINVAL with `error` saying what was
- * expected and where; the result untouched on failure. */
+/* Reads all of `text`, without the word `forward`.  0 or -EINVAL with `error` saying what was expected and
+ * where; the result untouched on failure.  Sentences that steer are read as rules are (rule_parse()). */
 int forward_parse(const char *text, struct forward_text *ret_forward, struct error *error);
-int steer_parse(const char *text, struct steer_text *ret_steer, struct error *error);
 /* What parses to the same.  0 or -ENOSPC. */
 int forward_print(const struct forward_text *forward, char *buffer, size_t size);
-int steer_print(const struct steer_text *steer, char *buffer, size_t size);
 /* How many of its interfaces packets are taken from: the first ones. */
 size_t forward_sources(const struct forward_text *forward);
 /* The first interface that both take packets from: there can be but one of the two.  NULL: none. */

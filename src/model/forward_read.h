@@ -6,11 +6,11 @@
 #define WEIR_MODEL_FORWARD_READ_H
 
 #include "model/forward.h"
-#include "model/match_read.h"
+#include "model/rule_read.h"
 
 int forward_read(struct sentence *s, struct forward_text *forward);
-int steer_read(struct match_reader *m, struct steer_text *steer);
+int steer_read(struct match_reader *m, struct rule *rule); /* rule->steer is there */
 void forward_put(struct printer *p, const struct forward_text *forward);
-void steer_put(struct printer *p, const struct steer_text *steer);
+void steer_put(struct printer *p, const struct rule *rule); /* all but the comment */
 
 #endif

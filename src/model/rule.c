@@ -184,7 +184,7 @@ static int forward_take(struct sentence *s, struct rule *rule)
 static int steer_take(struct match_reader *m, struct rule *rule)
 {
 	rule->steer = calloc(1, sizeof(*rule->steer));
-	return rule->steer ? steer_read(m, rule->steer) : fail_memory(m->s.error);
+	return rule->steer ? steer_read(m, rule) : fail_memory(m->s.error);
 }
 
 static int verb_read(struct match_reader *m, struct rule *rule)
@@ -273,7 +273,7 @@ static void verb_put(struct printer *p, const struct rule *rule)
 		forward_put(p, rule->forward);
 		break;
 	case RULE_STEER:
-		steer_put(p, rule->steer);
+		steer_put(p, rule);
 		break;
 	default:
 		rule_packet_put(p, rule);

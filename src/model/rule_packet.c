@@ -1105,3 +1105,28 @@ int rule_packet_read(struct match_reader *m, struct rule *rule)
 	rule->packet.icmp_code = m->icmp_code;
 	return 0;
 }
+
+int rule_match_read(struct match_reader *m, struct rule *rule, rule_match_ends_function *ends)
+{
+	struct reader reader = {
+		.m = m, .rule = rule, .packet = &rule->packet, .verb = rule_verbs[rule->verb]};
+	const char *word;
+	int end = 0, r = 0;
+
+	reader.shape = (struct shape_reader){.s = &m->s, .terms = &rule->shape};
+	match_init(&m->match);
+	while (r == 0 && (word = word_peek(&reader))) {
+		end = ends(m, word);
+		if (end)
+			break;
+		r = term_read(&reader);
+	}
+	if (r < 0 || end < 0)
+		return r < 0 ? r : end;
+	r = contradictions_check(&reader);
+	if (r < 0)
+		return r;
+	rule->match = m->match;
+	rule->packet.icmp_code = m->icmp_code;
+	return end;
+}

@@ -85,7 +85,7 @@ static void flags_put(struct printer *p, const struct rule_packet *packet)
 	}
 }
 
-static void match_put(struct printer *p, const struct rule *rule)
+void rule_match_put(struct printer *p, const struct rule *rule)
 {
 	static const char *const fragments[] = {
 		[RULE_FRAGMENT_FIRST_OR_LATER] = " fragment",
@@ -174,7 +174,7 @@ void rule_packet_put(struct printer *p, const struct rule *rule)
 	char text[32];
 
 	arguments_put(p, rule);
-	match_put(p, rule);
+	rule_match_put(p, rule);
 	if (rule->verb == RULE_LIMIT) {
 		limit_put(p, rule);
 	} else if (rule->verb == RULE_GUARANTEE) {

@@ -13,9 +13,15 @@ int rule_socket_read(struct sentence *s, struct rule *rule);
 int rule_packet_read(struct match_reader *m, struct rule *rule);
 int rule_declared_read(struct sentence *s, struct rule *rule);
 
+/* The match of a sentence that goes on behind it: `ends` is asked about each word that comes, and says 1 when
+ * something else begins, 0 when not, or fails.  1; 0 where the sentence ends; or -EINVAL. */
+typedef int rule_match_ends_function(struct match_reader *m, const char *word);
+int rule_match_read(struct match_reader *m, struct rule *rule, rule_match_ends_function *ends);
+
 /* Print all but the comment. */
 void rule_socket_put(struct printer *p, const struct rule *rule);
 void rule_packet_put(struct printer *p, const struct rule *rule);
+void rule_match_put(struct printer *p, const struct rule *rule); /* only the match */
 void rule_declared_put(struct printer *p, const struct rule *rule);
 
 bool rule_socket_covers(const struct rule *wide, const struct rule *narrow);

@@ -82,8 +82,6 @@ def bad_services_are_refused(lab):
             (400, "10.1.0.1 is an address of this host", "own tcp 203.0.113.11 port 443 to 10.1.0.1"),
     ):
         refused(agent, status, what, "POST", "/v1/services/add", text=text)
-    for text in ("forward from w0 by route", "steer in on w0 to cpus 0"):
-        refused(agent, 400, "cannot do it yet", "POST", "/v1/rules/add", text=text)
     refused(agent, 404, "'web'", "POST", "/v1/services/change", name="wep", text="drain 10.1.0.2")
     refused(agent, 400, "10.1.0.9", "POST", "/v1/services/change", name="web", text="drain 10.1.0.9")
     refused(agent, 404, "no service 'x'", "POST", "/v1/services/delete", name="x")

@@ -70,6 +70,10 @@ static void rules_are_printed_in_one_way(void **state)
 		{"steer in on eth0 to cpus 0-7 by flow", "steer in on eth0 to cpus 0-7"},
 		{"steer in on eth0 tcp to 203.0.113.10 port 443 to cpus 6,0-1,2,1023 by rule \"x\"",
 			"steer in on eth0 tcp to 203.0.113.10 port 443 to cpus 0-2,6,1023 by rule \"x\""},
+		{"steer in on eth0 udp from @lan to any port @games dscp ef fragment first to cpus 1",
+			"steer in on eth0 udp from @lan to port @games dscp ef fragment first to cpus 1"},
+		{"steer in on eth0 tcp flags syn/syn,ack to cpus 0", NULL},
+		{"steer in on eth0 icmp echo-request host 192.0.2.1 to cpus 0", NULL},
 	};
 
 	(void)state;
@@ -270,6 +274,14 @@ static void what_cannot_be_is_refused_where_it_stands(void **state)
 		{"steer in on eth0 by user root to cpus 0",
 			"whose a packet is, is not known where it is steered",
 			"what stands in the packet, then to cpus LIST [by flow|rule]", 18},
+		{"steer in on eth0 vlan 7 to cpus 0",
+			"the tag of a VLAN may stand beside the packet where it is steered",
+			"what stands in the packet, then to cpus LIST [by flow|rule]", 18},
+		{"steer in on eth0 tcp state new to cpus 0", "packets are not steered by 'state'",
+			"what stands in the packet, then to cpus LIST [by flow|rule]", 22},
+		{"steer in on eth0 tcp log to cpus 0", "packets are not steered by 'log'",
+			"what stands in the packet, then to cpus LIST [by flow|rule]", 22},
+		{"steer in on eth0 udp flags syn to cpus 0", "'udp' has no TCP flags", "tcp in front of it", 22},
 		{"steer in on eth0 to cpus 4-2", "the range 4-2 runs backwards", "2-4", 26},
 		{"steer in on eth0 to cpus 1024", "there is no CPU 1024", "0 to 1023", 26},
 		{"steer in on eth0 to cpus 1,,2", "expected CPUs, got ''",

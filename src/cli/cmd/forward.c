@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-/* weir forward, weir forwards, weir steer, weir steers: what packets of an interface pass by the kernel for.
- * Sentences are added and deleted as rules are. */
+/* weir forward, weir forwards: what packets of an interface pass by the kernel for.  Sentences are added and
+ * deleted as rules are. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -43,30 +43,18 @@ static void cell_print(const json_t *entry, unsigned int column, const struct ce
 			context->units);
 }
 
-static const struct list {
-	const char *verb, *query;
-	struct screen screen;
-} lists[] = {
-	{"forward", "verb=forward",
-		{.name = "rules",
-			.path = "/v1/rules",
-			.columns = columns,
-			.column_count = COLUMNS,
-			.cell = cell_print,
-			.nothing = "nothing is forwarded but by the kernel"}},
-	{"steer", "verb=steer",
-		{.name = "rules",
-			.path = "/v1/rules",
-			.columns = columns,
-			.column_count = COLUMNS,
-			.cell = cell_print,
-			.nothing = "nothing is steered: the interfaces' queues decide about CPUs"}},
+static const struct screen screen = {
+	.name = "rules",
+	.path = "/v1/rules",
+	.columns = columns,
+	.column_count = COLUMNS,
+	.cell = cell_print,
+	.nothing = "nothing is forwarded but by the kernel",
 };
 
 struct showing {
 	const struct cli *cli;
 	struct weir_client *client;
-	const struct list *list;
 };
 
 static int list_print(void *user, struct error *error)
@@ -74,27 +62,20 @@ static int list_print(void *user, struct error *error)
 	const struct showing *showing = user;
 	const struct style *style = style_choose(showing->cli->color);
 	_cleanup_json_ json_t *answer = NULL;
-	int r = ask_shown(showing->cli, showing->client, showing->list->screen.path, showing->list->query,
-		&answer, error);
+	int r = ask_shown(showing->cli, showing->client, screen.path, "verb=forward", &answer, error);
 
 	if (r < 0 || !answer)
 		return r;
-	r = screen_table_print(&showing->list->screen, answer, showing->cli->units, style, error);
+	r = screen_table_print(&screen, answer, showing->cli->units, style, error);
 	if (r == 0)
 		pending_print(answer, style);
 	return r;
 }
 
-/* "forward" and "forwards" have one list. */
-static const struct list *list_find(const char *command)
-{
-	return &lists[strncmp(command, lists[0].verb, strlen(lists[0].verb)) != 0];
-}
-
 int cmd_forwards(const struct cli *cli)
 {
 	_cleanup_client_ struct weir_client *client = NULL;
-	struct showing showing = {.cli = cli, .list = list_find(cli->command->name)};
+	struct showing showing = {.cli = cli};
 	struct error error;
 
 	if (client_open(cli, &client, &error) < 0)
