@@ -409,7 +409,7 @@ static void reply_change(struct agent *agent, struct evhttp_request *request)
 
 static void reply_delete(struct agent *agent, struct evhttp_request *request)
 {
-	static const char *const names[] = {"id", "name", "confirm", NULL};
+	static const char *const names[] = {"id", "name", "cut", "confirm", NULL};
 	_cleanup_(edit_clear) struct edit edit = {.agent = agent, .request = request};
 	struct error error = {};
 	int r = edit_begin(&edit, names, &error);

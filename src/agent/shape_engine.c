@@ -16,6 +16,8 @@
 #define INEXACT_SECONDS 3    /* in a row, before a queue is put up */
 #define EXACT_SECONDS   30   /* in a row, before it is taken away */
 #define UNPACED_PERCENT 10   /* of a class's packets are dropped since they cannot be paced */
+#define SOCKETS_MIN     16   /* for so many any leaf has room */
+#define SOCKETS_MAX     2048 /* … and for more none */
 #define UNPACED_PACKETS 100U /* in a second, before that is looked at */
 
 static const char reason_htb[] = "engine htb was asked for", reason_fq[] = "engine fq was asked for",
@@ -173,6 +175,16 @@ static bool is_below_policer(const struct shape_plan *plan, const struct shape_n
 	return false;
 }
 
+/* What waits in a leaf makes way for nobody: what can wait in its socket does so. */
+static struct shape_choice chosen_queue(
+	const struct shape_plan *plan, const struct shape_node *node, const struct shape_tree *tree)
+{
+	struct shape_choice choice = chosen(tree->engine, tree->reason);
+
+	choice.paced = tree->engine == SHAPE_HTB && node->out && !node->in && has_rate(plan, node);
+	return choice;
+}
+
 static struct shape_choice node_choose(
 	const struct shape_plan *plan, const struct shape_node *node, const struct shape_tree *tree)
 {
@@ -186,7 +198,7 @@ static struct shape_choice node_choose(
 		return chosen(SHAPE_PACING, reason_shared);
 	/* one that holds on other interfaces, too, is held in front of the queue */
 	if (tree && tree->engine != SHAPE_NONE && !(node->anywhere && wish == SHAPE_WISH_AUTO))
-		return chosen(tree->engine, tree->reason);
+		return chosen_queue(plan, node, tree);
 	if (!has_rate(plan, node))
 		return chosen(SHAPE_NONE, "it has no rate, and stands below none that has");
 	if (node->in && node->out)
@@ -329,6 +341,25 @@ static bool node_measure(const struct shapes *shapes, const struct shape_node *n
 	return false;
 }
 
+/* How many sockets send through a leaf of HTB: true, it needs another length. */
+static bool leaf_measure(const struct shapes *shapes, const struct shape_node *node, struct shape_live *live)
+{
+	struct shape_state state;
+	uint32_t before = live->sockets, wanted;
+
+	if (!live->choice.paced) {
+		live->sockets = 0;
+		return false;
+	}
+	engine_shape_state(shapes->agent->engine, node->number, &state);
+	wanted = state.flows < SOCKETS_MAX ? state.flows : SOCKETS_MAX;
+	if (wanted <= SOCKETS_MIN)
+		wanted = 0;
+	if (wanted > before || wanted < before / 4)
+		live->sockets = wanted + wanted / 8;
+	return live->sockets != before;
+}
+
 bool shape_engines_measure(struct shapes *shapes)
 {
 	bool changed = false;
@@ -338,6 +369,7 @@ bool shape_engines_measure(struct shapes *shapes)
 		struct shape_live *live = &shapes->live[node->number];
 		bool pacing = live->choice.engine == SHAPE_PACING || live->queued;
 
+		changed |= leaf_measure(shapes, node, live);
 		/* only where a queue could take it over */
 		if (pacing && node->interface[0] && !node->anywhere && !node->in && !node->rest &&
 			shape_node_terms(node)->wish == SHAPE_WISH_AUTO)

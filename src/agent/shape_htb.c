@@ -16,6 +16,10 @@
 #define LEAST  1000U /* bytes a second: HTB knows no 0 */
 #define ROUNDS 4     /* of giving out what classes with low ceilings leave */
 
+/* What a full leaf refuses TCP tries again every half second, and fifteen times in a row are the connection's
+ * end: so each socket has its place. */
+#define SOCKET_BYTES 1514U
+
 /* HTB serves 0 first. */
 static const uint32_t priorities[SHAPE_PRIORITIES] = {
 	[SHAPE_LOW] = 3, [SHAPE_NORMAL] = 2, [SHAPE_HIGH] = 1, [SHAPE_INTERACTIVE] = 0};
@@ -117,8 +121,8 @@ static void level_give(const struct shape_plan *plan, struct part *parts, uint32
 		}
 }
 
-static struct engine_htb class_of(
-	const struct shape_plan *plan, const struct shape_node *node, const struct part *part)
+static struct engine_htb class_of(const struct shape_live *live, const struct shape_plan *plan,
+	const struct shape_node *node, const struct part *part)
 {
 	const struct shape_terms *terms = shape_node_terms(node);
 	const struct shape_node *parent = node->parent == SHAPE_PLAN_NONE ? NULL : &plan->nodes[node->parent];
@@ -129,6 +133,7 @@ static struct engine_htb class_of(
 		.burst = terms->burst,
 		.weight = (uint32_t)weight_of(node),
 		.priority = priorities[terms->priority],
+		.room = live ? live[node->number].sockets * SOCKET_BYTES : 0,
 		.leaf = !node->link && !node->children,
 	};
 
@@ -152,8 +157,8 @@ static size_t root_put(struct engine_htb *classes)
 	return 2;
 }
 
-static size_t classes_put(
-	const struct shape_plan *plan, const struct part *parts, bool link, struct engine_htb *classes)
+static size_t classes_put(const struct shape_live *live, const struct shape_plan *plan,
+	const struct part *parts, bool link, struct engine_htb *classes)
 {
 	size_t count = link ? 0 : root_put(classes);
 
@@ -162,7 +167,7 @@ static size_t classes_put(
 
 		if (!parts[i].in)
 			continue;
-		class = class_of(plan, &plan->nodes[i], &parts[i]);
+		class = class_of(live, plan, &plan->nodes[i], &parts[i]);
 		classes[count++] = class;
 		if (class.leaf || plan->nodes[i].link)
 			continue;
@@ -176,8 +181,8 @@ static size_t classes_put(
 	return count;
 }
 
-int shape_htb_make(const struct shape_plan *plan, struct shape_tree *tree, struct engine_htb **ret_classes,
-	size_t *ret_count)
+int shape_htb_make(const struct shape_live *live, const struct shape_plan *plan, struct shape_tree *tree,
+	struct engine_htb **ret_classes, size_t *ret_count)
 {
 	struct engine_htb *classes = calloc(2 * plan->count + 2, sizeof(*classes));
 	struct part *parts = calloc(plan->count + 1, sizeof(*parts));
@@ -197,7 +202,7 @@ int shape_htb_make(const struct shape_plan *plan, struct shape_tree *tree, struc
 	}
 	for (uint32_t depth = 0; depth < SHAPE_DEPTH_MAX; depth++)
 		level_give(plan, parts, depth);
-	*ret_count = classes_put(plan, parts, link, classes);
+	*ret_count = classes_put(live, plan, parts, link, classes);
 	*ret_classes = classes;
 	free(parts);
 	return 0;

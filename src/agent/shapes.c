@@ -92,7 +92,8 @@ static void class_fill(const struct shape_plan *plan, const struct shape_node *n
 		.flags = (uint16_t)((node->out ? SHAPE_CLASS_OUT : 0) | (node->link ? SHAPE_CLASS_LINK : 0) |
 				    (node->rest ? SHAPE_CLASS_REST : 0) |
 				    (node->out && node->in ? SHAPE_CLASS_BOTH : 0) |
-				    (rate ? SHAPE_CLASS_CEILING : 0)),
+				    (rate ? SHAPE_CLASS_CEILING : 0) |
+				    (choice->paced ? SHAPE_CLASS_PACED : 0)),
 		.weight = (uint16_t)(terms->weight ? terms->weight : 1),
 		.ceiling = rate,
 		.guarantee = terms->guarantee_bps / 8,
@@ -178,7 +179,7 @@ static bool queue_has(const struct shape_queue *queue, const struct engine_htb *
 static bool htb_same(const struct engine_htb *a, const struct engine_htb *b)
 {
 	return a->rate == b->rate && a->ceiling == b->ceiling && a->burst == b->burst &&
-	       a->weight == b->weight && a->priority == b->priority;
+	       a->weight == b->weight && a->priority == b->priority && a->room == b->room;
 }
 
 /* Only those that have other rates. */
@@ -243,7 +244,7 @@ static int queue_bring(
 		interface.index = tree->queue;
 		snprintf(interface.name, sizeof(interface.name), "weir-%u", tree->index);
 	}
-	r = shape_htb_make(plan, tree, &classes, &count);
+	r = shape_htb_make(shapes->live, plan, tree, &classes, &count);
 	if (r < 0)
 		return error_set(error, r, "out of memory");
 	return htb_bring(shapes, &interface, classes, count, error);
@@ -429,7 +430,7 @@ int shapes_prepare(struct agent *agent, struct rulebook *book, enum shape_plan_m
 static bool draft_paces(const struct draft *draft)
 {
 	for (size_t i = 0; i < draft->plan.count; i++)
-		if (draft->choices[i].engine == SHAPE_PACING)
+		if (draft->choices[i].engine == SHAPE_PACING || draft->choices[i].paced)
 			return true;
 	return false;
 }
@@ -449,10 +450,19 @@ static void pace_bring(struct shapes *shapes, struct draft *draft)
 	for (size_t i = 0; i < draft->plan.count && shapes->paceless[0]; i++) {
 		struct shape_choice *choice = &draft->choices[i];
 
+		choice->paced = false;
 		if (choice->engine != SHAPE_PACING)
 			continue;
 		choice->engine = SHAPE_POLICER;
 		memcpy(choice->reason, shapes->paceless, sizeof(choice->reason));
+	}
+	for (size_t i = 0; i < draft->plan.count; i++) {
+		struct shape_choice *choice = &draft->choices[i];
+		size_t used = strlen(choice->reason);
+
+		if (choice->paced)
+			snprintf(choice->reason + used, sizeof(choice->reason) - used,
+				"; TCP of this host's sockets is paced in front of it");
 	}
 }
 
@@ -462,8 +472,11 @@ static void pace_settle(struct shapes *shapes)
 	const struct timeval wait = {0, PACE_US};
 	bool paces = false;
 
-	for (size_t i = 0; i < shapes->plan.count && shapes->live && !paces; i++)
-		paces = shapes->live[shapes->plan.nodes[i].number].choice.engine == SHAPE_PACING;
+	for (size_t i = 0; i < shapes->plan.count && shapes->live && !paces; i++) {
+		const struct shape_choice *choice = &shapes->live[shapes->plan.nodes[i].number].choice;
+
+		paces = choice->engine == SHAPE_PACING || choice->paced;
+	}
 	if (paces)
 		event_add(shapes->pace_timer, &wait);
 	else

@@ -16,6 +16,7 @@
 /* What holds a class's rate, and why. */
 struct shape_choice {
 	enum shape_engine engine;
+	bool paced; /* HTB: TCP of this host is paced in front of its leaf */
 	char reason[SHAPE_REASON_MAX];
 };
 
@@ -57,6 +58,7 @@ struct shape_live {
 	unsigned int inexact, exact;
 	bool queued;                     /* a queue is wanted since pacing was not exact */
 	const char *why;                 /* … in words */
+	uint32_t sockets;                /* that its leaf of HTB has room for */
 	struct engine_qdisc_count queue; /* of its HTB class */
 };
 
@@ -90,8 +92,8 @@ void shape_engines_settle(
 bool shape_engines_measure(struct shapes *shapes);
 
 /* shape_htb.c: the tree of an interface, for the caller to free.  0 or -ENOMEM. */
-int shape_htb_make(const struct shape_plan *plan, struct shape_tree *tree, struct engine_htb **ret_classes,
-	size_t *ret_count);
+int shape_htb_make(const struct shape_live *live, const struct shape_plan *plan, struct shape_tree *tree,
+	struct engine_htb **ret_classes, size_t *ret_count);
 /* On which a class stands; NULL: on none of these. */
 struct shape_tree *shape_tree_find(struct shape_tree *trees, size_t count, const struct shape_node *node);
 /* The minor number of a class in it. */

@@ -101,7 +101,7 @@ static __always_inline void share_reset(struct shape_share *share, const struct 
 	share->corrects = share->other_wants = share->over = share->lacking_us = share->sated =
 		share->direct = 0;
 	share->epoch_length_ns = share->seen[0] = share->seen[1] = share->own_want = 0;
-	share->let = share->due = share->let_due = 0;
+	share->let = share->due = share->let_due = share->behind = 0;
 	share->allowance = share->own_allowance = share->flow_rate = share->other_rate = 0;
 }
 
@@ -140,7 +140,7 @@ static __always_inline void loop_window(
 	struct shape_share *share, const struct shape_class *class, __u32 number, struct pace_round *round)
 {
 	__u64 ns = round->now - share->since_ns;
-	__u64 bytes, held, other, refused, epoch = share_epoch_ns(share);
+	__u64 bytes, held, other, refused, excess, epoch = share_epoch_ns(share);
 
 	if (round->now - share->epoch_ns >= epoch) {
 		/* what was counted in this epoch is what there was in the last one */
@@ -170,7 +170,9 @@ static __always_inline void loop_window(
 	share->since_ns = round->now;
 	if (bytes || refused || share_held(share))
 		share->used_ns = round->now;
-	share_measure(share, class, bytes, held, other, refused, ns);
+	excess = share_excess(share, class, other, ns);
+	share_queue(share, class, bytes, ns);
+	share_measure(share, class, bytes - share_min(excess, bytes), held, other - excess, refused, ns);
 }
 
 /* The first pass: what each class has used.  Those that are in use no more leave the list. */
@@ -185,7 +187,7 @@ static long loop_measure(__u32 index, struct pace_round *round)
 	if (share->generation != class->generation)
 		share_reset(share, class, round->now);
 	/* what a link of departure times has is shared out here, too */
-	if (!class->generation || (class->engine != SHAPE_PACING && class->engine != SHAPE_EDT) ||
+	if (!class->generation || (!shape_is_paced(class) && class->engine != SHAPE_EDT) ||
 		(!share->children && round->now - share->used_ns > SHARE_IDLE_NS)) {
 		struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
 
@@ -237,6 +239,15 @@ static long loop_sum_up(__u32 index, struct pace_round *round)
 	return 0;
 }
 
+/* How long what is sent now would wait for its departure. */
+static __always_inline __u64 class_waits_ns(__u32 number, const struct shape_class *class, __u64 now)
+{
+	struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
+	__s64 waits = state ? (__s64)(*(volatile __u64 *)&state->departs_ns - now) : 0;
+
+	return class->engine == SHAPE_EDT && waits > 0 ? waits : 0;
+}
+
 static long loop_offer(__u32 index, struct pace_round *round)
 {
 	__u32 number = list_get(index);
@@ -246,7 +257,7 @@ static long loop_offer(__u32 index, struct pace_round *round)
 	if (!share || !class || share->depth != round->depth)
 		return 0;
 	if (!share->depth)
-		share_settle_root(share, class);
+		share_settle_root(share, class, class_waits_ns(number, class, round->now));
 	if (share->children) {
 		share_offer(share);
 		if (share->marginal != SHARE_NO_MARGIN)
@@ -300,10 +311,12 @@ static long loop_publish(__u32 index, struct pace_round *round)
 	struct shape_share *share = pace_share(number);
 	struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
 
-	if (!share || !state)
+	struct shape_class *class = class_get(number);
+
+	if (!share || !state || !class)
 		return 0;
 	share_settle_own(share);
-	share_divide(share);
+	share_divide(share, class);
 	*(volatile __u64 *)&state->flow_rate = share->flow_rate;
 	*(volatile __u64 *)&state->own_rate = share->direct ? share->other_rate : 0;
 	*(volatile __u64 *)&state->other_rate = share->direct ? share->potential : share->other_rate;
@@ -411,7 +424,7 @@ static __always_inline void path_choose(__u32 number, __u32 held, struct pace_ch
 
 		if (!place || !class || !share)
 			break;
-		if (class->engine != SHAPE_PACING || !class->generation)
+		if (!shape_is_paced(class) || !class->generation)
 			continue;
 		if (path->above >> i & 1) {
 			if (class->ceiling && class->ceiling < above)

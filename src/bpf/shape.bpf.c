@@ -76,7 +76,7 @@ __attribute__((noinline)) int shape_class_ask(struct __sk_buff *skb, struct shap
 		p->rule = class->rule;
 		return 0;
 	}
-	p->paced |= class->engine == SHAPE_PACING;
+	p->paced |= shape_is_paced(class) != 0;
 	if (class->engine == SHAPE_EDT && !p->delayed)
 		p->delayed = number;
 	return 1;

@@ -98,7 +98,7 @@ enum words {
 	WORDS_NONE,
 	WORDS_FILTER,  /* a sentence */
 	WORDS_RULE,    /* a rule behind its verb */
-	WORDS_ID,      /* exactly one number */
+	WORDS_ID,      /* exactly one number or name */
 	WORDS_FILE,    /* exactly one file */
 	WORDS_PACKET,  /* a packet in words */
 	WORDS_OWN,     /* what the command itself looks at */

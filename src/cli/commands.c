@@ -586,11 +586,11 @@ const struct command commands[] = {
 	{
 		.name = "delete",
 		.summary = "take a rule or a class away",
-		.usage = "ID",
-		.help = "ID is the number that 'weir rules' or 'weir shapes' shows.  A rule of the "
-			"configuration file is back "
-			"when that is\n"
-			"read again.",
+		.usage = "ID | NAME",
+		.help = "ID is the number that 'weir rules' or 'weir shapes' shows, NAME that of a class "
+			"that "
+			"was declared.\n"
+			"A rule of the configuration file is back when that is read again.",
 		.options = OPTIONS_CHANGE,
 		.words = WORDS_ID,
 		.run = cmd_delete,

@@ -288,6 +288,13 @@ static int option_refuse(char **argv, int found, struct error *error)
 
 	if (found == ':')
 		return error_set(error, -EINVAL, "option '%s' needs a value", word);
+	if (optopt >= '0' && optopt <= '9') {
+		/* getopt has not gone on to the next word yet if there are more letters in this one */
+		if (word[0] != '-' || word[1] != optopt)
+			word = argv[optind];
+		error_set(error, -EINVAL, "'%.64s' is below zero, and no option", word);
+		return error_want(error, "numbers, rates and sizes without a sign, such as %.63s", word + 1);
+	}
 	if (optopt && optopt < 128 && strncmp(word, "--", 2) != 0) {
 		error_set(error, -EINVAL, "unknown option '-%c'", optopt);
 		return error_want(error, "'weir help' lists commands, 'weir COMMAND --help' their options");

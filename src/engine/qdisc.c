@@ -432,6 +432,8 @@ static int leaf_options(struct nl_msg *message, const char *kind, const struct e
 	if (strcmp(kind, "bfifo") == 0) {
 		if (wait > fifo.limit)
 			fifo.limit = wait > LEAF_MOST ? LEAF_MOST : (uint32_t)wait;
+		if (class->room > fifo.limit)
+			fifo.limit = class->room;
 		return nla_put(message, TCA_OPTIONS, sizeof(fifo), &fifo) < 0 ? -ENOMEM : 0;
 	}
 	if (strcmp(kind, "fq_codel") != 0)

@@ -32,6 +32,7 @@ struct engine_htb {
 	uint64_t burst; /* bytes; 0: chosen by rate */
 	uint32_t weight;
 	uint32_t priority; /* 0..7, 0 first */
+	uint32_t room;     /* bytes that its leaf has room for at least, if that has no AQM */
 	bool leaf;
 };
 

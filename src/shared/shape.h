@@ -53,6 +53,7 @@ enum shape_priority {
 #define SHAPE_CLASS_REST    0x04 /* what belongs to no other class of its link */
 #define SHAPE_CLASS_CEILING 0x08 /* has a ceiling */
 #define SHAPE_CLASS_BOTH    0x10 /* what leaves and what comes in, together */
+#define SHAPE_CLASS_PACED   0x20 /* HTB: sockets are paced in front of its leaf, to a little less */
 
 /* A ceiling as the policer uses it: one cache line. */
 struct shape_meter {
@@ -151,6 +152,7 @@ struct shape_share {
 	__u64 own_allowance, own_potential, let;
 	__u64 due, let_due; /* bytes of both since the window began … */
 	__u64 passed_ns;    /* … up to this moment */
+	__u64 behind;       /* bytes that wait in the class's leaf of HTB */
 	/* the round of allowances: of the class … */
 	__u64 want, floor; /* what it could use; of that, what is its own by right */
 	__u64 wanted;      /* by all that share its allowance */
@@ -224,6 +226,12 @@ struct shape_path {
  * hold: each flow is asked about again and gets a number of the new half.
  */
 #define SHAPE_HALF (SHAPE_PATHS_MAX / 2)
+
+/* Does the control loop give sockets their rates by this class? */
+static inline __attribute__((always_inline, unused)) int shape_is_paced(const struct shape_class *class)
+{
+	return class->engine == SHAPE_PACING || class->flags & SHAPE_CLASS_PACED;
+}
 
 /* The only value of the map `shape_numbering`. */
 struct shape_numbering {

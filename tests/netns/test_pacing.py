@@ -75,6 +75,12 @@ def say(sock):
     return sock
 
 
+def fill(sock):
+    with contextlib.suppress(OSError):
+        while True:
+            sock.sendall(bytes(65536))
+
+
 def pacing(sock):
     return sock.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE) & UNPACED
 
@@ -105,6 +111,33 @@ def sockets_get_the_rate_of_their_class(lab):
         expect_equal(pacing(say(connect(host, FAR6, 84))), UNPACED, "no class")
         say(say(connect(peer, "fd00:1::1", 82)))
         expect_paced(server.accepted[0], 16, "accepted")
+
+
+@test()
+def sockets_are_paced_in_front_of_htb(lab):
+    """with engine htb a TCP socket in both families is paced to a little less than its class, so nothing waits in the leaf;
+    what cannot be paced waits there; an own lower rate stays; when the class goes the socket gets back what it had"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    limit = add(agent, "limit out on w0 to 8mbit engine htb")["id"]
+    said = shape(agent, limit)
+    expect_equal(said["engine"], "htb", "the engine")
+    expect("paced in front of it" in said["engine_reason"], f"says so: {said['engine_reason']}")
+    with Echo(peer, 81):
+        paced = [say(connect(host, address, 81)) for address in (FAR, FAR6)]
+        for sock in paced:
+            expect_paced(sock, 8 * 159 / 160, "a 160th is left to the queue")
+        own = say(connect(host, FAR, 81, own=50000))
+        expect_equal(pacing(own), 50000, "the application's own rate")
+        for sock in paced:
+            sock.settimeout(None)
+            threading.Thread(target=fill, args=(sock,), daemon=True).start()
+        # two that have more to send share it
+        wait_for(lambda: all(3.6 * MBIT < pacing(sock) * WIRE / PAYLOAD[sock.family] < 4.4 * MBIT for sock in paced), 20,
+                 "a half each")
+        done(agent, "POST", "/v1/rules/delete", id=limit)
+        wait_for(lambda: all(pacing(sock) == UNPACED for sock in paced), 10, "the rate they had")
+        expect_equal(pacing(own), 50000, "the application's rate")
 
 
 @test("vm-6.1")
@@ -173,12 +206,6 @@ def sockets_together_send_the_rate(lab):
     limit = add(agent, "limit out tcp to port 81 to 20mbit")["id"]
     with Echo(peer, 81):
         streams = [connect(host, FAR, 81) for _ in range(8)]
-
-        def fill(sock):
-            with contextlib.suppress(OSError):
-                while True:
-                    sock.sendall(bytes(65536))
-
         for sock in streams:
             sock.settimeout(None)
             threading.Thread(target=fill, args=(sock,), daemon=True).start()

@@ -264,7 +264,7 @@ static void expect_rates(const char *const *texts, const uint64_t *mbit, size_t 
 
 	book_fill(&book, texts);
 	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL), 0);
-	assert_int_equal(shape_htb_make(&plan, &tree, &classes, &count), 0);
+	assert_int_equal(shape_htb_make(NULL, &plan, &tree, &classes, &count), 0);
 	for (uint32_t id = 1; id <= mbit_count; id++) {
 		uint64_t rate = 0;
 
@@ -340,7 +340,7 @@ static void no_tree_promises_more_than_it_has(void **state)
 		book_random(sentences, texts);
 		book_fill(&book, texts);
 		if (shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL) == 0) {
-			assert_int_equal(shape_htb_make(&plan, &tree, &classes, &count), 0);
+			assert_int_equal(shape_htb_make(NULL, &plan, &tree, &classes, &count), 0);
 			htb_check(classes, count);
 			checked += count > 2; /* more than what every tree has */
 			free(classes);

@@ -95,7 +95,7 @@ static void tree_share(struct tree *tree)
 		if (i)
 			share_tell(&tree->share[i], &tree->class[i], &tree -> share[tree->class[i].parent]);
 	}
-	share_settle_root(&tree->share[0], &tree->class[0]);
+	share_settle_root(&tree->share[0], &tree->class[0], 0);
 	for (unsigned int parent = 0; parent < tree->count; parent++) {
 		struct shape_share *above = &tree->share[parent];
 
@@ -244,9 +244,9 @@ static void loop_run(struct loop *loop, unsigned int windows)
 		share_pass(share, ns);
 		share_measure(share, &loop->class, (uint64_t)(flows + others + small), (uint64_t)flows,
 			(uint64_t)others, (uint64_t)(loop->others * time - others), ns);
-		share_settle_root(share, &loop->class);
+		share_settle_root(share, &loop->class, 0);
 		share_settle_own(share);
-		share_divide(share);
+		share_divide(share, &loop->class);
 		loop->sent += flows + others + small;
 		loop->sent_others += others;
 		loop->refused += loop->others * time - others;
@@ -264,9 +264,9 @@ static struct loop loop_of(uint64_t rate, unsigned int held)
 		.weight = 1};
 	loop.share.gain = SHARE_GAIN_ONE;
 	loop.share.burst = 3028;
-	share_settle_root(&loop.share, &loop.class);
+	share_settle_root(&loop.share, &loop.class, 0);
 	share_settle_own(&loop.share);
-	share_divide(&loop.share);
+	share_divide(&loop.share, &loop.class);
 	return loop;
 }
 
@@ -430,7 +430,7 @@ static void beside_run(struct beside *beside, double seconds)
 		tree_share(tree);
 		for (unsigned int i = 0; i < tree->count; i++) {
 			share_settle_own(&tree->share[i]);
-			share_divide(&tree->share[i]);
+			share_divide(&tree->share[i], &tree->class[i]);
 			tree->share[i].epoch_length_ns = share_epoch_ns(&tree->share[i]);
 		}
 	}

@@ -214,7 +214,7 @@ __attribute__((noinline)) int pace_packet(struct __sk_buff *skb, __u32 number, _
 		class = bpf_map_lookup_elem(&shape_classes, &place);
 		if (!place || !class)
 			break;
-		if (class->engine == SHAPE_PACING && !(path->above >> i & 1))
+		if (shape_is_paced(class) && !(path->above >> i & 1))
 			pace_charge(place, socket, held, bytes);
 	}
 	return 0;

@@ -45,18 +45,22 @@
 #define SHARE_GAIN_MIN (SHARE_GAIN_ONE / 2)
 #define SHARE_GAIN_MAX (SHARE_GAIN_ONE * 64)
 
-#define SHARE_RATE_MAX   (1ULL << 37) /* bytes a second: more than a Tbit/s */
-#define SHARE_WANT_MIN   16384        /* bytes a second: of a class in use */
-#define SHARE_FLOW_MIN   128          /* bytes a second */
-#define SHARE_FLOW_SLOW  8192         /* bytes a second: of a class that gets nothing */
-#define SHARE_QUEUED     32           /* this part of a link's rate is left to the queue behind it */
-#define SHARE_LEAK       6            /* such classes get no more of the parent's than one part of 2^this */
-#define SHARE_BURST_NS   10000000ULL  /* of what is policed */
-#define SHARE_NOISE      65536        /* bytes */
-#define SHARE_ROUNDS     6
-#define SHARE_NO_MARGIN  SHAPE_PRIORITIES
-#define SHARE_LEVEL_BITS 16
-#define SHARE_HOLDS      8192 /* bytes a second and socket */
+#define SHARE_RATE_MAX     (1ULL << 37) /* bytes a second: more than a Tbit/s */
+#define SHARE_WANT_MIN     16384        /* bytes a second: of a class in use */
+#define SHARE_FLOW_MIN     128          /* bytes a second */
+#define SHARE_FLOW_SLOW    8192         /* bytes a second: of a class that gets nothing */
+#define SHARE_QUEUED       32           /* this part of a link's rate is left to the fq behind it … */
+#define SHARE_QUEUED_HTB   160          /* … of a class's to its leaf of HTB */
+#define SHARE_DRAIN_NS     200000000ULL /* in which what waits behind it is to be gone */
+#define SHARE_BEHIND_BYTES 65536        /* a leaf has room for so much … */
+#define SHARE_BEHIND_NS    20000000ULL  /* … and for what leaves it in this time */
+#define SHARE_LEAK         6            /* such classes get no more of the parent's than one part of 2^this */
+#define SHARE_BURST_NS     10000000ULL  /* of what is policed */
+#define SHARE_NOISE        65536        /* bytes */
+#define SHARE_ROUNDS       6
+#define SHARE_NO_MARGIN    SHAPE_PRIORITIES
+#define SHARE_LEVEL_BITS   16
+#define SHARE_HOLDS        8192 /* bytes a second and socket */
 
 share_inline __u64 share_min(__u64 a, __u64 b)
 {
@@ -78,8 +82,40 @@ share_inline __u64 share_rate(__u64 bytes, __u64 ns)
 /* What a class may use at most, as far as it itself says. */
 share_inline __u64 share_ceiling(const struct shape_class *class)
 {
-	return class->flags & SHAPE_CLASS_CEILING && class->ceiling < SHARE_RATE_MAX ? class->ceiling
-	                                                                             : SHARE_RATE_MAX;
+	__u64 ceiling = class->ceiling;
+
+	if (!(class->flags & SHAPE_CLASS_CEILING) || ceiling >= SHARE_RATE_MAX)
+		return SHARE_RATE_MAX;
+	return ceiling;
+}
+
+/* The same in front of a queue of HTB, which else would never be empty again: less by a little, and by what
+ * waits there. */
+share_inline __u64 share_most(const struct shape_share *share, const struct shape_class *class)
+{
+	__u64 ceiling = share_ceiling(class), less;
+
+	if (class->engine != SHAPE_HTB || ceiling == SHARE_RATE_MAX)
+		return ceiling;
+	less = ceiling / SHARE_QUEUED_HTB + share->behind * (SHARE_SECOND_NS / SHARE_DRAIN_NS);
+	return ceiling - share_min(less, ceiling / 2);
+}
+
+/* In `ns` so much went into the queue of HTB, and what it may went out: that is what waits there, as far as
+ * it can be known here. */
+share_inline void share_queue(
+	struct shape_share *share, const struct shape_class *class, __u64 bytes, __u64 ns)
+{
+	__u64 out, most;
+
+	if (class->engine != SHAPE_HTB || !class->ceiling) {
+		share->behind = 0;
+		return;
+	}
+	out = class->ceiling * (ns / 1000) / 1000000;
+	most = SHARE_BEHIND_BYTES + class->ceiling / (SHARE_SECOND_NS / SHARE_BEHIND_NS);
+	share->behind += bytes;
+	share->behind = share_min(share->behind - share_min(share->behind, out), most);
 }
 
 /* -- measuring -- */
@@ -160,7 +196,7 @@ share_inline void share_pass(struct shape_share *share, __u64 ns)
 /* What is left for sockets that are held back, and how fast each of them, and what is policed, may be.  Who
  * is the first to be held back begins with all that the class could get: TCP does not send sooner what it
  * once was told to send late.  Who has left a part to others may begin to use it again: that tells. */
-share_inline void share_divide(struct shape_share *share)
+share_inline void share_divide(struct shape_share *share, const struct shape_class *class)
 {
 	__u64 held = share_held(share), others = share->other_wants;
 	__u64 allowance = held ? share->own_allowance : share->own_potential;
@@ -182,6 +218,10 @@ share_inline void share_divide(struct shape_share *share)
 	pool = share_max(pool, allowance / 2);
 	each = pool / (held ? held : 1) * share->gain / SHARE_GAIN_ONE;
 	share->flow_rate = share_max(share_min(each, 4 * allowance), SHARE_FLOW_MIN);
+	/* so slow that pacing would not be exact: the queue is */
+	if (class->engine == SHAPE_HTB)
+		share->flow_rate = share_max(
+			share->flow_rate, share_min(SHARE_HOLDS, 5 * allowance / share_max(4 * held, 1)));
 	/* Others have all of it.  A packet that is sent at next to no rate holds up the one behind it for
 	 * ever, whatever the rate is then. */
 	if (held && 2 * share->own_allowance < share->own_potential)
@@ -208,7 +248,7 @@ share_inline void share_want(struct shape_share *share, const struct shape_class
 	if (refused || (held && !share->sated))
 		want = SHARE_RATE_MAX;
 	want = share_max(want, SHARE_WANT_MIN);
-	share->own_want = share_min(want, share_ceiling(class));
+	share->own_want = share_min(want, share_most(share, class));
 }
 
 /* Is it more than noise by which more was sent than there is, in a window that is not over yet? */
@@ -252,6 +292,15 @@ share_inline __u64 share_smooth(__u64 before, __u64 now, __u64 ns)
 		ns >= SHARE_SMOOTH_NS ? 15 : 1 + ns * 14 / SHARE_SMOOTH_NS; /* of 16: how much of it is new */
 
 	return (before * (16 - parts) + now * parts) / 16;
+}
+
+/* What a queue cannot let go was not sent: of what nobody paces the class's sockets leave a half to it. */
+share_inline __u64 share_excess(
+	const struct shape_share *share, const struct shape_class *class, __u64 other_bytes, __u64 ns)
+{
+	__u64 most = share->own_allowance * (ns / 1000) / 2000000;
+
+	return class->engine == SHAPE_HTB && other_bytes > most ? other_bytes - most : 0;
 }
 
 /* A window is over, `ns` long: takes what was counted. */
@@ -323,7 +372,7 @@ share_inline void share_sum_up(struct shape_share *share, const struct shape_cla
 	for (i = 0; i < SHAPE_PRIORITIES; i++)
 		want += share->wants[i];
 	share->wanted = want;
-	share->want = share_min(want, share_ceiling(class));
+	share->want = share_min(want, share_most(share, class));
 }
 
 share_inline __u32 share_priority(const struct shape_class *class)
@@ -452,7 +501,7 @@ share_inline void share_settle(
 					   share_weight(class), parent, &fair);
 	potential = share_max(share->allowance, share_min(class->guarantee, parent->allowance));
 	potential = share_potential(parent, potential, floor, share_priority(class), fair);
-	share->potential = share_min(potential, share_ceiling(class));
+	share->potential = share_min(potential, share_most(share, class));
 	share->alone = parent->alone && parent->wanted - share->want <= parent->potential / 16;
 }
 
@@ -471,13 +520,20 @@ share_inline void share_settle_own(struct shape_share *share)
 	share->alone = share->alone && share->wanted - share->own_want <= share->potential / 16;
 }
 
-/* A class without a parent has what it may have. */
-share_inline void share_settle_root(struct shape_share *share, const struct shape_class *class)
+/* A class without a parent has what it may have.  `waits_ns`: so long what is sent now would wait behind it
+ * (EDT). */
+share_inline void share_settle_root(
+	struct shape_share *share, const struct shape_class *class, __u64 waits_ns)
 {
-	share->allowance = class->flags & SHAPE_CLASS_CEILING ? class->ceiling : share->want;
-	/* in front of a queue, which else would never be empty again */
-	if (class->engine == SHAPE_EDT)
-		share->allowance -= share->allowance / SHARE_QUEUED;
+	__u64 most;
+
+	share->allowance = class->flags & SHAPE_CLASS_CEILING ? share_most(share, class) : share->want;
+	if (class->engine == SHAPE_EDT) {
+		most = share->allowance - share->allowance / SHARE_QUEUED;
+		share->allowance -= share->allowance / 1024 *
+		                    (1024 * share_min(waits_ns, SHARE_DRAIN_NS / 2) / SHARE_DRAIN_NS);
+		share->allowance = share_min(share->allowance, most);
+	}
 	share->potential = share->allowance;
 	share->alone = 1;
 }

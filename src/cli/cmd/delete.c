@@ -8,13 +8,26 @@
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/filter.h"
+#include "model/shape.h"
 
+/* ID of a rule, or NAME of a class. */
 int cmd_delete(const struct cli *cli)
 {
-	_cleanup_free_ char *query =
-		query_make("id", cli->words[0], "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
+	const char *which = cli->words[0];
+	bool by_id = which[strspn(which, "0123456789")] == '\0';
+	_cleanup_free_ char *query = NULL;
+	struct error error;
 
-	return change_made(cli, "/v1/rules/delete", query, "deleted", "deleted rule");
+	if (!by_id && shape_name_check(which, &error) < 0) {
+		error_set(&error, -EINVAL, "'%.64s' is neither the number of a rule nor the name of a class",
+			which);
+		error_want(&error, "for example: weir delete 3, weir delete bulk");
+		return fail_usage(&error);
+	}
+	query = query_make(
+		by_id ? "id" : "name", which, "cut", cli->cut ? "1" : NULL, "confirm", cli->confirm, NULL);
+	return change_made(cli, by_id ? "/v1/rules/delete" : "/v1/shapes/delete", query, "deleted",
+		by_id ? "deleted rule" : "deleted class");
 }
 
 int cmd_flush(const struct cli *cli)
