@@ -5,8 +5,11 @@
  * Flows whose verdict is kept go through weir's entry program: without a class, with one policed class of
  * 10,000 (the rule's counter, the bucket, the class's counters), and with three levels (a policed class, a
  * tenant, a policed link, which all flows share).  What a class costs is the difference.  "clock" reads the
- * clock for each packet, which the policer saves within a tick.  Figures are net of the wrapper with an empty
- * program behind it; rounds are interleaved and their order rotates; the median is printed.
+ * clock for each packet, which the policer saves within a tick.  Two walks, which do nothing else, tell how
+ * much of that is cache lines: a counter for each class in a line of its own, and the four lines that weir
+ * touches for a class (its path, and by that the rule's counter, the bucket, the class's counters).  Figures
+ * are net of the wrapper with an empty program behind it; rounds are interleaved and their order rotates; the
+ * median is printed.
  *
  * Usage: bench-class [-c CPU] [-n REPEAT] [-r ROUNDS]
  */
@@ -41,9 +44,9 @@ static const uint8_t packet[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,      
 	0x13, 0x88, 0x01, 0xbb, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* UDP */
 	0, 0, 0, 0, 0, 0, 0, 0};
 
-enum subject { PLAIN, CLASS, CLASS_CLOCK, TREE, SUBJECTS };
+enum subject { PLAIN, CLASS, CLASS_CLOCK, TREE, SUBJECTS, WALK_LINE = SUBJECTS, WALK_LINES, MEASURED };
 
-static const char *const names[] = {"no class", "a class", "… clock", "3 levels"};
+static const char *const names[] = {"no class", "a class", "… clock", "3 levels", "1 line", "4 lines"};
 
 /* A datapath of its own. */
 struct datapath {
@@ -84,6 +87,10 @@ static uint32_t run(const struct bench *bench, uint32_t repeat)
 
 static int program_of(const struct bench *bench, enum subject subject)
 {
+	if (subject == WALK_LINE)
+		return bpf_program__fd(bench->programs->progs.bench_walk_line);
+	if (subject == WALK_LINES)
+		return bpf_program__fd(bench->programs->progs.bench_walk_lines);
 	return bpf_program__fd(bench->paths[subject].watch->progs.watch_ethernet_in);
 }
 
@@ -186,8 +193,8 @@ static void judge(const struct datapath *path, uint32_t cpus)
 
 static void measure(struct bench *bench, uint32_t flows)
 {
-	static double net[SUBJECTS][ROUNDS_MAX];
-	double median[SUBJECTS];
+	static double net[MEASURED][ROUNDS_MAX];
+	double median[MEASURED];
 
 	bench->programs->bss->flow_mask = flows - 1;
 	for (int s = 0; s < SUBJECTS; s++) {
@@ -197,8 +204,8 @@ static void measure(struct bench *bench, uint32_t flows)
 		run(bench, flows * 2 + 100);
 	}
 	for (int round = 0; round < bench->rounds.count; round++)
-		for (int i = 0; i < SUBJECTS; i++) {
-			int s = (i + round) % SUBJECTS;
+		for (int i = 0; i < MEASURED; i++) {
+			int s = (i + round) % MEASURED;
 			uint32_t before, after, gross;
 
 			aim(bench, bench->empty);
@@ -209,10 +216,10 @@ static void measure(struct bench *bench, uint32_t flows)
 			after = run(bench, bench->rounds.repeat / 4);
 			net[s][round] = (double)gross - (double)(before + after) / 2;
 		}
-	for (int s = 0; s < SUBJECTS; s++)
+	for (int s = 0; s < MEASURED; s++)
 		median[s] = rounds_median(net[s], bench->rounds.count);
 	printf("%6u flows, %5u classes ", flows, flows < CLASSES ? flows : CLASSES);
-	for (int s = 0; s < SUBJECTS; s++)
+	for (int s = 0; s < MEASURED; s++)
 		printf("  %8.1f", median[s]);
 	printf("  ");
 	for (int s = 1; s < SUBJECTS; s++)
@@ -258,7 +265,7 @@ int main(int argc, char **argv)
 	printf("classes in tc: net ns per packet, median of %d interleaved rounds of %u packets; CPU %d; "
 	       "%u classes\n\n%-28s",
 		bench.rounds.count, bench.rounds.repeat, bench.rounds.cpu, CLASSES, "");
-	for (int s = 0; s < SUBJECTS; s++)
+	for (int s = 0; s < MEASURED; s++)
 		printf("  %8s", names[s]);
 	printf("    more than without:\n");
 	for (size_t i = 0; i < sizeof(flows) / sizeof(flows[0]); i++)

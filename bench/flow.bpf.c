@@ -22,6 +22,7 @@ const volatile __u32 address_offset = 26; /* of the 32 bits that make the flow *
 __u32 flow_mask = 0;                      /* flows - 1; flows is a power of two */
 __u32 use_order = 0;                      /* flows come in the order of the map, not scattered evenly */
 __u32 counter = 0;
+const volatile __u32 walk_classes = 10000;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -59,6 +60,60 @@ SEC("tc") int bench_wrap(struct __sk_buff *skb)
 SEC("tc") int bench_empty(struct __sk_buff *skb)
 {
 	(void)skb;
+	return -1;
+}
+
+#define WALK_LINES 16384
+
+struct line {
+	__u64 words[8];
+};
+
+/* CPU-local in the bench: what a class's packet touches, a cache line each, as far apart as weir's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, WALK_LINES);
+	__type(key, __u32);
+	__type(value, struct line);
+} walk_path SEC(".maps"), walk_rule SEC(".maps"), walk_bucket SEC(".maps"), walk_count SEC(".maps");
+
+static __attribute__((always_inline)) __u32 walk_index(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (address_offset > 64 || data + address_offset + 4 > end)
+		return 0;
+	return 1 + __builtin_bswap32(*(__u32 *)(data + address_offset)) % walk_classes;
+}
+
+/* A counter in one line for each class: the least that 10,000 buckets, wherever they are, can cost. */
+SEC("tc") int bench_walk_line(struct __sk_buff *skb)
+{
+	__u32 index = walk_index(skb);
+	struct line *bucket = bpf_map_lookup_elem(&walk_bucket, &index);
+
+	if (bucket)
+		bucket->words[0] += skb->len;
+	return -1;
+}
+
+/* The lines that weir has for a class: the path tells which the others are. */
+SEC("tc") int bench_walk_lines(struct __sk_buff *skb)
+{
+	__u32 index = walk_index(skb);
+	struct line *path = bpf_map_lookup_elem(&walk_path, &index), *bucket, *rule, *count;
+
+	if (!path)
+		return -1;
+	index += path->words[0]; /* 0 */
+	rule = bpf_map_lookup_elem(&walk_rule, &index);
+	count = bpf_map_lookup_elem(&walk_count, &index);
+	bucket = bpf_map_lookup_elem(&walk_bucket, &index);
+	if (!rule || !count || !bucket)
+		return -1;
+	rule->words[0] += skb->len;
+	count->words[0] += skb->len;
+	__sync_fetch_and_add(&bucket->words[0], skb->len);
 	return -1;
 }
 
