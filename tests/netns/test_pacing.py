@@ -249,3 +249,43 @@ def datagrams_beside_paced_sockets_never_send_more(lab):
     expect_equal(entry["sent_packets"] + entry["dropped_packets"], sent, "all are counted")
     burst = 8 * MBIT * 0.05 + 65536
     expect(entry["sent_bytes"] <= 8 * MBIT * took + burst, f"{entry['sent_bytes']} bytes in {took:.2f} s are more than 8 Mbit/s")
+
+
+def sent_in(agent, classes, seconds):
+    """Bytes that each class has sent meanwhile; the least and the most time that can have been."""
+    before = time.monotonic()
+    first = {number: shape(agent, number)["sent_bytes"] for number in classes}
+    begun = time.monotonic()
+    time.sleep(seconds)
+    ending = time.monotonic()
+    last = {number: shape(agent, number)["sent_bytes"] for number in classes}
+    return {number: last[number] - first[number] for number in classes}, ending - begun, time.monotonic() - before
+
+
+@test()
+def what_a_parent_sends_itself_is_a_child_more(lab):
+    """a class that has a child and sends itself: both busy they share its ceiling as a child of weight 1 does with the other;
+    when the child is still the parent's own traffic gets all"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    done(agent, "POST", "/v1/shapes/add", text="tenant under w0 ceiling 16mbit")
+    done(agent, "POST", "/v1/shapes/add", text="inner under tenant weight 3")
+    add(agent, "assign out tcp to port 81 to tenant")
+    add(agent, "assign out tcp to port 82 to inner")
+    tenant, inner = (next(entry["id"] for entry in agent.get("/v1/shapes")["shapes"] if entry["text"].startswith(f"shape {name} "))
+                     for name in ("tenant", "inner"))
+    with Echo(peer, 81), Echo(peer, 82):
+        own, child = say(connect(host, FAR, 81)), say(connect(host, FAR6, 82))
+        for sock in (own, child):
+            sock.settimeout(None)
+            threading.Thread(target=fill, args=(sock,), daemon=True).start()
+
+        def share(sock):
+            return pacing(sock) * WIRE / PAYLOAD[sock.family] / (16 * MBIT)
+
+        wait_for(lambda: 0.2 < share(own) < 0.3 and 0.7 < share(child) < 0.8, 20, "one part and three parts")
+        sent, shortest, longest = sent_in(agent, (tenant, inner), 3)
+        expect(0.9 * 16 * MBIT * shortest < sent[tenant] < 1.05 * 16 * MBIT * longest, f"the ceiling holds both: {sent}")
+        expect(2.4 < sent[inner] / (sent[tenant] - sent[inner]) < 3.6, f"three to one: {sent}")
+        child.close()
+        wait_for(lambda: share(own) > 0.9, 20, "all of it")
