@@ -27,6 +27,7 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/units.h"
+#include "engine/balance.h"
 #include "engine/guard.h"
 #include "engine/policy.h"
 #include "shared/forward.h"
@@ -263,7 +264,8 @@ struct commit {
 	rules_done_function *function;
 	void *context;
 	pthread_t thread;
-	int done; /* eventfd */
+	struct engine_balance_load *load; /* what its services need; NULL: nothing */
+	int done;                         /* eventfd */
 	struct event *event;
 	int result;
 	struct error error;
@@ -576,7 +578,9 @@ static void *commit_run(void *context)
 	struct commit *commit = context;
 	uint64_t one = 1;
 
-	commit->result = works_run(commit, &commit->error);
+	commit->result = commit->load ? engine_balance_load_run(commit->load, &commit->error) : 0;
+	if (commit->result == 0)
+		commit->result = works_run(commit, &commit->error);
 	if (write(commit->done, &one, sizeof(one)) < 0)
 		log_error("rules: cannot tell that a policy is ready: %s", strerror(errno));
 	return NULL;
@@ -588,14 +592,28 @@ static void commit_report(struct commit *commit, int r)
 	commit_free(commit);
 }
 
+static void commit_join(struct commit *commit)
+{
+	struct error problem = {};
+	int r;
+
+	pthread_join(commit->thread, NULL);
+	commit->rules->running = NULL;
+	r = engine_balance_load_end(commit->load, &problem);
+	commit->load = NULL;
+	if (commit->result == 0 && r < 0) {
+		commit->result = r;
+		commit->error = problem;
+	}
+}
+
 static void on_ready(evutil_socket_t fd, short what, void *context)
 {
 	struct commit *commit = context;
 
 	(void)fd;
 	(void)what;
-	pthread_join(commit->thread, NULL);
-	commit->rules->running = NULL;
+	commit_join(commit);
 	commit_report(commit, commit_end(commit, commit->result, &commit->error));
 }
 
@@ -645,10 +663,13 @@ int rules_commit_later(struct agent *agent, struct rulebook *next, const struct 
 		commit_free(commit);
 		return r;
 	}
-	if (rulebook_rules(&commit->book) >= LARGE_RULES && thread_start(commit) == 0)
+	commit->load = commit->own.check ? NULL : services_load(agent, &commit->book);
+	if ((rulebook_rules(&commit->book) >= LARGE_RULES || commit->load) && thread_start(commit) == 0) {
 		commit->rules->running = commit;
-	else
-		commit_report(commit, commit_end(commit, works_run(commit, &commit->error), &commit->error));
+		return 0;
+	}
+	engine_balance_load_end(commit->load, NULL);
+	commit_report(commit, commit_end(commit, works_run(commit, &commit->error), &commit->error));
 	return 0;
 }
 
@@ -659,8 +680,7 @@ static void running_stop(struct rules *rules)
 
 	if (!commit)
 		return;
-	pthread_join(commit->thread, NULL);
-	rules->running = NULL;
+	commit_join(commit);
 	works_free(commit);
 	commit_discard(commit);
 	error_set(&commit->error, -ESHUTDOWN, "the agent has ended");

@@ -41,10 +41,10 @@ const struct rulebook *rules_book_before(const struct agent *agent);
 int rules_commit(
 	struct agent *agent, struct rulebook *next, struct rules_change *change, struct error *error);
 /*
- * The same for a whole policy: the function is called once it is in place (0) or refused (a negative errno),
- * at once or, where there are many rules, after another thread has compiled and verified them; then
- * `change` has its result.  All other changes are refused with -EBUSY meanwhile.  What is refused at once
- * is returned, and the function never called.
+ * The same for what may take its time: the function is called once it is in place (0) or refused (a negative
+ * errno), at once or, where there are many rules, or the first services, after another thread has compiled
+ * and verified them, or loaded what services need; then `change` has its result.  All other changes are
+ * refused with -EBUSY meanwhile.  What is refused at once is returned, and the function never called.
  */
 typedef void rules_done_function(
 	void *context, int r, const struct rules_change *change, const struct error *error);

@@ -395,6 +395,88 @@ static int entry_new(struct edit *edit, struct error *error)
 	return edit_insert(edit, &edit->next.policies[0], SIZE_MAX, true, error);
 }
 
+/* A service on its way: with the first one another thread has programs to load. */
+struct addition {
+	struct agent *agent;
+	struct evhttp_request *request; /* NULL: whoever asked went away */
+	struct audit_who who;
+	struct rule_entry *entry; /* a use of it is ours */
+};
+
+/* It is done all the same.  As with a list (api.c), a request that libevent has parted from its connection is
+ * ours to end. */
+static void addition_closed(struct evhttp_connection *connection, void *context)
+{
+	struct addition *addition = context;
+	struct evhttp_request *request = addition->request;
+
+	(void)connection;
+	addition->request = NULL;
+	if (!evhttp_request_get_connection(request))
+		evhttp_send_reply_end(request);
+}
+
+static struct addition *addition_new(const struct edit *edit)
+{
+	struct addition *addition = calloc(1, sizeof(*addition));
+
+	if (!addition)
+		return NULL;
+	*addition = (struct addition){.agent = edit->agent,
+		.request = edit->request,
+		.who = audit_who(edit->request),
+		.entry = edit->entry};
+	addition->entry->users++;
+	evhttp_connection_set_closecb(
+		evhttp_request_get_connection(edit->request), addition_closed, addition);
+	return addition;
+}
+
+/* The request, to be answered; NULL: nobody waits. */
+static struct evhttp_request *addition_free(struct addition *addition)
+{
+	struct evhttp_request *request = addition->request;
+
+	if (request)
+		evhttp_connection_set_closecb(evhttp_request_get_connection(request), NULL, NULL);
+	rule_entry_release(addition->entry);
+	free(addition);
+	return request;
+}
+
+static void on_added(void *context, int r, const struct rules_change *change, const struct error *error)
+{
+	struct addition *addition = context;
+	struct agent *agent = addition->agent;
+	uint32_t id = addition->entry->id;
+	struct evhttp_request *request;
+
+	if (r == 0 && !change->check) {
+		const char *text = addition->entry->text;
+
+		log_info("service (rule %u): %.*s", id, LOG_TEXT_MAX, text);
+		audit_change_by(agent, &addition->who, "%s (rule %u)", text, id);
+	}
+	request = addition_free(addition);
+	if (request && r < 0)
+		reply_refusal(request, error);
+	else if (request)
+		reply_changed(agent, request, id);
+}
+
+static int add(struct edit *edit, struct error *error)
+{
+	struct addition *addition = addition_new(edit);
+	int r;
+
+	if (!addition)
+		return error_set(error, -ENOMEM, "out of memory");
+	r = rules_commit_later(edit->agent, &edit->next, &edit->change, on_added, addition, error);
+	if (r < 0)
+		addition_free(addition);
+	return r;
+}
+
 static void reply_add(struct agent *agent, struct evhttp_request *request)
 {
 	static const char *const names[] = {"text", "confirm", "check", NULL};
@@ -408,16 +490,9 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 	if (r == 0)
 		r = entry_new(&edit, &error);
 	if (r == 0)
-		r = edit_commit(&edit, &error);
-	if (r < 0 || !edit.entry) {
+		r = add(&edit, &error);
+	if (r < 0)
 		reply_refusal(request, &error);
-		return;
-	}
-	if (!edit.change.check) {
-		log_info("service (rule %u): %.*s", edit.entry->id, LOG_TEXT_MAX, edit.entry->text);
-		audit_change(agent, request, "%s (rule %u)", edit.entry->text, edit.entry->id);
-	}
-	reply_changed(agent, request, edit.entry->id);
 }
 
 static void reply_change(struct agent *agent, struct evhttp_request *request)

@@ -379,6 +379,21 @@ static bool plan_has_nat(const struct service_plan *plan)
 	return false;
 }
 
+struct engine_balance_load *services_load(struct agent *agent, const struct rulebook *book)
+{
+	const struct rule_entry *entry;
+	bool some = false, nat = false;
+	size_t place = 0;
+
+	while ((entry = entry_next(book, &place))) {
+		some = true;
+		nat |= entry->rule.service->deliver == SERVICE_NAT;
+	}
+	return some && agent->config.balance != CONFIG_BALANCE_OFF
+	               ? engine_balance_load_new(agent->engine, flows_wanted(agent), nat)
+	               : NULL;
+}
+
 int services_bring(
 	struct agent *agent, const struct rulebook *now, const struct rulebook *next, struct error *error)
 {

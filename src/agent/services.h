@@ -28,6 +28,10 @@ struct packet_description;
 int services_prepare(struct agent *agent, const struct rulebook *book, bool absent, struct error *error);
 /* Are the services of both books the same? */
 bool services_same(const struct rulebook *a, const struct rulebook *b);
+/* What the services of a book need in the kernel and is not there yet, to be loaded by another thread between
+ * services_prepare() and services_bring() (engine/balance.h); NULL: nothing, or it is loaded when it is
+ * needed. */
+struct engine_balance_load *services_load(struct agent *agent, const struct rulebook *book);
 /* Writes the services of `next` beside those of `now`, which are in force.  0 or a negative errno with
  * `error`. */
 int services_bring(

@@ -9,6 +9,8 @@
 #include "balance.skel.h"
 #include "engine/chain.h"
 #include "engine/internal.h"
+#include "engine/service.h"
+#include "engine/shield.h"
 #include "shared/service.h"
 #include "watch.skel.h"
 
@@ -36,21 +38,19 @@ static void balance_prepare(const struct engine *engine, struct balance_bpf *ske
 	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);
 }
 
-static int balance_load(struct engine *engine, struct balance *balance, struct error *error)
+static int balance_load(struct engine *engine, struct balance_bpf **ret_skeleton, struct error *error)
 {
+	struct balance_bpf *skeleton = balance_bpf__open();
 	int r;
 
-	if (balance->skeleton)
-		return 0;
-	balance->skeleton = balance_bpf__open();
-	if (!balance->skeleton)
+	if (!skeleton)
 		return error_set(error, -errno, "cannot open the services' program: %s", strerror(errno));
-	balance_prepare(engine, balance->skeleton);
-	r = component_load(engine, balance->skeleton->obj, "service", error);
-	if (r < 0) {
-		balance_bpf__destroy(balance->skeleton);
-		balance->skeleton = NULL;
-	}
+	balance_prepare(engine, skeleton);
+	r = component_load(engine, skeleton->obj, "service", error);
+	if (r < 0)
+		balance_bpf__destroy(skeleton);
+	else
+		*ret_skeleton = skeleton;
 	return r;
 }
 
@@ -60,7 +60,8 @@ int engine_balance_want(struct engine *engine, bool wanted, struct error *error)
 	int r = 0;
 
 	if (wanted) {
-		r = balance_load(engine, balance, error);
+		if (!balance->skeleton)
+			r = balance_load(engine, &balance->skeleton, error);
 		if (r == 0)
 			r = engine_chain_put(engine, CHAIN_BALANCE,
 				bpf_program__fd(balance->skeleton->progs.balance), error);
@@ -89,6 +90,70 @@ int engine_balance_put(struct engine *engine, unsigned int place, int program, s
 		return error_set(error, -errno, "cannot put a program of services into its place: %s",
 			strerror(errno));
 	return 0;
+}
+
+/* -- beforehand -- */
+
+struct engine_balance_load {
+	struct engine *engine;
+	uint32_t flows;
+	bool nat_too;
+	struct service_bpf *service; /* NULL: it was there already, or is not loaded yet */
+	struct shield_bpf *shield;
+	struct balance_bpf *balance;
+	struct nat_bpf *nat;
+};
+
+struct engine_balance_load *engine_balance_load_new(struct engine *engine, uint32_t flows, bool nat)
+{
+	struct engine_balance_load *load;
+
+	if (engine_service_used(engine) && engine_shield_loaded(engine) && balance_of(engine)->skeleton &&
+		(!nat || engine_nat_loaded(engine)))
+		return NULL;
+	load = calloc(1, sizeof(*load));
+	if (load)
+		*load = (struct engine_balance_load){.engine = engine, .flows = flows, .nat_too = nat};
+	return load;
+}
+
+/* In this order: each uses maps that the ones before it have pinned. */
+int engine_balance_load_run(struct engine_balance_load *load, struct error *error)
+{
+	struct engine *engine = load->engine;
+	int r = 0;
+
+	if (!engine_service_used(engine))
+		r = engine_service_load(engine, load->flows, &load->service, error);
+	if (r == 0 && !engine_shield_loaded(engine))
+		r = engine_shield_load_apart(engine, &load->shield, error);
+	if (r == 0 && !balance_of(engine)->skeleton)
+		r = balance_load(engine, &load->balance, error);
+	if (r == 0 && load->nat_too && !engine_nat_loaded(engine))
+		r = engine_nat_load_apart(engine, &load->nat, error);
+	return r;
+}
+
+int engine_balance_load_end(struct engine_balance_load *load, struct error *error)
+{
+	int r = 0, taken;
+
+	if (!load)
+		return 0;
+	if (load->service)
+		r = engine_service_take(load->engine, load->service, error);
+	if (load->shield) {
+		taken = engine_shield_take(load->engine, load->shield, error);
+		r = r < 0 ? r : taken;
+	}
+	if (load->balance)
+		balance_of(load->engine)->skeleton = load->balance;
+	if (load->nat) {
+		taken = engine_nat_take(load->engine, load->nat, error);
+		r = r < 0 ? r : taken;
+	}
+	free(load);
+	return r;
 }
 
 static void balance_close(void *state)

@@ -21,6 +21,19 @@ extern const struct engine_part balance_part;
 int engine_balance_want(struct engine *engine, bool wanted, struct error *error);
 bool engine_balance_wanted(const struct engine *engine);
 
+/* What services need, loaded beforehand by another thread, since the kernel takes its time to verify it:
+ *
+ *     new     NULL: all of it is there, or there is no memory; `nat`: some are delivered so
+ *     run     in the other thread: nobody else sees what it loads, and nobody else may load anything of it
+ *     end     in the agent's: takes over what was loaded, as far as that went, and frees
+ *
+ * What it has not loaded, engine_service_prepare() and engine_balance_want() do.  0 or a negative errno with
+ * `error`. */
+struct engine_balance_load;
+struct engine_balance_load *engine_balance_load_new(struct engine *engine, uint32_t flows, bool nat);
+int engine_balance_load_run(struct engine_balance_load *load, struct error *error);
+int engine_balance_load_end(struct engine_balance_load *load, struct error *error);
+
 /* A program that balance goes on in (enum service_program, bpf/lib/service_work.h); after the first want. */
 int engine_balance_put(struct engine *engine, unsigned int place, int program, struct error *error);
 

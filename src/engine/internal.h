@@ -129,6 +129,20 @@ int engine_shield_load(struct engine *engine, struct error *error);
 /* There is another policy for XDP in this place, which is not in force. */
 void engine_shield_learn(struct engine *engine, uint32_t place);
 
+/* What is loaded beforehand (engine/balance.h): _load_apart() changes nothing that others see, _take() gives
+ * it to its part, or destroys it. */
+struct shield_bpf;
+struct service_bpf;
+struct nat_bpf;
+int engine_shield_load_apart(struct engine *engine, struct shield_bpf **ret_skeleton, struct error *error);
+int engine_shield_take(struct engine *engine, struct shield_bpf *skeleton, struct error *error);
+int engine_service_load(
+	struct engine *engine, uint32_t flows, struct service_bpf **ret_skeleton, struct error *error);
+int engine_service_take(struct engine *engine, struct service_bpf *skeleton, struct error *error);
+bool engine_nat_loaded(const struct engine *engine);
+int engine_nat_load_apart(struct engine *engine, struct nat_bpf **ret_skeleton, struct error *error);
+int engine_nat_take(struct engine *engine, struct nat_bpf *skeleton, struct error *error);
+
 /* shape.c */
 /* Loads what classes need, if it is not there yet. */
 int engine_shape_load(struct engine *engine, struct error *error);

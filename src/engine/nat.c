@@ -39,26 +39,52 @@ static int nat_put(struct engine *engine, const struct nat_bpf *skeleton, struct
 			       engine, SERVICE_PROGRAM_NAT, bpf_program__fd(skeleton->progs.nat), error);
 }
 
-int engine_nat_load(struct engine *engine, struct error *error)
+static struct nat *nat_of(const struct engine *engine)
 {
-	struct nat *nat = engine_part_state(engine, &nat_part);
-	struct nat_bpf *skeleton;
+	return engine_part_state(engine, &nat_part);
+}
+
+bool engine_nat_loaded(const struct engine *engine)
+{
+	return nat_of(engine)->skeleton;
+}
+
+int engine_nat_load_apart(struct engine *engine, struct nat_bpf **ret_skeleton, struct error *error)
+{
+	struct nat_bpf *skeleton = nat_bpf__open();
 	int r;
 
-	if (nat->skeleton)
-		return 0;
-	skeleton = nat_bpf__open();
 	if (!skeleton)
 		return error_set(error, -errno, "cannot open the programs of nat: %s", strerror(errno));
 	nat_prepare(engine, skeleton);
 	r = component_load(engine, skeleton->obj, "nat", error);
-	if (r == 0)
-		r = nat_put(engine, skeleton, error);
 	if (r < 0)
 		nat_bpf__destroy(skeleton);
 	else
-		nat->skeleton = skeleton;
+		*ret_skeleton = skeleton;
 	return r;
+}
+
+int engine_nat_take(struct engine *engine, struct nat_bpf *skeleton, struct error *error)
+{
+	int r = nat_put(engine, skeleton, error);
+
+	if (r < 0)
+		nat_bpf__destroy(skeleton);
+	else
+		nat_of(engine)->skeleton = skeleton;
+	return r;
+}
+
+int engine_nat_load(struct engine *engine, struct error *error)
+{
+	struct nat_bpf *skeleton;
+	int r;
+
+	if (engine_nat_loaded(engine))
+		return 0;
+	r = engine_nat_load_apart(engine, &skeleton, error);
+	return r < 0 ? r : engine_nat_take(engine, skeleton, error);
 }
 
 static void nat_close(void *state)

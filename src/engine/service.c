@@ -153,38 +153,40 @@ static int inner_maps(struct services_kernel *services)
 	return r;
 }
 
-static int services_load(struct engine *engine, struct services_kernel *services, struct error *error)
+int engine_service_load(
+	struct engine *engine, uint32_t flows, struct service_bpf **ret_skeleton, struct error *error)
 {
+	struct service_bpf *skeleton = service_bpf__open();
 	int r;
 
-	bpf_map__set_max_entries(
-		services->skeleton->maps.service_counts, engine->view.cpus * SERVICE_BACKENDS_MAX);
-	bpf_map__set_max_entries(services->skeleton->maps.service_losses, engine->view.cpus * SERVICES_MAX);
-	r = component_load(engine, services->skeleton->obj, "service", error);
-	if (r == 0)
-		r = arrays_map(engine, services, error);
+	if (!skeleton)
+		return error_set(error, -errno, "cannot open the services' maps: %s", strerror(errno));
+	bpf_map__set_max_entries(skeleton->maps.service_flows, flows);
+	bpf_map__set_max_entries(skeleton->maps.service_counts, engine->view.cpus * SERVICE_BACKENDS_MAX);
+	bpf_map__set_max_entries(skeleton->maps.service_losses, engine->view.cpus * SERVICES_MAX);
+	r = component_load(engine, skeleton->obj, "service", error);
 	if (r < 0)
-		return r;
-	r = inner_maps(services);
-	return r < 0 ? error_set(error, r, "cannot map the services' memory: %s", strerror(-r)) : 0;
+		service_bpf__destroy(skeleton);
+	else
+		*ret_skeleton = skeleton;
+	return r;
 }
 
-/* Where there is none yet. */
-static int services_make(
-	struct engine *engine, struct services_kernel *services, uint32_t flows, struct error *error)
+int engine_service_take(struct engine *engine, struct service_bpf *skeleton, struct error *error)
 {
+	struct services_kernel *services = services_of(engine);
 	int r;
 
-	if (services->skeleton)
-		return 0;
-	services->skeleton = service_bpf__open();
-	if (!services->skeleton)
-		return error_set(error, -errno, "cannot open the services' maps: %s", strerror(errno));
-	bpf_map__set_max_entries(services->skeleton->maps.service_flows, flows);
-	r = services_load(engine, services, error);
+	services->skeleton = skeleton;
+	r = arrays_map(engine, services, error);
+	if (r == 0) {
+		r = inner_maps(services);
+		if (r < 0)
+			error_set(error, r, "cannot map the services' memory: %s", strerror(-r));
+	}
 	if (r < 0) {
 		services_unmap(services);
-		service_bpf__destroy(services->skeleton);
+		service_bpf__destroy(skeleton);
 		services->skeleton = NULL;
 	}
 	return r;
@@ -197,7 +199,13 @@ bool engine_service_used(const struct engine *engine)
 
 int engine_service_prepare(struct engine *engine, uint32_t flows, struct error *error)
 {
-	return services_make(engine, services_of(engine), flows, error);
+	struct service_bpf *skeleton;
+	int r = 0;
+
+	if (engine_service_used(engine))
+		return 0;
+	r = engine_service_load(engine, flows, &skeleton, error);
+	return r < 0 ? r : engine_service_take(engine, skeleton, error);
 }
 
 /* -- books -- */
@@ -482,7 +490,7 @@ static int service_open(struct engine *engine, void **ret_state, struct error *e
 	if (!services)
 		return error_set(error, -ENOMEM, "out of memory");
 	*ret_state = services;
-	return left >= 0 ? services_make(engine, services, SERVICE_FLOWS_DEFAULT, error) : 0;
+	return left >= 0 ? engine_service_prepare(engine, SERVICE_FLOWS_DEFAULT, error) : 0;
 }
 
 const struct engine_part service_part = {"service", service_open, service_close};

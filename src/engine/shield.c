@@ -103,14 +103,26 @@ static void unmap_memory(struct shield *shield)
 	shield->kept = NULL;
 }
 
-static int skeleton_open(struct engine *engine, struct shield *shield, struct error *error)
+int engine_shield_load_apart(struct engine *engine, struct shield_bpf **ret_skeleton, struct error *error)
+{
+	struct shield_bpf *skeleton = shield_bpf__open();
+	int r;
+
+	if (!skeleton)
+		return error_set(error, -errno, "cannot open the XDP program: %s", strerror(errno));
+	r = component_load(engine, skeleton->obj, "XDP", error);
+	if (r < 0)
+		shield_bpf__destroy(skeleton);
+	else
+		*ret_skeleton = skeleton;
+	return r;
+}
+
+static int memory_take(struct engine *engine, struct shield *shield, struct error *error)
 {
 	struct bpf_prog_info info = {};
 	__u32 length = sizeof(info);
-	int r = component_load(engine, shield->skeleton->obj, "XDP", error);
 
-	if (r < 0)
-		return r;
 	if (bpf_obj_get_info_by_fd(bpf_program__fd(shield->skeleton->progs.shield), &info, &length) == 0)
 		shield->program = info.id;
 	shield->ways = map_memory(shield->skeleton->maps.shield_ways, SHIELD_PLACES * sizeof(*shield->ways));
@@ -122,16 +134,13 @@ static int skeleton_open(struct engine *engine, struct shield *shield, struct er
 	return 0;
 }
 
-static int shield_load(struct engine *engine, struct shield *shield, struct error *error)
+int engine_shield_take(struct engine *engine, struct shield_bpf *skeleton, struct error *error)
 {
+	struct shield *shield = shield_of(engine);
 	int r;
 
-	if (shield->skeleton)
-		return 0;
-	shield->skeleton = shield_bpf__open();
-	if (!shield->skeleton)
-		return error_set(error, -errno, "cannot open the XDP program: %s", strerror(errno));
-	r = skeleton_open(engine, shield, error);
+	shield->skeleton = skeleton;
+	r = memory_take(engine, shield, error);
 	if (r < 0) {
 		unmap_memory(shield);
 		shield_bpf__destroy(shield->skeleton);
@@ -142,7 +151,13 @@ static int shield_load(struct engine *engine, struct shield *shield, struct erro
 
 int engine_shield_load(struct engine *engine, struct error *error)
 {
-	return shield_load(engine, shield_of(engine), error);
+	struct shield_bpf *skeleton;
+	int r;
+
+	if (engine_shield_loaded(engine))
+		return 0;
+	r = engine_shield_load_apart(engine, &skeleton, error);
+	return r < 0 ? r : engine_shield_take(engine, skeleton, error);
 }
 
 /* -- links -- */
@@ -266,9 +281,8 @@ static int link_make(struct engine *engine, uint32_t index, bool native)
 int engine_shield_attach(struct engine *engine, const struct engine_interface *interface, bool native,
 	bool generic, struct engine_shield *ret_shield, struct error *error)
 {
-	struct shield *shield = shield_of(engine);
 	struct engine_shield found;
-	int r = shield_load(engine, shield, error);
+	int r = engine_shield_load(engine, error);
 
 	if (r < 0)
 		return r;
@@ -403,7 +417,7 @@ static int shield_open(struct engine *engine, void **ret_state, struct error *er
 	*ret_state = shield;
 	for_each_link(engine, link_count, &links);
 	if (links)
-		r = shield_load(engine, shield, error);
+		r = engine_shield_load(engine, error);
 	if (links && r == 0)
 		for_each_link(engine, link_renew, NULL);
 	return r;
