@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Forwarding with real peers: what comes in by one interface leaves by another, by cable, as a switch, by route."""
 
+import contextlib
 import signal
 import socket
 import struct
@@ -111,7 +112,16 @@ class Tap:
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
         self.sock.close()
+
+    def empty(self):
+        self.sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.sock.recv(2048)
 
     def send(self, to, said=b"one", vlan=0, source=None):
         tag = struct.pack("!HH", 0x8100, vlan) if vlan else b""
@@ -165,3 +175,198 @@ def a_cable(lab):
     site.delete(rule)
     site.misses(0, 1, "behind the sentence")
     site.agent.losses()
+
+
+@test()
+def a_switch(lab):
+    """a switch learns who is where: what is for one goes to that one alone, what is for all or for somebody unknown to all
+    others, each VLAN for itself; who moves is found at the new place, who is where a frame came from gets it no second time,
+    and what belongs to the link alone is not sent on"""
+    site = Site(lab, 3)
+    rule = site.forward("among w0, w1, w2")
+    taps = [Tap(site, i) for i in range(3)]
+
+    def heard(sender, to, **options):
+        for tap in taps:
+            tap.empty()
+        taps[sender].send(to, **options)
+        return [tap.take(1 if i != sender else 0.05) for i, tap in enumerate(taps)]
+
+    here = (0, b"one")
+    expect_equal(heard(0, BROADCAST), [None, here, here], "a broadcast")
+    expect_equal(heard(0, mac_of(1)), [None, here, here], "for somebody unknown")
+    expect_equal(heard(1, mac_of(0)), [here, None, None], "for one who was heard")
+    expect_equal(heard(0, mac_of(1)), [None, here, None], "… and back")
+    expect_equal(heard(0, mac_of(1), vlan=5), [None, (5, b"one"), (5, b"one")], "in a VLAN in which nobody was heard")
+    expect_equal(heard(2, mac_of(2)), [None, None, None], "for who is where it came from")
+    expect_equal(heard(2, BROADCAST, source=mac_of(1)), [here, here, None], "by one who has moved")
+    expect_equal(heard(0, mac_of(1)), [None, None, here], "for one who has moved")
+    expect_equal(heard(0, bytes.fromhex("0180c2000002")), [None, None, None], "for the link alone")
+    entry = site.entry(rule)
+    expect_equal((entry["moved"], entry["filtered"], entry["lost"]), (1, 1, 0), "moved, filtered, lost")
+    expect(entry["heard"] >= 4 and entry["flooded"] >= 4 and entry["passed"] >= 1, f"what was counted: {entry}")
+    for tap in taps:
+        tap.close()
+    for a, b in ((0, 1), (1, 2), (2, 0)):
+        site.reaches(a, b)
+    expect_equal(site.transfer(0, 2), 1 << 20, "bytes by TCP")
+    site.agent.stop(signal.SIGKILL)
+    site.reaches(1, 0, "without an agent")
+    site.agent.start()
+    site.reaches(0, 2, "with the next agent")
+    expect(site.entry(rule)["heard"] >= 4, "what was heard is known to the next agent")
+    site.agent.losses()
+
+
+@test()
+def a_switch_grows(lab):
+    """a switch waits for its second interface, works without one that is not there yet, takes it in when it comes, and forgets
+    one that goes"""
+    site = Site(lab, 2, config="interfaces: ['w*']\n")
+    site.host.ip("link", "del", "w1")
+    rule = site.forward("among w0, w1, w2")
+    expect_equal(site.entry(rule)["state"], "waiting", "with one interface")
+    site.plug(1)
+    wait_for(lambda: site.entry(rule)["state"] == "active", 10, "the second interface")
+    site.reaches(0, 1)
+    expect(site.entry(rule)["reason"].startswith("there is no interface w2"), f"the third: {site.entry(rule)}")
+    site.plug(2)
+    wait_for(lambda: not site.entry(rule).get("reason"), 10, "the third interface")
+    site.reaches(2, 0)
+    site.host.ip("link", "del", "w1")
+    wait_for(lambda: site.entry(rule).get("reason"), 10, "one that has gone")
+    site.reaches(0, 2, "behind one that has gone")
+
+
+@test()
+def by_route(lab):
+    """packets go the kernel's routes by XDP, one hop less; the stack does what it alone can: hosts of its own, a hop limit that
+    has run out, what is too large, neighbours that are not known, options"""
+    site = Site(lab, 3, routed=True)
+    site.hosts[2].ip("link", "set", "c2", "mtu", 1400)
+    site.host.ip("link", "set", "w2", "mtu", 1400)
+    site.reaches(0, 1, "by the kernel")
+    both = [site.forward(f"from w{i} by route") for i in range(3)]
+    site.reaches(0, 1)
+    entry = site.entry(both[0])
+    expect_equal((entry["state"], entry.get("reason"), entry["packets"]), ("active", None, 2), "two pings")
+    with site.hosts[1]:
+        watch = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    watch.settimeout(2)
+    site.ping(0, 1)
+    header = watch.recv(2048)
+    expect_equal(header[8], 63, "TTL behind one hop")
+    watch.close()
+    for family in (4, 6):
+        expect_equal(site.transfer(0, 1, family), 1 << 20, f"bytes by TCP, IPv{family}")
+        # larger than the way: the stack tells, and the sender sends smaller ones
+        expect_equal(site.transfer(0, 2, family), 1 << 20, f"bytes by TCP to where less fits, IPv{family}")
+    before = site.entry(both[0])["passed"]
+    for family, own in ((4, "10.2.0.1"), (6, "fd00:2::1")):
+        expect_equal(site.hosts[0].run("ping", "-n", "-c", 1, "-W", 2, own, check=False).returncode, 0, "weir's host")
+        out = site.hosts[0].run("ping", "-n", "-c", 1, "-W", 2, "-t", 1, site.address(1, family), check=False).stdout
+        expect("exceeded" in out or "Hop limit" in out, f"a hop limit that has run out: {out}")
+    expect(site.ping(0, 1, 4, 2, more=("-R",)), "a ping with an option")
+    expect(site.entry(both[0])["passed"] > before, "packets left to the stack")
+    # a router asks by its link-local address
+    site.host.ip("addr", "add", "fe80::1/64", "dev", "w1", "nodad")
+    site.hosts[1].ip("addr", "add", "fe80::2/64", "dev", "c1", "nodad")
+    for family, address in ((4, "10.2.0.2"), (6, "fd00:2::2")):
+        site.host.ip("neigh", "del", address, "dev", "w1")
+        expect(site.ping(0, 1, family, 3), f"a neighbour that was not known, IPv{family}")
+    flows = site.agent.flows(f"tcp from {site.address(0, 4)} to {site.address(1, 4)}")
+    expect(sum(flow["bytes"] for flow in flows) > 1 << 20, f"flows: {flows}")
+    site.agent.losses()
+
+
+@test()
+def a_chain(lab):
+    """what comes in on the first interface passes the hosts in between, each by one arm, and leaves by the last; a host that is
+    not there stops it, and the way back is the stack's"""
+    site = Site(lab, 4)
+    rule = site.forward("from w0 via w1, w2 to w3")
+    taps = [Tap(site, i) for i in range(4)]
+    for i, said in enumerate((b"raw", b"seen by one", b"seen by two")):
+        taps[i].send(BROADCAST, said=said)
+        got = [tap.take(1 if n == i + 1 else 0.05) for n, tap in enumerate(taps)]
+        expect_equal(got, [(0, said) if n == i + 1 else None for n in range(4)], f"from c{i}")
+    before = site.entry(rule)
+    taps[3].send(BROADCAST)
+    expect_equal([tap.take(0.1) for tap in taps], [None] * 4, "back from the last")
+    expect_equal(site.entry(rule)["packets"], before["packets"], "the sentence does not see that")
+    for tap in taps:
+        tap.close()
+
+
+@test()
+def a_sentence_waits(lab):
+    """a sentence waits for interfaces that are not there, or take no frames, and says which and why; a change that is not
+    confirmed goes back by itself, without an agent, too; what cannot be is refused and changes nothing"""
+    site = Site(lab, 2, config="interfaces: ['w*']\n", gro=False)
+    _, answer = ask(site.agent, "POST", "/v1/rules/add", text="forward from w0 to w1 both ways")
+    rule = answer["rules"][0]["id"]
+    expect(answer["warnings"] and "GRO" in answer["warnings"][0], f"warnings: {answer}")
+    expect_equal(site.entry(rule)["state"], "waiting", "without GRO at the other end")
+    for i in (0, 1):
+        site.hosts[i].run("ethtool", "-K", f"c{i}", "gro", "on")
+    wait_for(lambda: site.entry(rule)["state"] == "active", 10, "GRO")
+    site.reaches(0, 1)
+    for sentence, words in (("from w1 by route", "what comes in on w1 is forwarded already"),
+                            ("among w2, w0", "what comes in on w0 is forwarded already"),
+                            ("from w3 to w3", "a second 'w3'"), ("among w4", "one interface alone")):
+        status, answer = ask(site.agent, "POST", "/v1/rules/add", text=f"forward {sentence}")
+        expect(status == 400 and words in answer["error"]["what"], f"{sentence}: {answer}")
+    expect_equal(len(rules(site.agent, verb="forward")), 1, "sentences")
+    # a change that is to be confirmed, and an agent that is not there to take it back
+    done(site.agent, "POST", "/v1/policy", "rules: []\n", confirm="2s")
+    site.misses(0, 1, "in the change")
+    site.agent.stop(signal.SIGKILL)
+    wait_for(lambda: site.ping(0, 1), 10, "what was before")
+    site.agent.start()
+    site.reaches(0, 1, "with the next agent")
+    expect_equal([r["text"] for r in rules(site.agent, verb="forward")], ["forward from w0 to w1 both ways"], "sentences")
+    done(site.agent, "POST", "/v1/policy", "forward: ['from w1 to w0']\n", confirm="60s")
+    done(site.agent, "POST", "/v1/policy/confirm")
+    site.misses(0, 1, "one way")
+    done(site.agent, "POST", "/v1/policy/rollback")
+    site.reaches(0, 1, "rolled back")
+    warnings = done(site.agent, "POST", "/v1/rules/add", text="count in on w0 tcp")["warnings"]
+    expect(any("does not see what rule" in w for w in warnings), f"warnings: {warnings}")
+
+
+@test()
+def what_is_lost_is_counted(lab):
+    """frames that the interface did not take count as lost; rules that XDP decides are judged before"""
+    site = Site(lab, 2)
+    rule = site.forward("from w0 to w1")
+    tap = Tap(site, 0)
+    site.host.ip("link", "set", "w1", "down")
+    wait_for(lambda: site.entry(rule).get("reason") == "w1 is down", 10, "the reason")
+    before = site.entry(rule)
+    for _ in range(5):
+        tap.send(BROADCAST)
+    wait_for(lambda: site.entry(rule)["lost"] - before["lost"] >= 5, 5, "lost frames")
+    site.host.ip("link", "set", "w1", "up")
+    tap.close()
+    site.agent.settle()
+    before = site.entry(rule)["packets"]
+    drop = add(site.agent, "drop in on w0 icmp")["id"]
+    site.hosts[0].ip("neigh", "add", site.address(1, 4), "lladdr", "02:00:00:00:01:01", "dev", "c0", "nud", "permanent")
+    site.hosts[0].run("ping", "-n", "-q", "-c", 3, "-i", "0.05", "-W", "0.3", site.address(1, 4), check=False)
+    expect_equal(done(site.agent, "GET", "/v1/rules", verb="drop")["rules"][0]["packets"], 3, f"packets of rule {drop}")
+    expect_equal(site.entry(rule)["packets"], before, "packets sent on")
+
+
+@test()
+def generic(lab):
+    """with generic XDP frames go also where there is no native way"""
+    site = Site(lab, 2, config="interfaces: [w0, w1]\nxdp: generic\n", gro=False)
+    rule = site.forward("from w0 to w1 both ways")
+    entry = site.entry(rule)
+    expect_equal((entry["state"], entry["hook"]), ("active", "xdp-generic"), "the sentence")
+    site.reaches(0, 1)
+    site.delete(rule)
+    rule = site.forward("among w0, w1")
+    site.reaches(1, 0, "by a switch")
+    expect_equal(site.transfer(0, 1), 1 << 20, "bytes by TCP")
+    expect_equal(site.entry(rule)["lost"], 0, "lost")
