@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
  * How many packets a second interfaces take, whatever becomes of them there:
- * bench-rate FLOWS SECONDS ROUNDS {SENDER_NAMESPACE INTERFACE RECEIVER_NAMESPACE INTERFACE}...
+ * bench-rate [r]FLOWS SECONDS ROUNDS {SENDER_NAMESPACE INTERFACE RECEIVER_NAMESPACE INTERFACE}...
  *
  * Frames of UDP to port 9 are made in the kernel and redirected into one end of a veth pair; the other end
  * takes them on the same core.  FLOWS is how many different sources they have.  Pairs take turns, SECONDS
  * each, and who is first rotates: what else goes on on the machine falls on all of them.  Printed is a line
  * for each pair, with a number for each round: of packets for each second of this core's time that went into
- * it (others may want the core, too).
+ * it (others may want the core, too).  With FLOWS as rN a router can send them on: from 10.1.0.0/16
+ * to 10.2.0.2.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -77,6 +78,8 @@ static double now(void)
 	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+static uint32_t routed; /* packets are such as a router sends on */
+
 /* A veth pair, and what sends into it. */
 struct pair {
 	const char *sender, *out, *receiver, *in;
@@ -93,6 +96,8 @@ static void send_once(const struct pair *pair)
 		.ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = REPEAT,
 		.flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = BATCH);
 
+	if (routed)
+		memcpy(packet + 30, (const uint8_t[]){10, 2, 0, 2}, 4);
 	if (bpf_prog_test_run_opts(bpf_program__fd(pair->generator->progs.generate), &options) < 0 &&
 		errno != EINTR)
 		die("generate");
@@ -107,6 +112,7 @@ static void pair_open(struct pair *pair, uint32_t flows, uint32_t rounds)
 		die("generate_bpf__open");
 	pair->generator->rodata->interface = if_nametoindex(pair->out);
 	pair->generator->rodata->sources = flows;
+	pair->generator->rodata->routed = routed;
 	if (generate_bpf__load(pair->generator) < 0)
 		die("generate_bpf__load");
 }
@@ -138,11 +144,12 @@ int main(int argc, char **argv)
 	cpu_set_t cpu;
 
 	if (!count || argc % 4 || count > PAIRS_MAX) {
-		fprintf(stderr, "usage: bench-rate FLOWS SECONDS ROUNDS {NAMESPACE INTERFACE NAMESPACE "
+		fprintf(stderr, "usage: bench-rate [r]FLOWS SECONDS ROUNDS {NAMESPACE INTERFACE NAMESPACE "
 				"INTERFACE}...\n");
 		return 2;
 	}
-	flows = (uint32_t)strtoul(argv[1], NULL, 10);
+	routed = argv[1][0] == 'r';
+	flows = (uint32_t)strtoul(argv[1] + routed, NULL, 10);
 	seconds = strtod(argv[2], NULL);
 	rounds = (uint32_t)strtoul(argv[3], NULL, 10);
 	CPU_ZERO(&cpu);

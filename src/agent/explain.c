@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/explain_owner.h"
+#include "agent/forwards.h"
 #include "agent/internal.h"
 #include "agent/owners.h"
 #include "agent/policies.h"
@@ -267,6 +268,7 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 	json_write_array_end(out);
 	classes_write(agent, out, explanation);
 	services_explain(agent, packet, out);
+	forwards_explain(agent, packet, out);
 	if (policy)
 		json_write_number(out, "generation", policy->generation);
 	json_write_object_end(out);

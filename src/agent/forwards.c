@@ -17,6 +17,7 @@
 #include "engine/forward.h"
 #include "engine/service.h"
 #include "engine/shield.h"
+#include "model/packet.h"
 
 #define LOOK_NS (2 * 1000000000ULL) /* what a driver takes changes without netlink saying so */
 
@@ -238,13 +239,28 @@ static int ports_write(struct forwards *forwards, const struct rulebook *book, b
 	return r;
 }
 
-static int targets_write(struct forwards *forwards, struct forward_look *look, struct error *error)
+static bool book_routes(const struct rulebook *book)
+{
+	const struct rule_entry *entry;
+	size_t place = 0;
+
+	while ((entry = entry_next(book, &place)))
+		if (entry->rule.forward->kind == FORWARD_ROUTE)
+			return true;
+	return false;
+}
+
+/* Where routes may lead. */
+static int targets_write(struct forwards *forwards, const struct rulebook *const books[2],
+	struct forward_look *look, struct error *error)
 {
 	_cleanup_free_ uint32_t *indexes = calloc(look->count + 1, sizeof(*indexes));
 	size_t count = 0;
 
 	if (!indexes)
 		return no_memory(error);
+	if (!book_routes(books[0]) && !book_routes(books[1]))
+		return 0;
 	for (size_t i = 0; i < look->count && count < FORWARD_PORTS_MAX; i++)
 		if (forward_look_takes(look, i))
 			indexes[count++] = look->interfaces[i].index;
@@ -282,7 +298,7 @@ int forwards_bring(
 	engine_service_wait();
 	r = numbers_give(forwards, next, error);
 	if (r == 0)
-		r = targets_write(forwards, &look, error);
+		r = targets_write(forwards, books, &look, error);
 	return r == 0 ? ports_write(forwards, next, true, &look, error) : r;
 }
 
@@ -298,7 +314,7 @@ static void follow(struct forwards *forwards, const struct rulebook *now, const 
 		r = no_memory(&problem);
 	if (r == 0) {
 		shields_reconcile(forwards->agent);
-		r = targets_write(forwards, &look, &problem);
+		r = targets_write(forwards, books, &look, &problem);
 	}
 	if (r == 0 && before)
 		r = ports_write(forwards, before, true, &look, &problem);
@@ -382,6 +398,25 @@ void forwards_write_entry(const struct agent *agent, struct json_write *out, con
 	json_write_number(out, "heard", engine_forward_heard(agent->engine, number));
 }
 
+void forwards_explain(
+	const struct agent *agent, const struct packet_description *packet, struct json_write *out)
+{
+	const struct rule_entry *entry;
+	size_t place = 0;
+
+	while (!packet->out && (entry = entry_next(rules_book(agent), &place))) {
+		const struct forward_text *forward = entry->rule.forward;
+		bool fits = false;
+
+		for (size_t i = 0; i < forward_sources(forward); i++)
+			fits |= strcmp(forward->interfaces[i], packet->interface) == 0;
+		if (!fits || !state_of(agent, number_find(agent, entry->id))->active)
+			continue;
+		rules_write_name(agent, out, "forward", entry->id);
+		return;
+	}
+}
+
 /* Does a rule judge packets that come in by this interface, in tc alone? */
 static bool rule_is_blind(const struct rule *rule, const char *interface)
 {
@@ -419,7 +454,7 @@ static void blind_write(struct json_write *out, const struct rule_list *list, co
 		return;
 	snprintf(text, sizeof(text),
 		"rule %u (%.160s)%s does not see what rule %u takes from %s: only drop and limit decide at "
-	        "XDP",
+		"XDP",
 		first->id, first->text, count > 1 ? ", as others," : "", entry->id, interface);
 	json_write_string(out, NULL, text);
 }

@@ -333,9 +333,16 @@ size_t engine_forward_heard(const struct engine *engine, uint32_t number)
 {
 	const struct forward *forward = forward_of(engine);
 	int table = forward->maps[number % FORWARD_NUMBERS].table;
-	_cleanup_free_ struct forward_mac *keys = calloc(FORWARD_MACS_MAX, sizeof(*keys));
+	/* a batch takes whole buckets, so there may come a few more than are looked for */
+	_cleanup_free_ struct forward_mac *keys = calloc(2 * FORWARD_MACS_MAX, sizeof(*keys));
+	_cleanup_free_ struct forward_place *places = calloc(2 * FORWARD_MACS_MAX, sizeof(*places));
+	__u32 count = 2 * FORWARD_MACS_MAX, next = 0;
 
-	return table >= 0 && keys ? keys_read(table, keys, sizeof(*keys), FORWARD_MACS_MAX) : 0;
+	if (table < 0 || !keys || !places)
+		return 0;
+	if (bpf_map_lookup_batch(table, NULL, &next, keys, places, &count, NULL) < 0 && errno != ENOENT)
+		return 0;
+	return count;
 }
 
 /* -- counters -- */

@@ -165,6 +165,8 @@ def a_cable(lab):
     entry = site.entry(rule)
     expect(entry["packets"] > 100 and entry["bytes"] > 2 << 20, f"packets: {entry}")
     expect_equal((entry["lost"], entry["passed"]), (0, 0), "lost, passed")
+    told = site.agent.weir("explain", "in", "on", "w0", "tcp", "from", "10.1.0.9", "to", "10.1.0.10", "port", 80).stdout
+    expect(f"sent on at XDP rule {rule}: forward from w0 to w1 both ways" in told, f"explain: {told}")
     flows = site.agent.flows(f"tcp from {site.address(0, 4)}")
     expect(sum(flow["bytes"] for flow in flows) > 1 << 20, f"flows: {flows}")
     site.agent.stop(signal.SIGKILL)

@@ -58,6 +58,8 @@ static void explanation_print(const struct cli *cli, const json_t *answer)
 	size_t i;
 
 	service_print_line(json_object_get(answer, "service"), style);
+	if (json_object_get(answer, "forward"))
+		rule_print_line("sent on at XDP", json_object_get(answer, "forward"));
 	json_array_foreach (json_object_get(answer, "passed"), i, entry)
 		rule_print_line("passed", entry);
 	classes_print(answer, style);
