@@ -3,7 +3,7 @@
 """Forwarding by weir beside the kernel's own: bench/forward.py BUILD_DIR [SECONDS [ROUNDS [FLOWS]]]
 
 A host between two others, five times: the kernel routes, weir routes; the kernel's bridge, weir's switch, weir's cable.
-Frames of 60 bytes are made in the kernel, go through the host, and end at the far side in a filter that drops all.  The
+Frames of 60 bytes are made in the kernel, go through the host, and end at the far side in a program at XDP that drops all.  The
 five take turns in one run; printed are the medians, of packets for each second of the core's time, and ratios.
 """
 
@@ -32,9 +32,8 @@ class Line:
                          "address", outer_mac, "netns", end.name)
             end.ip("link", "set", outer, "up")
             end.run("ethtool", "-K", outer, "gro", "on")
-        self.far.tc("qdisc", "add", "dev", "f0", "clsact")
-        self.far.tc("filter", "add", "dev", "f0", "ingress", "protocol", "all", "u32", "match", "u32", "0", "0",
-                    "action", "drop")
+        self.far.ip("link", "set", "dev", "f0", "xdp", "obj", os.path.join(lab.build, "bench/generate.bpf.o"),
+                    "program", "bare_drop")
         if routed:
             self.host.sysctl("net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0")
             self.host.ip("addr", "add", "10.1.0.1/16", "dev", "w0")

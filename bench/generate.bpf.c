@@ -17,15 +17,18 @@ const volatile __u32 routed =
 
 static __u32 counter;
 
-/* Nothing is carried over but twice. */
-static __attribute__((always_inline)) inline void sum_make(void *header)
+/* The source and the sum, in the words that are added up. */
+static __attribute__((always_inline)) inline void routed_make(__be16 *words, __u16 number)
 {
-	__u16 *words = header;
 	__u32 sum = 0;
 	int i;
 
 	words[5] = 0;
-	_Pragma("clang loop unroll(full)") for (i = 0; i < 10; i++) sum += words[i];
+	words[6] = bpf_htons(0x0a01);
+	words[7] = bpf_htons(number);
+#pragma clang loop unroll(full)
+	for (i = 0; i < 10; i++)
+		sum += words[i];
 	sum = (sum & 0xffff) + (sum >> 16);
 	words[5] = ~((sum & 0xffff) + (sum >> 16));
 }
@@ -36,11 +39,12 @@ SEC("xdp") int generate(struct xdp_md *context)
 
 	if (data + 60 > end)
 		return XDP_ABORTED;
-	/* the source's first word, or its second of IPv6; whoever receives this looks at no checksum */
-	*(__be32 *)(data + 26) =
-		bpf_htonl(routed ? 0x0a010000 | ((counter + 2) & 0xffff) : generate_source(counter));
+	/* the source's first word, or its second of IPv6; whoever receives this looks at no checksum, or it
+	 * is right */
 	if (routed)
-		sum_make(data + 14);
+		routed_make(data + 14, counter + 2);
+	else
+		*(__be32 *)(data + 26) = bpf_htonl(generate_source(counter));
 	if (++counter >= sources)
 		counter = 0;
 	return bpf_redirect(interface, 0);

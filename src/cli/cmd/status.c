@@ -264,6 +264,20 @@ static void rules_print(const json_t *answer, enum units units, const struct sty
 			json_number_value(json_object_get(pending, "seconds")), style->reset);
 }
 
+/* Sentences that forward. */
+static void forwarding_print(const json_t *answer, enum units units, const struct style *style)
+{
+	const json_t *forwarding = json_object_get(answer, "forwarding");
+	uint64_t active = json_get_number(forwarding, "active"),
+		 waiting = json_get_number(forwarding, "waiting");
+	char text[32], other[32];
+
+	if (active || waiting)
+		line_print(style, "forward", "%s active, %s waiting",
+			count_format(text, sizeof(text), active, units),
+			count_format(other, sizeof(other), waiting, units));
+}
+
 /* Classes by what holds them, and the queues that are there for it. */
 static void shapes_print(const json_t *answer, enum units units, const struct style *style)
 {
@@ -370,6 +384,7 @@ static int status_print(void *user, struct error *error)
 	drops_print(answer, units, style);
 	rules_print(answer, units, style);
 	shapes_print(answer, units, style);
+	forwarding_print(answer, units, style);
 	connections_print(answer, units, style);
 	xdp_print(answer, style);
 	traces_print(answer, units, style);
