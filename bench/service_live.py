@@ -5,12 +5,13 @@
     --held      90000       connections that are held: four sixths over TCP, one over TCP and IPv6, one UDP flows
     --short     100000      connections that come and go, for the shares
     --flood     1000000     SYNs of a flood beside them
+    --cache     65536       lines of the flow cache, of either family (flows.cache in weir.yaml)
     --deliver   ipip        or gue, l2
 
 A client, a router, weir and three backends in network namespaces (tests/netns/farm.py); the backends' server is nginx,
 for UDP our own.  While those that are held ask again and again who answers them, and others come and go, a backend is
 added, drained, given another weight, removed, and killed, the agent is killed and started, and SYNs flood in.  Printed,
-for each: how many were asked and how many broke, by the backend that they were of.  None of a backend that lives may.
+for each: how many were asked, and how many broke of backends that live, TCP and UDP, and of those that are gone.
 """
 
 import os
@@ -26,7 +27,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 import farm as farms  # pylint: disable=wrong-import-position,import-error
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
-OPTIONS = {"--held": "90000", "--short": "100000", "--flood": "1000000", "--deliver": "ipip"}
+OPTIONS = {"--held": "90000", "--short": "100000", "--flood": "1000000", "--cache": "65536", "--deliver": "ipip"}
 EACH = 15000  # connections of one process: descriptors
 WORKERS = 4   # of nginx, for the same reason
 WEB, DNS = 80, 81
@@ -45,7 +46,9 @@ http {{
 class Show:
     def __init__(self, lab, options):
         self.lab, self.broken = lab, 0
-        self.farm = farms.Farm(lab, ports=(DNS,))
+        cache = options["--cache"]
+        self.farm = farms.Farm(lab, ports=(DNS,),
+                               config=f"interfaces: [w0]\nflows: {{cache: {{ipv4: {cache}, ipv6: {cache}}}}}\n")
         self.servers = [self.nginx(backend) for backend in self.farm.backends.values()]
         self.services = []
         for family in (4, 6):
@@ -96,16 +99,18 @@ class Show:
         self.tell(what, answers, short, gone)
 
     def tell(self, what, answers, short=None, gone=()):
-        of = {}
-        for answer in answers:
+        kinds = {"tcp": {}, "udp": {}}
+        for i, answer in enumerate(answers):
+            of = kinds[self.crowds[i % len(self.crowds)][0].proto]
             for name, count in answer["of"].items():
                 of[name] = of.get(name, 0) + count
         asked = sum(answer["done"] + sum(answer["of"].values()) for answer in answers)
         held = sum(answer["held"] for answer in answers[-len(self.crowds):])
-        unwanted = sum(count for name, count in of.items() if name not in gone)
+        unwanted = {kind: sum(count for name, count in of.items() if name not in gone) for kind, of in kinds.items()}
+        wanted = sum(count for of in kinds.values() for name, count in of.items() if name in gone)
         failed = sum(short["of"].values()) if short else 0
-        self.broken += unwanted + (0 if gone else failed)
-        print(f"{what:<34} {held:>7} {asked:>8} {unwanted:>7} {sum(of.values()) - unwanted:>7}"
+        self.broken += unwanted["tcp"] + unwanted["udp"] + (0 if gone else failed)
+        print(f"{what:<34} {held:>7} {asked:>8} {unwanted['tcp']:>7} {unwanted['udp']:>7} {wanted:>7}"
               f" {f'{failed} of 5000' if short else '-':>12}", flush=True)
 
     def shares(self, count, wanted):
@@ -143,7 +148,7 @@ def play(lab, options):
     show = Show(lab, options)
     try:
         wait_for(lambda: show.passing.do("short", 50)["done"] == 50, 20, "backends")
-        print(f"{'':<34} {'held':>7} {'asked':>8} {'broken':>7} {'of gone':>7} {'short broken':>12}")
+        print(f"{'':<34} {'held':>7} {'asked':>8} {'TCP':>7} {'UDP':>7} {'of gone':>7} {'short broken':>12}")
         show.open(1 / 2, "two backends, weights 1 and 2")
         show.during("add b3 weight 3", lambda: show.change("add b3 weight 3"))
         show.open(1 / 2, "as many again")

@@ -21,6 +21,11 @@
 #define KNOWN_MAX    64
 #define LOG_TEXT_MAX 400
 
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
 static const char *const state_words[] = {"gone", "up", "draining", "down"};
 
 static const char *const loss_words[] = {
@@ -554,63 +559,134 @@ const struct route service_routes[] = {
 
 /* -- explaining -- */
 
-/* What the datapath would find for a connection that begins, and for one that is written down. */
+/* What the datapath would find, in its order (shared/service.h). */
 struct explained {
+	struct services *services;
 	const struct service *service;
+	struct service_key key;
+	bool begins; /* a connection, as far as the packet tells */
 	uint32_t slot, backend;
 	const char *why;
 };
 
-static void key_of(const struct packet_description *packet, uint16_t flags, struct service_key *ret_key)
+static void key_of(const struct packet_description *packet, struct service_key *ret_key)
 {
 	*ret_key = (struct service_key){.family = packet->family, .proto = packet->protocol};
 	memcpy(ret_key->src, packet->source.bytes, sizeof(ret_key->src));
 	memcpy(ret_key->dst, packet->destination.bytes, sizeof(ret_key->dst));
-	if (packet->has_ports && !(flags & SERVICE_SOURCE)) {
+	if (packet->has_ports) {
 		ret_key->sport = htons(packet->source_port);
 		ret_key->dport = htons(packet->destination_port);
 	}
 }
 
-static const char *ring_why(uint32_t backend, const uint16_t *before, uint32_t slot)
+static const struct service_backend *backend_of(
+	const struct explained *explained, uint32_t number, bool begins)
 {
-	if (!backend)
-		return "no backend gets new connections";
-	if (before && before[slot] != backend)
-		return "a new connection goes where the ring says; the slot has moved, and older ones stay";
-	return "the ring says so";
+	const struct service_backend *backend = &engine_service_memory(explained->services->agent->engine)
+	                                                 ->backends[number % SERVICE_BACKENDS_MAX];
+
+	return backend->service == explained->service->number &&
+	                       (backend->state == SERVICE_BACKEND_UP ||
+				       (backend->state == SERVICE_BACKEND_DRAINING && !begins))
+	               ? backend
+	               : NULL;
 }
 
-static void slot_explain(
-	struct services *services, const struct packet_description *packet, struct explained *explained)
+/* What the flow's line says. */
+static bool line_explain(struct explained *explained)
 {
-	const struct service *service = explained->service;
-	struct engine *engine = services->agent->engine;
-	const uint16_t *ring = engine_service_ring(engine, service->ring), *before = NULL;
-	struct service_key key;
+	bool syn = explained->begins && explained->key.proto == IPPROTO_TCP;
+	const struct service_backend *backend;
+	struct service_line line;
+
+	if (!service_keep_find(explained->services, &explained->key, &line))
+		return false;
+	backend = backend_of(explained, line.backend, syn && line.tcp_flags == TCP_SYN);
+	if (!backend || (int32_t)(line.last - backend->since) <= 0 ||
+		(syn && (line.tcp_flags & (TCP_FIN | TCP_RST) || !(line.tcp_flags & (TCP_SYN | TCP_ACK)))))
+		return false;
+	explained->backend = line.backend;
+	explained->why = "the flow is known, and goes there";
+	return true;
+}
+
+static bool flow_explain(
+	struct explained *explained, const struct service_key *key, bool begins, const char *why)
+{
+	struct engine *engine = explained->services->agent->engine;
+	const struct service_backend *backend;
 	struct service_flow flow;
 
+	if (engine_service_flow_get(engine, key, &flow) < 0 &&
+		engine_service_embryo_get(engine, key, &flow) < 0)
+		return false;
+	backend = backend_of(explained, flow.backend, begins);
+	if (!backend || backend->generation != flow.generation)
+		return false;
+	if (explained->begins && flow.flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST))
+		return false;
+	explained->backend = flow.backend;
+	explained->why = why;
+	return true;
+}
+
+/* What is written down of the connection, or of its source. */
+static bool kept_explain(struct explained *explained)
+{
+	uint16_t flags = explained->service->flags;
+	struct service_key source = explained->key;
+
+	if (!(flags & (SERVICE_KEEP | SERVICE_MOVED | SERVICE_KEPT)))
+		return false;
+	if (flow_explain(explained, &explained->key, false, "the connection is written down"))
+		return true;
+	source.sport = source.dport = 0;
+	return explained->begins && flags & SERVICE_SOURCE &&
+	       flow_explain(explained, &source, true, "its source had this backend before");
+}
+
+static void ring_explain(struct explained *explained)
+{
+	const struct service *service = explained->service;
+	struct engine *engine = explained->services->agent->engine;
+	const uint16_t *ring = engine_service_ring(engine, service->ring), *before = NULL;
+
+	if (service->flags & SERVICE_MOVED)
+		before = engine_service_ring(engine, service->before);
+	explained->backend = ring ? ring[explained->slot] : 0;
+	if (!explained->backend) {
+		explained->why = "no backend gets new connections";
+	} else if (!before || before[explained->slot] == explained->backend) {
+		explained->why = "the ring says so";
+	} else if (explained->begins || !backend_of(explained, before[explained->slot], false)) {
+		explained->why = "a new connection goes where the ring says; the slot has moved, and older "
+				 "ones stay";
+	} else {
+		explained->backend = before[explained->slot];
+		explained->why = "the ring of before says so: the connection began before its slot moved";
+	}
+}
+
+static void backend_explain(struct explained *explained, const struct packet_description *packet)
+{
+	const struct service *service = explained->service;
+
+	key_of(packet, &explained->key);
+	explained->begins =
+		packet->protocol != IPPROTO_TCP || (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	explained->slot = service_slot_of(service, &packet->source,
 		packet->has_ports ? packet->source_port : 0, &packet->destination,
 		packet->has_ports ? packet->destination_port : 0, packet->protocol);
-	key_of(packet, service->flags, &key);
-	if (service->flags & (SERVICE_KEEP | SERVICE_MOVED | SERVICE_KEPT) &&
-		engine_service_flow_get(engine, &key, &flow) == 0) {
-		explained->backend = flow.backend;
-		explained->why = "the connection is written down";
+	if (line_explain(explained) || kept_explain(explained))
 		return;
-	}
-	if (service->choice != SERVICE_MAGLEV) {
+	if (!explained->begins || service->choice == SERVICE_MAGLEV)
+		ring_explain(explained);
+	else
 		explained->why =
 			service->choice == SERVICE_LEAST
 				? "a new connection goes to the backend with the fewest for its weight"
 				: "new connections go to the backends in turn";
-		return;
-	}
-	if (service->flags & SERVICE_MOVED)
-		before = engine_service_ring(engine, service->before);
-	explained->backend = ring ? ring[explained->slot] : 0;
-	explained->why = ring_why(explained->backend, before, explained->slot);
 }
 
 bool services_explain(struct agent *agent, const struct packet_description *packet, struct json_write *out)
@@ -618,7 +694,7 @@ bool services_explain(struct agent *agent, const struct packet_description *pack
 	struct services *services = services_of(agent);
 	const struct policy_unit *book = engine_service_book(agent->engine, false);
 	const struct service_book *head = (const struct service_book *)book;
-	struct explained explained = {};
+	struct explained explained = {.services = services};
 	const struct service_backend_live *live;
 
 	if (!head || !head->count || !services->live || packet->out || !packet->family)
@@ -627,7 +703,7 @@ bool services_explain(struct agent *agent, const struct packet_description *pack
 		packet->has_ports ? packet->destination_port : 0);
 	if (!explained.service)
 		return false;
-	slot_explain(services, packet, &explained);
+	backend_explain(&explained, packet);
 	live = services->backends[explained.backend % SERVICE_BACKENDS_MAX];
 	json_write_object_begin(out, "service");
 	json_write_number(out, "id", explained.service->rule);

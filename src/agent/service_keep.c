@@ -36,22 +36,25 @@ uint64_t service_affinity_ns(const struct service_text *text)
 
 /* -- adding -- */
 
-/* The services in force, by number. */
-struct scan {
-	struct services *services;
-	const struct engine_service_memory *memory;
-	const struct policy_unit *book;
-	uint32_t units[SERVICES_MAX];
-	uint32_t now, idle_udp;
-	bool all;
-};
-
 /* A flow's line, of either family. */
 struct scan_line {
 	struct service_key key;
 	uint32_t last;
 	uint16_t backend;
 	uint8_t tcp_flags;
+};
+
+/* The services in force, by number. */
+struct scan {
+	void (*function)(struct scan *scan, const struct scan_line *line);
+	struct services *services;
+	const struct engine_service_memory *memory;
+	const struct policy_unit *book;
+	uint32_t units[SERVICES_MAX];
+	uint32_t now, idle_udp;
+	bool all;
+	const struct service_key *wanted; /* one connection, and its latest line so far */
+	struct service_line *latest;
 };
 
 static void units_find(const struct policy_unit *book, uint32_t units[SERVICES_MAX])
@@ -102,7 +105,7 @@ static void source_keep(const struct scan *scan, const struct service *service, 
 	key_put(scan, &key, &of_source);
 }
 
-static void line_keep(const struct scan *scan, const struct scan_line *line)
+static void line_keep(struct scan *scan, const struct scan_line *line)
 {
 	const struct service_backend *backend = &scan->memory->backends[line->backend % SERVICE_BACKENDS_MAX];
 	uint32_t unit = scan->units[backend->service % SERVICES_MAX];
@@ -149,7 +152,7 @@ static void scan4(struct scan *scan, const struct flow_line4 *line)
 		.last = copy.counts.last,
 		.backend = copy.decision.backend,
 		.tcp_flags = copy.marks.tcp_flags};
-	line_keep(scan, &found);
+	scan->function(scan, &found);
 }
 
 static void scan6(struct scan *scan, const struct flow_line6 *line, const struct flow_rest6 *rest)
@@ -172,19 +175,31 @@ static void scan6(struct scan *scan, const struct flow_line6 *line, const struct
 		.tcp_flags = copy.marks.tcp_flags};
 	memcpy(found.key.src, copy.src, sizeof(found.key.src));
 	memcpy(found.key.dst, copy.dst, sizeof(found.key.dst));
-	line_keep(scan, &found);
+	scan->function(scan, &found);
+}
+
+static void lines_scan(struct scan *scan, uint8_t family)
+{
+	const struct engine_view *view = engine_view(scan->services->agent->engine);
+
+	for (size_t i = 0; family != 6 && i < (size_t)view->cpus * view->sets4; i++)
+		for (int way = 0; way < FLOW_WAYS; way++)
+			scan4(scan, &view->cache4[i].line[way]);
+	for (size_t i = 0; family != 4 && i < (size_t)view->cpus * view->sets6; i++)
+		for (int way = 0; way < FLOW_WAYS; way++)
+			scan6(scan, &view->cache6[i].line[way], &view->rest6[i].line[way]);
 }
 
 void service_keep_scan(struct services *services, bool all)
 {
 	struct engine *engine = services->agent->engine;
-	const struct engine_view *view = engine_view(engine);
 	struct scan *scan = calloc(1, sizeof(*scan));
 	uint64_t tick_ns = 1;
 
 	services->scan_due = false;
 	if (!scan)
 		return;
+	scan->function = line_keep;
 	scan->services = services;
 	scan->all = all;
 	scan->memory = engine_service_memory(engine);
@@ -192,13 +207,39 @@ void service_keep_scan(struct services *services, bool all)
 	units_find(scan->book, scan->units);
 	engine_clock(engine, &scan->now, &tick_ns);
 	scan->idle_udp = (uint32_t)(IDLE_NS / tick_ns);
-	for (size_t i = 0; i < (size_t)view->cpus * view->sets4; i++)
-		for (int way = 0; way < FLOW_WAYS; way++)
-			scan4(scan, &view->cache4[i].line[way]);
-	for (size_t i = 0; i < (size_t)view->cpus * view->sets6; i++)
-		for (int way = 0; way < FLOW_WAYS; way++)
-			scan6(scan, &view->cache6[i].line[way], &view->rest6[i].line[way]);
+	lines_scan(scan, 0);
 	free(scan);
+}
+
+static void line_compare(struct scan *scan, const struct scan_line *line)
+{
+	struct service_line *latest = scan->latest;
+
+	if (memcmp(&line->key, scan->wanted, sizeof(line->key)) != 0 ||
+		(latest->backend && (int32_t)(line->last - latest->last) < 0))
+		return;
+	*latest = (struct service_line){
+		.last = line->last, .backend = line->backend, .tcp_flags = line->tcp_flags};
+}
+
+bool service_keep_find(
+	struct services *services, const struct service_key *key, struct service_line *ret_line)
+{
+	struct service_line latest = {};
+	struct scan *scan = calloc(1, sizeof(*scan));
+
+	if (!scan)
+		return false;
+	scan->function = line_compare;
+	scan->services = services;
+	scan->wanted = key;
+	scan->latest = &latest;
+	lines_scan(scan, key->family);
+	free(scan);
+	if (!latest.backend)
+		return false;
+	*ret_line = latest;
+	return true;
 }
 
 /* -- taking away -- */

@@ -107,6 +107,14 @@ uint64_t service_affinity_ns(const struct service_text *text);
 /* Writes connections down that the flow cache knows and that, forgotten there, would go elsewhere; `all`:
  * also those that would not as long as there is a ring of before. */
 void service_keep_scan(struct services *services, bool all);
+/* What the flow cache knows of a connection: its latest line with a backend.  Looks at all lines. */
+struct service_line {
+	uint32_t last; /* tick */
+	uint16_t backend;
+	uint8_t tcp_flags;
+};
+bool service_keep_find(
+	struct services *services, const struct service_key *key, struct service_line *ret_line);
 /* Some thousand of those that are written down: those that are over go. */
 void service_keep_sweep(struct services *services);
 /* How many connections the flow table knows, by backend. */

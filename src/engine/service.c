@@ -382,6 +382,13 @@ static int flows_map(const struct engine *engine)
 	return services->skeleton ? bpf_map__fd(services->skeleton->maps.service_flows) : -ENOENT;
 }
 
+static int embryos_map(const struct engine *engine)
+{
+	const struct services_kernel *services = services_of(engine);
+
+	return services->skeleton ? bpf_map__fd(services->skeleton->maps.service_embryos) : -ENOENT;
+}
+
 int engine_service_flow_put(
 	struct engine *engine, const struct service_key *key, const struct service_flow *flow)
 {
@@ -394,6 +401,14 @@ int engine_service_flow_get(
 	struct engine *engine, const struct service_key *key, struct service_flow *ret_flow)
 {
 	int map = flows_map(engine);
+
+	return map < 0 ? map : bpf_map_lookup_elem(map, key, ret_flow) < 0 ? -errno : 0;
+}
+
+int engine_service_embryo_get(
+	struct engine *engine, const struct service_key *key, struct service_flow *ret_flow)
+{
+	int map = embryos_map(engine);
 
 	return map < 0 ? map : bpf_map_lookup_elem(map, key, ret_flow) < 0 ? -errno : 0;
 }
@@ -464,10 +479,7 @@ int engine_service_flow_walk(struct engine *engine, struct engine_service_cursor
 int engine_service_embryo_walk(struct engine *engine, struct engine_service_cursor *cursor, size_t budget,
 	engine_service_flow_function *function, void *context)
 {
-	const struct services_kernel *services = services_of(engine);
-	int map = services->skeleton ? bpf_map__fd(services->skeleton->maps.service_embryos) : -ENOENT;
-
-	return map_walk(map, cursor, budget, function, context);
+	return map_walk(embryos_map(engine), cursor, budget, function, context);
 }
 
 /* -- the part -- */

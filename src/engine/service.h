@@ -78,6 +78,9 @@ int engine_service_flow_put(
 /* As it is now.  0 or -ENOENT. */
 int engine_service_flow_get(
 	struct engine *engine, const struct service_key *key, struct service_flow *ret_flow);
+/* The same of a connection that has only begun. */
+int engine_service_embryo_get(
+	struct engine *engine, const struct service_key *key, struct service_flow *ret_flow);
 int engine_service_flow_delete(struct engine *engine, const struct service_key *key);
 
 /* How far a walk has come.  Zeroed, it begins. */

@@ -18,6 +18,7 @@ class Crowd:
     """Clients of a service (crowd.c).  A command may be given to several before their answers are waited for."""
 
     def __init__(self, lab, namespace, proto, family=4, port=80, sources=None):
+        self.proto = proto
         self.process = namespace.start(lab.tool("crowd"), "ask", proto, SERVICE[family], port, *(sources or SOURCES[family]),
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, text=True)
 

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """Services under real traffic: thousands of connections, floods, several weirs, and changes meanwhile."""
 
+import json
 import os
+import random
 import signal
 import socket
 import struct
+import urllib.parse
 
 import pcap
 from farm import MAC, SERVICE, SOURCES, Farm
-from lab import address_family, expect, expect_equal, need_kernel, send_frames
+from lab import UnixConnection, address_family, expect, expect_equal, need_kernel, send_frames
 from suite import test
 from test_services import services
 
@@ -263,3 +266,81 @@ def the_address_on_a_dummy(lab):
     farm = need_kernel(lambda: Farm(lab, holder="dummy0"), "dummy interfaces")
     farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1, b3=1)}")
     all_done([farm.crowd().do("open", 100)], "with the address on a dummy")
+
+
+class Telling:
+    """Asks `weir explain` many things without a pause between them."""
+
+    def __init__(self, agent):
+        self.connection = UnixConnection(agent.socket, 10)
+
+    def backend(self, packet):
+        self.connection.request("GET", "/v1/explain?" + urllib.parse.urlencode({"packet": packet}))
+        answer = json.loads(self.connection.getresponse().read())
+        return answer["service"].get("backend")
+
+
+def datagram_goes(farm, sock):
+    sock.send(b"?")
+    name = sock.recv(100).decode().strip()
+    return farm.backends[name].address[4 if sock.family == socket.AF_INET else 6]
+
+
+@test()
+def explain_tells_the_truth(lab):
+    """a thousand times, weir explain names the backend to which a datagram goes then: of new flows and of old ones, while the
+    ring is the first one and behind a change, by the ring and with affinity, of both families"""
+    farm = Farm(lab, ports=(80, 81))
+    for family in (4, 6):
+        for port, more in ((80, ""), (81, " affinity source")):
+            farm.add(f"s{family}{port} udp {SERVICE[family]} port {port} to {farm.to(family, b1=1, b2=2, b3=1)}{more}")
+    telling = Telling(farm.agent)
+    draw = random.Random(6)
+    flows = {}
+
+    def check(what, count):
+        for _ in range(count):
+            family, port = draw.choice((4, 6)), draw.choice((80, 81))
+            ends = (family, port, draw.choice(SOURCES[family]), draw.randrange(20000, 20080))
+            if ends not in flows:
+                with farm.client:
+                    sock = socket.socket(address_family(SERVICE[family]), socket.SOCK_DGRAM)
+                sock.settimeout(10)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind((ends[2], ends[3]))
+                sock.connect((SERVICE[family], port))
+                flows[ends] = sock
+            told = telling.backend(f"in on w0 udp from {ends[2]} port {ends[3]} to {SERVICE[family]} port {port}")
+            expect_equal(datagram_goes(farm, flows[ends]), told, f"{what}: {ends}")
+
+    check("the first ring", 300)
+    for text in ("set b1 weight 9", "drain b2", "remove b3"):
+        for family in (4, 6):
+            word, name, *rest = text.split()
+            for port in (80, 81):
+                farm.change(f"s{family}{port}", " ".join([word, farm.backends[name].address[family], *rest]))
+        check(text, 250)
+    for sock in flows.values():
+        sock.close()
+
+
+@test()
+def explain_knows_what_goes_on(lab):
+    """of TCP, weir explain tells where a SYN goes and where a packet of a connection of before does"""
+    farm = Farm(lab)
+    farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1)}")
+    farm.client.sysctl("net.ipv4.ip_local_port_range=20000 20049")
+    crowd = farm.crowd(sources=SOURCES[4][:1])
+    all_done([crowd.do("open", 25)], "when they began")
+    farm.change("web", f"add {farm.to(4, b2=1000)}")
+    telling = Telling(farm.agent)
+    told = {flags: [telling.backend(f"in on w0 tcp from {SOURCES[4][0]} port {port} to {SERVICE[4]} port 80 flags {flags}")
+                    for port in range(20000, 20050)] for flags in ("syn", "ack")}
+    one, two = farm.backends["b1"].address[4], farm.backends["b2"].address[4]
+    # a SYN amid a connection goes to where that is
+    expect_equal((told["ack"].count(one), told["syn"].count(one) + told["syn"].count(two)), (50, 50), f"{told}")
+    expect(25 <= told["syn"].count(one) <= 26, f"SYNs: {told['syn']}")
+    all_done([crowd.do("open", 25)], "with another ring")
+    after = [telling.backend(f"in on w0 tcp from {SOURCES[4][0]} port {port} to {SERVICE[4]} port 80 flags ack")
+             for port in range(20000, 20050)]
+    expect_equal(after, told["syn"], "where they went then")
