@@ -17,6 +17,8 @@
 #define FEW          5           /* prefixes below an entry that are built anew rather than looked through */
 #define MIDDLE_UP_TO (20U << 16) /* prefixes: 20 of random ones fit a pack, 32 do not all */
 #define NODE4_UP_TO  128         /* prefixes that make one of 16 entries grow */
+#define NODE8_UP_TO  (2 * NODE16_FROM)
+#define NODE8_LOOKS  255 /* of so many prefixes and one more, one counts whether a node of 256 is to grow */
 
 static __u64 *root_entry(const struct trie *trie, uint32_t slot)
 {
@@ -37,6 +39,15 @@ static void slot_rewrite(struct trie *trie, uint32_t slot)
 {
 	trie_change_entry(trie, root_entry(trie, slot),
 		trie_build(trie, trie->trees[slot], trie->bits, slot_outside(trie, slot)));
+}
+
+/* To count so many takes longer than all the rest of a change. */
+static bool node8_grows(const struct trie *trie, uint32_t tree, struct trie_bits bits, unsigned int depth)
+{
+	const uint64_t mixed = (bits.high ^ bits.low) * 0x9e3779b97f4a7c15ULL;
+
+	return !(mixed >> 32 & NODE8_LOOKS) && trie->address_bits - depth >= 16 &&
+	       trie_tree_count(trie, tree, NODE8_UP_TO) == NODE8_UP_TO;
 }
 
 /* The same, but for what has nothing to do with this prefix. */
@@ -61,7 +72,10 @@ static void slot_touch(struct trie *trie, uint32_t slot, struct trie_bits bits, 
 				break;
 			step = (unsigned int)skip->length;
 			inside = &skip->inside;
-		} else if (kind == TRIE_NODE8) {
+		} else if (kind == TRIE_NODE16) {
+			step = 16;
+			inside = unit->word + (rest.high >> 48);
+		} else if (kind == TRIE_NODE8 && !node8_grows(trie, tree, bits, depth)) {
 			step = 8;
 			inside = unit->word + (rest.high >> 56);
 		} else if (kind == TRIE_NODE4 &&

@@ -12,7 +12,7 @@
 #define LIST_MAX   16
 #define SKIP_MIN   4
 
-const uint32_t trie_block_units[BLOCK_CLASSES] = {1, 2, 32};
+const uint32_t trie_block_units[BLOCK_CLASSES] = {1, 2, 32, 8192};
 
 static __u64 entry_leaf(uint32_t number)
 {
@@ -277,13 +277,36 @@ static void build_entries(struct trie *trie, uint32_t index, __u64 *entries, uin
 	}
 }
 
+struct node_kind {
+	uint64_t kind;
+	unsigned int bits;
+	enum block_class class;
+	size_t from; /* prefixes below a new node that make it one of these */
+};
+
+static const struct node_kind node_kinds[] = {
+	{TRIE_NODE16, 16, BLOCK_8192, NODE16_FROM},
+	{TRIE_NODE8, 8, BLOCK_32, NODE8_FROM},
+	{TRIE_NODE4, 4, BLOCK_2, 0},
+};
+
+static const struct node_kind *node_kind_of(const struct trie *trie, uint32_t index, unsigned int depth)
+{
+	const struct node_kind *kind = node_kinds;
+
+	while (kind->from && (trie->address_bits - depth < kind->bits ||
+				     trie_tree_count(trie, index, kind->from) < kind->from))
+		kind++;
+	return kind;
+}
+
 __u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside)
 {
 	const struct trie_node *node = trie->nodes + index;
 	struct pack pack = {.depth = depth, .outside = outside};
 	struct ranges ranges = {.depth = depth};
+	const struct node_kind *node_kind;
 	struct policy_unit *unit;
-	unsigned int bits;
 	uint32_t number;
 
 	if (!index || trie->failure)
@@ -314,13 +337,12 @@ __u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t
 	/* by whole nodes, so that a path has no more steps than nodes of four bits alone would have */
 	if (node->length - depth >= SKIP_MIN)
 		return build_skip(trie, index, depth, depth + ((node->length - depth) & ~3U), outside);
-	bits = trie->address_bits - depth >= 8 && trie_tree_count(trie, index, NODE8_FROM) == NODE8_FROM ? 8
-	                                                                                                 : 4;
-	unit = block_new(trie, bits == 8 ? BLOCK_32 : BLOCK_2, &number);
+	node_kind = node_kind_of(trie, index, depth);
+	unit = block_new(trie, node_kind->class, &number);
 	if (!unit)
 		return 0;
-	build_entries(trie, index, unit->word, 1U << bits, depth + bits, outside);
-	return entry_unit(bits == 8 ? TRIE_NODE8 : TRIE_NODE4, number);
+	build_entries(trie, index, unit->word, 1U << node_kind->bits, depth + node_kind->bits, outside);
+	return entry_unit(node_kind->kind, number);
 }
 
 /* All units of an entry fall out of use. */
@@ -342,14 +364,15 @@ static void entry_retire(struct trie *trie, __u64 entry)
 		blocks_add(trie, &trie->stale, (struct trie_block){(uint32_t)entry, BLOCK_1});
 		entry_retire(trie, ((const struct trie_skip *)unit)->inside);
 		break;
-	case TRIE_NODE4:
-	case TRIE_NODE8:
-		blocks_add(trie, &trie->stale,
-			(struct trie_block){(uint32_t)entry, kind == TRIE_NODE4 ? BLOCK_2 : BLOCK_32});
-		for (int i = 0; i < (kind == TRIE_NODE4 ? 16 : 256); i++)
-			entry_retire(trie, entries[i]);
-		break;
 	default:
+		for (size_t n = 0; n < sizeof(node_kinds) / sizeof(node_kinds[0]); n++) {
+			if (node_kinds[n].kind != kind)
+				continue;
+			blocks_add(trie, &trie->stale,
+				(struct trie_block){(uint32_t)entry, node_kinds[n].class});
+			for (uint32_t i = 0; i < 1U << node_kinds[n].bits; i++)
+				entry_retire(trie, entries[i]);
+		}
 		break;
 	}
 }

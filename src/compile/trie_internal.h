@@ -23,7 +23,7 @@ struct trie_node {
 	bool held; /* it is a prefix of the trie */
 };
 
-enum block_class { BLOCK_1, BLOCK_2, BLOCK_32, BLOCK_CLASSES };
+enum block_class { BLOCK_1, BLOCK_2, BLOCK_32, BLOCK_8192, BLOCK_CLASSES };
 
 extern const uint32_t trie_block_units[BLOCK_CLASSES];
 
@@ -151,6 +151,9 @@ uint32_t trie_tree_inside(const struct trie *trie, uint32_t index, struct trie_b
 	uint32_t *outside);
 
 /* trie_build.c */
+#define NODE16_FROM 8192 /* prefixes below a new node that make it one of 65536 entries: 64 bytes for each   \
+	                  */
+
 void trie_block_free(struct trie *trie, struct trie_block block);
 /* The entry for a tree that lies inside the first `depth` bits of its prefixes. */
 __u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside);

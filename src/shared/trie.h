@@ -10,7 +10,7 @@
  *     one    the number of one prefix of up to 24 more bits, and the number of all that is outside
  *     list   a unit of up to 16 ranges of the next 16 bits
  *     pack   a unit of up to 32 prefixes of up to 16 more bits, all of the same number
- *     node   16 entries for the next four bits, or 256 for the next eight
+ *     node   16 entries for the next four bits, 256 for the next eight, or 65536 for the next 16
  *     skip   a unit that compares up to 127 bits at once: the entry inside, the leaf outside
  *
  * Numbers are pushed down to where a lookup ends, so it never goes back.  What is large does not fit the
@@ -65,12 +65,13 @@ struct trie_head {
 #define TRIE_NODE4   4ull /* two units */
 #define TRIE_NODE8   5ull /* 32 units */
 #define TRIE_SKIP    6ull
+#define TRIE_NODE16  7ull /* 8192 units */
 #define TRIE_KIND(e) ((e) >> 61)
 
 #define TRIE_UNITS_MAX (1u << 27) /* 8 GiB */
 
-/* How many bits of the address a node takes: 4 or 8. */
-#define TRIE_NODE_BITS(e) (4u << ((e) >> 61 & 1))
+/* How many bits of the address a node takes: 4, 8 or 16. */
+#define TRIE_NODE_BITS(e) (4u << (((e) >> 61 & 1) << ((e) >> 62 & 1)))
 
 /* Of range i: its first value (of the next 16 bits of the address; start[0] is 0), and its number.  Behind
  * the last one the starts are 65535 and the number is repeated. */

@@ -444,6 +444,79 @@ static void test_walk(void **unused)
 	free(units);
 }
 
+#define CROWD 20000 /* more than it takes for a node of 256 entries to become one of 65536 */
+
+/* Prefix i of a crowd in 2001:db8::/32; no two are the same. */
+static struct prefix crowd_prefix(uint32_t i)
+{
+	const uint32_t mixed = i * 2654435761U;
+	struct prefix prefix = {.address = {.family = 6, .bytes = {0x20, 0x01, 0x0d, 0xb8}},
+		.length = (uint8_t)(i % 4 ? 64 : 72)};
+
+	for (int byte = 0; byte < 4; byte++)
+		prefix.address.bytes[4 + byte] = (uint8_t)(mixed >> (24 - 8 * byte));
+	return prefix;
+}
+
+static void expect_crowd(const struct policy_unit *units, uint32_t count)
+{
+	for (uint32_t i = 0; i < CROWD; i++) {
+		const struct prefix prefix = crowd_prefix(i);
+		const uint32_t found = trie_lookup(units, UNITS, &prefix.address);
+
+		EXPECT(found == (i < count ? 1 + i % 5 : 0), "%u of %u: %u", i, count, found);
+	}
+}
+
+static bool crowd_is_wide(const struct policy_unit *units)
+{
+	const uint64_t entry = units[TRIE_ROOT + (0x2001 >> 3)].word[0x2001 & 7];
+
+	return TRIE_KIND(entry) == TRIE_SKIP &&
+	       TRIE_KIND(((const struct trie_skip *)&units[(uint32_t)entry])->inside) == TRIE_NODE16;
+}
+
+static void test_crowd(void **unused)
+{
+	struct policy_unit *units = calloc(UNITS, sizeof(*units));
+	struct trie *trie;
+
+	(void)unused;
+	assert_non_null(units);
+	for (int held = 0; held < 2; held++) {
+		memset(units, 0, UNITS * sizeof(*units));
+		assert_int_equal(trie_open(6, TRIE_ROOT_MIDDLE, units, UNITS, &trie), 0);
+		if (held)
+			trie_hold(trie);
+		for (uint32_t i = 0; i < CROWD; i++) {
+			const struct prefix prefix = crowd_prefix(i);
+
+			assert_int_equal(trie_set(trie, &prefix, 1 + i % 5), 0);
+			if (!held && i == CROWD / 4) {
+				assert_false(crowd_is_wide(units));
+				expect_crowd(units, i + 1);
+			}
+			trie_reclaim(trie);
+		}
+		if (held)
+			assert_int_equal(trie_write(trie), 0);
+		assert_true(crowd_is_wide(units));
+		expect_crowd(units, CROWD);
+		for (uint32_t i = CROWD; i-- > 0;) {
+			const struct prefix prefix = crowd_prefix(i);
+
+			assert_int_equal(trie_remove(trie, &prefix), 0);
+			trie_reclaim(trie);
+			if (i == CROWD / 2)
+				expect_crowd(units, i);
+		}
+		expect_crowd(units, 0);
+		assert_int_equal(trie_retired(trie), 0);
+		trie_close(trie);
+	}
+	free(units);
+}
+
 static void million(uint8_t family, size_t most_bytes)
 {
 	size_t room = most_bytes / sizeof(struct policy_unit);
@@ -487,6 +560,8 @@ int main(void)
 		TEST("a prefix for which there is no room changes nothing", test_full),
 		TEST("whoever reads meanwhile sees what was or what will be", test_readers),
 		TEST("walks find every prefix inside another, in order", test_walk),
+		TEST("many prefixes that begin alike are found at once, whether they came together or not",
+			test_crowd),
 		TEST("a million prefixes have room", test_million),
 	};
 
