@@ -41,10 +41,11 @@ static uint64_t most(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
-/* What a bucket holds when no packet came for long. */
-static uint64_t burst_of(const struct shape_node *node, enum shape_engine engine)
+/* What a bucket holds when no packet came for long.  The rest of a link has the link's. */
+static uint64_t burst_of(
+	const struct shape_plan *plan, const struct shape_node *node, enum shape_engine engine)
 {
-	const struct shape_terms *terms = shape_node_terms(node);
+	const struct shape_terms *terms = shape_node_terms(node->rest ? &plan->nodes[node->parent] : node);
 	uint64_t rate = terms->ceiling_bps / 8;
 
 	if (terms->burst)
@@ -78,7 +79,7 @@ static void class_fill(const struct shape_plan *plan, const struct shape_node *n
 	const struct shape_terms *terms = shape_node_terms(node);
 	bool everywhere = !node->interface[0] ||
 	                  (node->anywhere && choice->engine != SHAPE_HTB && choice->engine != SHAPE_EDT);
-	uint64_t burst = burst_of(node, choice->engine), rate = terms->ceiling_bps / 8;
+	uint64_t burst = burst_of(plan, node, choice->engine), rate = terms->ceiling_bps / 8;
 
 	*class = (struct shape_class){
 		.generation = node->entry->id,

@@ -233,8 +233,9 @@ static int meter_make(const struct shape_class *now, const struct shape_class *n
 		        next->ceiling % 1000000 * (next->mark_ns / 1000) / 1000000;
 		meter.mark = next->mark_ns && ahead < burst ? burst - ahead : 0;
 	} else {
-		/* buckets go on where a ceiling comes back */
+		/* buckets go on where a ceiling comes back; a share is saved up without one, too */
 		meter = *used;
+		meter.clock.burst = burst;
 	}
 	*ret = meter;
 	return 0;

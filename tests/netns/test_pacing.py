@@ -289,3 +289,34 @@ def what_a_parent_sends_itself_is_a_child_more(lab):
         expect(2.4 < sent[inner] / (sent[tenant] - sent[inner]) < 3.6, f"three to one: {sent}")
         child.close()
         wait_for(lambda: share(own) > 0.9, 20, "all of it")
+
+
+@test()
+def a_burst_of_datagrams_goes_beside_streams(lab):
+    """beside streams that fill a paced class a burst of datagrams that is not longer than the class's passes whole, and the
+    streams make room: together they send the rate"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    limit = add(agent, "limit out on w0 to 16mbit")["id"]
+    with Echo(peer, 81), udp_socket(peer, FAR, 9) as taker, udp_socket(host, NEAR) as sender:
+        taker.settimeout(5)
+        streams = [connect(host, (FAR, FAR6)[number & 1], 81) for number in range(4)]
+        for sock in streams:
+            sock.settimeout(None)
+            threading.Thread(target=fill, args=(sock,), daemon=True).start()
+        wait_for(lambda: shape(agent, limit)["sent_bytes"] > 16 * MBIT, 20, "the streams have begun")
+        before = time.monotonic()
+        first = shape(agent, limit)
+        begun = time.monotonic()
+        for _ in range(3):
+            for number in range(30):
+                sender.sendto(b"%d " % number + bytes(1000), (FAR, 9))
+            expect_equal([int(taker.recv(2000).split(b" ")[0]) for _ in range(30)], list(range(30)), "the burst")
+            time.sleep(1)
+        ending = time.monotonic()
+        last = shape(agent, limit)
+        after = time.monotonic()
+        sent = last["sent_bytes"] - first["sent_bytes"]
+        expect_equal(last["dropped_packets"] - first["dropped_packets"], 0, "dropped")
+        expect(0.95 * (ending - begun) * 16 * MBIT < sent < 1.05 * (after - before) * 16 * MBIT,
+               f"{sent} bytes in {ending - begun:.2f} s are not 16 Mbit/s")

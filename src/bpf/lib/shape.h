@@ -37,9 +37,9 @@
 /* A tick is shorter than a second divided by two to the power of this. */
 const volatile __u32 shape_tick_shift = 6;
 
-/* How long what stands in the bucket's line is good for: a change of the class comes to hold so late at most.
- */
-#define SHAPE_FRESH_NS (1ULL << 26)
+/* How long what stands in the bucket's line is good for.  A change of the class ends that at once, or, where
+ * a packet is just writing it, so late at most. */
+#define SHAPE_FRESH_NS (1ULL << 28)
 
 /* The clock, as each CPU read it last: once a tick. */
 struct shape_clock {
