@@ -17,12 +17,19 @@ const volatile __u32 routed =
 
 static __u32 counter;
 
-/* The source and the sum, in the words that are added up. */
-static __attribute__((always_inline)) inline void routed_make(__be16 *words, __u16 number)
+/* The source and the sum, in the words that are added up; and what a router has changed, since frames are
+ * used again. */
+static __attribute__((always_inline)) inline void routed_make(__be16 *link, __u16 number)
 {
+	__be16 *words = link + 7;
 	__u32 sum = 0;
 	int i;
 
+	link[0] = link[3] = bpf_htons(0x0200);
+	link[1] = link[4] = 0;
+	link[2] = bpf_htons(0x0101);
+	link[5] = bpf_htons(0x0102);
+	words[4] = bpf_htons(64 << 8 | 17);
 	words[5] = 0;
 	words[6] = bpf_htons(0x0a01);
 	words[7] = bpf_htons(number);
@@ -42,7 +49,7 @@ SEC("xdp") int generate(struct xdp_md *context)
 	/* the source's first word, or its second of IPv6; whoever receives this looks at no checksum, or it
 	 * is right */
 	if (routed)
-		routed_make(data + 14, counter + 2);
+		routed_make(data, counter + 2);
 	else
 		*(__be32 *)(data + 26) = bpf_htonl(generate_source(counter));
 	if (++counter >= sources)

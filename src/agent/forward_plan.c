@@ -221,7 +221,7 @@ static int row_add(struct forward_plan *plan, struct forward_look *look, struct 
 
 	for (size_t i = 0; i < sources && r == 0; i++)
 		r = port_add(plan, look, sentence, interfaces[i],
-			forward->kind == FORWARD_ROUTE ? look->count : interfaces[(i + 1) % count]);
+			forward->kind == FORWARD_ROUTE ? look->count : interfaces[i + 1 < count ? i + 1 : 0]);
 	return r;
 }
 
@@ -261,7 +261,7 @@ static void doubts_say(
 	if (forward->kind == FORWARD_ROUTE && forwarding_read(4, forward->interfaces[0]) == 0 &&
 		forwarding_read(6, forward->interfaces[0]) <= 0) {
 		say(state, "the kernel is not told to forward (net.ipv4.ip_forward, "
-		           "net.ipv6.conf.all.forwarding)");
+			   "net.ipv6.conf.all.forwarding)");
 		return;
 	}
 	for (size_t i = 0; i < forward->interface_count; i++) {

@@ -177,8 +177,9 @@ static int wants_write(
 	struct forwards *forwards, const struct rulebook *const books[2], const struct forward_look *look)
 {
 	struct agent *agent = forwards->agent;
-	_cleanup_free_ uint32_t *indexes = calloc(look->count + 1, sizeof(*indexes));
+	uint32_t *indexes = calloc(look->count + 1, sizeof(*indexes));
 	size_t count = 0;
+	int r;
 
 	if (!indexes)
 		return -ENOMEM;
@@ -195,7 +196,9 @@ static int wants_write(
 				break;
 			}
 		}
-	return engine_chain_want(agent->engine, CHAIN_FORWARD, indexes, count);
+	r = engine_chain_want(agent->engine, CHAIN_FORWARD, indexes, count);
+	free(indexes);
+	return r;
 }
 
 static void state_set(struct forwards *forwards, const struct rule_entry *entry, uint32_t number,
@@ -254,17 +257,21 @@ static bool book_routes(const struct rulebook *book)
 static int targets_write(struct forwards *forwards, const struct rulebook *const books[2],
 	struct forward_look *look, struct error *error)
 {
-	_cleanup_free_ uint32_t *indexes = calloc(look->count + 1, sizeof(*indexes));
+	uint32_t *indexes;
 	size_t count = 0;
+	int r;
 
-	if (!indexes)
-		return no_memory(error);
 	if (!book_routes(books[0]) && !book_routes(books[1]))
 		return 0;
+	indexes = calloc(look->count + 1, sizeof(*indexes));
+	if (!indexes)
+		return no_memory(error);
 	for (size_t i = 0; i < look->count && count < FORWARD_PORTS_MAX; i++)
 		if (forward_look_takes(look, i))
 			indexes[count++] = look->interfaces[i].index;
-	return engine_forward_targets(forwards->agent->engine, indexes, count, error);
+	r = engine_forward_targets(forwards->agent->engine, indexes, count, error);
+	free(indexes);
+	return r;
 }
 
 static int look_begin(struct forwards *forwards, struct forward_look *ret_look, struct error *error)

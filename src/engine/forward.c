@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "basic/cleanup.h"
 #include "engine/chain.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
@@ -204,36 +203,44 @@ static size_t keys_read(int map, void *keys, size_t size, size_t room)
 	return count;
 }
 
+/* What else stands in this place goes. */
+static int ports_trim(int map, uint32_t place, const struct engine_forward_port *ports, size_t count)
+{
+	struct forward_key *keys = calloc(FORWARD_PORTS_MAX, sizeof(*keys));
+	size_t there;
+
+	if (!keys)
+		return -ENOMEM;
+	there = keys_read(map, keys, sizeof(*keys), FORWARD_PORTS_MAX);
+	for (size_t i = 0; i < there; i++)
+		if (!port_is_kept(&keys[i], place, ports, count))
+			bpf_map_delete_elem(map, &keys[i]);
+	free(keys);
+	return 0;
+}
+
 int engine_forward_ports(struct engine *engine, bool other, const struct engine_forward_port *ports,
 	size_t count, struct error *error)
 {
 	const struct forward *forward = forward_of(engine);
 	uint32_t place = place_in_force(engine) ^ other;
-	_cleanup_free_ struct forward_key *keys = calloc(FORWARD_PORTS_MAX, sizeof(*keys));
-	size_t there;
-	int map;
+	int map, r = 0;
 
 	if (!forward->skeleton)
 		return not_there(error);
-	if (!keys)
-		return error_set(error, -ENOMEM, "out of memory");
 	map = bpf_map__fd(forward->skeleton->maps.forward_ports);
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < count && r == 0; i++) {
 		const struct forward_key key = {ports[i].index, place};
 		struct forward_port present;
 
 		if (bpf_map_lookup_elem(map, &key, &present) == 0 &&
 			memcmp(&present, &ports[i].port, sizeof(present)) == 0)
 			continue;
-		if (bpf_map_update_elem(map, &key, &ports[i].port, BPF_ANY) < 0)
-			return error_set(
-				error, -errno, "cannot write a port of forwarding: %s", strerror(errno));
+		r = bpf_map_update_elem(map, &key, &ports[i].port, BPF_ANY) < 0 ? -errno : 0;
 	}
-	there = keys_read(map, keys, sizeof(*keys), FORWARD_PORTS_MAX);
-	for (size_t i = 0; i < there; i++)
-		if (!port_is_kept(&keys[i], place, ports, count))
-			bpf_map_delete_elem(map, &keys[i]);
-	return 0;
+	if (r == 0)
+		r = ports_trim(map, place, ports, count);
+	return r < 0 ? error_set(error, r, "cannot write the ports of forwarding: %s", strerror(-r)) : 0;
 }
 
 static bool index_is_in(uint32_t index, const uint32_t *indexes, size_t count)
@@ -247,8 +254,9 @@ static bool index_is_in(uint32_t index, const uint32_t *indexes, size_t count)
 /* These are the keys of a map afterwards, with themselves as values. */
 static int indexes_write(int map, const uint32_t *indexes, size_t count, size_t room)
 {
-	_cleanup_free_ __u32 *keys = calloc(room, sizeof(*keys));
+	__u32 *keys = calloc(room, sizeof(*keys));
 	size_t there;
+	int r = 0;
 
 	if (!keys)
 		return -ENOMEM;
@@ -256,11 +264,12 @@ static int indexes_write(int map, const uint32_t *indexes, size_t count, size_t 
 	for (size_t i = 0; i < there; i++)
 		if (!index_is_in(keys[i], indexes, count))
 			bpf_map_delete_elem(map, &keys[i]);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count && r == 0; i++)
 		if (!index_is_in(indexes[i], keys, there) &&
 			bpf_map_update_elem(map, &indexes[i], &indexes[i], BPF_ANY) < 0)
-			return -errno;
-	return 0;
+			r = -errno;
+	free(keys);
+	return r;
 }
 
 int engine_forward_targets(struct engine *engine, const uint32_t *indexes, size_t count, struct error *error)
@@ -333,15 +342,19 @@ size_t engine_forward_heard(const struct engine *engine, uint32_t number)
 {
 	const struct forward *forward = forward_of(engine);
 	int table = forward->maps[number % FORWARD_NUMBERS].table;
-	/* a batch takes whole buckets, so there may come a few more than are looked for */
-	_cleanup_free_ struct forward_mac *keys = calloc(2 * FORWARD_MACS_MAX, sizeof(*keys));
-	_cleanup_free_ struct forward_place *places = calloc(2 * FORWARD_MACS_MAX, sizeof(*places));
+	struct {
+		/* a batch takes whole buckets, so there may come a few more than are looked for */
+		struct forward_mac keys[2 * FORWARD_MACS_MAX];
+		struct forward_place places[2 * FORWARD_MACS_MAX];
+	} *heard = table < 0 ? NULL : malloc(sizeof(*heard));
 	__u32 count = 2 * FORWARD_MACS_MAX, next = 0;
 
-	if (table < 0 || !keys || !places)
+	if (!heard)
 		return 0;
-	if (bpf_map_lookup_batch(table, NULL, &next, keys, places, &count, NULL) < 0 && errno != ENOENT)
-		return 0;
+	if (bpf_map_lookup_batch(table, NULL, &next, heard->keys, heard->places, &count, NULL) < 0 &&
+		errno != ENOENT)
+		count = 0;
+	free(heard);
 	return count;
 }
 
