@@ -195,6 +195,7 @@ static int port_add(struct forward_plan *plan, const struct forward_look *look,
 	};
 	struct engine_forward_port *ports = reallocarray(plan->ports, plan->count + 1, sizeof(*plan->ports));
 	const struct engine_interface *interface = &look->interfaces[from];
+	bool generic = is_generic(look, interface->index);
 
 	if (!ports)
 		return -ENOMEM;
@@ -205,7 +206,8 @@ static int port_add(struct forward_plan *plan, const struct forward_look *look,
 			.to = to < look->count ? look->interfaces[to].index : 0,
 			.number = sentence->number,
 			.way = (uint8_t)ways[sentence->entry->rule.forward->kind],
-			.any = is_generic(look, interface->index)},
+			.any = generic,
+			.veth = !generic && strcmp(interface->kind, "veth") == 0},
 	};
 	memcpy(ports[plan->count++].port.mac, interface->mac, sizeof(interface->mac));
 	return 0;

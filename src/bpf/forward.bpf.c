@@ -357,6 +357,7 @@ SEC("xdp.frags") int forward(struct xdp_md *context)
 	account->bytes = bpf_xdp_get_buff_len(context);
 	account->now = now;
 	account->rule = port->rule;
+	account->veth = port->veth;
 	if (verdict == XDP_REDIRECT) {
 		count->packets++;
 		count->bytes += account->bytes;

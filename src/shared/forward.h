@@ -50,7 +50,8 @@ struct forward_port {
 	__u8 way;     /* enum forward_way */
 	__u8 any;     /* targets need not take frames from XDP: the interface has generic XDP */
 	__u8 mac[6];  /* the interface's own */
-	__u16 reserved;
+	__u8 veth;    /* native XDP of a veth: checksums may not be finished */
+	__u8 reserved;
 };
 
 /* Whom a switch has heard, and where: key and value of an inner map of `forward_tables`. */

@@ -39,8 +39,8 @@ class Site:
             self.host.ip("link", "add", f"w{i}", "up", "address", f"02:00:00:00:00:{i + 0xa0:02x}", "type", "veth",
                          "peer", "name", f"c{i}", "address", f"02:00:00:00:01:{i:02x}", "netns", end.name)
             self.lab.address(end, f"c{i}", 1, 10 + i, 0, None)
-        # at XDP there are no checksums that a card has still to make, and no tags beside the packet
-        end.run("ethtool", "-K", f"c{i}", "tx", "off", "txvlan", "off", "gro", "on" if gro else "off")
+        # XDP sees no tags that stand beside the packet
+        end.run("ethtool", "-K", f"c{i}", "txvlan", "off", "gro", "on" if gro else "off")
         if i == len(self.hosts):
             self.hosts.append(end)
 

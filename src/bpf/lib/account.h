@@ -9,6 +9,7 @@
 #define WEIR_BPF_ACCOUNT_H
 
 #include "bpf/lib/emit.h"
+#include "bpf/lib/finish.h"
 
 /* A packet, and what its flow's line is told of it. */
 struct account {
@@ -17,6 +18,8 @@ struct account {
 	__u32 bytes;   /* of the frame */
 	__u32 now;     /* tick */
 	__u32 rule;    /* id of what sends it on */
+	__u32 veth;    /* it came from a veth: its checksum may not be finished */
+	struct finish finish;
 };
 
 /* In a map: for the room, and since functions that are verified apart share it. */
@@ -148,8 +151,8 @@ counted:
 	stats->cached++;
 }
 
-/* Counts the packet in its flow's line; what is not IP, or cannot be read, too.  Of `account` it is known
- * when and where it came, and by what it is sent on. */
+/* Counts the packet in its flow's line; what is not IP, or cannot be read, too; and finishes its checksum. Of
+ * `account` it is known when and where it came, and by what it is sent on. */
 packet_function int account_packet(struct xdp_md *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
@@ -165,6 +168,8 @@ packet_function int account_packet(struct xdp_md *context)
 	__builtin_memset(p, 0, sizeof(*p));
 	reason = packet_parse(context, data, end, 1, 0, p);
 	p->reason = reason;
+	if (account->veth && reason == PARSE_OK)
+		finish_packet(context, p, &account->finish);
 	sight.ifindex = account->ifindex;
 	sight.bytes = account->bytes;
 	sight.now = account->now;
