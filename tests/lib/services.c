@@ -98,8 +98,45 @@ int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes
 	return 0;
 }
 
+int services_nat(struct services *services, const struct service_answers *answers, size_t count)
+{
+	struct nat_bpf *nat = nat_bpf__open();
+	struct bpf_map *map;
+
+	if (!nat)
+		return -1;
+	nat->rodata->flow_sets4 = nat->rodata->flow_sets6 = services->lines / FLOW_WAYS;
+	nat->rodata->flow_seed[0] = services->balance->rodata->flow_seed[0];
+	nat->rodata->flow_seed[1] = services->balance->rodata->flow_seed[1];
+	nat->rodata->flow_ring_bytes = services->balance->rodata->flow_ring_bytes;
+	bpf_object__for_each_map (map, nat->obj) {
+		const struct bpf_map *shared =
+			bpf_object__find_map_by_name(services->balance->obj, bpf_map__name(map));
+
+		if (shared && bpf_map__reuse_fd(map, bpf_map__fd(shared)) < 0)
+			die("reuse_fd");
+	}
+	if (nat_bpf__load(nat) < 0) {
+		nat_bpf__destroy(nat);
+		return -1;
+	}
+	for (__u32 place = 0; place < SERVICE_PROGRAMS; place++) {
+		int program = bpf_program__fd(
+			place == SERVICE_PROGRAM_NAT ? nat->progs.nat : nat->progs.nat_answer);
+
+		if (bpf_map_update_elem(bpf_map__fd(services->balance->maps.service_programs), &place,
+			    &program, BPF_ANY) < 0)
+			die("service_programs");
+	}
+	services->nat = nat;
+	services->answers = answers;
+	services->answer_count = count;
+	return 0;
+}
+
 void services_close(struct services *services)
 {
+	nat_bpf__destroy(services->nat);
 	balance_bpf__destroy(services->balance);
 }
 
@@ -151,7 +188,8 @@ void services_book(
 	struct policy_unit *units;
 	struct error error = {};
 
-	if (service_compile(inputs, count, NULL, 0, 1, &image, &error) < 0) {
+	if (service_compile(inputs, count, services->answers, services->answer_count, 1, &image, &error) <
+		0) {
 		fprintf(stderr, "services: %s\n", error.what);
 		exit(1);
 	}
@@ -208,6 +246,8 @@ struct service_count services_count(const struct services *services, uint32_t ba
 
 		sum.packets += count->packets;
 		sum.bytes += count->bytes;
+		sum.answer_packets += count->answer_packets;
+		sum.answer_bytes += count->answer_bytes;
 		sum.connections += count->connections;
 		sum.ended += count->ended;
 		sum.icmp += count->icmp;

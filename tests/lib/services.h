@@ -8,12 +8,16 @@
 
 #include "balance.skel.h"
 #include "compile/service.h"
+#include "nat.skel.h"
 #include "shared/flow.h"
 #include "shared/policy.h"
 #include "shared/service.h"
 
 struct services {
 	struct balance_bpf *balance;
+	struct nat_bpf *nat; /* NULL: not loaded */
+	const struct service_answers *answers;
+	size_t answer_count;
 	unsigned int cpus;
 	uint32_t lines; /* of the flow cache: per CPU and family */
 	struct flow_set4 *cache4;
@@ -32,6 +36,9 @@ struct services {
  * then stays.  -1 and a message where programs cannot be loaded. */
 int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes);
 void services_close(struct services *services);
+/* The programs of nat behind it, which then send from these addresses and ports: for books that come after
+ * it. -1 where they cannot be loaded. */
+int services_nat(struct services *services, const struct service_answers *answers, size_t count);
 /* As if no packet had ever been seen. */
 void services_clear(struct services *services);
 

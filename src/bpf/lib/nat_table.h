@@ -22,6 +22,7 @@
 const volatile __u32 nat_second = 250; /* ticks */
 
 #define NAT_TRIES      48
+#define NAT_STEP       16777259 /* a prime larger than any span: all places, in no order */
 #define NAT_CHUNK      256
 #define NAT_ERROR_TCP  20 /* bytes of a quoted header that are rewritten: with the checksum of TCP */
 #define NAT_CLOSING    (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2 | SERVICE_FLOW_RST)
@@ -41,7 +42,7 @@ struct nat_work {
 	struct service_flow flow;  /* what it gets */
 	struct service_flow back;  /* what answers get */
 	struct service_key client; /* of a connection that may be over */
-	__u32 start, step, span;   /* places: ports and addresses together */
+	__u32 start, span;         /* places: ports and addresses together */
 	__u32 first, ports;
 	__u8 embryo; /* where the entries are */
 	__u8 taken;
@@ -379,7 +380,7 @@ static long nat_try(__u32 i, void *unused)
 	source = bpf_map_lookup_elem(&service_sources, &number);
 	if (!source)
 		return 1;
-	place = (nat->start + i * nat->step) % nat->span;
+	place = (nat->start + i * NAT_STEP) % nat->span;
 	if (nat->key.family == 4) {
 		nat->other.dst[0] = bpf_htonl(bpf_ntohl(source->address4) + place / nat->ports);
 	} else {
@@ -451,7 +452,6 @@ packet_inline void nat_prepare(struct service_work *work, struct nat_work *nat,
 	}
 	nat->span = (addresses ? addresses : 1) * nat->ports;
 	nat->start = bpf_get_prandom_u32() & 0xffffff;
-	nat->step = (bpf_get_prandom_u32() & 0xfff) | 1;
 }
 
 /* A port, and both entries.  0, or enum service_loss + 1. */
