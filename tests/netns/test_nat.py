@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 
-from lab import address_family, expect, expect_equal, wait_for
+from lab import address_family, expect, expect_equal, need, wait_for
 from suite import test
 from test_balancing import SERVICE, by_backend
 from test_services import add, services
@@ -63,18 +63,22 @@ class Backend:
 
     def accept(self, listener):
         connection, who = listener.accept()
+        self.sockets.append(connection)
         threading.Thread(target=self.talk, args=(connection, who), daemon=True).start()
 
     def talk(self, connection, who):
         with contextlib.suppress(OSError), connection:
             while said := connection.recv(65536):
+                if said == b"page":
+                    connection.sendall(b"x" * 200000)
+                    return
                 connection.sendall(f"{self.name} {who[0]} {who[1]} {len(said)}\n".encode())
 
     def answer(self, datagrams):
         said, who = datagrams.recvfrom(65536)
         if not who:
             raise OSError("closed")
-        datagrams.sendto(f"{self.name} {who[0]} {who[1]} {len(said)}".encode(), who)
+        datagrams.sendto(f"{self.name} {who[0]} {who[1]} {len(said)} ".encode().ljust(len(said), b"."), who)
 
 
 class Site:
@@ -95,8 +99,8 @@ class Site:
         return ", ".join(f"{self.backends[name].address[family]} port {PORT}" for name in names or self.backends)
 
     def add(self, family, protocol="tcp ", options=""):
-        return add(self.agent,
-                   f"s{family} {protocol}{SERVICE[family]} port 80 to {self.to(family)} deliver nat {options}".strip())
+        text = f"s{family} {protocol}{SERVICE[family]} port 80 to {self.to(family)} deliver nat {options}"
+        return add(self.agent, text.strip())
 
     def connect(self, family, kind=socket.SOCK_STREAM, seconds=5):
         with self.client:
@@ -108,12 +112,21 @@ class Site:
     def ask(self, sock, size=3):
         """(backend's name, whom it saw, its port, bytes)"""
         sock.send(b"x" * size)
-        name, who, port, got = sock.recv(200).decode().split()
+        name, who, port, got = sock.recv(65536).decode().split()[:4]
         return name, who, int(port), int(got)
 
     def ask_once(self, family, kind=socket.SOCK_STREAM, size=3):
         with self.connect(family, kind) as sock:
             return self.ask(sock, size)
+
+    def page(self, family):
+        """How many bytes the backend sends that is asked for as much as it has."""
+        got = 0
+        with self.connect(family, seconds=10) as sock:
+            sock.sendall(b"page")
+            while more := sock.recv(65536):
+                got += len(more)
+        return got
 
     def reached(self, family, kind=socket.SOCK_STREAM):
         """The first packet may come before the way to the backend is known."""
@@ -146,3 +159,228 @@ def nat_delivers(lab):
         expect_equal(service["lost"], dict.fromkeys(service["lost"], 0) | {"no_neighbour": service["lost"]["no_neighbour"]},
                      "what was lost")
     site.agent.losses()
+
+
+class Nginx:
+    """An nginx in a backend's namespace, at its own addresses."""
+
+    def __init__(self, lab, backend):
+        need("nginx")
+        with open(lab.path(f"{backend.name}.conf"), "w", encoding="utf-8") as file:
+            file.write(f"""
+                daemon off; master_process off; user root; error_log stderr; pid {lab.path(backend.name + '.pid')};
+                events {{ worker_connections 4096; }}
+                http {{
+                  access_log off; keepalive_timeout 0;
+                  client_body_temp_path {lab.path('body')}; proxy_temp_path {lab.path('proxy')};
+                  fastcgi_temp_path {lab.path('fastcgi')}; uwsgi_temp_path {lab.path('uwsgi')};
+                  scgi_temp_path {lab.path('scgi')};
+                  server {{ listen {backend.address[4]}:8081 backlog=4096; listen [{backend.address[6]}]:8081 backlog=4096;
+                           location / {{ return 200 "{backend.name} $remote_addr\\n"; }} }}
+                }}
+                """)
+        self.process = backend.namespace.start("nginx", "-c", file.name)
+        wait_for(lambda: self.answers(backend), 10, "nginx")
+
+    @staticmethod
+    def answers(backend):
+        with backend.namespace, contextlib.suppress(OSError):
+            socket.create_connection((backend.address[4], 8081), 1).close()
+            return True
+        return False
+
+
+def fetch(namespace, address, number):
+    """So many pages, each by a connection of its own: who sent them."""
+    got = []
+    for _ in range(number):
+        with namespace:
+            sock = socket.socket(address_family(address), socket.SOCK_STREAM)
+        with sock:
+            sock.settimeout(10)
+            sock.connect((address, 80))
+            sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            page = b""
+            while more := sock.recv(65536):
+                page += more
+        expect(page.startswith(b"HTTP/1.1 200"), f"the page: {page}")
+        got.append(page.split()[-2].decode())
+    return got
+
+
+@test()
+def short_connections(lab):
+    """of some thousand short connections to nginx behind nat none fails, while the agent is killed and started again; in
+    both families"""
+    site = Site(lab)
+    servers = [Nginx(lab, backend) for backend in site.backends.values()]
+    for family in (4, 6):
+        to = ", ".join(f"{backend.address[family]} port 8081" for backend in site.backends.values())
+        add(site.agent, f"web{family} tcp {SERVICE[family]} port 80 to {to} deliver nat choose turns")
+        with contextlib.suppress(OSError):
+            fetch(site.client, SERVICE[family], 1)  # the first may come before the way is known
+    got, failed = {4: [], 6: []}, []
+
+    def load(family):
+        try:
+            got[family] += fetch(site.client, SERVICE[family], 800)
+        except Exception as error:  # pylint: disable=broad-except # told by the test itself
+            failed.append(error)
+
+    threads = [threading.Thread(target=load, args=(family,)) for family in (4, 4, 6, 6)]
+    for thread in threads:
+        thread.start()
+    site.agent.stop(signal.SIGKILL)
+    site.agent.start()
+    for thread in threads:
+        thread.join()
+    expect(not failed, f"connections that failed: {failed}")
+    for family in (4, 6):
+        counts = [got[family].count(name) for name in site.backends]
+        expect(sum(counts) == 1600 and min(counts) > 600, f"who answered: {counts}")
+        lost = services(site.agent, name=f"web{family}")[0]["lost"]
+        expect_equal(lost["no_port"], 0, f"ports that were not there: {lost}")
+    expect(all(server.process.poll() is None for server in servers), "nginx is there")
+    site.agent.losses()
+
+
+@test()
+def connections_outlive_the_agent(lab):
+    """connections go on on their backends while the agent is dead and with the next one; new ones work without it"""
+    site = Site(lab)
+    for family in (4, 6):
+        site.add(family)
+        site.reached(family)
+    connections = [(family, site.connect(family)) for family in (4, 6) for _ in range(8)]
+    before = [site.ask(sock) for _, sock in connections]
+    expect_equal({answer[0] for answer in before}, set(site.backends), "who has them")
+    site.agent.stop(signal.SIGKILL)
+    expect_equal([site.ask(sock) for _, sock in connections], before, "who has them without an agent")
+    expect_equal({site.ask_once(6)[0] for _ in range(20)}, set(site.backends), "who gets new ones without an agent")
+    site.agent.start()
+    expect_equal([site.ask(sock) for _, sock in connections], before, "who has them with the next one")
+    expect_equal({site.ask_once(4)[0] for _ in range(20)}, set(site.backends), "who gets new ones with the next one")
+    for _, sock in connections:
+        sock.close()
+
+
+@test()
+def icmp_and_fragments(lab):
+    """echo requests, datagrams in fragments and errors cross nat in both directions, in both families"""
+    site = Site(lab)
+    for family in (4, 6):
+        add(site.agent, f"all{family} {SERVICE[family]} to {site.backends['b11'].address[family]} deliver nat")
+        ping = ["ping", "-c", 3, "-i", 0.2, "-W", 2, SERVICE[family]]
+        wait_for(lambda ping=ping: site.client.run(*ping, check=False).returncode == 0, 15, "ping")
+        large = site.client.run("ping", "-c", 1, "-W", 2, "-s", 4000, SERVICE[family], check=False)
+        expect_equal(large.returncode, 0, f"ping in fragments: {large.stdout}")
+        with site.client:
+            sock = socket.socket(address_family(SERVICE[family]), socket.SOCK_DGRAM)
+        with sock:
+            sock.settimeout(5)
+            sock.connect((SERVICE[family], PORT))
+            expect_equal(site.ask(sock, 5000)[3], 5000, "bytes in fragments")
+            sock.connect((SERVICE[family], 9))  # nobody is there, and the backend says so
+            sock.send(b"x")
+            try:
+                sock.recv(10)
+                refused = False
+            except ConnectionRefusedError:
+                refused = True
+            expect(refused, "the client is told that nobody is there")
+
+
+def transfer(site, family, size=200000):
+    """So many bytes to the backend on one connection, and what it says about them."""
+    with site.connect(family, seconds=10) as sock:
+        sender = threading.Thread(target=sock.sendall, args=(b"x" * size,))
+        sender.start()
+        got, said = 0, b""
+        while got < size:
+            said += sock.recv(65536)
+            *lines, said = said.split(b"\n")
+            got += sum(int(line.split()[3]) for line in lines)
+        sender.join()
+    expect_equal(got, size, "bytes that the backend has got")
+
+
+@test()
+def path_mtu(lab):
+    """senders on either side whose packets do not fit the link of the other are told so by weir and send smaller ones; as
+    well through generic XDP, where checksums stay the kernel's to make"""
+    site = Site(lab, config="xdp: generic\n")
+    # nothing larger than a packet is to be seen at XDP
+    for namespace, link in ((site.client, "c0"), *((b.namespace, "b0") for b in site.backends.values())):
+        namespace.offload(link, False)
+    for family in (4, 6):
+        site.add(family)
+        site.reached(family)
+        transfer(site, family)
+    for backend in site.backends.values():
+        site.host.ip("link", "set", backend.link, "mtu", 1400)
+    for family in (4, 6):
+        transfer(site, family)
+        lost = services(site.agent, name=f"s{family}")[0]["lost"]
+        expect(lost["too_big"] >= 1, f"packets that did not fit: {lost}")
+    for backend in site.backends.values():
+        site.host.ip("link", "set", backend.link, "mtu", 1500)
+    site.host.ip("link", "set", "w0", "mtu", 1400)
+    # what the client has learned it would offer as its MSS
+    site.client.ip("route", "flush", "cache")
+    site.client.ip("-6", "route", "flush", "cache")
+    for family in (4, 6):
+        before = services(site.agent, name=f"s{family}")[0]["lost"]["too_big"]
+        expect_equal(site.page(family), 200000, "bytes that the client has got")
+        expect(services(site.agent, name=f"s{family}")[0]["lost"]["too_big"] > before, "the backend was told")
+
+
+@test()
+def one_interface(lab):
+    """client and backend behind one interface: packets go out where they came in, both ways"""
+    site = Site(lab, count=1, config="xdp: generic\n")
+    inner = lab.namespace("inner")
+    lab.pair(site.client, "c1", inner, "i0", 21)
+    site.client.sysctl("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    inner.ip("route", "add", "default", "via", "10.21.0.1")
+    inner.ip("-6", "route", "add", "default", "via", "fd00:21::1")
+    site.host.ip("route", "add", "10.21.0.0/24", "via", "10.1.0.2")
+    site.host.ip("-6", "route", "add", "fd00:21::/64", "via", "fd00:1::2")
+    for family, address in ((4, "10.21.0.2"), (6, "fd00:21::2")):
+        with inner:
+            listener = socket.create_server((address, PORT), family=address_family(address))
+        add(site.agent, f"s{family} tcp {SERVICE[family]} port 80 to {address} port {PORT} deliver nat")
+        with listener, site.connect(family) as sock:
+            got, who = listener.accept()
+            with got:
+                expect_equal(who[0], {4: "10.1.0.1", 6: "fd00:1::1"}[family], "whom the backend sees")
+                got.sendall(b"well")
+                expect_equal(sock.recv(10), b"well", "the answer")
+                sock.sendall(b"said")
+                expect_equal(got.recv(10), b"said", "and what is said to it")
+
+
+@test()
+def addresses_and_ports(lab):
+    """nat sends from the addresses and ports that the service or the configuration names; what comes there for nobody is
+    the host's own"""
+    site = Site(lab, count=1, config="balance: {nat: {from: [10.11.0.101, 'fd00:11::101'], ports: 50000-50009}}\n")
+    for number in (101, 102, 103):
+        site.host.ip("addr", "add", f"10.11.0.{number}/32", "dev", "w11")
+        site.host.ip("-6", "addr", "add", f"fd00:11::{number}/128", "dev", "w11", "nodad")
+    site.add(4)
+    site.add(6, options="from fd00:11::102-fd00:11::103 ports 51000-51001")
+    for family, wanted in ((4, {("10.11.0.101", port) for port in range(50000, 50010)}),
+                           (6, {(f"fd00:11::{number}", port) for number in (102, 103) for port in (51000, 51001)})):
+        site.reached(family)
+        seen = {site.ask_once(family)[1:3] for _ in range(3)}
+        expect(seen <= wanted, f"whom the backend sees: {seen}")
+    # a connection of the host itself from a port of that range
+    backend = site.backends["b11"]
+    with site.host:
+        own = socket.socket()
+    with own:
+        own.settimeout(5)
+        own.bind(("10.11.0.101", 50010))
+        own.connect((backend.address[4], PORT))
+        expect_equal(site.ask(own)[1:3], ("10.11.0.101", 50010), "the host's own connection")
+    expect_equal(backend.namespace.run("ping", "-c", 1, "-W", 2, "10.11.0.101", check=False).returncode, 0, "ping to it")
