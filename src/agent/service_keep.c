@@ -190,6 +190,31 @@ static void lines_scan(struct scan *scan, uint8_t family)
 			scan6(scan, &view->cache6[i].line[way], &view->rest6[i].line[way]);
 }
 
+/* The flow cache forgets what others push out; the table has it still, to a tenth of a second. */
+static void table_scan(struct scan *scan, uint64_t tick_ns)
+{
+	const struct table *table = scan->services->agent->table;
+	uint64_t now_ns = agent_now_ns();
+
+	for (uint32_t i = 0; i < table_flow_count(table); i++) {
+		const struct table_flow *flow = table_flow(table, i);
+		struct scan_line line;
+
+		if (flow->state != TABLE_LIVE || !flow->backend || flow->key.kind & FLOW_KIND_OUT)
+			continue;
+		line = (struct scan_line){.key = {.sport = flow->key.sport,
+						  .dport = flow->key.dport,
+						  .family = flow->key.kind & FLOW_KIND_IPV4 ? 4 : 6,
+						  .proto = flow->key.proto},
+			.last = scan->now - (uint32_t)((now_ns - flow->last_ns) / tick_ns),
+			.backend = flow->backend,
+			.tcp_flags = flow->tcp_flags};
+		memcpy(line.key.src, flow->key.src, sizeof(line.key.src));
+		memcpy(line.key.dst, flow->key.dst, sizeof(line.key.dst));
+		scan->function(scan, &line);
+	}
+}
+
 void service_keep_scan(struct services *services, bool all)
 {
 	struct engine *engine = services->agent->engine;
@@ -208,6 +233,7 @@ void service_keep_scan(struct services *services, bool all)
 	engine_clock(engine, &scan->now, &tick_ns);
 	scan->idle_udp = (uint32_t)(IDLE_NS / tick_ns);
 	lines_scan(scan, 0);
+	table_scan(scan, tick_ns);
 	free(scan);
 }
 

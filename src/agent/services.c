@@ -66,8 +66,30 @@ static uint32_t ticks_of(const struct agent *agent, uint64_t ns)
 
 /* -- what can be -- */
 
+/* Packets leave XDP with the MAC address of the next host in front.  `good`: the last that was seen to do. */
+static int hop_interface_check(
+	struct services *services, uint32_t index, uint32_t *good, const char *address, struct error *error)
+{
+	struct engine_interface *interfaces = NULL;
+	size_t count = 0;
+	int r = index == *good ? 0 : engine_interfaces(services->agent->engine, &interfaces, &count);
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		if (interfaces[i].index == index && !interfaces[i].ethernet) {
+			error_set(error, -EINVAL,
+				"%s is reached by %s, which has no Ethernet header: services cannot be "
+				"delivered that way",
+				address, interfaces[i].name);
+			r = error_want(error, "a backend behind an Ethernet interface");
+		}
+	free(interfaces);
+	if (r == 0)
+		*good = index;
+	return r;
+}
+
 static int hop_check(struct services *services, const struct service_text *text, const struct address *to,
-	struct error *error)
+	uint32_t *good, struct error *error)
 {
 	char address[ADDRESS_TEXT_MAX];
 	struct engine_hop hop;
@@ -85,6 +107,9 @@ static int hop_check(struct services *services, const struct service_text *text,
 			text->name);
 		return error_want(error, "an address of another host");
 	}
+	r = hop_interface_check(services, hop.index, good, address, error);
+	if (r < 0)
+		return r;
 	if (text->deliver == SERVICE_L2 && hop.gateway) {
 		error_set(error, -EINVAL, "%s is behind a gateway: l2 reaches only hosts on the same network",
 			address);
@@ -113,6 +138,7 @@ static bool book_has(const struct rulebook *book, const struct rule_entry *entry
 static int hops_check(struct services *services, const struct service_plan *plan, struct error *error)
 {
 	const struct rulebook *now = rules_book(services->agent);
+	uint32_t good = 0;
 	int r = 0;
 
 	for (size_t i = 0; i < plan->count && r == 0; i++) {
@@ -121,7 +147,7 @@ static int hops_check(struct services *services, const struct service_plan *plan
 		if (book_has(now, plan->entries[i].entry))
 			continue;
 		for (size_t j = 0; j < text->backend_count && r == 0; j++)
-			r = hop_check(services, text, &text->backends[j].address, error);
+			r = hop_check(services, text, &text->backends[j].address, &good, error);
 	}
 	return r;
 }

@@ -4,6 +4,7 @@ to the service go through a weir and answers go straight to the router."""
 
 import contextlib
 import json
+import os
 import subprocess
 
 from lab import need_kernel, wait_for
@@ -15,12 +16,19 @@ MAC = "02:00:00:00:02:{:02x}"
 
 
 class Crowd:
-    """Clients of a service (crowd.c).  A command may be given to several before their answers are waited for."""
+    """Clients of a service (crowd.c).  A command may be given to several before their answers are waited for.  Each has a
+    CPU: so all packets of a connection are on one, as a card that spreads them by their ends would have it."""
+
+    number = 0
 
     def __init__(self, lab, namespace, proto, family=4, port=80, sources=None):
         self.proto = proto
+        cpus = sorted(os.sched_getaffinity(0))
+        Crowd.number += 1
+        cpu = cpus[Crowd.number % len(cpus)]
         self.process = namespace.start(lab.tool("crowd"), "ask", proto, SERVICE[family], port, *(sources or SOURCES[family]),
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None, text=True)
+        os.sched_setaffinity(self.process.pid, {cpu})
 
     def tell(self, *words):
         self.process.stdin.write(" ".join(map(str, words)) + "\n")

@@ -2,12 +2,13 @@
 """Services as the agent keeps them: the list, changes of backends, the way back, restarts, explain."""
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
 import threading
 
-from lab import expect, expect_equal, wait_for
+from lab import expect, expect_equal, open_tun, wait_for
 from suite import test
 from test_rules import ask, done, refused
 
@@ -72,6 +73,10 @@ def services_are_listed(lab):
 def bad_services_are_refused(lab):
     """what cannot be is refused in one line that says what would be right, and nothing has changed"""
     host, _ = lab.hosts()
+    tun = open_tun(host, "t9")
+    lab.on_close(lambda: os.close(tun))
+    host.ip("link", "set", "t9", "up")
+    host.ip("route", "add", "10.9.0.0/24", "dev", "t9")
     agent = lab.agent(host)
     add(agent, WEB)
     before = services(agent)
@@ -80,10 +85,18 @@ def bad_services_are_refused(lab):
             (400, "there is a service web already", "web tcp 203.0.113.11 port 443 to 10.1.0.4"),
             (400, "there is no route to 198.51.100.1", "far tcp 203.0.113.11 port 443 to 198.51.100.1"),
             (400, "10.1.0.1 is an address of this host", "own tcp 203.0.113.11 port 443 to 10.1.0.1"),
+            (400, "10.9.0.2 is reached by t9, which has no Ethernet header", "tun tcp 203.0.113.11 port 443 to 10.9.0.2"),
+            (400, "10.1.0.2 is IPv4, but ipip does not carry IPv6", "six tcp 2001:db8::1 port 443 to 10.1.0.2"),
+            (400, "fd00:1::2 is IPv6, but the service IPv4", "l2 tcp 203.0.113.11 port 443 to fd00:1::2 deliver l2"),
+            (400, "fd00:1::2 is IPv6, but the service IPv4", "nat tcp 203.0.113.11 port 443 to fd00:1::2 deliver nat"),
+            (400, "70000 is too much", "much tcp 203.0.113.11 port 443 to 10.1.0.2 weight 70000"),
+            (400, "expected a weight, got '-1'", "less tcp 203.0.113.11 port 443 to 10.1.0.2 weight -1"),
+            (400, "a second backend 10.1.0.2", "twice tcp 203.0.113.11 port 443 to 10.1.0.2, 10.1.0.2"),
     ):
         refused(agent, status, what, "POST", "/v1/services/add", text=text)
     refused(agent, 404, "'web'", "POST", "/v1/services/change", name="wep", text="drain 10.1.0.2")
     refused(agent, 400, "10.1.0.9", "POST", "/v1/services/change", name="web", text="drain 10.1.0.9")
+    refused(agent, 400, "65536 is too much", "POST", "/v1/services/change", name="web", text="set 10.1.0.2 weight 65536")
     refused(agent, 404, "no service 'x'", "POST", "/v1/services/delete", name="x")
     refused(agent, 400, "'name' is missing", "POST", "/v1/services/delete")
     host.ip("route", "add", "198.51.100.0/24", "via", "10.1.0.2")

@@ -7,11 +7,12 @@ import random
 import signal
 import socket
 import struct
+import threading
 import urllib.parse
 
 import pcap
 from farm import MAC, SERVICE, SOURCES, Farm
-from lab import UnixConnection, address_family, expect, expect_equal, need_kernel, send_frames
+from lab import UnixConnection, address_family, expect, expect_equal, need_kernel, send_frames, wait_for
 from suite import test
 from test_services import services
 
@@ -266,6 +267,57 @@ def the_address_on_a_dummy(lab):
     farm = need_kernel(lambda: Farm(lab, holder="dummy0"), "dummy interfaces")
     farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1, b3=1)}")
     all_done([farm.crowd().do("open", 100)], "with the address on a dummy")
+
+
+def transfer(farm, backend, family, port, size):
+    """So many bytes of one connection to a backend: (what it got, the way's MTU as the client knows it then, the largest
+    segment that the backend sends)."""
+    with backend.namespace:
+        listener = socket.create_server((SERVICE[family], port), family=address_family(SERVICE[family]))
+    with farm.client, listener:
+        sock = socket.socket(address_family(SERVICE[family]), socket.SOCK_STREAM)
+        sock.settimeout(15)
+        sock.connect((SERVICE[family], port))
+        taken, _ = listener.accept()
+        with sock, taken:
+            sender = threading.Thread(target=sock.sendall, args=(bytes(size),))
+            sender.start()
+            taken.settimeout(15)
+            got = 0
+            while got < size:
+                got += len(taken.recv(1 << 18))
+            sender.join()
+            level, mtu = (socket.IPPROTO_IP, 14) if family == 4 else (socket.IPPROTO_IPV6, 24)
+            return got, sock.getsockopt(level, mtu), taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+
+
+@test()
+def large_ones_get_through(lab):
+    """through tunnels of both families: who sends more than fits is told by weir and goes on, TCP and fragmented datagrams;
+    where a service lowers the MSS, TCP need not be told"""
+    farm = Farm(lab)
+    backend = farm.backends["b1"]
+    for family, around in ((4, 20), (6, 40)):
+        farm.add(f"s{family} {SERVICE[family]} port 80-90 to {farm.to(family, b1=1)}")
+        farm.add(f"low{family} tcp {SERVICE[family]} port 91 to {farm.to(family, b1=1)} mss 1200")
+        all_done([farm.crowd(family=family).do("short", 4)], "at first")
+        got, mtu, _ = transfer(farm, backend, family, 81, 300000)
+        expect_equal((got, mtu), (300000, 1500 - around), f"IPv{family}: bytes, and the MTU that the client was told")
+        told = services(farm.agent, name=f"s{family}")[0]["told_too_big"]
+        expect(told > 0, "senders were told")
+        farm.client.ip(f"-{family}", "route", "flush", "cache")  # the client forgets it
+        with farm.client, socket.socket(address_family(SERVICE[family]), socket.SOCK_DGRAM) as sock:
+            sock.settimeout(10)
+            sock.bind((SOURCES[family][1], 0))
+            sock.connect((SERVICE[family], 80))
+            # of the first one nothing but the news comes back
+            sock.send(bytes(4000))
+            wait_for(lambda: services(farm.agent, name=f"s{family}")[0]["told_too_big"] > told, 10, "a fragment is told of")
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # IPv4 tells the socket, too
+            sock.send(bytes(4000))
+            expect_equal(sock.recv(100), b"b1\n", f"IPv{family}: a datagram in fragments")
+        got, _, largest = transfer(farm, backend, family, 91, 10000)
+        expect(got == 10000 and largest <= 1200, f"IPv{family}: the backend sends segments of {largest}")
 
 
 class Telling:
