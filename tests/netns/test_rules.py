@@ -621,7 +621,7 @@ def logged_packets_are_told(lab):
     sender.close()
 
 
-@each("vm-6.1")
+@each()
 @variants("hook", "xdp", "tc")
 def dropped_packets_are_told(lab, hook):
     """of what rules without 'log' drop at {hook} the log has some, and the record of the kernel's drop names the rule; a flood
