@@ -23,7 +23,7 @@ struct {
 	__type(value, __u32);
 } measured SEC(".maps");
 
-SEC("xdp.frags") int restore(struct xdp_md *context)
+SEC("xdp") int restore(struct xdp_md *context)
 {
 	int delta = (int)(context->data_end - context->data) - (int)packet_bytes;
 	void *data, *end;
@@ -50,13 +50,13 @@ SEC("xdp.frags") int restore(struct xdp_md *context)
 }
 
 /* What nothing can be faster than. */
-SEC("xdp.frags") int bare_pass(struct xdp_md *context)
+SEC("xdp") int bare_pass(struct xdp_md *context)
 {
 	return XDP_PASS;
 }
 
 /* What encapsulation takes at least: room in front. */
-SEC("xdp.frags") int bare_room20(struct xdp_md *context)
+SEC("xdp") int bare_room20(struct xdp_md *context)
 {
 	return bpf_xdp_adjust_head(context, -20) ? XDP_ABORTED : XDP_TX;
 }

@@ -281,13 +281,16 @@ static void rules_fill(struct shield_bpf *shield, uint32_t count)
 
 static struct shield_bpf *shield_make(const struct bench_case *c)
 {
-	struct shield_bpf *shield = shield_bpf__open_and_load();
+	struct shield_bpf *shield = shield_bpf__open();
 	const struct policy_now in_force = {.active = 1, .present = 1};
 	struct shield_ways *ways = calloc(1, sizeof(*ways));
 	uint32_t key = 0;
 
 	if (!shield || !ways)
-		die("shield_bpf__open_and_load", errno);
+		die("shield_bpf__open", errno);
+	bpf_program__set_flags(shield->progs.shield, BPF_F_XDP_HAS_FRAGS); /* as the agent does */
+	if (shield_bpf__load(shield) < 0)
+		die("shield_bpf__load", errno);
 	ways->sets = c->prefixes != 0;
 	ways->way[0] = SHIELD_PASS;
 	ways->way[1] = SHIELD_COUNTER + 5;

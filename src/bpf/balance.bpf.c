@@ -228,7 +228,7 @@ packet_inline int balance_judge(struct xdp_md *context)
 	return verdict == XDP_PASS && answer ? BALANCE_ANSWER : verdict;
 }
 
-SEC("xdp.frags") int balance(struct xdp_md *context)
+SEC("xdp") int balance(struct xdp_md *context)
 {
 	int verdict = balance_judge(context);
 

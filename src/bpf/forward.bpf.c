@@ -338,7 +338,7 @@ packet_inline int forward_send(
 	}
 }
 
-SEC("xdp.frags") int forward(struct xdp_md *context)
+SEC("xdp") int forward(struct xdp_md *context)
 {
 	__u32 now = bpf_jiffies64();
 	const struct forward_port *port = forward_port(context->ingress_ifindex, now);

@@ -132,7 +132,7 @@ lost:
 	return XDP_DROP;
 }
 
-SEC("xdp.frags") int nat(struct xdp_md *context)
+SEC("xdp") int nat(struct xdp_md *context)
 {
 	int verdict = nat_judge(context);
 
@@ -349,7 +349,7 @@ lost:
 	return XDP_DROP;
 }
 
-SEC("xdp.frags") int nat_answer(struct xdp_md *context)
+SEC("xdp") int nat_answer(struct xdp_md *context)
 {
 	int verdict = nat_answer_judge(context);
 

@@ -348,7 +348,7 @@ packet_inline int shield_judge(struct xdp_md *context)
 	return policy ? shield_ask(context, in_force, policy, number) : XDP_PASS;
 }
 
-SEC("xdp.frags") int shield(struct xdp_md *context)
+SEC("xdp") int shield(struct xdp_md *context)
 {
 	int verdict = shield_judge(context);
 

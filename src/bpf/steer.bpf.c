@@ -169,7 +169,7 @@ static __always_inline void steer_count(__u32 rule, __u32 cpu, __u32 bytes)
 	count->bytes += bytes;
 }
 
-SEC("xdp.frags") int steer(struct xdp_md *context)
+SEC("xdp") int steer(struct xdp_md *context)
 {
 	__u32 zero = 0, place, cpu, now = bpf_jiffies64(), bytes = bpf_xdp_get_buff_len(context);
 	const struct policy_now *in_force = bpf_map_lookup_elem(&policy_now, &zero);

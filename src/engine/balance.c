@@ -16,6 +16,7 @@
 
 struct balance {
 	struct balance_bpf *skeleton; /* NULL: there never was a service */
+	struct balance_bpf *whole;    /* for generic XDP; NULL: none has had that */
 	bool wanted;
 };
 
@@ -38,7 +39,8 @@ static void balance_prepare(const struct engine *engine, struct balance_bpf *ske
 	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);
 }
 
-static int balance_load(struct engine *engine, struct balance_bpf **ret_skeleton, struct error *error)
+static int balance_load(
+	struct engine *engine, bool whole, struct balance_bpf **ret_skeleton, struct error *error)
 {
 	struct balance_bpf *skeleton = balance_bpf__open();
 	int r;
@@ -46,7 +48,8 @@ static int balance_load(struct engine *engine, struct balance_bpf **ret_skeleton
 	if (!skeleton)
 		return error_set(error, -errno, "cannot open the services' program: %s", strerror(errno));
 	balance_prepare(engine, skeleton);
-	r = component_load(engine, skeleton->obj, "service", error);
+	r = whole ? component_load_whole(engine, skeleton->obj, "service", error)
+	          : component_load(engine, skeleton->obj, "service", error);
 	if (r < 0)
 		balance_bpf__destroy(skeleton);
 	else
@@ -54,20 +57,27 @@ static int balance_load(struct engine *engine, struct balance_bpf **ret_skeleton
 	return r;
 }
 
+static int balance_put(struct engine *engine, struct balance *balance, struct error *error)
+{
+	int r = balance->skeleton ? 0 : balance_load(engine, false, &balance->skeleton, error);
+
+	if (r == 0)
+		r = engine_chain_put(
+			engine, CHAIN_BALANCE, bpf_program__fd(balance->skeleton->progs.balance), error);
+	if (r < 0 || !engine_shield_is_whole(engine))
+		return r;
+	r = balance->whole ? 0 : balance_load(engine, true, &balance->whole, error);
+	return r < 0 ? r
+	             : engine_chain_put_whole(
+			       engine, CHAIN_BALANCE, bpf_program__fd(balance->whole->progs.balance), error);
+}
+
 int engine_balance_want(struct engine *engine, bool wanted, struct error *error)
 {
 	struct balance *balance = balance_of(engine);
-	int r = 0;
+	int r = wanted ? balance_put(engine, balance, error)
+	               : engine_chain_take(engine, CHAIN_BALANCE, error);
 
-	if (wanted) {
-		if (!balance->skeleton)
-			r = balance_load(engine, &balance->skeleton, error);
-		if (r == 0)
-			r = engine_chain_put(engine, CHAIN_BALANCE,
-				bpf_program__fd(balance->skeleton->progs.balance), error);
-	} else {
-		r = engine_chain_take(engine, CHAIN_BALANCE, error);
-	}
 	if (r == 0)
 		balance->wanted = wanted;
 	return r;
@@ -75,21 +85,29 @@ int engine_balance_want(struct engine *engine, bool wanted, struct error *error)
 
 bool engine_balance_wanted(const struct engine *engine)
 {
-	return balance_of(engine)->wanted;
+	const struct balance *balance = balance_of(engine);
+
+	return balance && balance->wanted; /* NULL: while the part in front of it opens */
+}
+
+static int put(const struct balance_bpf *skeleton, __u32 place, int program, struct error *error)
+{
+	if (!skeleton)
+		return error_set(error, -ENOENT, "the services' program is not loaded");
+	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.service_programs), &place, &program, BPF_ANY) < 0)
+		return error_set(error, -errno, "cannot put a program of services into its place: %s",
+			strerror(errno));
+	return 0;
 }
 
 int engine_balance_put(struct engine *engine, unsigned int place, int program, struct error *error)
 {
-	struct balance *balance = balance_of(engine);
-	__u32 key = place;
+	return put(balance_of(engine)->skeleton, place, program, error);
+}
 
-	if (!balance->skeleton)
-		return error_set(error, -ENOENT, "the services' program is not loaded");
-	if (bpf_map_update_elem(
-		    bpf_map__fd(balance->skeleton->maps.service_programs), &key, &program, BPF_ANY) < 0)
-		return error_set(error, -errno, "cannot put a program of services into its place: %s",
-			strerror(errno));
-	return 0;
+int engine_balance_put_whole(struct engine *engine, unsigned int place, int program, struct error *error)
+{
+	return put(balance_of(engine)->whole, place, program, error);
 }
 
 /* -- beforehand -- */
@@ -128,7 +146,7 @@ int engine_balance_load_run(struct engine_balance_load *load, struct error *erro
 	if (r == 0 && !engine_shield_loaded(engine))
 		r = engine_shield_load_apart(engine, &load->shield, error);
 	if (r == 0 && !balance_of(engine)->skeleton)
-		r = balance_load(engine, &load->balance, error);
+		r = balance_load(engine, false, &load->balance, error);
 	if (r == 0 && load->nat_too && !engine_nat_loaded(engine))
 		r = engine_nat_load_apart(engine, &load->nat, error);
 	return r;
@@ -161,6 +179,7 @@ static void balance_close(void *state)
 	struct balance *balance = state;
 
 	balance_bpf__destroy(balance->skeleton);
+	balance_bpf__destroy(balance->whole);
 	free(balance);
 }
 

@@ -36,5 +36,7 @@ int engine_balance_load_end(struct engine_balance_load *load, struct error *erro
 
 /* A program that balance goes on in (enum service_program, bpf/lib/service_work.h); after the first want. */
 int engine_balance_put(struct engine *engine, unsigned int place, int program, struct error *error);
+/* The same for generic XDP, where that is in use (engine_shield_is_whole()). */
+int engine_balance_put_whole(struct engine *engine, unsigned int place, int program, struct error *error);
 
 #endif

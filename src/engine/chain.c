@@ -28,11 +28,11 @@ static struct chain *chain_of(const struct engine *engine)
 	return engine_part_state(engine, &chain_part);
 }
 
-static int map_open(const struct engine *engine)
+static int map_open(const struct engine *engine, bool whole)
 {
 	char path[PATH_MAX];
 
-	return bpf_obj_get(pins_path(&engine->pins, path, CHAIN_MAP));
+	return bpf_obj_get(pins_path(&engine->pins, path, whole ? CHAIN_MAP "_whole" : CHAIN_MAP));
 }
 
 static int fail(enum chain_program place, int code, struct error *error)
@@ -41,23 +41,32 @@ static int fail(enum chain_program place, int code, struct error *error)
 		strerror(-code));
 }
 
-int engine_chain_put(struct engine *engine, enum chain_program place, int program, struct error *error)
+static int put(
+	const struct engine *engine, enum chain_program place, bool whole, int program, struct error *error)
 {
-	_cleanup_close_ int map = -1;
+	_cleanup_close_ int map = map_open(engine, whole);
 	__u32 key = place;
-	int r = engine_shield_load(engine, error);
 
-	if (r < 0)
-		return r;
-	map = map_open(engine);
 	if (map < 0)
 		return fail(place, map, error);
 	return bpf_map_update_elem(map, &key, &program, BPF_ANY) < 0 ? fail(place, -errno, error) : 0;
 }
 
-int engine_chain_take(struct engine *engine, enum chain_program place, struct error *error)
+int engine_chain_put(struct engine *engine, enum chain_program place, int program, struct error *error)
 {
-	_cleanup_close_ int map = map_open(engine);
+	int r = engine_shield_load(engine, error);
+
+	return r < 0 ? r : put(engine, place, false, program, error);
+}
+
+int engine_chain_put_whole(struct engine *engine, enum chain_program place, int program, struct error *error)
+{
+	return put(engine, place, true, program, error);
+}
+
+static int take(const struct engine *engine, enum chain_program place, bool whole, struct error *error)
+{
+	_cleanup_close_ int map = map_open(engine, whole);
 	__u32 key = place;
 
 	if (map == -ENOENT)
@@ -67,9 +76,16 @@ int engine_chain_take(struct engine *engine, enum chain_program place, struct er
 	return bpf_map_delete_elem(map, &key) < 0 && errno != ENOENT ? fail(place, -errno, error) : 0;
 }
 
+int engine_chain_take(struct engine *engine, enum chain_program place, struct error *error)
+{
+	int r = take(engine, place, false, error);
+
+	return r < 0 ? r : take(engine, place, true, error);
+}
+
 bool engine_chain_has(const struct engine *engine, enum chain_program place)
 {
-	_cleanup_close_ int map = map_open(engine);
+	_cleanup_close_ int map = map_open(engine, false);
 	__u32 key = place, id;
 
 	return map >= 0 && bpf_map_lookup_elem(map, &key, &id) == 0;

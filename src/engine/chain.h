@@ -20,7 +20,10 @@ extern const struct engine_part chain_part;
 
 /* Puts a program into its place, and loads the one in front of it if it is not there yet. */
 int engine_chain_put(struct engine *engine, enum chain_program place, int program, struct error *error);
-/* Takes it away from there. */
+/* The same behind the program at generic XDP, where that is in use (engine_shield_is_whole()): one that was
+ * loaded by component_load_whole().  Without it packets there go on. */
+int engine_chain_put_whole(struct engine *engine, enum chain_program place, int program, struct error *error);
+/* Takes both away from there. */
 int engine_chain_take(struct engine *engine, enum chain_program place, struct error *error);
 /* Has an earlier agent, or this one, put a program there? */
 bool engine_chain_has(const struct engine *engine, enum chain_program place);

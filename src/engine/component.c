@@ -104,11 +104,30 @@ static int set_constant(struct bpf_object *object, const char *name, uint64_t va
 	return r;
 }
 
+/* The kernel lets only programs of one kind use such a map: those that take fragments, or the others. */
+static bool map_is_of_kind(const struct bpf_map *map)
+{
+	enum bpf_map_type type = bpf_map__type(map);
+
+	return type == BPF_MAP_TYPE_PROG_ARRAY || type == BPF_MAP_TYPE_DEVMAP ||
+	       type == BPF_MAP_TYPE_DEVMAP_HASH || type == BPF_MAP_TYPE_CPUMAP;
+}
+
+static const char *map_path(
+	const struct engine *engine, char path[static PATH_MAX], const struct bpf_map *map, bool whole)
+{
+	char name[64];
+
+	snprintf(
+		name, sizeof(name), "%s%s", bpf_map__name(map), whole && map_is_of_kind(map) ? "_whole" : "");
+	return pins_path(&engine->pins, path, name);
+}
+
 /* -EPROTO: what is pinned is not what the programs know by that name. */
-static int map_reuse(struct engine *engine, struct bpf_map *map)
+static int map_reuse(struct engine *engine, struct bpf_map *map, bool whole)
 {
 	char path[PATH_MAX];
-	_cleanup_close_ int fd = bpf_obj_get(pins_path(&engine->pins, path, bpf_map__name(map)));
+	_cleanup_close_ int fd = bpf_obj_get(map_path(engine, path, map, whole));
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info);
 
@@ -122,21 +141,25 @@ static int map_reuse(struct engine *engine, struct bpf_map *map)
 	return bpf_map__reuse_fd(map, fd); /* keeps a copy of its own */
 }
 
-static int map_pin(struct engine *engine, struct bpf_map *map)
+static int map_pin(struct engine *engine, struct bpf_map *map, bool whole)
 {
 	char path[PATH_MAX];
 
-	if (bpf_obj_pin(bpf_map__fd(map), pins_path(&engine->pins, path, bpf_map__name(map))) < 0)
+	if (bpf_obj_pin(bpf_map__fd(map), map_path(engine, path, map, whole)) < 0)
 		return errno == EEXIST ? 0 : -errno;
 	return 0;
 }
 
-int component_load_unpinned(
-	struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+static int object_load(
+	struct engine *engine, struct bpf_object *object, bool whole, const char *name, struct error *error)
 {
+	struct bpf_program *program;
 	struct bpf_map *map;
 	int r;
 
+	bpf_object__for_each_program (program, object)
+		if (bpf_program__type(program) == BPF_PROG_TYPE_XDP && !whole)
+			bpf_program__set_flags(program, BPF_F_XDP_HAS_FRAGS);
 	r = set_constant(object, "live_number", engine->live_number);
 	if (r == 0)
 		r = set_constant(object, "netns_cookie", engine->netns_cookie);
@@ -147,7 +170,7 @@ int component_load_unpinned(
 		return error_set(
 			error, r, "cannot set the constants of the %s programs: %s", name, strerror(-r));
 	bpf_object__for_each_map (map, object) {
-		r = bpf_map__is_internal(map) ? -ENOENT : map_reuse(engine, map);
+		r = bpf_map__is_internal(map) ? -ENOENT : map_reuse(engine, map, whole);
 		if (r == -EPROTO) {
 			error_set(error, r, "%s/%s was made by another version of weir", engine->pins.path,
 				bpf_map__name(map));
@@ -168,20 +191,38 @@ int component_load_unpinned(
 	return 0;
 }
 
-int component_load(struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+static int object_load_and_pin(
+	struct engine *engine, struct bpf_object *object, bool whole, const char *name, struct error *error)
 {
 	struct bpf_map *map;
-	int r = component_load_unpinned(engine, object, name, error);
+	int r = object_load(engine, object, whole, name, error);
 
 	if (r < 0)
 		return r;
 	bpf_object__for_each_map (map, object) {
-		r = bpf_map__is_internal(map) ? 0 : map_pin(engine, map);
+		r = bpf_map__is_internal(map) ? 0 : map_pin(engine, map, whole);
 		if (r < 0)
 			return error_set(error, r, "cannot pin %s in %s: %s", bpf_map__name(map),
 				engine->pins.path, strerror(-r));
 	}
 	return 0;
+}
+
+int component_load_unpinned(
+	struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+{
+	return object_load(engine, object, false, name, error);
+}
+
+int component_load(struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+{
+	return object_load_and_pin(engine, object, false, name, error);
+}
+
+int component_load_whole(
+	struct engine *engine, struct bpf_object *object, const char *name, struct error *error)
+{
+	return object_load_and_pin(engine, object, true, name, error);
 }
 
 int component_map(const struct bpf_object *object, const char *name)

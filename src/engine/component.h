@@ -29,6 +29,15 @@
  * pinned maps, loads, pins the rest. */
 int component_load(struct engine *engine, struct bpf_object *object, const char *name, struct error *error);
 
+/*
+ * The same for the programs at generic XDP, a second object of the same source: they get each packet in one
+ * piece, and what has programs in it or goes with them (arrays of programs, of devices, of CPUs) is theirs
+ * alone, pinned as NAME_whole.  Since Linux 6.9 generic XDP makes another packet for programs that take
+ * fragments, and tc then sees that without its link header.
+ */
+int component_load_whole(
+	struct engine *engine, struct bpf_object *object, const char *name, struct error *error);
+
 /* The same for an object that ends with the agent: what is pinned is used, nothing new is pinned. */
 int component_load_unpinned(
 	struct engine *engine, struct bpf_object *object, const char *name, struct error *error);

@@ -12,6 +12,7 @@
 #include "engine/chain.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
+#include "engine/shield.h"
 #include "forward.skel.h"
 
 /* The maps of a switch. */
@@ -21,6 +22,7 @@ struct forward_maps {
 
 struct forward {
 	struct forward_bpf *skeleton; /* NULL: there never was a sentence */
+	struct forward_bpf *whole;    /* for generic XDP; NULL: none has had that */
 	struct forward_count *counts; /* mapped: FORWARD_NUMBERS a CPU */
 	size_t counts_bytes;
 	uint32_t *rules; /* mapped */
@@ -131,6 +133,38 @@ static int losses_watch(struct engine *engine, const struct forward_bpf *skeleto
 	return r < 0 ? r : component_attach_trace(engine, skeleton->progs.forward_dropped, error);
 }
 
+/* The program for generic XDP, where that is in use.  What it writes down is in the same maps. */
+static int whole_put(struct engine *engine, struct forward *forward, struct error *error)
+{
+	int r = 0;
+
+	if (!engine_shield_is_whole(engine))
+		return 0;
+	if (!forward->whole) {
+		forward->whole = forward_bpf__open();
+		if (!forward->whole)
+			return error_set(
+				error, -errno, "cannot open the forwarding program: %s", strerror(errno));
+		skeleton_prepare(engine, forward->whole);
+		bpf_program__set_autoload(forward->whole->progs.forward_refused, false);
+		bpf_program__set_autoload(forward->whole->progs.forward_dropped, false);
+		r = component_load_whole(engine, forward->whole->obj, "forwarding", error);
+	}
+	if (r == 0)
+		return engine_chain_put_whole(
+			engine, CHAIN_FORWARD, bpf_program__fd(forward->whole->progs.forward), error);
+	forward_bpf__destroy(forward->whole);
+	forward->whole = NULL;
+	return r;
+}
+
+int engine_forward_renew(struct engine *engine, struct error *error)
+{
+	struct forward *forward = forward_of(engine);
+
+	return forward && forward->wanted ? whole_put(engine, forward, error) : 0;
+}
+
 int engine_forward_want(struct engine *engine, bool wanted, struct error *error)
 {
 	struct forward *forward = forward_of(engine);
@@ -143,6 +177,8 @@ int engine_forward_want(struct engine *engine, bool wanted, struct error *error)
 		if (r == 0)
 			r = engine_chain_put(engine, CHAIN_FORWARD,
 				bpf_program__fd(forward->skeleton->progs.forward), error);
+		if (r == 0)
+			r = whole_put(engine, forward, error);
 		if (r == 0)
 			r = losses_watch(engine, forward->skeleton, error);
 	} else {
@@ -400,6 +436,7 @@ static void forward_close(void *state)
 	}
 	memory_unmap(forward);
 	forward_bpf__destroy(forward->skeleton);
+	forward_bpf__destroy(forward->whole);
 	free(forward);
 }
 

@@ -20,6 +20,8 @@ extern const struct engine_part forward_part;
 /* Sentences are wanted from now on, in force or waiting for it, or none are any more: loads the program and
  * puts it into its place, or takes it away from there. */
 int engine_forward_want(struct engine *engine, bool wanted, struct error *error);
+/* Generic XDP has come into use: if forwarding is wanted, its program for that is there, too. */
+int engine_forward_renew(struct engine *engine, struct error *error);
 bool engine_forward_wanted(const struct engine *engine);
 
 /* The rule (id) that each number has, 0: none; FORWARD_NUMBERS of them, to be written.  NULL: there never was

@@ -7,11 +7,13 @@
 
 #include "engine/balance.h"
 #include "engine/internal.h"
+#include "engine/shield.h"
 #include "nat.skel.h"
 #include "shared/service.h"
 
 struct nat {
 	struct nat_bpf *skeleton; /* NULL: there never was a service that is delivered so */
+	struct nat_bpf *whole;    /* for generic XDP; NULL: none has had that */
 };
 
 /* Those of the flow cache are pinned and have their sizes; what is these programs' own has to be told. */
@@ -29,14 +31,14 @@ static void nat_prepare(const struct engine *engine, struct nat_bpf *skeleton)
 	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);
 }
 
-static int nat_put(struct engine *engine, const struct nat_bpf *skeleton, struct error *error)
-{
-	int r = engine_balance_put(
-		engine, SERVICE_PROGRAM_ANSWER, bpf_program__fd(skeleton->progs.nat_answer), error);
+typedef int put_function(struct engine *engine, unsigned int place, int program, struct error *error);
 
-	return r < 0 ? r
-	             : engine_balance_put(
-			       engine, SERVICE_PROGRAM_NAT, bpf_program__fd(skeleton->progs.nat), error);
+static int nat_put(
+	struct engine *engine, const struct nat_bpf *skeleton, put_function *put, struct error *error)
+{
+	int r = put(engine, SERVICE_PROGRAM_ANSWER, bpf_program__fd(skeleton->progs.nat_answer), error);
+
+	return r < 0 ? r : put(engine, SERVICE_PROGRAM_NAT, bpf_program__fd(skeleton->progs.nat), error);
 }
 
 static struct nat *nat_of(const struct engine *engine)
@@ -49,7 +51,7 @@ bool engine_nat_loaded(const struct engine *engine)
 	return nat_of(engine)->skeleton;
 }
 
-int engine_nat_load_apart(struct engine *engine, struct nat_bpf **ret_skeleton, struct error *error)
+static int nat_load(struct engine *engine, bool whole, struct nat_bpf **ret_skeleton, struct error *error)
 {
 	struct nat_bpf *skeleton = nat_bpf__open();
 	int r;
@@ -57,7 +59,8 @@ int engine_nat_load_apart(struct engine *engine, struct nat_bpf **ret_skeleton, 
 	if (!skeleton)
 		return error_set(error, -errno, "cannot open the programs of nat: %s", strerror(errno));
 	nat_prepare(engine, skeleton);
-	r = component_load(engine, skeleton->obj, "nat", error);
+	r = whole ? component_load_whole(engine, skeleton->obj, "nat", error)
+	          : component_load(engine, skeleton->obj, "nat", error);
 	if (r < 0)
 		nat_bpf__destroy(skeleton);
 	else
@@ -65,15 +68,32 @@ int engine_nat_load_apart(struct engine *engine, struct nat_bpf **ret_skeleton, 
 	return r;
 }
 
+int engine_nat_load_apart(struct engine *engine, struct nat_bpf **ret_skeleton, struct error *error)
+{
+	return nat_load(engine, false, ret_skeleton, error);
+}
+
+int engine_nat_renew(struct engine *engine, struct error *error)
+{
+	struct nat *nat = nat_of(engine);
+	int r;
+
+	if (!nat || !nat->skeleton || nat->whole || !engine_shield_is_whole(engine))
+		return 0;
+	r = nat_load(engine, true, &nat->whole, error);
+	return r < 0 ? r : nat_put(engine, nat->whole, engine_balance_put_whole, error);
+}
+
 int engine_nat_take(struct engine *engine, struct nat_bpf *skeleton, struct error *error)
 {
-	int r = nat_put(engine, skeleton, error);
+	int r = nat_put(engine, skeleton, engine_balance_put, error);
 
-	if (r < 0)
+	if (r < 0) {
 		nat_bpf__destroy(skeleton);
-	else
-		nat_of(engine)->skeleton = skeleton;
-	return r;
+		return r;
+	}
+	nat_of(engine)->skeleton = skeleton;
+	return engine_nat_renew(engine, error);
 }
 
 int engine_nat_load(struct engine *engine, struct error *error)
@@ -92,6 +112,7 @@ static void nat_close(void *state)
 	struct nat *nat = state;
 
 	nat_bpf__destroy(nat->skeleton);
+	nat_bpf__destroy(nat->whole);
 	free(nat);
 }
 

@@ -16,5 +16,7 @@ extern const struct engine_part nat_part;
 /* Loads them where they are not, and puts them into their places; behind engine_balance_want().  0, or a
  * negative errno with `error`. */
 int engine_nat_load(struct engine *engine, struct error *error);
+/* Generic XDP has come into use: if nat is loaded, its programs for that are, too. */
+int engine_nat_renew(struct engine *engine, struct error *error);
 
 #endif

@@ -15,7 +15,9 @@
 #include "bpf/lib/policy.h"
 #include "engine/balance.h"
 #include "engine/chain.h"
+#include "engine/forward.h"
 #include "engine/internal.h"
+#include "engine/nat.h"
 #include "shared/policy.h"
 #include "shared/shield.h"
 #include "shield.skel.h"
@@ -24,9 +26,9 @@
 
 struct shield {
 	struct shield_bpf *skeleton; /* NULL: no interface has ever wanted it */
+	struct shield_bpf *whole;    /* for generic XDP; NULL: none has had that */
 	struct shield_ways *ways;    /* mapped: SHIELD_PLACES */
 	struct shield_kept *kept;    /* mapped */
-	uint32_t program;            /* id */
 };
 
 static struct shield *shield_of(const struct engine *engine)
@@ -103,14 +105,16 @@ static void unmap_memory(struct shield *shield)
 	shield->kept = NULL;
 }
 
-int engine_shield_load_apart(struct engine *engine, struct shield_bpf **ret_skeleton, struct error *error)
+static int skeleton_load(
+	struct engine *engine, bool whole, struct shield_bpf **ret_skeleton, struct error *error)
 {
 	struct shield_bpf *skeleton = shield_bpf__open();
 	int r;
 
 	if (!skeleton)
 		return error_set(error, -errno, "cannot open the XDP program: %s", strerror(errno));
-	r = component_load(engine, skeleton->obj, "XDP", error);
+	r = whole ? component_load_whole(engine, skeleton->obj, "XDP", error)
+	          : component_load(engine, skeleton->obj, "XDP", error);
 	if (r < 0)
 		shield_bpf__destroy(skeleton);
 	else
@@ -118,13 +122,13 @@ int engine_shield_load_apart(struct engine *engine, struct shield_bpf **ret_skel
 	return r;
 }
 
+int engine_shield_load_apart(struct engine *engine, struct shield_bpf **ret_skeleton, struct error *error)
+{
+	return skeleton_load(engine, false, ret_skeleton, error);
+}
+
 static int memory_take(struct engine *engine, struct shield *shield, struct error *error)
 {
-	struct bpf_prog_info info = {};
-	__u32 length = sizeof(info);
-
-	if (bpf_obj_get_info_by_fd(bpf_program__fd(shield->skeleton->progs.shield), &info, &length) == 0)
-		shield->program = info.id;
 	shield->ways = map_memory(shield->skeleton->maps.shield_ways, SHIELD_PLACES * sizeof(*shield->ways));
 	shield->kept = map_memory(shield->skeleton->maps.shield_kept, sizeof(*shield->kept));
 	if (!shield->ways || !shield->kept)
@@ -147,6 +151,36 @@ int engine_shield_take(struct engine *engine, struct shield_bpf *skeleton, struc
 		shield->skeleton = NULL;
 	}
 	return r;
+}
+
+/* With what stands behind it. */
+static int whole_load(struct engine *engine, struct shield *shield, struct error *error)
+{
+	int r;
+
+	if (shield->whole)
+		return 0;
+	r = skeleton_load(engine, true, &shield->whole, error);
+	if (r < 0)
+		return r;
+	if (engine_balance_wanted(engine))
+		r = engine_balance_want(engine, true, error);
+	if (r == 0)
+		r = engine_nat_renew(engine, error);
+	if (r == 0)
+		r = engine_forward_renew(engine, error);
+	if (r < 0) {
+		shield_bpf__destroy(shield->whole);
+		shield->whole = NULL;
+	}
+	return r;
+}
+
+bool engine_shield_is_whole(const struct engine *engine)
+{
+	const struct shield *shield = shield_of(engine);
+
+	return shield && shield->whole;
 }
 
 int engine_shield_load(struct engine *engine, struct error *error)
@@ -210,14 +244,28 @@ static void link_count(struct engine *engine, const char *path, uint32_t meant, 
 	++*(size_t *)context;
 }
 
+/* The program at generic XDP is one of its own (component_load_whole()). */
+static bool link_is_generic(uint32_t index, uint32_t program)
+{
+	LIBBPF_OPTS(bpf_xdp_query_opts, options);
+
+	return bpf_xdp_query((int)index, 0, &options) == 0 && options.skb_prog_id == program;
+}
+
 static void link_renew(struct engine *engine, const char *path, uint32_t meant, int link, const void *context)
 {
-	uint32_t program;
+	struct shield *shield = shield_of(engine);
+	uint32_t program = 0, index = link_interface(link, &program);
+	bool generic = link_is_generic(index, program);
+	const struct shield_bpf *skeleton;
 
 	(void)context;
+	if (generic)
+		whole_load(engine, shield, NULL);
+	skeleton = generic ? shield->whole : shield->skeleton;
 	/* refused: away with it, and who wants it attaches anew */
-	if (link_interface(link, &program) != meant ||
-		bpf_link_update(link, bpf_program__fd(shield_of(engine)->skeleton->progs.shield), NULL) < 0)
+	if (index != meant || !skeleton ||
+		bpf_link_update(link, bpf_program__fd(skeleton->progs.shield), NULL) < 0)
 		unlink(path);
 }
 
@@ -269,8 +317,10 @@ void engine_shield_query(struct engine *engine, uint32_t index, struct engine_sh
 static int link_make(struct engine *engine, uint32_t index, bool native)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = native ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE);
-	_cleanup_close_ int link = bpf_link_create(
-		bpf_program__fd(shield_of(engine)->skeleton->progs.shield), (int)index, BPF_XDP, &options);
+	const struct shield *shield = shield_of(engine);
+	const struct shield_bpf *skeleton = native ? shield->skeleton : shield->whole;
+	_cleanup_close_ int link =
+		bpf_link_create(bpf_program__fd(skeleton->progs.shield), (int)index, BPF_XDP, &options);
 	char path[PATH_MAX];
 
 	if (link < 0)
@@ -298,8 +348,12 @@ int engine_shield_attach(struct engine *engine, const struct engine_interface *i
 			"another program (%" PRIu32 ") is at XDP of '%s': its rules are decided in tc",
 			found.program, interface->name);
 	r = native ? link_make(engine, interface->index, true) : -EOPNOTSUPP;
-	if (r < 0 && generic)
+	if (r < 0 && generic) {
+		r = whole_load(engine, shield_of(engine), error);
+		if (r < 0)
+			return r;
 		r = link_make(engine, interface->index, false);
+	}
 	if (r < 0)
 		return error_set(error, r, "cannot attach to XDP of '%s' (%s): its rules are decided in tc",
 			interface->name, strerror(-r));
@@ -403,6 +457,7 @@ static void shield_close(void *state)
 
 	unmap_memory(shield);
 	shield_bpf__destroy(shield->skeleton);
+	shield_bpf__destroy(shield->whole);
 	free(shield);
 }
 

@@ -39,6 +39,9 @@ int engine_shield_attach(struct engine *engine, const struct engine_interface *i
 void engine_shield_detach(struct engine *engine, uint32_t index);
 /* What is attached. */
 void engine_shield_query(struct engine *engine, uint32_t index, struct engine_shield *ret_shield);
+/* Is generic XDP in use, or was it?  Then what stands behind the program there has a second program for it
+ * (engine/chain.h). */
+bool engine_shield_is_whole(const struct engine *engine);
 /* Addresses of connections that go on (shared/shield.h); nothing where the program is not loaded. */
 bool engine_shield_loaded(const struct engine *engine);
 void engine_shield_kept_clear(struct engine *engine);

@@ -11,7 +11,7 @@ import time
 import pcap
 from lab import (LIBC, SYS_BPF, Skip, expect, expect_equal, maps_of_program, send_frames, udp_socket,
                  wait_for)
-from suite import test
+from suite import each, test, variants
 from test_capture import Captured
 from test_rules import add, apply, done, rule, rules
 
@@ -284,6 +284,29 @@ def the_configuration_says_how(lab):
         agent.reload()
         expect_equal((place(agent)["mode"], place(agent, "lo")["mode"]), modes, f"modes with {text}")
     expect_equal(rule(agent, number)["hook"], "tc", "where the rule is decided")
+
+
+@each()
+@variants("mode", "native", "generic")
+def what_passes_xdp_is_whole_in_tc(lab, mode):
+    """what passes {mode} XDP, from a socket with little room before it or in pieces, is judged and counted in tc with its link
+    header: the rules there fit, and the bytes are those on the wire"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host, f"interfaces: [w0]\nxdp: {mode}\n")
+    add(agent, "drop in udp to port 9")
+    expect_equal(place(agent)["mode"], mode, "the mode")
+    number = add(agent, "count in udp to port 7")["id"]
+    expect_equal(rule(agent, number)["hook"], "tc", "where the rule is decided")
+    sizes = [1, 10, 100, 1000, 1472, 4000]
+    with udp_socket(peer, "10.1.0.2") as sender:
+        for size in sizes:
+            sender.sendto(bytes(size), ("10.1.0.1", 7))
+            sender.sendto(bytes(size), ("10.1.0.1", 9))
+    # the last one comes in three fragments, of which the rule knows the first
+    wait_for(lambda: packets(agent, number) == 6, 5, "the rule to count")
+    listed = [f for f in agent.get("/v1/flows", filter="udp to port 7")["flows"]]
+    expect_equal(sum(f["packets"] for f in listed), 6, "packets of the flow")
+    expect_equal(sum(f["bytes"] for f in listed), sum(42 + size for size in sizes[:5]) + 1514, "bytes of the flow")
 
 
 @test()
