@@ -98,6 +98,8 @@ void policy_rules_add(struct policy_rules *rules, const char *sentence)
 
 void policy_rules_clear(struct policy_rules *rules)
 {
+	for (size_t i = 0; i < rules->count; i++)
+		rule_clear(&rules->rules[i]);
 	free(rules->rules);
 	free(rules->sources);
 	*rules = (struct policy_rules){0};
