@@ -452,7 +452,8 @@ const struct command commands[] = {
 		.help = "'by flow' (what is meant if nothing is said) keeps the packets of a flow on one "
 			"CPU, 'by "
 			"rule' all that\n"
-			"fit.  MATCH: what stands in the packet, as in 'weir drop'.  Without words: what is "
+			"fit.  MATCH: what stands in the packet, as in 'weir drop', sets, too.  Without "
+                        "words: what is "
 			"steered.\n"
 			"  weir steer in on eth0 to cpus 0-7 by flow\n"
 			"  weir steer in on eth0 udp to port 53 to cpus 2,3",
@@ -485,7 +486,7 @@ const struct command commands[] = {
 		.help = "Alone, or with --limit or --watch, it shows the records of the last packets; with "
 			"--follow those that\n"
 			"come.  There are records of rules and default verdicts with 'log', at most "
-                        "log_packets a "
+			"log_packets a "
 			"second, and of\n"
 			"what others drop, at most log_drops a second; all packets are counted by their "
 			"rules.  With a sentence\n"
