@@ -93,7 +93,7 @@ def cell(course, engine, rate, rtt, flows, control, udp, seconds, ramp):
         if udp:
             loads.append(course.start(course.near, "datagrams", FAR, 5003, udp * 1e6, seconds))
         time.sleep(ramp - 1)
-        asks = course.start(course.near, "ask", FAR, 5002, seconds - ramp, 10, 200, stdout=subprocess.PIPE, text=True)
+        asks = course.start(course.near, "ask", FAR, 5002, seconds - ramp + 1, 10, 200, stdout=subprocess.PIPE, text=True)
         _, middle, high, _ = asks.communicate()[0].split()
         held = course.engine()
         for load in loads:

@@ -118,3 +118,31 @@ def a_higher_class_waits_for_no_departure(lab):
     sink.measure({7001: 1 << 20})
     loaded = ask(host, peer)
     expect(loaded <= idle + 50, f"a higher class waits for no queue: {idle:.2f} ms idle, {loaded:.2f} ms under load")
+
+
+@test(seconds=60)
+def leaves_of_htb_are_shared(lab):
+    """Below a link of engine htb, whose sockets are paced in front of its leaves, a guarantee holds, weights share what is
+    left, what is idle is lent, and the link is never exceeded"""
+    host, _, sink, agent = build(lab)
+    link = add(agent, f"limit out on w0 to {RATE / 1e6:g}mbit engine htb")["id"]
+    for text in ("light under w0 weight 1", "heavy under w0 weight 3"):
+        done(agent, "POST", "/v1/shapes/add", text=text)
+    add(agent, "assign out tcp to port 7001 to light")
+    add(agent, "assign out tcp to port 7002 to heavy")
+    held = add(agent, "guarantee out tcp to port 7000 5mbit")["id"]
+    expect_equal([shape(agent, number)["engine"] for number in (link, held)], ["htb", "htb"], "engines")
+    for port in (7001, 7002):
+        Sender(lab, host, ("tcp", "10.1.0.2", port), ("tcp", "fd00:1::2", port))
+    sink.measure({7001: 1 << 18, 7002: 1 << 19})
+    time.sleep(2)
+    got, total, took = rates(sink, (7001, 7002), 4)
+    expect(0.8 * RATE / 8 * took <= total <= (1 + TCP_SLACK) * RATE / 8 * took + TCP_BURST, f"all of the link: {got}")
+    expect(2 < got[7002] / got[7001] < 4, f"weights of 1 and 3: {got}")
+    Sender(lab, host, ("tcp", "fd00:1::2", 7000))
+    sink.measure({7000: 1 << 18})
+    time.sleep(1)
+    got, total, took = rates(sink, (7000, 7001, 7002), 3)
+    expect(total <= (1 + TCP_SLACK) * RATE / 8 * took + TCP_BURST, f"above the link: {got}")
+    expect(got[7000] >= 0.8 * 5, f"the guarantee holds against 4 flows: {got}")
+    expect(2 < got[7002] / got[7001] < 4, f"weights of 1 and 3: {got}")
