@@ -146,6 +146,35 @@ static void counts_write(struct json_write *out, const struct service_text *text
 	json_write_real(out, "new_per_second", ratio((double)figures->lately, figures->seconds), 2);
 }
 
+/* What nat sends from. */
+static void source_write(const struct services *services, const struct address *backend, uint16_t number,
+	struct json_write *out)
+{
+	const struct engine_service_memory *memory = engine_service_memory(services->agent->engine);
+	const struct service_source *source = &memory->sources[number];
+	struct address first = {.family = backend->family}, last;
+	char text[2 * ADDRESS_TEXT_MAX + 1], end[ADDRESS_TEXT_MAX];
+	unsigned int carry = source->nat_addresses ? source->nat_addresses - 1 : 0;
+
+	if (first.family == 4)
+		memcpy(first.bytes, &source->address4, 4);
+	else
+		memcpy(first.bytes, source->address6, 16);
+	address_print(text, sizeof(text), &first);
+	if (carry) {
+		last = first;
+		for (int i = first.family == 4 ? 3 : 15; i >= 0 && carry; i--, carry >>= 8) {
+			carry += last.bytes[i];
+			last.bytes[i] = (uint8_t)carry;
+		}
+		address_print(end, sizeof(end), &last);
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "-%s", end);
+	}
+	json_write_string(out, "from", text);
+	snprintf(text, sizeof(text), "%u-%u", ntohs(source->first), ntohs(source->last));
+	json_write_string(out, "from_ports", text);
+}
+
 static void backend_write(const struct services *services, const struct service_plan_entry *entry,
 	size_t place, const struct backend_figures *figures, const struct backend_figures *sum,
 	struct json_write *out)
@@ -161,6 +190,8 @@ static void backend_write(const struct services *services, const struct service_
 	answer_address(out, "address", &text->address);
 	if (port)
 		json_write_number(out, "port", port);
+	if (entry->text->deliver == SERVICE_NAT && live)
+		source_write(services, &text->address, entry->backends[place], out);
 	json_write_number(out, "weight", text->weight);
 	/* what a check found is told also where all count as up since none is */
 	json_write_string(out, "state", live && live->down ? "down" : state_words[state]);

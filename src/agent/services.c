@@ -88,6 +88,15 @@ static int hop_interface_check(
 	return r;
 }
 
+/* Is the interface one whose packets can be seen before the stack? */
+static bool nat_comes_back(const struct agent *agent, const struct engine_hop *hop)
+{
+	for (size_t i = 0; i < agent->watched_count; i++)
+		if (agent->watched[i].index == hop->index)
+			return agent->watched[i].ethernet && agent->watched[i].state == WATCH_WATCHED;
+	return false;
+}
+
 static int hop_check(struct services *services, const struct service_text *text, const struct address *to,
 	uint32_t *good, struct error *error)
 {
@@ -115,7 +124,16 @@ static int hop_check(struct services *services, const struct service_text *text,
 			address);
 		return error_want(error, "deliver ipip or gue");
 	}
-	if ((text->deliver == SERVICE_NAT && !text->has_from) && !hop.has_from) {
+	if (text->deliver == SERVICE_NAT && !nat_comes_back(services->agent, &hop)) {
+		error_set(error, -EINVAL,
+			"the answers of %s, a backend of service %s, come in by an interface that is not "
+		        "watched: nat "
+			"would not see them",
+			address, text->name);
+		return error_want(error, "that interface among 'interfaces', or deliver ipip");
+	}
+	if (text->deliver == SERVICE_NAT && !text->has_from && !hop.has_from &&
+		!services->agent->config.balance_nat[to->family == 6].first.family) {
 		error_set(error, -EINVAL,
 			"this host has no address to send from to %s, a backend of service %s", address,
 			text->name);

@@ -98,7 +98,7 @@ int engine_nat_take(struct engine *engine, struct nat_bpf *skeleton, struct erro
 
 int engine_nat_load(struct engine *engine, struct error *error)
 {
-	struct nat_bpf *skeleton;
+	struct nat_bpf *skeleton = NULL;
 	int r;
 
 	if (engine_nat_loaded(engine))

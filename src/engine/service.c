@@ -199,7 +199,7 @@ bool engine_service_used(const struct engine *engine)
 
 int engine_service_prepare(struct engine *engine, uint32_t flows, struct error *error)
 {
-	struct service_bpf *skeleton;
+	struct service_bpf *skeleton = NULL;
 	int r = 0;
 
 	if (engine_service_used(engine))

@@ -9,6 +9,7 @@ import threading
 from lab import address_family, expect, expect_equal, need, wait_for
 from suite import test
 from test_balancing import SERVICE, by_backend
+from test_rules import refused
 from test_services import add, services
 
 PORT = 8080
@@ -367,13 +368,21 @@ def addresses_and_ports(lab):
     for number in (101, 102, 103):
         site.host.ip("addr", "add", f"10.11.0.{number}/32", "dev", "w11")
         site.host.ip("-6", "addr", "add", f"fd00:11::{number}/128", "dev", "w11", "nodad")
-    site.add(4)
-    site.add(6, options="from fd00:11::102-fd00:11::103 ports 51000-51001")
+    shown = site.add(4)["backends"][0]
+    expect_equal((shown["from"], shown["from_ports"]), ("10.11.0.101", "50000-50009"), "what is shown")
+    shown = site.add(6, options="from fd00:11::102-fd00:11::103 ports 51000-51001")["backends"][0]
+    expect_equal((shown["from"], shown["from_ports"]), ("fd00:11::102-fd00:11::103", "51000-51001"), "what is shown")
+    told = site.agent.weir("service", "show", "s4").stdout
+    expect("sent to 10.11.0.2:8080 from 10.11.0.101, ports 50000-50009\n" in told, told)
     for family, wanted in ((4, {("10.11.0.101", port) for port in range(50000, 50010)}),
                            (6, {(f"fd00:11::{number}", port) for number in (102, 103) for port in (51000, 51001)})):
         site.reached(family)
         seen = {site.ask_once(family)[1:3] for _ in range(3)}
         expect(seen <= wanted, f"whom the backend sees: {seen}")
+    # where answers would not be seen
+    lab.pair(site.host, "unseen", lab.namespace("other"), "o0", 31)
+    refused(site.agent, 400, "an interface that is not watched", "POST", "/v1/services/add",
+            text=f"far tcp {SERVICE[4]} port 81 to 10.31.0.2 deliver nat")
     # a connection of the host itself from a port of that range
     backend = site.backends["b11"]
     with site.host:

@@ -209,6 +209,23 @@ static void service_print_one(const struct cli *cli, const json_t *service)
 	putchar('\n');
 }
 
+/* nat: "sent to 10.0.0.11:443 from 10.0.0.1, ports 61001-65535". */
+static void sources_print_of(const json_t *service)
+{
+	const json_t *backend;
+	size_t i;
+
+	json_array_foreach (json_object_get(service, "backends"), i, backend) {
+		char place[128];
+
+		if (!*json_get_text(backend, "from"))
+			continue;
+		place_print(backend, place, sizeof(place));
+		printf("sent to %s from %s, ports %s\n", place, json_get_text(backend, "from"),
+			json_get_text(backend, "from_ports"));
+	}
+}
+
 /* "check http of 10.0.0.11:443: passed in 3.2 ms at …; 812 passed, 3 failed". */
 static void checks_print_of(const json_t *service)
 {
@@ -260,8 +277,10 @@ static int services_print(void *user, struct error *error)
 	r = screen_table_print(&services_screen, rows, services->cli->units, style, error);
 	if (r < 0)
 		return r;
-	if (services->query)
+	if (services->query) {
+		sources_print_of(json_array_get(json_object_get(answer, "services"), 0));
 		checks_print_of(json_array_get(json_object_get(answer, "services"), 0));
+	}
 	json_array_foreach (json_object_get(answer, "warnings"), i, warning)
 		printf("%s%s%s\n", style->bad, json_string_value(warning), style->reset);
 	pending_print(answer, style);
