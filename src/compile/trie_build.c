@@ -74,6 +74,7 @@ static bool block_take(struct trie *trie, enum block_class class, uint32_t *ret_
 		if (!unit)
 			continue;
 		trie->free[larger] = (uint32_t)trie->units[unit].word[0];
+		/* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): no class is behind the last */
 		for (uint32_t i = trie_block_units[class]; i < trie_block_units[larger];
 			i += trie_block_units[class])
 			trie_block_free(trie, (struct trie_block){unit + i, class});

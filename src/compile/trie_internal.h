@@ -151,8 +151,8 @@ uint32_t trie_tree_inside(const struct trie *trie, uint32_t index, struct trie_b
 	uint32_t *outside);
 
 /* trie_build.c */
-#define NODE16_FROM 8192 /* prefixes below a new node that make it one of 65536 entries: 64 bytes for each   \
-	                  */
+/* Prefixes below a new node that make it one of 65536 entries: then it takes 64 bytes for each. */
+#define NODE16_FROM 8192
 
 void trie_block_free(struct trie *trie, struct trie_block block);
 /* The entry for a tree that lies inside the first `depth` bits of its prefixes. */
