@@ -361,8 +361,10 @@ def what_is_lost_is_counted(lab):
 
 @test()
 def generic(lab):
-    """with generic XDP frames go also where there is no native way"""
+    """with generic XDP frames go also where there is no native way; there the kernel does not take several packets in one"""
     site = Site(lab, 2, config="interfaces: [w0, w1]\nxdp: generic\n", gro=False)
+    for i in (0, 1):
+        site.hosts[i].offload(f"c{i}", False)
     rule = site.forward("from w0 to w1 both ways")
     entry = site.entry(rule)
     expect_equal((entry["state"], entry["hook"]), ("active", "xdp-generic"), "the sentence")
