@@ -217,6 +217,15 @@ static int xdp_add(struct engine_capture *capture, const struct engine_interface
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]) && link < 0 && link != -EBUSY; i++) {
 		LIBBPF_OPTS(bpf_link_create_opts, options, .flags = modes[i].flags);
 
+		/* it would take packets' link headers from who looks at them in tc (component_load_whole())
+		 */
+		if (modes[i].flags == XDP_FLAGS_SKB_MODE && component_has_function("skb_cow_data_for_xdp")) {
+			error_set(error, -EOPNOTSUPP,
+				"XDP of interface '%s' is generic, which on this kernel "
+				"changes packets that are captured",
+				interface->name);
+			return error_want(error, "capture at tc");
+		}
 		hook->kind = modes[i].kind;
 		link = bpf_link_create(program, (int)interface->index, BPF_XDP, &options);
 	}
