@@ -712,6 +712,8 @@ void answer_error(const struct error *error, struct json_write *out)
 	if (error->column) {
 		json_write_string(out, "text", error->excerpt);
 		json_write_number(out, "column", error->column);
+		if (error->caret != error->column)
+			json_write_number(out, "caret", error->caret);
 	}
 	json_write_object_end(out);
 	json_write_object_end(out);

@@ -375,6 +375,7 @@ bool rule_list_identical(const struct rule_list *a, const struct rule_list *b)
 /* The slots of a list by their sentences: chains of places + 1, the first of each sentence first. */
 struct finder {
 	const struct rule_list *list;
+	bool any; /* those made by commands, too */
 	uint32_t mask;
 	uint32_t *heads, *next;
 };
@@ -399,6 +400,7 @@ static int finder_make(struct finder *finder, const struct rule_list *list, bool
 	while (size < list->count)
 		size *= 2;
 	*finder = (struct finder){.list = list,
+		.any = any,
 		.mask = size - 1,
 		.heads = calloc(size, sizeof(*finder->heads)),
 		.next = calloc(list->count + 1, sizeof(*finder->next))};
@@ -431,6 +433,22 @@ static struct rule_entry *finder_take(struct finder *finder, const char *text)
 	return NULL;
 }
 
+/* A service of another sentence is the same service if its name is: it keeps its id.  Names are each there
+ * once. */
+static void service_keep_id(const struct finder *finder, struct rule_entry *entry)
+{
+	for (size_t i = 0; i < finder->list->count && rule_kind(&entry->rule) == RULE_ON_SERVICES; i++) {
+		const struct rule_slot *slot = &finder->list->slots[i];
+
+		if ((slot->live && !finder->any) || rule_kind(&slot->entry->rule) != RULE_ON_SERVICES ||
+			strcmp(slot->entry->rule.service->name, entry->rule.service->name) != 0)
+			continue;
+		rule_entry_share(entry, slot->entry);
+		entry->id = slot->entry->id;
+		return;
+	}
+}
+
 /* Does the sentence still mean what it meant: is a user's name still the same number's? */
 static bool entry_means(const struct rule_entry *entry, const struct rule_entry *now)
 {
@@ -453,8 +471,10 @@ static struct rule_entry *entry_for(
 		return NULL;
 	if (!before)
 		before = finder_take(finder, entry->text); /* it may have been said with other words */
-	if (!before)
+	if (!before) {
+		service_keep_id(finder, entry);
 		return entry;
+	}
 	if (entry_means(before, entry)) {
 		before->users++;
 		rule_entry_release(entry);

@@ -424,8 +424,7 @@ static int entry_new(struct edit *edit, struct error *error)
 	}
 	if (edit_make(edit, sentence, error) < 0) {
 		/* the word in front was ours */
-		if (error->column > strlen("service "))
-			error->column -= (unsigned int)strlen("service ");
+		error_skip(error, strlen("service "));
 		return error->code;
 	}
 	return edit_insert(edit, &edit->next.policies[0], SIZE_MAX, true, error);

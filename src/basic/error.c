@@ -41,6 +41,27 @@ int error_want(struct error *error, const char *format, ...)
 	return error->code;
 }
 
+/* The line, or as much as there is room for around the column (from 0), with an ellipsis in place of the
+ * rest. */
+static void excerpt_set(struct error *error, const char *line, size_t length, size_t column)
+{
+	static const char ellipsis[] = "\u2026";
+	const size_t mark = sizeof(ellipsis) - 1, room = sizeof(error->excerpt) - 1 - mark;
+	size_t from = 0;
+
+	if (length > room + mark && column > room / 2) {
+		from = column - room / 2;
+		if (from + room > length)
+			from = length - room;
+		/* not amid a character */
+		while (from < column && ((unsigned char)line[from] & 0xc0) == 0x80)
+			from++;
+	}
+	snprintf(error->excerpt, sizeof(error->excerpt), "%s%.*s", from ? ellipsis : "", (int)(length - from),
+		line + from);
+	error->caret = (unsigned int)(column - from + (from ? mark : 0)) + 1;
+}
+
 void error_at(struct error *error, const char *file, const char *text, size_t offset)
 {
 	size_t start = 0, end, length;
@@ -50,7 +71,7 @@ void error_at(struct error *error, const char *file, const char *text, size_t of
 
 	snprintf(error->file, sizeof(error->file), "%s", file ? file : "");
 	error->line = 0;
-	error->column = 0;
+	error->column = error->caret = 0;
 	error->excerpt[0] = '\0';
 	if (!text)
 		return;
@@ -71,7 +92,19 @@ void error_at(struct error *error, const char *file, const char *text, size_t of
 	end = start + strcspn(text + start, "\n");
 	if (end > start && text[end - 1] == '\r')
 		end--;
-	snprintf(error->excerpt, sizeof(error->excerpt), "%.*s", (int)(end - start), text + start);
+	excerpt_set(error, text + start, end - start, offset < end ? offset - start : end - start);
+}
+
+void error_skip(struct error *error, size_t bytes)
+{
+	size_t length = strlen(error->excerpt);
+
+	if (error->column > bytes && error->caret == error->column && length >= bytes) {
+		memmove(error->excerpt, error->excerpt + bytes, length - bytes + 1);
+		error->caret -= (unsigned int)bytes;
+	}
+	if (error->column > bytes)
+		error->column -= (unsigned int)bytes;
 }
 
 /* The bytes of the character at `text`, and whether it may reach a terminal: no control character (one of
@@ -138,9 +171,8 @@ void error_print(const struct error *error, const char *prefix, FILE *out)
 	fputs("  ", out);
 	text_print(error->excerpt, out);
 	fputc('\n', out);
-	/* A line that was too long to be kept whole may not reach to the column. */
-	if (error->column && error->column <= strlen(error->excerpt) + 1) {
+	if (error->caret && error->caret <= strlen(error->excerpt) + 1) {
 		fputs("  ", out);
-		caret_print(error->excerpt, error->column, out);
+		caret_print(error->excerpt, error->caret, out);
 	}
 }

@@ -21,7 +21,9 @@ struct error {
 	char file[ERROR_TEXT_MAX]; /* file name as the person gave it; empty when the text has no file */
 	unsigned int line;         /* 1-based, 0: not known */
 	unsigned int column;       /* 1-based, in bytes, 0: not known */
-	char excerpt[1024];        /* the line or sentence that `column` counts in; empty when not known */
+	char excerpt[1024]; /* that line or sentence, or the part of it around the column; empty when not
+	                       known */
+	unsigned int caret; /* the column in `excerpt`, 0: not known */
 };
 
 /* Fills code and what (and clears the rest); returns code, so that callers can `return error_set(...)`.
@@ -33,6 +35,9 @@ int error_want(struct error *error, const char *format, ...) __attribute__((form
 
 /* Says where: a column in a text.  The excerpt is the line of `text` that holds `offset`. */
 void error_at(struct error *error, const char *file, const char *text, size_t offset);
+
+/* The first bytes of the line are not the person's: the excerpt and what counts in it go on without them. */
+void error_skip(struct error *error, size_t bytes);
 
 /* Prints "file:line:col: what; want" and, where there is an excerpt, the line and a caret under the
  * column (tabs kept, so that the caret stands right).  `prefix` ("weir: ") comes first when there is no

@@ -46,7 +46,9 @@ bool answer_refused(const json_t *answer, struct error *error)
 	snprintf(error->file, sizeof(error->file), "%s", json_get_text(refusal, "file"));
 	snprintf(error->excerpt, sizeof(error->excerpt), "%s", json_get_text(refusal, "text"));
 	error->line = (unsigned int)json_get_number(refusal, "line");
-	error->column = (unsigned int)json_get_number(refusal, "column");
+	error->column = error->caret = (unsigned int)json_get_number(refusal, "column");
+	if (json_object_get(refusal, "caret"))
+		error->caret = (unsigned int)json_get_number(refusal, "caret");
 	return true;
 }
 

@@ -138,8 +138,8 @@ static int section_parse(enum policy_section kind, const char *text, struct rule
 	}
 	r = rule_parse(sentence, &rule, error);
 	if (r < 0) {
-		if (error->column > verb)
-			error->column -= (unsigned int)verb;
+		if (error)
+			error_skip(error, verb);
 		return r;
 	}
 	printed = rule_text(&rule, error);

@@ -178,7 +178,8 @@ def two_weirs_agree(lab):
 @test()
 def services_change_with_the_rules(lab):
     """a policy brings rules and services into force together; not confirmed, both are again what they were; the policy that
-    is told has the services in a section of their own, and applied again it changes nothing"""
+    is told has the services in a section of their own, and applied again it changes nothing; a service of the same name is
+    the same service, whatever its sentence"""
     host, _ = lab.hosts()
     agent = lab.agent(host)
     web = add(agent, WEB)
@@ -191,11 +192,15 @@ def services_change_with_the_rules(lab):
                   ("+", "service dns udp 203.0.113.53 port 53 to 10.1.0.5"), ("+", "count in udp")], "the difference")
     done(agent, "POST", "/v1/policy", text, confirm="1s")
     expect_equal([entry["name"] for entry in services(agent)], ["web", "dns"], "while it waits")
+    expect_equal(services(agent)[0]["id"], web["id"], "the id of a service whose sentence is another")
     expect_equal(set(ring(agent).values()), {"10.1.0.2", "10.1.0.4"}, "the new ring is in force")
     wait_for(lambda: len(services(agent)) == 1, 10, "not confirmed, it goes back")
     expect_equal((services(agent)[0]["id"], ring(agent)), (web["id"], first), "as before")
     done(agent, "POST", "/v1/policy", text, confirm="60s")
     done(agent, "POST", "/v1/policy/confirm")
+    agent.stop(signal.SIGKILL)
+    agent.start()
+    expect_equal(services(agent)[0]["id"], web["id"], "confirmed, and with another agent")
     told = done(agent, "GET", "/v1/policy")
     expect_equal(done(agent, "POST", "/v1/policy/diff", told)["diff"], [], "applied again")
     done(agent, "POST", "/v1/policy/rollback")

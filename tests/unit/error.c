@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "basic/text.h"
 #include "unit.h"
 
 static void an_error_says_what_is_wrong_and_what_would_be_right(void **state)
@@ -72,6 +73,52 @@ static void long_texts_are_cut_not_overrun(void **state)
 	assert_int_equal(strlen(error.file), sizeof(error.file) - 1);
 	assert_int_equal(strlen(error.excerpt), sizeof(error.excerpt) - 1);
 	assert_int_equal(error.column, 2501);
+}
+
+/* The excerpt of a line is read back: where the caret stands. */
+static void a_long_line_is_shown_around_the_column(void **state)
+{
+	static const size_t places[] = {0, 3, 509, 511, 1000, 1023, 1024, 2047, 5000, 131000, 131070};
+	static char text[131072];
+	struct error error = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		/* characters of two bytes in front of the place, others behind it */
+		for (size_t k = 0; k + 1 < places[i]; k += 2)
+			memcpy(text + k, "\xc3\xa4", 2);
+		if (places[i] % 2)
+			text[places[i] - 1] = 'b';
+		memset(text + places[i], 'x', sizeof(text) - 1 - places[i]);
+		text[places[i]] = 'H';
+		text[sizeof(text) - 1] = '\0';
+		error_set(&error, -EINVAL, "wrong");
+		error_at(&error, NULL, text, places[i]);
+		assert_int_equal(error.column, places[i] + 1);
+		assert_int_equal(error.excerpt[error.caret - 1], 'H');
+		assert_int_equal(strncmp(error.excerpt, "\xe2\x80\xa6", 3) == 0, places[i] > 510);
+		assert_true(text_utf8_length(error.excerpt) > 0);
+	}
+}
+
+static void what_was_put_in_front_is_not_shown(void **state)
+{
+	static char text[3000] = "service ";
+	struct error error = {0};
+
+	(void)state;
+	error_set(&error, -EINVAL, "wrong");
+	error_at(&error, NULL, "service web tpc", 12);
+	error_skip(&error, strlen("service "));
+	assert_string_equal(error.excerpt, "web tpc");
+	assert_int_equal(error.column, 5);
+	assert_int_equal(error.caret, 5);
+	memset(text + 8, 'x', sizeof(text) - 9);
+	text[2000] = 'H';
+	error_at(&error, NULL, text, 2000);
+	error_skip(&error, strlen("service "));
+	assert_int_equal(error.column, 1993);
+	assert_int_equal(error.excerpt[error.caret - 1], 'H');
 }
 
 static void a_place_is_a_line_and_a_column(void **state)
@@ -155,19 +202,24 @@ static void no_control_character_reaches_the_terminal(void **state)
 	free(text);
 }
 
-static void a_column_behind_the_kept_part_of_a_line_has_no_caret(void **state)
+static void a_long_line_is_printed_with_its_caret(void **state)
 {
 	struct error error = {0};
-	char line[2000], *text;
+	char line[2000], *text, *excerpt, *carets;
 
 	(void)state;
 	memset(line, 'x', sizeof(line) - 1);
 	line[sizeof(line) - 1] = '\0';
+	line[1500] = 'H';
 	error_set(&error, -EINVAL, "wrong");
 	error_at(&error, "f", line, 1500);
 	text = error_text(&error);
-	assert_null(strchr(text, '^'));
 	assert_memory_equal(text, "f:1:1501: wrong\n", 16);
+	excerpt = strchr(text, '\n') + 1;
+	carets = strchr(excerpt, '\n') + 1;
+	/* the ellipsis in front has three bytes and one column */
+	assert_int_equal(strcspn(carets, "^"), strcspn(excerpt, "H") - 2);
+	assert_int_equal(carets[strcspn(carets, "^")], '^');
 	free(text);
 }
 
@@ -180,12 +232,13 @@ int main(void)
 		TEST("an error may be wrapped in its own text", an_error_may_be_wrapped_in_its_own_text),
 		TEST("nobody has to want to know an error", nobody_has_to_want_to_know),
 		TEST("long texts are cut, not overrun", long_texts_are_cut_not_overrun),
+		TEST("a long line is shown around the column", a_long_line_is_shown_around_the_column),
+		TEST("what was put in front of a line is not shown", what_was_put_in_front_is_not_shown),
 		TEST("a place is a line and a column", a_place_is_a_line_and_a_column),
 		TEST("an error is printed with its line and a caret",
 			an_error_is_printed_with_its_line_and_a_caret),
 		TEST("no control character reaches the terminal", no_control_character_reaches_the_terminal),
-		TEST("a column behind the kept part of a line has no caret",
-			a_column_behind_the_kept_part_of_a_line_has_no_caret),
+		TEST("a long line is printed with its caret", a_long_line_is_printed_with_its_caret),
 	};
 
 	return cmocka_run_group_tests_name("error", tests, NULL, NULL);

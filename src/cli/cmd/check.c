@@ -23,6 +23,8 @@ static int check_json(const char *file, const struct error *error)
 			json_object_set_new(problem, "line", json_integer(error->line));
 		if (error->column)
 			json_object_set_new(problem, "column", json_integer(error->column));
+		if (error->column && error->caret != error->column)
+			json_object_set_new(problem, "caret", json_integer(error->caret));
 		if (error->excerpt[0])
 			json_object_set_new(problem, "text", json_string(error->excerpt));
 	}
