@@ -173,7 +173,7 @@ void check_way_end(struct check_run *run)
 	/* A connection ends with a reset, at once: what came later would not know its way, and libevent
 	 * closes when it gets round to it. */
 	if (fd >= 0)
-		connect(fd, &none, sizeof(none));
+		(void)connect(fd, &none, sizeof(none));
 	engine_check_end(run->checks->agent->engine, &run->way, run->way_proto);
 	run->way_proto = 0;
 }

@@ -352,8 +352,8 @@ static int edit_find(struct edit *edit, struct error *error)
 {
 	_cleanup_free_ char *name = query_value(query_of(edit->request), "name"),
 			    *id = query_value(query_of(edit->request), "id");
-	struct rule_policy *policy;
-	size_t place;
+	struct rule_policy *policy = NULL;
+	size_t place = 0;
 	int r;
 
 	if (!name == !id) {

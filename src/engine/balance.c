@@ -45,8 +45,10 @@ static int balance_load(
 	struct balance_bpf *skeleton = balance_bpf__open();
 	int r;
 
-	if (!skeleton)
-		return error_set(error, -errno, "cannot open the services' program: %s", strerror(errno));
+	if (!skeleton) {
+		error_set(error, -ENOMEM, "cannot open the services' program: %s", strerror(errno));
+		return -ENOMEM;
+	}
 	balance_prepare(engine, skeleton);
 	r = whole ? component_load_whole(engine, skeleton->obj, "service", error)
 	          : component_load(engine, skeleton->obj, "service", error);

@@ -56,8 +56,10 @@ static int nat_load(struct engine *engine, bool whole, struct nat_bpf **ret_skel
 	struct nat_bpf *skeleton = nat_bpf__open();
 	int r;
 
-	if (!skeleton)
-		return error_set(error, -errno, "cannot open the programs of nat: %s", strerror(errno));
+	if (!skeleton) {
+		error_set(error, -ENOMEM, "cannot open the programs of nat: %s", strerror(errno));
+		return -ENOMEM;
+	}
 	nat_prepare(engine, skeleton);
 	r = whole ? component_load_whole(engine, skeleton->obj, "nat", error)
 	          : component_load(engine, skeleton->obj, "nat", error);

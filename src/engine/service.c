@@ -159,8 +159,10 @@ int engine_service_load(
 	struct service_bpf *skeleton = service_bpf__open();
 	int r;
 
-	if (!skeleton)
-		return error_set(error, -errno, "cannot open the services' maps: %s", strerror(errno));
+	if (!skeleton) {
+		error_set(error, -ENOMEM, "cannot open the services' maps: %s", strerror(errno));
+		return -ENOMEM;
+	}
 	bpf_map__set_max_entries(skeleton->maps.service_flows, flows);
 	bpf_map__set_max_entries(skeleton->maps.service_counts, engine->view.cpus * SERVICE_BACKENDS_MAX);
 	bpf_map__set_max_entries(skeleton->maps.service_losses, engine->view.cpus * SERVICES_MAX);

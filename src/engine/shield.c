@@ -111,8 +111,10 @@ static int skeleton_load(
 	struct shield_bpf *skeleton = shield_bpf__open();
 	int r;
 
-	if (!skeleton)
-		return error_set(error, -errno, "cannot open the XDP program: %s", strerror(errno));
+	if (!skeleton) {
+		error_set(error, -ENOMEM, "cannot open the XDP program: %s", strerror(errno));
+		return -ENOMEM;
+	}
 	r = whole ? component_load_whole(engine, skeleton->obj, "XDP", error)
 	          : component_load(engine, skeleton->obj, "XDP", error);
 	if (r < 0)
