@@ -188,22 +188,24 @@ def a_switch(lab):
     rule = site.forward("among w0, w1, w2")
     taps = [Tap(site, i) for i in range(3)]
 
-    def heard(sender, to, **options):
+    def hears(sender, to, wanted, what, **options):
         for tap in taps:
             tap.empty()
         taps[sender].send(to, **options)
-        return [tap.take(1 if i != sender else 0.05) for i, tap in enumerate(taps)]
+        # who is to get it first: then it is late enough for all others
+        got = {i: taps[i].take(5 if wanted[i] else 0.1) for i in sorted(range(3), key=lambda i: not wanted[i])}
+        expect_equal([got[i] for i in range(3)], wanted, what)
 
     here = (0, b"one")
-    expect_equal(heard(0, BROADCAST), [None, here, here], "a broadcast")
-    expect_equal(heard(0, mac_of(1)), [None, here, here], "for somebody unknown")
-    expect_equal(heard(1, mac_of(0)), [here, None, None], "for one who was heard")
-    expect_equal(heard(0, mac_of(1)), [None, here, None], "… and back")
-    expect_equal(heard(0, mac_of(1), vlan=5), [None, (5, b"one"), (5, b"one")], "in a VLAN in which nobody was heard")
-    expect_equal(heard(2, mac_of(2)), [None, None, None], "for who is where it came from")
-    expect_equal(heard(2, BROADCAST, source=mac_of(1)), [here, here, None], "by one who has moved")
-    expect_equal(heard(0, mac_of(1)), [None, None, here], "for one who has moved")
-    expect_equal(heard(0, bytes.fromhex("0180c2000002")), [None, None, None], "for the link alone")
+    hears(0, BROADCAST, [None, here, here], "a broadcast")
+    hears(0, mac_of(1), [None, here, here], "for somebody unknown")
+    hears(1, mac_of(0), [here, None, None], "for one who was heard")
+    hears(0, mac_of(1), [None, here, None], "… and back")
+    hears(0, mac_of(1), [None, (5, b"one"), (5, b"one")], "in a VLAN in which nobody was heard", vlan=5)
+    hears(2, mac_of(2), [None, None, None], "for who is where it came from")
+    hears(2, BROADCAST, [here, here, None], "by one who has moved", source=mac_of(1))
+    hears(0, mac_of(1), [None, None, here], "for one who has moved")
+    hears(0, bytes.fromhex("0180c2000002"), [None, None, None], "for the link alone")
     entry = site.entry(rule)
     expect_equal((entry["moved"], entry["filtered"], entry["lost"]), (1, 1, 0), "moved, filtered, lost")
     expect(entry["heard"] >= 4 and entry["flooded"] >= 4 and entry["passed"] >= 1, f"what was counted: {entry}")
@@ -290,8 +292,8 @@ def a_chain(lab):
     taps = [Tap(site, i) for i in range(4)]
     for i, said in enumerate((b"raw", b"seen by one", b"seen by two")):
         taps[i].send(BROADCAST, said=said)
-        got = [tap.take(1 if n == i + 1 else 0.05) for n, tap in enumerate(taps)]
-        expect_equal(got, [(0, said) if n == i + 1 else None for n in range(4)], f"from c{i}")
+        got = {n: taps[n].take(5 if n == i + 1 else 0.1) for n in sorted(range(4), key=lambda n: n != i + 1)}
+        expect_equal(got, {n: (0, said) if n == i + 1 else None for n in got}, f"from c{i}")
     before = site.entry(rule)
     taps[3].send(BROADCAST)
     expect_equal([tap.take(0.1) for tap in taps], [None] * 4, "back from the last")
