@@ -215,20 +215,20 @@ static void table_scan(struct scan *scan, uint64_t tick_ns)
 	}
 }
 
-void service_keep_scan(struct services *services, bool all)
+void service_keep_scan(struct services *services, bool all, bool next)
 {
 	struct engine *engine = services->agent->engine;
 	struct scan *scan = calloc(1, sizeof(*scan));
 	uint64_t tick_ns = 1;
 
-	services->scan_due = false;
+	services->scan_due = services->scan_due && next;
 	if (!scan)
 		return;
 	scan->function = line_keep;
 	scan->services = services;
 	scan->all = all;
 	scan->memory = engine_service_memory(engine);
-	scan->book = engine_service_book(engine, false);
+	scan->book = engine_service_book(engine, next);
 	units_find(scan->book, scan->units);
 	engine_clock(engine, &scan->now, &tick_ns);
 	scan->idle_udp = (uint32_t)(IDLE_NS / tick_ns);

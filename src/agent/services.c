@@ -466,6 +466,8 @@ int services_bring(
 	}
 	if (r == 0)
 		r = book_bring(services, &plan, inputs, error);
+	if (r == 0 && services->scan_due)
+		service_keep_scan(services, false, true);
 	for (size_t i = 0; i < plan.count; i++) {
 		free((void *)inputs[i].backends);
 		free((void *)inputs[i].servers);
@@ -653,7 +655,7 @@ void services_settle(struct agent *agent, const struct rulebook *now, const stru
 	unused_free(services, &plan, &plan_before);
 	states_set(services, &plan);
 	if (services->scan_due)
-		service_keep_scan(services, false);
+		service_keep_scan(services, false, false);
 	if (!plan.count && !plan_before.count && engine_balance_wanted(agent->engine))
 		engine_balance_want(agent->engine, false, NULL);
 	shields_reconcile(agent);
@@ -788,7 +790,7 @@ static void befores_end(struct services *services, uint64_t now_ns)
 	}
 	if (!some)
 		return;
-	service_keep_scan(services, true);
+	service_keep_scan(services, true, false);
 	services->stale = true;
 }
 

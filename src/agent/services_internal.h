@@ -105,8 +105,9 @@ uint32_t service_unit(const struct policy_unit *book, uint32_t number);
 uint64_t service_idle_ns(const struct service_text *text);
 uint64_t service_affinity_ns(const struct service_text *text);
 /* Writes connections down that the flow cache knows and that, forgotten there, would go elsewhere; `all`:
- * also those that would not as long as there is a ring of before. */
-void service_keep_scan(struct services *services, bool all);
+ * also those that would not as long as there is a ring of before.  `next`: by the book that is to be in
+ * force: so what comes by another CPU right behind the change is found. */
+void service_keep_scan(struct services *services, bool all, bool next);
 /* What the flow cache knows of a connection: its latest line with a backend.  Looks at all lines. */
 struct service_line {
 	uint32_t last; /* tick */

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 
-from lab import need_kernel, wait_for
+from lab import need_kernel, run, wait_for
 from test_rules import done
 
 SERVICE = {4: "203.0.113.10", 6: "2001:db8:113::10"}
@@ -45,8 +45,13 @@ class Crowd:
         return self.hear()
 
 
-def neighbour(namespace, device, address, mac):
-    namespace.ip("neigh", "replace", address, "lladdr", mac, "nud", "permanent", "dev", device)
+def batch(namespace, lines):
+    """Several commands of ip(8) at once."""
+    run("ip", "-n", namespace.name, "-batch", "-", input="\n".join(lines) + "\n")
+
+
+def neighbour(device, address, mac):
+    return f"neigh replace {address} lladdr {mac} nud permanent dev {device}"
 
 
 class Member:
@@ -64,17 +69,14 @@ class Member:
         router.run("ethtool", "-K", port, "gro", "on")
         ns.sysctl("net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
                   f"net.ipv4.conf.{device}.rp_filter=0")
-        ns.ip("link", "set", device, "up")
-        for family, bits in ((4, 24), (6, 64)):
-            ns.ip("addr", "add", f"{self.address[family]}/{bits}", "dev", device, *(["nodad"] if family == 6 else []))
-        ns.ip("route", "add", "default", "via", "10.2.0.1")
-        ns.ip("-6", "route", "add", "default", "via", "fd00:2::1")
         # those of IPv4 are asked for; without link-local addresses nobody answers for those of IPv6
-        neighbour(ns, device, "fd00:2::1", MAC.format(1))
-        neighbour(router, "br0", self.address[6], MAC.format(number))
+        batch(ns, [f"link set {device} up", f"addr add {self.address[4]}/24 dev {device}",
+                   f"addr add {self.address[6]}/64 dev {device} nodad", "route add default via 10.2.0.1",
+                   "route add default via fd00:2::1", neighbour(device, "fd00:2::1", MAC.format(1)),
+                   *(neighbour(device, other.address[6], MAC.format(other.number)) for other in farm.members)])
+        batch(router, [neighbour("br0", self.address[6], MAC.format(number))])
         for other in farm.members:
-            neighbour(ns, device, other.address[6], MAC.format(other.number))
-            neighbour(other.namespace, other.device, self.address[6], MAC.format(number))
+            batch(other.namespace, [neighbour(other.device, self.address[6], MAC.format(number))])
         farm.members.append(self)
 
 
@@ -111,11 +113,9 @@ class Farm:
         # XDP sees sums that a local sender leaves unfinished, and nothing larger than a packet is to be on the wire
         self.client.run("ethtool", "-K", "c0", "tx", "off", "tso", "off", "gso", "off")
         self.client.sysctl("net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_max_tw_buckets=1048576")
-        for address in SOURCES[4][1:]:
-            self.client.ip("addr", "add", f"{address}/24", "dev", "c0")
-        for address in SOURCES[6][1:]:
-            self.client.ip("-6", "addr", "add", f"{address}/64", "dev", "c0", "nodad")
-            neighbour(self.router, "r0", address, "02:00:00:00:01:02")
+        batch(self.client, [f"addr add {address}/24 dev c0" for address in SOURCES[4][1:]] +
+              [f"addr add {address}/64 dev c0 nodad" for address in SOURCES[6][1:]])
+        batch(self.router, [neighbour("r0", address, "02:00:00:00:01:02") for address in SOURCES[6][1:]])
         self.router.sysctl("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.rp_filter=0",
                            "net.ipv4.conf.default.rp_filter=0", "net.ipv4.conf.all.send_redirects=0",
                            "net.ipv4.conf.default.send_redirects=0", "net.ipv4.fib_multipath_hash_policy=1")

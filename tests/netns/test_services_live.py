@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 import urllib.parse
 
 import pcap
@@ -199,6 +200,21 @@ def strangers_move_nothing(lab):
     farm.change("web", f"add {farm.to(4, b3=9)}")
     send_frames(farm.router, "br0", [syn(SOURCES[4][0], port) for port in range(20000, 21000)])
     all_done([crowd.do("ask")], "behind a stranger's SYNs")
+
+
+@test()
+def ends_are_used_again(lab):
+    """new connections from addresses and ports that others had a second before are answered, one and all, though the ring has
+    them elsewhere by now, and a connection's packets come by several CPUs, each of which knows something else of its ends"""
+    farm = Farm(lab)
+    farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=9)}")
+    farm.client.sysctl("net.ipv4.ip_local_port_range=20000 22999", "net.ipv4.tcp_tw_reuse=1")
+    crowd = farm.crowd(sources=SOURCES[4][:1])
+    all_done([crowd.do("short", 2000)], "at first")
+    for weight in (36, 9, 100):
+        farm.change("web", f"set {farm.to(4, b1=weight)}")
+        time.sleep(1.1)  # as long as a client waits before it uses ends again
+        all_done([crowd.do("short", 1000)], f"with weight {weight}")
 
 
 @test()

@@ -9,8 +9,9 @@
 
 #define SERVICE_TOUCH_SHIFT                                                                                  \
 	8 /* `last` of what is written down is right to so many ticks, as a power of two */
-#define SERVICE_WRITTEN    (SERVICE_KEEP | SERVICE_MOVED | SERVICE_KEPT)
-#define SERVICE_OVER_TICKS 15000 /* of an established connection without a packet that a SYN begins anew */
+#define SERVICE_WRITTEN     (SERVICE_KEEP | SERVICE_MOVED | SERVICE_KEPT)
+#define SERVICE_STALE_TICKS 200   /* less than the second after which ends are used again */
+#define SERVICE_OVER_TICKS  15000 /* of an established connection without a packet that a SYN begins anew */
 
 packet_inline int service_usable(const struct service_backend *backend, __u32 number, int begins)
 {
@@ -225,6 +226,7 @@ packet_function int service_kept(void)
 	struct service_work *work = service_work();
 	const struct service_backend *backend;
 	struct service_flow *flow;
+	struct service_flow known;
 	int embryo = 0, over;
 	struct service_key key;
 	__u8 flags;
@@ -240,10 +242,12 @@ packet_function int service_kept(void)
 	if (!flow)
 		return 0;
 	/* the same ports again */
-	over = !embryo && (flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST) ||
-				  work->now - flow->last > SERVICE_OVER_TICKS);
+	over = flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST) ||
+	       (!embryo && work->now - flow->last > SERVICE_OVER_TICKS);
 	if (work->begins && key.proto == PACKET_PROTO_TCP && over) {
+		work->over = 1;
 		bpf_map_delete_elem(&service_flows, &key);
+		bpf_map_delete_elem(&service_embryos, &key);
 		return 0;
 	}
 	backend = service_backend(flow->backend);
@@ -257,9 +261,10 @@ packet_function int service_kept(void)
 		service_loads_less(flow->backend);
 	}
 	if (embryo && !work->begins) {
-		work->backend = flow->backend;
-		service_keep(1);
-		return work->backend;
+		known = *flow;
+		known.last = work->now;
+		service_write(work, &key, &known, 1);
+		return known.backend;
 	}
 	if ((flow->last ^ work->now) >> SERVICE_TOUCH_SHIFT)
 		flow->last = work->now;
@@ -335,16 +340,6 @@ packet_inline int service_due(const struct service_work *work, const struct serv
 	       (flags & PACKET_TCP_ACK && !(work->tcp_flags & PACKET_TCP_ACK));
 }
 
-/* A SYN that comes again is of the same connection as the first.  One amid a connection that lives is maybe
- * nobody's: its backend asks (RFC 5961, 4), and what begins anew behind that begins behind a RST. */
-packet_inline int service_goes_on(const struct service_work *work, const struct service_backend *backend)
-{
-	if (work->tcp_flags == PACKET_TCP_SYN)
-		return backend->state == SERVICE_BACKEND_UP;
-	return work->tcp_flags & PACKET_TCP_ACK && !(work->tcp_flags & (PACKET_TCP_FIN | PACKET_TCP_RST)) &&
-	       work->now - work->last <= SERVICE_OVER_TICKS;
-}
-
 packet_inline __u32 service_held(const struct service_work *work, const struct service *service)
 {
 	const struct service_backend *backend = service_backend(work->backend);
@@ -352,7 +347,23 @@ packet_inline __u32 service_held(const struct service_work *work, const struct s
 	if (!work->known || !service_usable(backend, service->number, 0) ||
 		(__s32)(work->last - backend->since) <= 0)
 		return 0;
-	return work->begins && !service_goes_on(work, backend) ? 0 : work->backend;
+	/* a SYN that comes again is of the same connection as the first; else it begins another one */
+	if (work->begins && (work->tcp_flags != PACKET_TCP_SYN || backend->state != SERVICE_BACKEND_UP))
+		return 0;
+	return work->backend;
+}
+
+/* A SYN amid a connection that lives, as far as its line and what is written down know, is maybe a
+ * stranger's: its backend asks (RFC 5961, 4), and what begins anew then begins behind a RST. */
+packet_inline int service_lives(
+	const struct service_work *work, const struct service *service, __u32 backend_of_line)
+{
+	const struct service_backend *backend = service_backend(backend_of_line);
+
+	return work->known && work->begins && !work->over && work->tcp_flags & PACKET_TCP_ACK &&
+	       !(work->tcp_flags & (PACKET_TCP_FIN | PACKET_TCP_RST)) &&
+	       work->now - work->last <= SERVICE_OVER_TICKS && service_usable(backend, service->number, 0) &&
+	       (__s32)(work->last - backend->since) > 0;
 }
 
 /* Would a packet that nothing is known of go elsewhere, now or later? */
@@ -366,6 +377,19 @@ packet_inline int service_differs(
 	slot = service_slot_of(service, work);
 	return service_in_ring(service->ring, slot) != backend ||
 	       (service->flags & SERVICE_MOVED && service_in_ring(service->before, slot) != backend);
+}
+
+/* Is the line of another connection that had the same ends?  That may be where packets of a connection come
+ * by several CPUs: each has lines of its own.  What is not written down stands where the ring of before has
+ * it. */
+packet_inline int service_is_stale(
+	const struct service_work *work, const struct service *service, __u32 backend)
+{
+	__u32 ring = service->flags & SERVICE_MOVED ? service->before : service->ring;
+
+	return work->key.proto == PACKET_PROTO_TCP && !(service->flags & SERVICE_KEEP) &&
+	       work->now - work->last > SERVICE_STALE_TICKS &&
+	       service_in_ring(ring, service_slot_of(service, work)) != backend;
 }
 
 /* 1: it is to be written down. */
@@ -408,7 +432,7 @@ packet_function int service_choose(struct xdp_md *context)
 	const struct service *service = work ? service_of(work) : (void *)0;
 	struct service_backend *backend;
 	struct service_count *count;
-	__u32 held, written;
+	__u32 held, kept, line, written;
 	int keep = 0, begins;
 
 	if (!service)
@@ -416,6 +440,7 @@ packet_function int service_choose(struct xdp_md *context)
 	written = service->flags & SERVICE_WRITTEN;
 	if (!work->known)
 		work->tcp_flags = 0;
+	line = work->backend;
 	held = service_held(work, service);
 	/* an id that names a backend says more than the ends: those of one client may be another's by now */
 	if (service->flags & SERVICE_QUIC) {
@@ -423,16 +448,23 @@ packet_function int service_choose(struct xdp_md *context)
 		if (service_usable(service_backend(work->backend), service->number, 0))
 			goto found;
 	}
-	if (held) {
-		if (service_due(work, service) && !service_kept() && !service_flow_flags(work) &&
-			service_differs(work, service, held)) {
-			work->backend = held;
-			service_keep(1);
-		}
+	if (held && service_due(work, service)) {
+		kept = service_kept();
 		work->backend = held;
-		goto found;
+		if (kept)
+			held = kept;
+		else if (service_is_stale(work, service, held))
+			held = 0;
+		else if (service_differs(work, service, held))
+			service_keep(!service_flow_flags(work));
 	}
+	work->backend = held;
+	if (held)
+		goto found;
+	work->over = 0;
 	work->backend = written ? service_kept() : 0;
+	if (!work->backend && service_lives(work, service, line))
+		work->backend = line;
 	if (!work->backend) {
 		/* what has no SYN begins with its first packet */
 		begins = work->begins || (work->key.proto != PACKET_PROTO_TCP && !work->error);
