@@ -6,11 +6,11 @@ One core makes packets and takes them at the other end of a veth pair, where all
 nothing else, by weir at tc, and by nftables (where it is installed) at its ingress hook.  Cases take turns, ROUNDS times;
 shown are medians: million packets a second, ns a packet, and how that compares with the bare drop.  Packets of `1,024
 flows` are known to weir's flow cache; `first packets` come from 4,194,304 sources in turn, so that each is the first of
-its flow.  Unless it says otherwise weir does not read the kernel's reports of drops (drops: {enabled: off}): they cost
-about 90 ns each.  What XDP drops is in bench-shield, what varied headers cost in bench-classify.
+its flow.  Unless it says otherwise weir does not read the kernel's reports of drops (drops: {enabled: off}).  What XDP drops is in bench-shield, what varied headers cost in bench-classify.
 
 Behind that come weir with 10,000 rules and nftables with one, side by side in short turns, since they differ by less
-than what a busy machine adds to one of them (-k beside: only that); then the times from a command to its effect (-k
+than what a busy machine adds to one of them (-k beside: only that): once while nobody reads those reports, once while
+weir does, as it comes, which is paid by whoever drops on the host; then the times from a command to its effect (-k
 times).
 """
 
@@ -202,30 +202,34 @@ class Bench:
 
     def beside(self):
         pairs = {"weir, 10000 rules": self.pair(1)}
-        agent = self.lab.agent(pairs["weir, 10000 rules"][0], "interfaces: [w0]\nxdp: off\ndrops: {enabled: off}\n",
-                               run_dir="beside")
-        agent.weir("apply", self.file(policy(own_rules(10000))), timeout=120)
         for number, rule in enumerate(("udp dport 9 drop", "@nh,72,8 17 drop"), 2):
             host, _ = pairs[f"nft, '{rule}'"] = self.pair(number)
             host.run("nft", "-f", self.file("table netdev bench {\nchain drops {\n"
                                             f"type filter hook ingress device w0 priority 0;\n{rule}\n}}\n}}\n"))
-        print(f"\n{'drops at tc, side by side: ns a packet':58} {'1 flow':>9} {'1,024 flows':>12}")
         words = [word for host, peer in pairs.values() for word in (peer.name, "p0", host.name, "w0")]
+        for title, config in (("nobody reads the kernel's reports of drops", "drops: {enabled: off}\n"),
+                              ("weir reads them (as it comes)", "")):
+            agent = self.lab.agent(pairs["weir, 10000 rules"][0], f"interfaces: [w0]\nxdp: off\n{config}", run_dir="beside")
+            agent.weir("apply", self.file(policy(own_rules(10000))), timeout=120)
+            self.beside_show(title, list(pairs), words)
+            agent.stop()
+
+    def beside_show(self, title, names, words):
+        print(f"\n{'drops at tc, side by side: ns a packet':58} {'1 flow':>9} {'1,024 flows':>12}\n{title}:")
         rates = []
         for flows in (1, KNOWN):
             # in front of all others on its core: their work empties the caches, which are what many flows need
             done = run("chrt", "-f", "1", os.path.join(self.lab.build, "bench/bench-rate"), flows, BESIDE_SECONDS,
                        BESIDE_ROUNDS, *words, timeout=600)
             rates.append([[float(word) for word in line.split()] for line in done.stdout.splitlines()])
-        for number, name in enumerate(pairs):
+        for number, name in enumerate(names):
             print(f"{name:58}" + "".join(f" {1e9 / statistics.median(of[number]):{width}.1f}"
                                          for of, width in zip(rates, (9, 12))))
-        for number, name in list(enumerate(pairs))[1:]:
+        for number, name in list(enumerate(names))[1:]:
             # of the turns next to each other, the median
             print(f"{'weir / ' + name + ' (more than 1)':58}" +
                   "".join(f" {statistics.median(a / b for a, b in zip(of[0], of[number])):{width}.3f}"
                           for of, width in zip(rates, (9, 12))))
-        agent.stop()
 
     # From command to effect.
 

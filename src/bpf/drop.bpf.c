@@ -97,13 +97,13 @@ static __always_inline __u32 drop_start(struct sk_buff *skb)
 	                                           : (__u32)(skb->data - skb->head);
 }
 
-/* In wire packets and their bytes, as at the hooks (watch.bpf.c). */
-static __always_inline struct drop_size drop_size(struct sk_buff *skb)
+/* In wire packets and their bytes, as at the hooks (watch.bpf.c); `single`: it is known to be one packet. */
+static __always_inline struct drop_size drop_size(struct sk_buff *skb, int single)
 {
 	struct skb_shared_info *shared = (void *)(skb->head + skb->end);
 	__u32 start = drop_start(skb), headers, payload;
 	struct drop_size size = {.packets = 1, .bytes = skb->len + (__u32)(skb->data - skb->head) - start};
-	__u16 segment = BPF_CORE_READ(shared, gso_size);
+	__u16 segment = single ? 0 : BPF_CORE_READ(shared, gso_size);
 	__u8 offset = 5 << 4;
 
 	if (!segment)
@@ -123,10 +123,30 @@ static __always_inline struct drop_size drop_size(struct sk_buff *skb)
 	return size;
 }
 
-static __always_inline struct drop_count *drop_entry(const struct drop_key *key)
+/* Which of those that tc drops is it?  DROP_TC_COUNT: none. */
+static __always_inline enum drop_tc drop_tc(__u32 reason)
 {
-	struct drop_count *count = bpf_map_lookup_elem(&drop_counts, key), empty = {};
+	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_INGRESS))
+		return DROP_TC_INGRESS;
+	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_EGRESS))
+		return DROP_TC_EGRESS;
+	return DROP_TC_COUNT;
+}
 
+static __always_inline struct drop_count *drop_entry(
+	const struct drop_key *key, struct drop_stats *stats, enum drop_tc tc)
+{
+	struct drop_count *count, empty = {};
+	struct drop_at_tc *place;
+
+	if (tc != DROP_TC_COUNT) {
+		place = &stats->tc[tc == DROP_TC_EGRESS];
+		if (!place->key.location)
+			place->key = *key;
+		if (place->key.location == key->location)
+			return &place->count;
+	}
+	count = bpf_map_lookup_elem(&drop_counts, key);
 	if (count)
 		return count;
 	bpf_map_update_elem(&drop_counts, key, &empty, BPF_NOEXIST);
@@ -140,20 +160,20 @@ static __always_inline int drop_allowed(const struct drop_settings *settings, st
 {
 	__u32 zero = 0;
 	struct drop_window *window = bpf_map_lookup_elem(&drop_window, &zero);
-	__u64 number;
+	__u64 end;
 
 	if (!window || !settings->window_ticks)
 		return 0;
-	number = count->last / settings->window_ticks;
-	if (window->number != number) {
-		window->number = number;
+	end = window->end;
+	if (count->last >= end || count->last + settings->window_ticks < end) {
+		window->end = end = (count->last / settings->window_ticks + 1) * settings->window_ticks;
 		window->used = 0;
 	}
 	if (window->used >= settings->allowance ||
-		(window->used + settings->reserve >= settings->allowance && count->window == number))
+		(window->used + settings->reserve >= settings->allowance && count->window == end))
 		return 0;
 	__sync_fetch_and_add(&window->used, 1);
-	count->window = number;
+	count->window = end;
 	return 1;
 }
 
@@ -198,16 +218,19 @@ static __always_inline __be16 drop_protocol(struct sk_buff *skb, const struct dr
 										: OWNER_KERNEL;              \
 	})
 
-/* DROP_BY_RULE if it is the drop that was noted; DROP_AT_XDP: there.  A driver that has made an skb of the
- * frame (veth) drops that, its data beginning where the program at XDP has seen the frame begin. */
-static __always_inline __u8 drop_noted(struct sk_buff *skb, __u32 reason, __u32 *ret_rule)
+/* DROP_BY_RULE if it is the drop that was noted, and of how many packets; DROP_AT_XDP: there.  A driver that
+ * has made an skb of the frame (veth) drops that, its data beginning where the program at XDP has seen the
+ * frame begin. */
+static __always_inline __u8 drop_noted(
+	struct sk_buff *skb, enum drop_tc tc, __u32 *ret_rule, __u32 *ret_packets)
 {
-	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_INGRESS) ||
-		reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_TC_EGRESS))
-		return note_take(0, ret_rule) ? DROP_BY_RULE : 0;
+	if (tc != DROP_TC_COUNT)
+		return note_take(0, ret_rule, ret_packets) ? DROP_BY_RULE : 0;
 	if (skb->skb_iif || skb->mac_header == SKB_HEADER_UNSET)
 		return 0;
-	return note_take((__u64)skb->head + skb->mac_header, ret_rule) ? DROP_BY_RULE | DROP_AT_XDP : 0;
+	return note_take((__u64)skb->head + skb->mac_header, ret_rule, ret_packets)
+	               ? DROP_BY_RULE | DROP_AT_XDP
+	               : 0;
 }
 
 static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, struct sock *rx_sk,
@@ -276,8 +299,9 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	struct drop_stats *stats;
 	struct drop_count *count;
 	struct drop_size size;
+	enum drop_tc tc;
 	enum home home;
-	__u32 zero = 0, rule = 0;
+	__u32 zero = 0, rule = 0, packets = 0;
 	__u8 mark;
 
 	/* most are no drops: that comes first */
@@ -300,15 +324,16 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 		return 0;
 	}
 
-	size = drop_size(skb);
-	count = drop_entry(&key);
+	tc = drop_tc(key.reason);
+	mark = drop_noted(skb, tc, &rule, &packets);
+	size = drop_size(skb, tc != DROP_TC_COUNT && packets == 1);
+	count = drop_entry(&key, stats, tc);
 	if (!count)
 		count = &stats->other;
 	count->packets += size.packets;
 	count->bytes += size.bytes;
 	count->last = bpf_jiffies64();
 	stats->drops++;
-	mark = drop_noted(skb, key.reason, &rule);
 	if (drop_allowed(settings, count))
 		drop_record(skb, sk, rx_sk, &key, size, stats, rule, mark);
 	else

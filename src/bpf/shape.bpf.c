@@ -113,7 +113,7 @@ static __noinline int shape_refuse(
 			break;
 		shape_class_take_back(skb, p, path->class[i]);
 	}
-	note_drop(p->rule);
+	note_drop(p->rule, p->packets);
 	return SHAPE_DROP;
 }
 

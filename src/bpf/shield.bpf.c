@@ -200,7 +200,7 @@ packet_inline void shield_note(
 	struct xdp_md *context, const struct policy_now *in_force, __u32 rule, __u32 now)
 {
 	if (in_force->noted)
-		note_write((__u64)(void *)(long)context->data, rule, now);
+		note_write((__u64)(void *)(long)context->data, rule, 1, now);
 }
 
 static __noinline int shield_read_and_tell(struct xdp_md *context, __u32 rule, __u32 now)

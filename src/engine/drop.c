@@ -202,6 +202,42 @@ static void sum_cpus(struct engine_drop_sum *sum, const struct drop_count *count
 	sum->last_ns = tick_time(ticks, last);
 }
 
+static struct engine_drop_sum *sum_find(
+	struct engine_drop_sum *sums, size_t *count, const struct drop_key *key)
+{
+	for (size_t i = 0; i < *count; i++)
+		if (memcmp(&sums[i].key, key, sizeof(*key)) == 0)
+			return &sums[i];
+	sums[*count] = (struct engine_drop_sum){.key = *key};
+	return &sums[(*count)++];
+}
+
+/* What tc has dropped stands apart. */
+static int sum_tc(struct drop_state *state, unsigned int cpus, struct engine_drop_sum *sums, size_t *count,
+	const struct ticks *ticks)
+{
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(state->skeleton->maps.drop_stats), &zero, state->stats) < 0)
+		return -errno;
+	for (unsigned int cpu = 0; cpu < cpus; cpu++) {
+		for (size_t i = 0; i < DROP_TC_COUNT; i++) {
+			const struct drop_at_tc *place = &state->stats[cpu].tc[i];
+			struct engine_drop_sum *sum;
+			uint64_t last_ns;
+
+			if (!place->count.packets)
+				continue;
+			sum = sum_find(sums, count, &place->key);
+			last_ns = sum->last_ns;
+			sum_cpus(sum, &place->count, 1, ticks);
+			if (sum->last_ns < last_ns)
+				sum->last_ns = last_ns;
+		}
+	}
+	return 0;
+}
+
 int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, size_t *ret_count)
 {
 	struct drop_state *state = state_of(engine);
@@ -216,7 +252,7 @@ int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, s
 
 	if (r < 0)
 		return r;
-	sums = calloc(DROP_PLACES_MAX, sizeof(*sums));
+	sums = calloc(DROP_PLACES_MAX + (size_t)DROP_TC_COUNT * cpus, sizeof(*sums));
 	if (!sums)
 		return -ENOMEM;
 	do {
@@ -233,6 +269,11 @@ int engine_drop_sums(struct engine *engine, struct engine_drop_sum **ret_sums, s
 		}
 		from = &position;
 	} while (r == 0);
+	r = sum_tc(state, cpus, sums, &count, &ticks);
+	if (r < 0) {
+		free(sums);
+		return r;
+	}
 	*ret_sums = sums;
 	*ret_count = count;
 	return 0;

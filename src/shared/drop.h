@@ -27,7 +27,16 @@ struct drop_count {
 	__u64 packets; /* wire packets: the segments of a GSO packet */
 	__u64 bytes;   /* from the first header that is there on: link, else network */
 	__u64 last;    /* tick of the last one (jiffies) */
-	__u64 window;  /* of the last record */
+	__u64 window;  /* tick at which the window of the last record ends */
+};
+
+/* What tc drops, which is what weir's own rules drop and can be a lot, is counted without a look into a hash
+ * table: in the first place where that happens. */
+enum drop_tc { DROP_TC_INGRESS, DROP_TC_EGRESS, DROP_TC_COUNT };
+
+struct drop_at_tc {
+	struct drop_key key; /* location 0: none yet */
+	struct drop_count count;
 };
 
 /* The map `drop_stats`, one per CPU. */
@@ -37,7 +46,8 @@ struct drop_stats {
 	__u64 unrecorded; /* more than the rate allows */
 	__u64 lost;       /* found no room in the ring */
 	__u64 unassigned; /* packets that do not say to which network namespace they belong; not in `drops` */
-	struct drop_count other; /* found no room in `drop_counts` */
+	struct drop_count other;             /* found no room in `drop_counts` */
+	struct drop_at_tc tc[DROP_TC_COUNT]; /* beside `drop_counts`: a place may be in both */
 };
 
 /* The map `drop_settings`. */
@@ -50,7 +60,7 @@ struct drop_settings {
 
 /* The map `drop_window`: who writes it, races with the other CPUs; a record more or less is no matter. */
 struct drop_window {
-	__u64 number; /* of the window: ticks / window_ticks */
+	__u64 end; /* its tick: a multiple of window_ticks */
 	__u64 used;
 };
 

@@ -155,7 +155,7 @@ packet_inline enum flow_fate flow_settle(
 			return FLOW_SHAPE;
 		return FLOW_PASS;
 	}
-	note_drop(decision->rule);
+	note_drop(decision->rule, sight->packets);
 	return FLOW_DROP;
 }
 

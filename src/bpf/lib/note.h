@@ -13,7 +13,7 @@ struct drop_note {
 	__u64 frame; /* where it begins, if it was dropped at XDP; 0: in tc */
 	__u32 rule;  /* id; 0: the default verdict */
 	__u32 tick;
-	__u32 dropped;
+	__u32 packets; /* on the wire; 0: no drop is noted */
 	__u32 reserved;
 };
 
@@ -24,7 +24,8 @@ struct {
 	__type(value, struct drop_note);
 } drop_notes SEC(".maps");
 
-static __attribute__((always_inline)) inline void note_write(__u64 frame, __u32 rule, __u32 now)
+static __attribute__((always_inline)) inline void note_write(
+	__u64 frame, __u32 rule, __u32 packets, __u32 now)
 {
 	__u32 zero = 0;
 	struct drop_note *note = bpf_map_lookup_elem(&drop_notes, &zero);
@@ -34,26 +35,30 @@ static __attribute__((always_inline)) inline void note_write(__u64 frame, __u32 
 	note->frame = frame;
 	note->rule = rule;
 	note->tick = now;
-	note->dropped = 1;
+	note->packets = packets;
 }
 
 /* To be called last: what tc drops next on this CPU is this packet. */
-static __attribute__((always_inline)) inline void note_drop(__u32 rule)
+static __attribute__((always_inline)) inline void note_drop(__u32 rule, __u32 packets)
 {
-	note_write(0, rule, bpf_jiffies64());
+	note_write(0, rule, packets, bpf_jiffies64());
 }
 
 /* Was the packet that is dropped just now dropped by us?  `frame`: where it begins; 0: tc drops it. */
-static __attribute__((always_inline)) inline int note_take(__u64 frame, __u32 *ret_rule)
+static __attribute__((always_inline)) inline int note_take(__u64 frame, __u32 *ret_rule, __u32 *ret_packets)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, packets;
 	struct drop_note *note = bpf_map_lookup_elem(&drop_notes, &zero);
 
-	if (!note || !note->dropped || note->frame != frame)
+	packets = note && note->frame == frame ? note->packets : 0;
+	if (!packets)
 		return 0;
-	note->dropped = 0;
+	note->packets = 0;
+	if ((__u32)bpf_jiffies64() - note->tick >= NOTE_TICKS)
+		return 0;
 	*ret_rule = note->rule;
-	return (__u32)bpf_jiffies64() - note->tick < NOTE_TICKS;
+	*ret_packets = packets;
+	return 1;
 }
 
 #endif

@@ -220,7 +220,7 @@ packet_inline int decide_carry_out(struct decision *d)
 	if (action == POLICY_REDIRECT)
 		return bpf_redirect(ifindex, 0);
 	if (verdict == DECIDE_DROP)
-		note_drop(rule);
+		note_drop(rule, d->ask->packets);
 	return verdict;
 }
 
@@ -252,7 +252,7 @@ packet_inline int decide_held(struct decision *d)
 	decide_count(counter, ask->packets, ask->bytes, ask->now);
 	if (ask->held & FLOW_VERDICT_DROP) {
 		decide_tell(d, rule, POLICY_DROP, 0);
-		note_drop(rule);
+		note_drop(rule, ask->packets);
 		return DECIDE_DROP;
 	}
 	decide_commit(d, rule);
