@@ -10,22 +10,27 @@ its flow.  Unless it says otherwise weir does not read the kernel's reports of d
 
 Behind that come weir with 10,000 rules and nftables with one, side by side in short turns, since they differ by less
 than what a busy machine adds to one of them (-k beside: only that): once while nobody reads those reports, once while
-weir does, as it comes, which is paid by whoever drops on the host; then the times from a command to its effect (-k
-times).
+weir does, as it comes, which is paid by whoever drops on the host; then the times from a request at
+the API to its answer and to its effect, the last packet that still came through, and the agent's CPU time, which a busy
+machine leaves as it is (-k times).
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
+import socket
 import statistics
+import struct
 import sys
 import time
+import urllib.parse
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 
-from lab import Failure, Lab, run  # pylint: disable=wrong-import-position,import-error
+from lab import Failure, Lab, UnixConnection, run  # pylint: disable=wrong-import-position,import-error
 
 KNOWN, FIRST = 1024, 1 << 22
 BESIDE_ROUNDS, BESIDE_SECONDS = 21, 0.015
@@ -231,27 +236,116 @@ class Bench:
                   "".join(f" {statistics.median(a / b for a, b in zip(of[0], of[number])):{width}.3f}"
                           for of, width in zip(rates, (9, 12))))
 
-    # From command to effect.
+    # From a request at the API to its answer, and to its effect: the last packet that still came through.
 
-    def timed(self, what, limit, *words):
+    def timed(self, what, limit, *request, body=None, effect=None):
+        agent = self.weir_agent
+        if effect:
+            effect.wait()
+        connection = UnixConnection(agent.socket, 120)
+        connection.connect()
+        cpu = self.cpu_seconds()
         began = time.monotonic()
-        self.weir_agent.weir(*words, timeout=120)
+        connection.request("POST", *request, body=body)
+        answer = connection.getresponse()
+        text = answer.read().decode()
         took = time.monotonic() - began
-        print(f"{what:58} {took * 1e3:9.1f} ms (at most {limit})")
+        cpu = self.cpu_seconds() - cpu
+        connection.close()
+        if answer.status != 200 or '"error"' in text:
+            raise Failure(f"{what}: status {answer.status}: {text[-300:]}")
+        seen = f"{(effect.last() - began) * 1e3:9.1f} ms" if effect else f"{'':12}"
+        print(f"{what:34} {took * 1e3:9.1f} ms {seen} {cpu * 1e3:9.1f} ms   {limit}")
+
+    def policy_put(self, what, sentences, effect=None):
+        self.timed(what, "under 1 s", "/v1/policy", body=policy(sentences).replace("{in: drop}", "{in: accept}"),
+                   effect=effect)
+
+    @staticmethod
+    def query(path, **parameters):
+        return path + "?" + urllib.parse.urlencode(parameters, quote_via=urllib.parse.quote)
+
+    def cpu_seconds(self):
+        return time.clock_gettime(~self.weir_agent.pid << 3 | 2)  # the agent's CPU time (clock_getcpuclockid(3))
+
+    def memory(self):
+        """Resident memory of the agent, its peak, and the kernel's memory of its maps: MiB."""
+        with open(f"/proc/{self.weir_agent.pid}/status", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        maps = {m["id"]: m["bytes_memlock"] for m in json.loads(run("bpftool", "-j", "map", "list").stdout)}
+        return [int(lines[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM")] + [sum(maps.values()) / 2**20]
 
     def times(self):
-        self.weir_agent = self.lab.agent(self.host, "interfaces: [w0]\n", run_dir="bench")
-        first = self.file(policy(own_rules(10000)))
-        changed = self.file(policy([rule.replace("10.77.", "10.78.") for rule in own_rules(10000)]))
-        self.timed("apply 10,000 rules", "1 s", "apply", first)
-        self.timed("apply 10,000 others", "1 s", "apply", changed)
-        self.timed("add a rule to 10,000", "100 ms", "drop", "in", "tcp", "from", "192.0.2.1", "to", "port", "80")
-        million = self.file("".join(f"{dotted(source(i) & 0xffffffff << (32 - 24 - i % 9) & 0xffffffff)}/{24 + i % 9}\n"
-                                    for i in range(1000000)))
-        self.timed("load 1,000,000 prefixes", "3 s", "set", "load", "million", million)
-        self.timed("add a prefix to 1,000,000", "5 ms and what a command takes", "set", "add", "million", "192.0.2.0/24")
-        self.timed("weir version (what a command takes)", "", "version")
+        self.weir_agent = self.lab.agent(self.host, "interfaces: [w0]\nxdp: off\n", run_dir="bench")
+        effect = Effect(self.host, self.peer)
+        rules = own_rules(10000)[:-1]  # which nothing of what is sent here fits
+        print(f"\n{'at the API':34} {'answer':>12} {'effect':>12} {'CPU':>12}")
+        self.policy_put("apply 10,000 rules", rules)
+        changed = [rule.replace("10.77.", "10.78.") for rule in rules[:-1]]
+        self.policy_put("apply 10,000 others", changed + [f"drop in udp to port {effect.port}"], effect)
+        self.policy_put("apply 10,000 others", rules)
+        self.timed("add a rule to 10,000", "under 100 ms",
+                   self.query("/v1/rules/add", text=f"drop in udp to port {effect.port}"), effect=effect)
+        self.timed("make a set", "", self.query("/v1/sets/create", name="million"))
+        self.policy_put("apply 10,000 others", ["drop in from @million"] + changed)
+        prefixes = "".join(f"{dotted(source(i) & 0xffffffff << (32 - 24 - i % 9) & 0xffffffff)}/{24 + i % 9}\n"
+                           for i in range(1000000))
+        before = self.memory()
+        with open(f"/proc/{self.weir_agent.pid}/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")  # the peak begins anew
+        self.timed("load 1,000,000 prefixes", "under 3 s", self.query("/v1/sets/load", name="million"), body=prefixes)
+        after = self.memory()
+        for number in range(4):
+            self.timed("add a prefix to 1,000,000", "under 5 ms", self.query("/v1/sets/add", name="million"),
+                       body=f"192.0.{number}.0/24\n")
+        self.timed("add a prefix to 1,000,000", "under 5 ms", self.query("/v1/sets/add", name="million"),
+                   body=f"{effect.source}\n", effect=effect)
+        print("memory at 1,000,000 prefixes: agent {:.0f} MiB more ({:.0f} at its peak), maps {:.0f} MiB more (all maps "
+              "of this machine)".format(after[0] - before[0], after[1] - before[0], after[2] - before[2]))
+        effect.close()
         self.weir_agent.stop()
+
+
+class Effect:
+    """Datagrams that come all the time, each with the time at which it was sent."""
+
+    port, source = 7777, "10.1.0.2"
+    SENDER = """import socket, struct, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    s.sendto(struct.pack("d", time.monotonic()), ("10.1.0.1", 7777))
+    time.sleep(0.0001)
+"""
+
+    def __init__(self, host, peer):
+        with host:
+            self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        self.socket.bind(("10.1.0.1", self.port))
+        self.sender = peer.start("python3", "-c", self.SENDER)
+
+    def wait(self):
+        """They come, and what came before is read."""
+        self.socket.settimeout(10)
+        end = time.monotonic()
+        while struct.unpack("d", self.socket.recv(64))[0] < end:
+            pass
+
+    def last(self):
+        """When the last was sent that came through; none comes any more."""
+        last, end = 0, time.monotonic() + 10
+        self.socket.settimeout(0.2)
+        try:
+            while time.monotonic() < end:
+                last = struct.unpack("d", self.socket.recv(64))[0]
+        except TimeoutError:
+            return last
+        raise Failure("what is dropped still comes through")
+
+    def close(self):
+        self.sender.kill()
+        self.sender.wait()
+        self.socket.close()
 
 
 def show_goals(medians):
