@@ -6,7 +6,8 @@ One core makes packets and takes them at the other end of a veth pair, where all
 nothing else, by weir at tc, and by nftables (where it is installed) at its ingress hook.  Cases take turns, ROUNDS times;
 shown are medians: million packets a second, ns a packet, and how that compares with the bare drop.  Packets of `1,024
 flows` are known to weir's flow cache; `first packets` come from 4,194,304 sources in turn, so that each is the first of
-its flow.  Unless it says otherwise weir does not read the kernel's reports of drops (drops: {enabled: off}).  What XDP drops is in bench-shield, what varied headers cost in bench-classify.
+its flow.  Unless it says otherwise weir does not read the kernel's reports of drops (drops: {enabled: off}).  What XDP
+drops is in bench-shield, what varied headers cost in bench-classify.
 
 Behind that come weir with 10,000 rules and nftables with one, side by side in short turns, since they differ by less
 than what a busy machine adds to one of them (-k beside: only that): once while nobody reads those reports, once while
