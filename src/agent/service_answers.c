@@ -363,7 +363,7 @@ static int edit_find(struct edit *edit, struct error *error)
 	}
 	r = name ? name_find(&edit->next, name, &policy, &place, error)
 	         : rules_named(&edit->next, id, &policy, &place, error);
-	if (r < 0)
+	if (r < 0 || !policy)
 		return r;
 	edit_use(edit, policy, place);
 	if (slot_is_service(&policy->list.slots[place]))
