@@ -281,16 +281,16 @@ static int change_make(
 static int rule_add(struct edit *edit, struct error *error)
 {
 	_cleanup_free_ char *before = query_value(query_of(edit->request), "before");
-	struct rule_policy *policy;
+	struct rule_policy *policy = NULL;
 	size_t place = SIZE_MAX;
 	int r = rules_policy_named(&edit->next, query_of(edit->request), &policy, error);
 
 	if (r == 0)
 		r = edit_read_text(edit, "a rule, such as drop in tcp to port 80", error);
-	if (r < 0)
+	if (r < 0 || !policy)
 		return r;
 	if (before) {
-		struct rule_policy *owner;
+		struct rule_policy *owner = NULL;
 
 		r = rules_named(&edit->next, before, &owner, &place, error);
 		if (r < 0)
@@ -330,11 +330,11 @@ static void reply_add(struct agent *agent, struct evhttp_request *request)
 static int edit_find(struct edit *edit, struct error *error)
 {
 	_cleanup_free_ char *text = query_value(query_of(edit->request), "id");
-	struct rule_policy *policy;
-	size_t place;
+	struct rule_policy *policy = NULL;
+	size_t place = 0;
 	int r = rules_named(&edit->next, text, &policy, &place, error);
 
-	if (r == 0)
+	if (r == 0 && policy)
 		edit_use(edit, policy, place);
 	return r;
 }
