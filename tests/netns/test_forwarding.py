@@ -148,7 +148,7 @@ def mac_of(i):
     return bytes((2, 0, 0, 0, 1, i))
 
 
-@test("vm")
+@test()
 def a_cable(lab):
     """what comes in on one interface leaves by the other and back, whatever it is: IP of both families, ARP, VLANs; it is
     counted by sentence and by flow, and goes on while the agent is killed and started"""
@@ -242,7 +242,7 @@ def a_switch_grows(lab):
     site.reaches(0, 2, "behind one that has gone")
 
 
-@test()
+@test("vm")
 def by_route(lab):
     """packets go the kernel's routes by XDP, one hop less; the stack does what it alone can: hosts of its own, a hop limit that
     has run out, what is too large, neighbours that are not known, options"""
