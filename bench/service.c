@@ -33,6 +33,7 @@
 #define RING_BYTES (1U << 16)
 #define BACKENDS   100
 #define ROUNDS_MAX 99
+#define FLOWS      (1U << 22) /* that may be written down */
 #define FRAME      74
 
 enum packet_kind {
@@ -58,6 +59,8 @@ struct bench_case {
 #define PORT_NO_FLOWS 81
 #define PORT_GUE      82
 #define PORT_L2       83
+#define PORT_NAT      84
+#define PORT_NAT_ANY  85 /* nat, without accounts by flow */
 
 static struct bench_case cases[] = {
 	{.name = "room for 20 bytes and XDP_TX alone", .kind = PACKET_TCP4, .flows = 1024},
@@ -76,6 +79,14 @@ static struct bench_case cases[] = {
 	{.name = "TCP new (SYN)", .kind = PACKET_SYN4, .flows = 65536, .port = PORT_IPIP},
 	{.name = "TCP new (SYN)", .kind = PACKET_SYN4, .flows = 1048576, .port = PORT_IPIP},
 	{.name = "TCP new (SYN), flows off", .kind = PACKET_SYN4, .flows = 65536, .port = PORT_NO_FLOWS},
+	{.name = "TCP established, nat", .kind = PACKET_TCP4, .flows = 1, .port = PORT_NAT},
+	{.name = "TCP established, nat", .kind = PACKET_TCP4, .flows = 1024, .port = PORT_NAT},
+	{.name = "TCP established, nat", .kind = PACKET_TCP4, .flows = 65536, .port = PORT_NAT},
+	{.name = "TCP established, nat", .kind = PACKET_TCP4, .flows = 1048576, .port = PORT_NAT},
+	{.name = "TCP established, nat, flows off", .kind = PACKET_TCP4, .flows = 1024, .port = PORT_NAT_ANY},
+	{.name = "TCP established, nat, IPv6", .kind = PACKET_TCP6, .flows = 1024, .port = PORT_NAT},
+	{.name = "TCP new (SYN), nat", .kind = PACKET_SYN4, .flows = 1048576, .port = PORT_NAT},
+	{.name = "UDP, nat", .kind = PACKET_UDP4, .flows = 1024, .port = PORT_NAT},
 	{.name = "UDP", .kind = PACKET_UDP4, .flows = 1, .port = PORT_IPIP},
 	{.name = "UDP", .kind = PACKET_UDP4, .flows = 1024, .port = PORT_IPIP},
 	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 1, .port = PORT_IPIP},
@@ -161,16 +172,42 @@ static double measure(const struct bench_case *c, const struct service_bench_bpf
 	return options.duration;
 }
 
+static const uint16_t ports[] = {PORT_IPIP, PORT_NO_FLOWS, PORT_GUE, PORT_L2, PORT_NAT, PORT_NAT_ANY};
+
+#define SERVICES (3 * sizeof(ports) / sizeof(ports[0]))
+
+/* From 64 addresses: a million connections to 100 backends. */
+static struct service_answers answers[2];
+
+static void nat_make(struct services *services, uint32_t number, bool six)
+{
+	struct service_source *source = &services->sources[number];
+
+	*source =
+		(struct service_source){.first = htons(1024), .last = htons(UINT16_MAX), .nat_addresses = 64};
+	memcpy(six ? source->address6 : &source->address4, answers[six].first.bytes, six ? 16 : 4);
+}
+
+static void answers_make(void)
+{
+	static const char *const texts[2][2] = {{"10.0.3.0", "10.0.3.63"}, {"fc00:3::", "fc00:3::3f"}};
+
+	for (int i = 0; i < 2; i++) {
+		address_parse(texts[i][0], &answers[i].first);
+		address_parse(texts[i][1], &answers[i].last);
+		answers[i].ports = (struct port_range){1024, UINT16_MAX};
+	}
+}
+
 static void services_make(struct services *services)
 {
 	static uint16_t slots[SERVICE_RING_SLOTS];
 	struct maglev_backend backends[BACKENDS];
-	struct service_text texts[12];
-	struct service_input inputs[12];
-	static const uint16_t ports[] = {PORT_IPIP, PORT_NO_FLOWS, PORT_GUE, PORT_L2};
+	struct service_text texts[SERVICES];
+	struct service_input inputs[SERVICES];
 	size_t count = 0;
 
-	for (uint32_t service = 1; service <= 12; service++) {
+	for (uint32_t service = 1; service <= SERVICES; service++) {
 		const bool six = (service - 1) % 3 == 2, udp = (service - 1) % 3 == 1;
 		uint16_t port = ports[(service - 1) / 3];
 		struct service_text *text = &texts[count];
@@ -181,6 +218,7 @@ static void services_make(struct services *services)
 
 			snprintf(address, sizeof(address), six ? "fc00:2::%x" : "10.0.2.%u", i + 1);
 			services_backend(services, number, service, address);
+			nat_make(services, number, six);
 			backends[i] = (struct maglev_backend){.number = (uint16_t)number, .weight = 1};
 			address_parse(address, &backends[i].address);
 		}
@@ -188,10 +226,11 @@ static void services_make(struct services *services)
 			die("maglev_fill");
 		services_ring(services, service, slots, SERVICE_RING_SLOTS);
 		services_text(text, "bench", udp ? 17 : 6, six ? "fc00:1::1" : "10.200.1.1", port, port,
-			port == PORT_GUE  ? SERVICE_GUE
-			: port == PORT_L2 ? SERVICE_L2
-					  : SERVICE_IPIP);
-		text->no_flows = port == PORT_NO_FLOWS;
+			port == PORT_GUE   ? SERVICE_GUE
+			: port == PORT_L2  ? SERVICE_L2
+			: port >= PORT_NAT ? SERVICE_NAT
+					   : SERVICE_IPIP);
+		text->no_flows = port == PORT_NO_FLOWS || port == PORT_NAT_ANY;
 		inputs[count++] = (struct service_input){.text = text,
 			.number = service,
 			.rule = service,
@@ -200,6 +239,38 @@ static void services_make(struct services *services)
 	}
 	services_book(services, 0, inputs, count);
 	services_place(services, 0);
+}
+
+#define ESTABLISHED_AT_ONCE 8192U /* of those that have begun, and may push out each other */
+
+/* Both entries of each connection to where they stand once both hosts have spoken. */
+static void embryos_move(const struct services *services)
+{
+	int from = bpf_map__fd(services->balance->maps.service_embryos);
+	int to = bpf_map__fd(services->balance->maps.service_flows);
+	static struct service_key keys[4 * ESTABLISHED_AT_ONCE];
+	struct service_flow flow;
+	size_t count = 0;
+
+	while (count < sizeof(keys) / sizeof(keys[0]) &&
+		bpf_map_get_next_key(from, count ? &keys[count - 1] : NULL, &keys[count]) == 0)
+		count++;
+	for (size_t i = 0; i < count; i++) {
+		if (bpf_map_lookup_elem(from, &keys[i], &flow) < 0 ||
+			bpf_map_update_elem(to, &keys[i], &flow, BPF_ANY) < 0)
+			die("establish");
+		bpf_map_delete_elem(from, &keys[i]);
+	}
+}
+
+static void establish(const struct services *services, const struct bench_case *c)
+{
+	for (uint32_t done = 0; done < c->flows; done += ESTABLISHED_AT_ONCE) {
+		uint32_t packets = c->flows < ESTABLISHED_AT_ONCE ? c->flows : ESTABLISHED_AT_ONCE;
+
+		measure(c, c->around, packets);
+		embryos_move(services);
+	}
 }
 
 static int compare(const void *a, const void *b)
@@ -225,7 +296,9 @@ int main(int argc, char **argv)
 	CPU_ZERO(&cpu);
 	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &cpu);
 	sched_setaffinity(0, sizeof(cpu), &cpu);
-	if (services_open(&services, lines, RING_BYTES) < 0)
+	answers_make();
+	if (services_open_large(&services, lines, RING_BYTES, FLOWS) < 0 ||
+		services_nat(&services, answers, 2) < 0)
 		return 1;
 	services_make(&services);
 	for (size_t i = 0; i < CASES; i++) {
@@ -234,6 +307,8 @@ int main(int argc, char **argv)
 		cases[i].bare = around_make(&cases[i], NULL);
 		if (!cases[i].port)
 			measured_set(cases[i].around, cases[i].around->progs.bare_room20);
+		if (cases[i].port >= PORT_NAT && cases[i].kind != PACKET_SYN4 && strstr(cases[i].name, only))
+			establish(&services, &cases[i]);
 	}
 	for (int round = 0; round < rounds; round++)
 		for (size_t i = 0; i < CASES; i++) {

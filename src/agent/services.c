@@ -127,7 +127,7 @@ static int hop_check(struct services *services, const struct service_text *text,
 	if (text->deliver == SERVICE_NAT && !nat_comes_back(services->agent, &hop)) {
 		error_set(error, -EINVAL,
 			"the answers of %s, a backend of service %s, come in by an interface that is not "
-		        "watched: nat "
+			"watched: nat "
 			"would not see them",
 			address, text->name);
 		return error_want(error, "that interface among 'interfaces', or deliver ipip");

@@ -52,6 +52,11 @@ static void rings_make(const struct services *services, uint32_t ring_bytes)
 
 int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes)
 {
+	return services_open_large(services, lines, ring_bytes, SERVICE_FLOWS_DEFAULT);
+}
+
+int services_open_large(struct services *services, uint32_t lines, uint32_t ring_bytes, uint32_t flows)
+{
 	int cpus = libbpf_num_possible_cpus();
 	struct balance_bpf *balance;
 	uint32_t sets = lines / FLOW_WAYS, all;
@@ -74,6 +79,7 @@ int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes
 	bpf_map__set_max_entries(balance->maps.flow_rings, services->cpus);
 	bpf_map__set_max_entries(balance->maps.service_counts, services->cpus * SERVICE_BACKENDS_MAX);
 	bpf_map__set_max_entries(balance->maps.service_losses, services->cpus * SERVICES_MAX);
+	bpf_map__set_max_entries(balance->maps.service_flows, flows);
 	if (unshare(CLONE_NEWNET) < 0 || balance_bpf__load(balance) < 0) {
 		printf("# the programs cannot be loaded: %s (root, CAP_BPF and CAP_NET_ADMIN are needed)\n",
 			strerror(errno));

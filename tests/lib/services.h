@@ -35,6 +35,8 @@ struct services {
 /* In a network namespace of its own, where nothing is forwarded: what a test says of a backend's next hop
  * then stays.  -1 and a message where programs cannot be loaded. */
 int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes);
+/* … with room for so many connections that are written down. */
+int services_open_large(struct services *services, uint32_t lines, uint32_t ring_bytes, uint32_t flows);
 void services_close(struct services *services);
 /* The programs of nat behind it, which then send from these addresses and ports: for books that come after
  * it. -1 where they cannot be loaded. */
