@@ -215,7 +215,7 @@ static uint32_t flags_of(void *context, uint32_t index)
 	enum engine_shield_mode mode = shields_mode(agent, index);
 
 	if (mode == ENGINE_SHIELD_GENERIC)
-		return engine_steer_generic() ? STEER_READY : 0;
+		return STEER_READY;
 	for (size_t i = 0; mode == ENGINE_SHIELD_NATIVE && i < agent->watched_count; i++)
 		if (agent->watched[i].index == index)
 			return STEER_READY | (agent->watched[i].veth ? STEER_FINISH : 0);
@@ -300,13 +300,7 @@ static bool sentence_waits(struct agent *agent, const struct rule_entry *entry, 
 		snprintf(reason, ERROR_TEXT_MAX, "none of its CPUs is online");
 		return true;
 	}
-	if (!shields_reaches(agent, name, reason))
-		return true;
-	if (steer->flags & STEER_READY)
-		return false;
-	snprintf(reason, ERROR_TEXT_MAX,
-		"XDP of %s is generic, which on this kernel cannot hand packets to other CPUs", name);
-	return true;
+	return !shields_reaches(agent, name, reason);
 }
 
 static void sentence_write(struct agent *agent, struct json_write *out, const struct rule_entry *entry)

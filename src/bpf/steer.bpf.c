@@ -25,7 +25,8 @@
 #include "shared/forward.h"
 #include "shared/steer.h"
 
-#define STEER_NONE 0xffffffff
+#define STEER_NONE   0xffffffff
+#define STEER_ENOSPC 28
 
 const volatile __u64 steer_seed = 0; /* set by the engine */
 
@@ -61,10 +62,10 @@ struct {
 	__type(value, struct steer_loss);
 } steer_losses SEC(".maps");
 
-/* The id of `steer_cpus`, which tracing programs may not name. */
+/* The ids of `steer_cpus`, for native and for generic XDP: tracing programs may not name such a map. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, STEER_KINDS);
 	__type(key, __u32);
 	__type(value, __u32);
 } steer_cpus_id SEC(".maps");
@@ -208,10 +209,11 @@ SEC("xdp") int steer(struct xdp_md *context)
 
 static __always_inline int steer_is_ours(__u32 map_id)
 {
-	__u32 zero = 0;
-	const __u32 *id = bpf_map_lookup_elem(&steer_cpus_id, &zero);
+	__u32 native = STEER_NATIVE, generic = STEER_GENERIC;
+	const __u32 *one = bpf_map_lookup_elem(&steer_cpus_id, &native);
+	const __u32 *other = bpf_map_lookup_elem(&steer_cpus_id, &generic);
 
-	return id && *id == map_id && live_here();
+	return one && other && (*one == map_id || *other == map_id) && live_here();
 }
 
 SEC("tp_btf/xdp_cpumap_enqueue")
@@ -234,7 +236,8 @@ SEC("tp_btf/xdp_redirect_err")
 int BPF_PROG(steer_refuse, const void *device, const void *program, const void *target, int error,
 	__u32 map_type, __u32 map_id, __u32 index)
 {
-	if (map_type == BPF_MAP_TYPE_CPUMAP && steer_is_ours(map_id))
+	/* of a full queue steer_enqueue() hears, in generic mode, too */
+	if (error != -STEER_ENOSPC && map_type == BPF_MAP_TYPE_CPUMAP && steer_is_ours(map_id))
 		steer_lose(index, refused, 1);
 	return 0;
 }

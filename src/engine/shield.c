@@ -18,6 +18,7 @@
 #include "engine/forward.h"
 #include "engine/internal.h"
 #include "engine/nat.h"
+#include "engine/steer.h"
 #include "shared/policy.h"
 #include "shared/shield.h"
 #include "shield.skel.h"
@@ -171,6 +172,8 @@ static int whole_load(struct engine *engine, struct shield *shield, struct error
 		r = engine_nat_renew(engine, error);
 	if (r == 0)
 		r = engine_forward_renew(engine, error);
+	if (r == 0)
+		r = engine_steer_renew(engine, error);
 	if (r < 0) {
 		shield_bpf__destroy(shield->whole);
 		shield->whole = NULL;

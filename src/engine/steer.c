@@ -14,6 +14,7 @@
 #include "engine/chain.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
+#include "engine/shield.h"
 #include "shared/forward.h"
 #include "steer.skel.h"
 
@@ -27,6 +28,7 @@ struct steer_book {
 
 struct steering {
 	struct steer_bpf *skeleton; /* NULL: there never was a sentence */
+	struct steer_bpf *whole;    /* for generic XDP; NULL: none has had that */
 	struct steer_book books[PLACES];
 	struct steer_count *counts; /* room for what all CPUs have counted */
 	struct steer_loss *losses;
@@ -129,6 +131,25 @@ static bool program_known(struct bpf_program *program, const char *tracepoint)
 	return false;
 }
 
+static void skeleton_prepare(const struct engine *engine, struct steer_bpf *skeleton)
+{
+	skeleton->rodata->steer_seed = engine->meta.flow_seed[0];
+	bpf_map__set_max_entries(skeleton->maps.steer_cpus, engine->view.cpus);
+	bpf_map__set_max_entries(skeleton->maps.steer_losses, engine->view.cpus);
+}
+
+/* Losses are told by the map of the queues. */
+static int queues_note(const struct steer_bpf *skeleton, __u32 kind)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(bpf_map__fd(skeleton->maps.steer_cpus), &info, &length) < 0 ||
+		bpf_map_update_elem(bpf_map__fd(skeleton->maps.steer_cpus_id), &kind, &info.id, BPF_ANY) < 0)
+		return -errno;
+	return 0;
+}
+
 static int programs_load(struct engine *engine, struct steering *steering, struct error *error)
 {
 	struct steer_bpf *skeleton = steering->skeleton;
@@ -136,22 +157,18 @@ static int programs_load(struct engine *engine, struct steering *steering, struc
 		skeleton->progs.steer_enqueue, skeleton->progs.steer_kthread, skeleton->progs.steer_refuse};
 	static const char *const tracepoints[] = {
 		"xdp_cpumap_enqueue", "xdp_cpumap_kthread", "xdp_redirect_err"};
-	struct bpf_map_info info = {};
-	__u32 length = sizeof(info), zero = 0;
 	int r;
 
 	steering->losses_known = true;
 	for (size_t i = 0; i < sizeof(tracing) / sizeof(tracing[0]); i++)
 		steering->losses_known &= program_known(tracing[i], tracepoints[i]);
-	skeleton->rodata->steer_seed = engine->meta.flow_seed[0];
-	bpf_map__set_max_entries(skeleton->maps.steer_cpus, engine->view.cpus);
-	bpf_map__set_max_entries(skeleton->maps.steer_losses, engine->view.cpus);
+	skeleton_prepare(engine, skeleton);
 	r = component_load(engine, skeleton->obj, "steering", error);
 	if (r < 0)
 		return r;
-	if (bpf_obj_get_info_by_fd(bpf_map__fd(skeleton->maps.steer_cpus), &info, &length) < 0 ||
-		bpf_map_update_elem(bpf_map__fd(skeleton->maps.steer_cpus_id), &zero, &info.id, BPF_ANY) < 0)
-		return error_set(error, -errno, "cannot prepare the queues of CPUs: %s", strerror(errno));
+	r = queues_note(skeleton, STEER_NATIVE);
+	if (r < 0)
+		return error_set(error, r, "cannot prepare the queues of CPUs: %s", strerror(-r));
 	for (size_t i = 0; i < sizeof(tracing) / sizeof(tracing[0]) && r == 0; i++)
 		if (bpf_program__autoload(tracing[i]))
 			r = component_attach_trace(engine, tracing[i], error);
@@ -168,7 +185,8 @@ static void steering_unload(struct steering *steering)
 	for (int place = 0; place < PLACES; place++)
 		book_close(&steering->books[place]);
 	steer_bpf__destroy(steering->skeleton);
-	steering->skeleton = NULL;
+	steer_bpf__destroy(steering->whole);
+	steering->skeleton = steering->whole = NULL;
 }
 
 bool engine_steer_used(const struct engine *engine)
@@ -208,21 +226,87 @@ static int for_each_lane(const struct steer_book *book, lane_function *function,
 	return r;
 }
 
-static int lane_make(void *context, uint32_t rule, uint32_t cpu)
+static int queue_make(const struct steer_bpf *skeleton, uint32_t cpu)
 {
 	const struct bpf_cpumap_val queue = {.qsize = STEER_QUEUE};
+	int queues = skeleton ? bpf_map__fd(skeleton->maps.steer_cpus) : -1;
+	struct bpf_cpumap_val there;
+
+	if (!skeleton || bpf_map_lookup_elem(queues, &cpu, &there) == 0)
+		return 0;
+	return bpf_map_update_elem(queues, &cpu, &queue, BPF_ANY) < 0 ? -errno : 0;
+}
+
+static int lane_make(void *context, uint32_t rule, uint32_t cpu)
+{
 	const struct steer_key key = {rule, cpu};
 	struct steering *steering = context;
-	int queues = bpf_map__fd(steering->skeleton->maps.steer_cpus);
-	struct bpf_cpumap_val there;
-	int r;
+	int r = queue_make(steering->skeleton, cpu);
 
-	if (bpf_map_lookup_elem(queues, &cpu, &there) < 0 &&
-		bpf_map_update_elem(queues, &cpu, &queue, BPF_ANY) < 0)
-		return -errno;
+	if (r == 0)
+		r = queue_make(steering->whole, cpu);
+	if (r < 0)
+		return r;
 	r = bpf_map_update_elem(
 		bpf_map__fd(steering->skeleton->maps.steer_counts), &key, steering->counts, BPF_NOEXIST);
 	return r < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* The lanes of both books, with nothing counted where they are new. */
+static int lanes_make(const struct engine *engine, struct steering *steering)
+{
+	int r = 0;
+
+	memset(steering->counts, 0, engine->view.cpus * sizeof(*steering->counts));
+	for (int place = 0; place < PLACES && r == 0; place++)
+		r = for_each_lane(&steering->books[place], lane_make, steering);
+	return r;
+}
+
+static int whole_load(struct engine *engine, struct steering *steering, struct error *error)
+{
+	struct steer_bpf *skeleton = steer_bpf__open();
+	int r;
+
+	if (!skeleton)
+		return error_set(error, -errno, "cannot open the programs that steer: %s", strerror(errno));
+	skeleton_prepare(engine, skeleton);
+	bpf_program__set_autoload(skeleton->progs.steer_enqueue, false);
+	bpf_program__set_autoload(skeleton->progs.steer_kthread, false);
+	bpf_program__set_autoload(skeleton->progs.steer_refuse, false);
+	r = component_load_whole(engine, skeleton->obj, "steering", error);
+	if (r < 0) {
+		steer_bpf__destroy(skeleton);
+		return r;
+	}
+	steering->whole = skeleton;
+	r = queues_note(skeleton, STEER_GENERIC);
+	if (r == 0)
+		r = lanes_make(engine, steering);
+	return r < 0 ? error_set(error, r, "cannot prepare the queues of CPUs: %s", strerror(-r)) : 0;
+}
+
+/* The programs go to their places; that for generic XDP where that is in use. */
+static int programs_put(struct engine *engine, struct steering *steering, struct error *error)
+{
+	int r = engine_chain_put(
+		engine, CHAIN_STEER, bpf_program__fd(steering->skeleton->progs.steer), error);
+
+	if (r < 0 || !engine_shield_is_whole(engine))
+		return r;
+	r = steering->whole ? 0 : whole_load(engine, steering, error);
+	return r < 0 ? r
+	             : engine_chain_put_whole(
+			       engine, CHAIN_STEER, bpf_program__fd(steering->whole->progs.steer), error);
+}
+
+int engine_steer_renew(struct engine *engine, struct error *error)
+{
+	struct steering *steering = steering_of(engine);
+
+	if (!steering || !steering->skeleton || !engine_chain_has(engine, CHAIN_STEER))
+		return 0;
+	return programs_put(engine, steering, error);
 }
 
 int engine_steer_bring(struct engine *engine, const struct policy_image *image, struct error *error)
@@ -235,14 +319,11 @@ int engine_steer_bring(struct engine *engine, const struct policy_image *image, 
 		return r;
 	place = place_now(engine) ^ 1;
 	r = book_put(steering, place, image);
-	memset(steering->counts, 0, engine->view.cpus * sizeof(*steering->counts));
 	if (r == 0)
-		r = for_each_lane(&steering->books[place], lane_make, steering);
+		r = lanes_make(engine, steering);
 	if (r < 0)
 		return error_set(error, r, "cannot bring what is steered into the kernel: %s", strerror(-r));
-	return image->count ? engine_chain_put(engine, CHAIN_STEER,
-				      bpf_program__fd(steering->skeleton->progs.steer), error)
-	                    : 0;
+	return image->count ? programs_put(engine, steering, error) : 0;
 }
 
 struct lane_search {
@@ -268,7 +349,6 @@ static bool lane_is_used(const struct steering *steering, const bool kept[PLACES
 static void lanes_sweep(const struct engine *engine, const struct steering *steering, const bool kept[PLACES])
 {
 	int counts = bpf_map__fd(steering->skeleton->maps.steer_counts);
-	int queues = bpf_map__fd(steering->skeleton->maps.steer_cpus);
 	struct steer_key key, *previous = NULL, next;
 
 	while (bpf_map_get_next_key(counts, previous, &next) == 0) {
@@ -280,9 +360,13 @@ static void lanes_sweep(const struct engine *engine, const struct steering *stee
 	}
 	if (previous && !lane_is_used(steering, kept, (struct lane_search){.key = key}))
 		bpf_map_delete_elem(counts, &key);
-	for (__u32 cpu = 0; cpu < engine->view.cpus; cpu++)
-		if (!lane_is_used(steering, kept, (struct lane_search){.key.cpu = cpu, .any_rule = true}))
-			bpf_map_delete_elem(queues, &cpu);
+	for (__u32 cpu = 0; cpu < engine->view.cpus; cpu++) {
+		if (lane_is_used(steering, kept, (struct lane_search){.key.cpu = cpu, .any_rule = true}))
+			continue;
+		bpf_map_delete_elem(bpf_map__fd(steering->skeleton->maps.steer_cpus), &cpu);
+		if (steering->whole)
+			bpf_map_delete_elem(bpf_map__fd(steering->whole->maps.steer_cpus), &cpu);
+	}
 }
 
 /* Whose packets the kept books ask about. */
@@ -344,11 +428,6 @@ void engine_steer_follow(struct engine *engine, engine_steer_flags *flags, void 
 			__atomic_store_n(
 				&steers[i].flags, flags(context, steers[i].ifindex), __ATOMIC_RELEASE);
 	}
-}
-
-bool engine_steer_generic(void)
-{
-	return !component_has_function("skb_cow_data_for_xdp");
 }
 
 /* -- CPUs -- */
@@ -454,9 +533,7 @@ static int steer_open(struct engine *engine, void **ret_state, struct error *err
 	if (r < 0 || !engine_chain_has(engine, CHAIN_STEER))
 		return r;
 	r = interfaces_want(engine, steering, kept);
-	return r < 0 ? error_set(error, r, "out of memory")
-	             : engine_chain_put(
-			       engine, CHAIN_STEER, bpf_program__fd(steering->skeleton->progs.steer), error);
+	return r < 0 ? error_set(error, r, "out of memory") : programs_put(engine, steering, error);
 }
 
 const struct engine_part steer_part = {"steer", steer_open, steer_close};

@@ -35,9 +35,8 @@ const struct policy_unit *engine_steer_book(const struct engine *engine, bool ot
  * was brought. */
 typedef uint32_t engine_steer_flags(void *context, uint32_t ifindex);
 void engine_steer_follow(struct engine *engine, engine_steer_flags *flags, void *context);
-/* Does a packet get to another CPU from generic XDP?  Since 6.9 the kernel forgets, of most, how long their
- * link header is, where the program takes packets in several buffers. */
-bool engine_steer_generic(void);
+/* Generic XDP has come into use: if something is steered, its program for that is there, too. */
+int engine_steer_renew(struct engine *engine, struct error *error);
 
 /* CPUs that are online now: those that can be steered to.  0 or a negative errno. */
 int engine_steer_online(struct steer_cpus *ret_cpus);

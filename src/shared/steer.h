@@ -21,6 +21,9 @@
 #define STEER_CPUS_A_UNIT 32
 #define STEER_CPUS_LISTED 1024 /* numbers of CPUs are below this */
 
+/* Each has queues of its own. */
+enum steer_kind { STEER_NATIVE, STEER_GENERIC, STEER_KINDS };
+
 struct steer_head {
 	__u32 count; /* sentences */
 	__u32 reserved[15];
@@ -35,8 +38,7 @@ struct steer {
 	__u32 reserved[11];
 };
 
-#define STEER_READY                                                                                          \
-	0x01 /* what its XDP hands on to other CPUs gets there; else all goes on where it came in */
+#define STEER_READY  0x01 /* it has XDP; else all goes on where it came in */
 #define STEER_FINISH 0x02 /* packets may come with checksums that are not finished (bpf/lib/finish.h) */
 
 _Static_assert(sizeof(struct steer_head) == sizeof(struct policy_unit), "a head is one unit");
@@ -55,8 +57,7 @@ struct steer_count {
 struct steer_loss {
 	__u64 full;    /* its queue was */
 	__u64 memory;  /* there was none for their sk_buffs */
-	__u64 refused; /* the kernel cannot carry one like it (its headroom, its size), or, in generic mode,
-	                  the queue was full */
+	__u64 refused; /* the kernel cannot carry one like it: its headroom, its size */
 	__u64 absent;  /* not dropped: the CPU has no queue (any more), so it went on where it came in */
 };
 

@@ -67,6 +67,9 @@ static long finish_chunk(__u32 index, struct finish_step *step)
 		bytes = FINISH_CHUNK;
 	if (!bytes)
 		return 1;
+	/* the same, as verifiers before 6.8 know it: at least one */
+	asm volatile("" : "+r"(bytes));
+	bytes = ((bytes - 1) & (FINISH_CHUNK - 1)) + 1;
 	finish->chunk[bytes / 4] = 0;
 	if (bpf_xdp_load_bytes(step->context, finish->offset, finish->chunk, bytes)) {
 		finish->failed = 1;
