@@ -101,7 +101,7 @@ static int book_put(struct steering *steering, __u32 place, const struct policy_
 	if (map < 0)
 		return map;
 	r = book_map(map, image->count, &book);
-	if (r < 0)
+	if (r < 0 || !book.units)
 		return r;
 	memcpy(book.units, image->units, image->count * sizeof(*image->units));
 	if (bpf_map_update_elem(books_fd(steering), &place, &map, BPF_ANY) < 0) {
@@ -289,15 +289,17 @@ static int whole_load(struct engine *engine, struct steering *steering, struct e
 /* The programs go to their places; that for generic XDP where that is in use. */
 static int programs_put(struct engine *engine, struct steering *steering, struct error *error)
 {
-	int r = engine_chain_put(
-		engine, CHAIN_STEER, bpf_program__fd(steering->skeleton->progs.steer), error);
+	int r = 0;
 
-	if (r < 0 || !engine_shield_is_whole(engine))
+	if (steering->skeleton)
+		r = engine_chain_put(
+			engine, CHAIN_STEER, bpf_program__fd(steering->skeleton->progs.steer), error);
+	if (r == 0 && engine_shield_is_whole(engine) && !steering->whole)
+		r = whole_load(engine, steering, error);
+	if (r < 0 || !steering->whole)
 		return r;
-	r = steering->whole ? 0 : whole_load(engine, steering, error);
-	return r < 0 ? r
-	             : engine_chain_put_whole(
-			       engine, CHAIN_STEER, bpf_program__fd(steering->whole->progs.steer), error);
+	return engine_chain_put_whole(
+		engine, CHAIN_STEER, bpf_program__fd(steering->whole->progs.steer), error);
 }
 
 int engine_steer_renew(struct engine *engine, struct error *error)

@@ -281,8 +281,7 @@ static void checksums_are_finished(void **state)
 	for (int v6 = 0; v6 < 2; v6++)
 		for (size_t i = 0; i < sizeof(payloads) / sizeof(payloads[0]); i++)
 			for (int udp = 0; udp < 2; udp++) {
-				struct frame frame = frame_make(v6, udp ? UDP : TCP, payloads[i]),
-					     before = frame;
+				struct frame frame = frame_make(v6, udp ? UDP : TCP, payloads[i]), before;
 
 				assert_int_equal(run(&frame), XDP_REDIRECT);
 				assert_int_equal(frame_sum(&frame), 0xffff);
