@@ -107,7 +107,7 @@ def departure_times_are_shared(lab):
     expect(shape(agent, held)["sent_bytes"] > 0, "the guarantee counts")
 
 
-@test(seconds=60)
+@test("vm", seconds=60)
 def a_higher_class_waits_for_no_departure(lab):
     """Below a link of engine fq that others fill a datagram of a higher class waits no longer than their horizon"""
     host, peer, sink, agent = build_fq(lab)
