@@ -9,7 +9,7 @@ takes its time to call a program, whatever that does); weir with all of it on.  
 packet passes the hooks (MTU 1500, no offloads), and of requests and answers on one connection.  Printed: medians; and of
 the differences of each round, on against off, the median and the quartiles.
 
-Then wrk asks nginx for a small file, each on a CPU of its own: PAIRS (12) times with weir off and on, some seconds each, in
+Then wrk asks nginx for a small file, each on a CPU of its own: PAIRS (36) times with weir off and on, a second each, in
 turns off, on, on, off.  Printed: of the quotients of the pairs the median, and between which two it is with 95 %: of the
 requests a second, and of the CPU time that nginx alone, and both, take for a request.  The server has no idle time, so a
 share more of that is a share less of requests; what others on the machine do in between is not in it.
@@ -32,7 +32,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
 LOADS = {"connections": 20_000, "datagrams": 200_000, "stream": 200_000, "requests": 60_000}
-WRK_SECONDS = 3
+WRK_SECONDS = 1  # short: the more pairs, the closer together the bounds, and the less changes within a pair
 OFF = """interfaces: [lo]
 owners: {enabled: off}
 sockets: {enabled: off}
@@ -160,7 +160,7 @@ def main():
         sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [ROUNDS [PAIRS]]")
     words = sys.argv[2:4]
     build, count = os.path.abspath(sys.argv[1]), int(words[0]) if words else 11
-    pair_count = int(words[1]) if len(words) > 1 else 12
+    pair_count = int(words[1]) if len(words) > 1 else 36
     if count == 1 or pair_count == 1:
         sys.exit("bench/owner: at least 2 rounds, and 2 pairs, or 0 to leave them out")
     there, lab = others(), Lab(build)
