@@ -5,7 +5,7 @@
     --held      90000       connections that are held: four sixths over TCP, one over TCP and IPv6, one UDP flows
     --short     100000      connections that come and go, for the shares
     --flood     1000000     SYNs of a flood beside them
-    --cache     65536       lines of the flow cache, of either family (flows.cache in weir.yaml)
+    --cache     65536       lines of the flow cache, of either family (flows.cache in weir.yaml), and a quarter of flows.table
     --deliver   ipip        or gue, l2
 
 A client, a router, weir and three backends in network namespaces (tests/netns/farm.py); the backends' server is nginx,
@@ -48,7 +48,8 @@ class Show:
         self.lab, self.broken = lab, 0
         cache = options["--cache"]
         self.farm = farms.Farm(lab, ports=(DNS,),
-                               config=f"interfaces: [w0]\nflows: {{cache: {{ipv4: {cache}, ipv6: {cache}}}}}\n")
+                               config=f"interfaces: [w0]\nflows: {{cache: {{ipv4: {cache}, ipv6: {cache}}}, "
+                                      f"table: {4 * int(cache)}}}\n")
         self.servers = [self.nginx(backend) for backend in self.farm.backends.values()]
         self.services = []
         for family in (4, 6):
