@@ -288,7 +288,7 @@ def site_of_one(lab):
     return site, one
 
 
-@test("vm")
+@test()
 def checks_go_the_way_of_packets(lab):
     """ipip, gue and l2, both families and IPv4 in IPv6: the check reaches the backend as a client's packet does, at the
     service's address; without the tunnel, or without the address, it is down; a check that is direct asks its own address"""
