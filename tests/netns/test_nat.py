@@ -138,7 +138,7 @@ class Site:
         return wait_for(attempt, 15, "an answer from a backend")
 
 
-@test("vm")
+@test()
 def nat_delivers(lab):
     """TCP and UDP of both families reach backends that know no way to the client, from an address of weir's host and a
     port that no socket of its own gets; answers come back, and both directions are counted"""
@@ -265,7 +265,7 @@ def connections_outlive_the_agent(lab):
         sock.close()
 
 
-@test("vm")
+@test()
 def icmp_and_fragments(lab):
     """echo requests, datagrams in fragments and errors cross nat in both directions, in both families"""
     site = Site(lab)
