@@ -69,9 +69,9 @@ static long nat_sum_step(__u32 i, struct xdp_md **context)
 		bytes = NAT_CHUNK;
 	} else {
 		__builtin_memset(nat->chunk, 0, NAT_CHUNK);
-		asm volatile("" : "+r"(bytes)); /* what is compared is what is used */
-		if (!bytes || bytes > NAT_CHUNK ||
-			bpf_xdp_load_bytes(*context, nat->sum_at, nat->chunk, bytes))
+		/* 1 to NAT_CHUNK in a way that Linux 6.1 sees, too */
+		bytes = ((bytes - 1) & (NAT_CHUNK - 1)) + 1;
+		if (bpf_xdp_load_bytes(*context, nat->sum_at, nat->chunk, bytes))
 			return 1;
 	}
 	nat->sum += (__u32)bpf_csum_diff((void *)0, 0, (void *)nat->chunk, NAT_CHUNK, 0);
