@@ -203,15 +203,18 @@ def losses_are_counted(lab, mode):
             flow.client.send(b"x")
     busy.kill()
     busy.wait()
-    cpu = agent.get("/v1/steers")["cpus"][0]
-    expect(cpu["lost"] > 0, f"nothing was lost: {cpu}")
-    expect_equal((cpu["cpu"], cpu["packets"] - before, cpu["full"]), (1, sent, cpu["lost"]), "counted")
 
-    def delivered():
-        return sum(found["packets"] for found in agent.flows("in udp to port 9")) == known + sent - cpu["lost"]
-    wait_for(delivered, 10, f"{sent} - {cpu['lost']} packets in tc")
+    def settled():
+        """What came as far as XDP (a veth drops, too) is in tc, or among the lost."""
+        cpu = agent.get("/v1/steers")["cpus"][0]
+        found = sum(flow["packets"] for flow in agent.flows("in udp to port 9"))
+        return cpu if found == known + cpu["packets"] - before - cpu["lost"] else None
+    cpu = wait_for(settled, 20, "packets in tc and the lost are those that were steered")
+    expect(cpu["lost"] > 0, f"nothing was lost: {cpu}")
+    expect(2048 < cpu["packets"] - before <= sent, f"{sent} were sent: {cpu}")
+    expect_equal((cpu["cpu"], cpu["full"]), (1, cpu["lost"]), "why")
     metrics = agent.weir("metrics").stdout
-    for line in (f'weir_steer_packets_total{{rule="1",cpu="1"}} {before + sent}',
+    for line in (f'weir_steer_packets_total{{rule="1",cpu="1"}} {cpu["packets"]}',
                  f'weir_steer_lost_packets_total{{cpu="1",why="full"}} {cpu["lost"]}'):
         expect(line in metrics, f"{line}: {metrics[-2000:]}")
 
