@@ -378,16 +378,12 @@ static void target_keep(
 /* The entries with a check. */
 static struct rule_entry *entry_next(const struct rulebook *book, size_t *place)
 {
-	const struct rule_list *list = &book->policies[0].list;
+	struct rule_entry *entry;
 
-	while (book->count && *place < list->count) {
-		struct rule_entry *entry = list->slots[(*place)++].entry;
-
-		if (rule_kind(&entry->rule) == RULE_ON_SERVICES &&
-			entry->rule.service->check.kind != SERVICE_CHECK_NONE)
-			return entry;
-	}
-	return NULL;
+	while ((entry = rulebook_next(book, RULE_SERVICE, place)))
+		if (entry->rule.service->check.kind != SERVICE_CHECK_NONE)
+			break;
+	return entry;
 }
 
 static size_t targets_count(const struct rulebook *book)

@@ -38,19 +38,6 @@ static int no_memory(struct error *error)
 	return error_set(error, -ENOMEM, "out of memory");
 }
 
-static const struct rule_entry *entry_next(const struct rulebook *book, size_t *place)
-{
-	const struct rule_list *list = book && book->count ? &book->policies[0].list : NULL;
-
-	while (list && *place < list->count) {
-		const struct rule_entry *entry = list->slots[(*place)++].entry;
-
-		if (entry->rule.verb == RULE_FORWARD)
-			return entry;
-	}
-	return NULL;
-}
-
 /* -- what can be -- */
 
 static int entry_check(const struct rulebook *book, const struct rule_entry *entry, struct error *error)
@@ -58,7 +45,7 @@ static int entry_check(const struct rulebook *book, const struct rule_entry *ent
 	const struct rule_entry *other;
 	size_t place = 0, count = 0;
 
-	while ((other = entry_next(book, &place)) && other != entry) {
+	while ((other = rulebook_next(book, RULE_FORWARD, &place)) && other != entry) {
 		const char *interface = forward_conflict(other->rule.forward, entry->rule.forward);
 
 		count++;
@@ -81,23 +68,14 @@ int forwards_prepare(struct agent *agent, const struct rulebook *book, struct er
 	int r = 0;
 
 	(void)agent;
-	while (r == 0 && (entry = entry_next(book, &place)))
+	while (r == 0 && (entry = rulebook_next(book, RULE_FORWARD, &place)))
 		r = entry_check(book, entry, error);
 	return r;
 }
 
 uint64_t forwards_changed(const struct rulebook *now, const struct rulebook *next)
 {
-	const struct rule_entry *a, *b;
-	size_t i = 0, j = 0;
-
-	do {
-		a = entry_next(now, &i);
-		b = entry_next(next, &j);
-		if (!a != !b || (a && a != b && (a->id != b->id || strcmp(a->text, b->text) != 0)))
-			return 1ULL << FORWARD_PLACE;
-	} while (a);
-	return 0;
+	return rulebook_has_same(now, next, RULE_FORWARD) ? 0 : 1ULL << FORWARD_PLACE;
 }
 
 /* -- numbers -- */
@@ -137,7 +115,7 @@ static int numbers_give(struct forwards *forwards, const struct rulebook *book, 
 	size_t place = 0;
 	int r = 0;
 
-	while (r == 0 && (entry = entry_next(book, &place)))
+	while (r == 0 && (entry = rulebook_next(book, RULE_FORWARD, &place)))
 		r = number_give(forwards, entry->id, error);
 	return r;
 }
@@ -147,7 +125,7 @@ static bool book_has(const struct rulebook *book, uint32_t rule)
 	const struct rule_entry *entry;
 	size_t place = 0;
 
-	while ((entry = entry_next(book, &place)))
+	while ((entry = rulebook_next(book, RULE_FORWARD, &place)))
 		if (entry->id == rule)
 			return true;
 	return false;
@@ -189,7 +167,7 @@ static int wants_write(
 			size_t place = 0;
 			bool wanted = false;
 
-			while (!wanted && (entry = entry_next(books[b], &place)))
+			while (!wanted && (entry = rulebook_next(books[b], RULE_FORWARD, &place)))
 				wanted = forward_plan_names(entry->rule.forward, look->interfaces[i].name);
 			if (wanted) {
 				indexes[count++] = look->interfaces[i].index;
@@ -225,7 +203,7 @@ static int ports_write(struct forwards *forwards, const struct rulebook *book, b
 	size_t place = 0;
 	int r = 0;
 
-	while (r == 0 && (entry = entry_next(book, &place))) {
+	while (r == 0 && (entry = rulebook_next(book, RULE_FORWARD, &place))) {
 		uint32_t number = number_find(forwards->agent, entry->id);
 		struct forward_sentence sentence = {.entry = entry, .number = (uint16_t)number};
 
@@ -247,7 +225,7 @@ static bool book_routes(const struct rulebook *book)
 	const struct rule_entry *entry;
 	size_t place = 0;
 
-	while ((entry = entry_next(book, &place)))
+	while ((entry = rulebook_next(book, RULE_FORWARD, &place)))
 		if (entry->rule.forward->kind == FORWARD_ROUTE)
 			return true;
 	return false;
@@ -288,7 +266,7 @@ int forwards_bring(
 	const struct rulebook *const books[2] = {now, next};
 	struct forwards *forwards = forwards_of(agent);
 	size_t place = 0;
-	bool some = entry_next(next, &place);
+	bool some = rulebook_next(next, RULE_FORWARD, &place);
 	int r = 0;
 
 	if (!some && !engine_forward_wanted(agent->engine))
@@ -346,7 +324,7 @@ void forwards_settle(struct agent *agent, const struct rulebook *now, const stru
 	}
 	follow(forwards, now, before);
 	numbers_free(forwards, now, before);
-	if (entry_next(now, &i) || entry_next(before, &j))
+	if (rulebook_next(now, RULE_FORWARD, &i) || rulebook_next(before, RULE_FORWARD, &j))
 		return;
 	engine_forward_want(agent->engine, false, NULL);
 	engine_chain_want(agent->engine, CHAIN_FORWARD, NULL, 0);
@@ -411,7 +389,7 @@ void forwards_explain(
 	const struct rule_entry *entry;
 	size_t place = 0;
 
-	while (!packet->out && (entry = entry_next(rules_book(agent), &place))) {
+	while (!packet->out && (entry = rulebook_next(rules_book(agent), RULE_FORWARD, &place))) {
 		const struct forward_text *forward = entry->rule.forward;
 		bool fits = false;
 
@@ -472,7 +450,7 @@ void forwards_write_warnings(struct agent *agent, struct json_write *out, const 
 	const struct rule_entry *entry;
 	size_t place = 0;
 
-	while ((entry = entry_next(book, &place))) {
+	while ((entry = rulebook_next(book, RULE_FORWARD, &place))) {
 		const struct forward_state *state = state_of(agent, number_find(agent, entry->id));
 		char text[RULE_TEXT_MAX + 256];
 
@@ -516,7 +494,7 @@ static void forwards_status(struct agent *agent, void *state, struct json_write 
 	const struct rule_entry *entry;
 
 	(void)state;
-	while ((entry = entry_next(rules_book(agent), &place)))
+	while ((entry = rulebook_next(rules_book(agent), RULE_FORWARD, &place)))
 		if (state_of(agent, number_find(agent, entry->id))->active)
 			active++;
 		else
@@ -553,7 +531,7 @@ static void forwards_metrics(struct agent *agent, void *state, struct evbuffer *
 		size_t place = 0;
 
 		metrics_head(out, counters[i].name, "counter", counters[i].help);
-		while ((entry = entry_next(rules_book(agent), &place))) {
+		while ((entry = rulebook_next(rules_book(agent), RULE_FORWARD, &place))) {
 			struct forward_count count;
 
 			forwards_count(agent, entry, &count);

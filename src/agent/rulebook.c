@@ -785,3 +785,31 @@ size_t rulebook_rules(const struct rulebook *book)
 		count += book->policies[i].list.count;
 	return count;
 }
+
+struct rule_entry *rulebook_next(const struct rulebook *book, enum rule_verb verb, size_t *place)
+{
+	const struct rule_list *list = book && book->count ? &book->policies[0].list : NULL;
+
+	while (list && *place < list->count) {
+		struct rule_entry *entry = list->slots[(*place)++].entry;
+
+		if (entry->rule.verb == verb)
+			return entry;
+	}
+	return NULL;
+}
+
+bool rulebook_has_same(const struct rulebook *a, const struct rulebook *b, enum rule_verb verb)
+{
+	const struct rule_entry *one, *other;
+	size_t i = 0, j = 0;
+
+	do {
+		one = rulebook_next(a, verb, &i);
+		other = rulebook_next(b, verb, &j);
+		if (!one != !other || (one && one != other &&
+					      (one->id != other->id || strcmp(one->text, other->text) != 0)))
+			return false;
+	} while (one);
+	return true;
+}

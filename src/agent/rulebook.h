@@ -143,6 +143,13 @@ bool rulebook_find(
 	const struct rulebook *book, uint32_t id, struct rule_policy **ret_policy, size_t *ret_place);
 size_t rulebook_rules(const struct rulebook *book);
 
+/* Walks over the sentences of the host with one verb, those that `forward`, `steer` or are a `service`: the
+ * first from *place on, which is moved behind it; NULL: there are no more.  A book that is all zero has none.
+ */
+struct rule_entry *rulebook_next(const struct rulebook *book, enum rule_verb verb, size_t *place);
+/* Have both the same of these, by id and words? */
+bool rulebook_has_same(const struct rulebook *a, const struct rulebook *b, enum rule_verb verb);
+
 /* -- lists -- */
 
 /* Takes over the caller's use of the entry.  `place` beyond the end: the end.  0 or -ENOMEM (then the use is

@@ -183,31 +183,9 @@ int services_prepare(struct agent *agent, const struct rulebook *book, bool abse
 	return r == 0 && !absent ? hops_check(services_of(agent), &plan, error) : r;
 }
 
-static const struct rule_entry *entry_next(const struct rulebook *book, size_t *place)
-{
-	const struct rule_list *list = &book->policies[0].list;
-
-	while (book->count && *place < list->count) {
-		const struct rule_entry *entry = list->slots[(*place)++].entry;
-
-		if (rule_kind(&entry->rule) == RULE_ON_SERVICES)
-			return entry;
-	}
-	return NULL;
-}
-
 bool services_same(const struct rulebook *a, const struct rulebook *b)
 {
-	size_t i = 0, j = 0;
-	const struct rule_entry *x, *y;
-
-	do {
-		x = entry_next(a, &i);
-		y = entry_next(b, &j);
-		if (!x != !y || (x && x != y && (x->id != y->id || strcmp(x->text, y->text) != 0)))
-			return false;
-	} while (x);
-	return true;
+	return rulebook_has_same(a, b, RULE_SERVICE);
 }
 
 /* -- numbers, and what the kernel knows of backends -- */
@@ -429,7 +407,7 @@ struct engine_balance_load *services_load(struct agent *agent, const struct rule
 	bool some = false, nat = false;
 	size_t place = 0;
 
-	while ((entry = entry_next(book, &place))) {
+	while ((entry = rulebook_next(book, RULE_SERVICE, &place))) {
 		some = true;
 		nat |= entry->rule.service->deliver == SERVICE_NAT;
 	}

@@ -32,38 +32,16 @@ static struct steers *steers_of(const struct agent *agent)
 
 /* -- which there are -- */
 
-static const struct rule_entry *entry_next(const struct rulebook *book, size_t *place)
-{
-	const struct rule_list *list = &book->policies[0].list;
-
-	while (book->count && *place < list->count) {
-		const struct rule_entry *entry = list->slots[(*place)++].entry;
-
-		if (entry->rule.verb == RULE_STEER)
-			return entry;
-	}
-	return NULL;
-}
-
 bool steers_same(const struct rulebook *a, const struct rulebook *b)
 {
-	size_t i = 0, j = 0;
-	const struct rule_entry *x, *y;
-
-	do {
-		x = entry_next(a, &i);
-		y = entry_next(b, &j);
-		if (!x != !y || (x && x != y && (x->id != y->id || strcmp(x->text, y->text) != 0)))
-			return false;
-	} while (x);
-	return true;
+	return rulebook_has_same(a, b, RULE_STEER);
 }
 
 bool steers_present(const struct rulebook *book)
 {
 	size_t place = 0;
 
-	return entry_next(book, &place) != NULL;
+	return rulebook_next(book, RULE_STEER, &place) != NULL;
 }
 
 bool steers_name_sets(const struct rulebook *book)
@@ -71,7 +49,7 @@ bool steers_name_sets(const struct rulebook *book)
 	const struct rule_entry *entry;
 	size_t place = 0;
 
-	while ((entry = entry_next(book, &place)))
+	while ((entry = rulebook_next(book, RULE_STEER, &place)))
 		if (rule_names_set(&entry->rule, NULL))
 			return true;
 	return false;
@@ -83,7 +61,7 @@ static int inputs_fill(const struct rulebook *book, struct steer_input inputs[ST
 	const struct rule_entry *entry;
 	size_t place = 0, count = 0;
 
-	while ((entry = entry_next(book, &place))) {
+	while ((entry = rulebook_next(book, RULE_STEER, &place))) {
 		if (count == STEERS_MAX) {
 			error_set(error, -ENOSPC, "too many sentences that steer");
 			return error_want(error, "at most %d; sets, and lists of ports", STEERS_MAX);
@@ -136,7 +114,7 @@ static bool book_has(const struct rulebook *book, const struct rule_entry *entry
 	const struct rule_entry *other;
 	size_t place = 0;
 
-	while ((other = entry_next(book, &place)))
+	while ((other = rulebook_next(book, RULE_STEER, &place)))
 		if (other == entry)
 			return true;
 	return false;
@@ -183,7 +161,7 @@ int steers_prepare(struct agent *agent, const struct rulebook *book, bool absent
 		return 0;
 	r = online_read(&online, error);
 	/* what was there before may have lost CPUs */
-	while (r == 0 && !absent && (entry = entry_next(book, &place)))
+	while (r == 0 && !absent && (entry = rulebook_next(book, RULE_STEER, &place)))
 		if (!book_has(now, entry))
 			r = cpus_check(entry->rule.steer, &online, error);
 	return r < 0 ? r : book_compile(agent, book, &online, &image, error);
@@ -405,7 +383,7 @@ static void reply_steers(struct agent *agent, struct evhttp_request *request)
 	}
 	json_write_object_begin(&json, NULL);
 	json_write_array_begin(&json, "steers");
-	while ((entry = entry_next(rules_book(agent), &place)))
+	while ((entry = rulebook_next(rules_book(agent), RULE_STEER, &place)))
 		sentence_write(agent, &json, entry);
 	json_write_array_end(&json);
 	cpus_write(agent, &json);
@@ -433,7 +411,7 @@ static void steers_status(struct agent *agent, void *state, struct json_write *o
 	size_t place = 0;
 
 	(void)state;
-	while ((entry = entry_next(rules_book(agent), &place))) {
+	while ((entry = rulebook_next(rules_book(agent), RULE_STEER, &place))) {
 		const struct policy_unit *book;
 		char reason[ERROR_TEXT_MAX];
 

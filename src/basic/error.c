@@ -45,7 +45,7 @@ int error_want(struct error *error, const char *format, ...)
  * rest. */
 static void excerpt_set(struct error *error, const char *line, size_t length, size_t column)
 {
-	static const char ellipsis[] = "\u2026";
+	static const char ellipsis[] = "\xe2\x80\xa6";
 	const size_t mark = sizeof(ellipsis) - 1, room = sizeof(error->excerpt) - 1 - mark;
 	size_t from = 0;
 
