@@ -37,9 +37,9 @@ const struct module *const modules[] = {
 	&shape_module,       /* before the rules that make classes */
 	&service_module,     /* before the rules that make services */
 	&forward_module,
-	&steer_module,       /* before the rules that steer */
-	&rules_module,       /* behind guards */
-	&check_module,       /* behind the rules: its backends are theirs */
+	&steer_module, /* before the rules that steer */
+	&rules_module, /* behind guards */
+	&check_module, /* behind the rules: its backends are theirs */
 	&log_module,
 	&apply_module,
 	&explain_module,

@@ -453,7 +453,7 @@ const struct command commands[] = {
 			"CPU, 'by "
 			"rule' all that\n"
 			"fit.  MATCH: what stands in the packet, as in 'weir drop', sets, too.  Without "
-                        "words: what is "
+			"words: what is "
 			"steered.\n"
 			"  weir steer in on eth0 to cpus 0-7 by flow\n"
 			"  weir steer in on eth0 udp to port 53 to cpus 2,3",

@@ -163,7 +163,7 @@ struct rule {
 	/* Of their verbs; else NULL.  Nothing changes them, and copies of a rule have the same. */
 	struct service_text *service;
 	struct forward_text *forward;
-	struct steer_text *steer; /* its match is that of the rule */
+	struct steer_text *steer;       /* its match is that of the rule */
 	uint64_t for_ns;                /* ends so long after it was made; 0: never */
 	char comment[RULE_COMMENT_MAX]; /* without the quotes; empty: none */
 };

@@ -55,6 +55,8 @@ static void *memory_map(const struct bpf_map *map, size_t bytes)
 static const char host[] = "exec 2>/dev/null; set -e\n"
 			   "ip link add in0 address 02:00:00:00:01:01 type veth peer name in1\n"
 			   "ip link add out0 address 02:00:00:00:02:01 type veth peer name out1\n"
+			   /* the program is attached: nothing may come in but what the tests send */
+			   "for i in in1 out1; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6; done\n"
 			   "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1\n"
 			   "for i in in0 in1 out0 out1; do ip link set $i up; done\n"
 			   "ip addr add 10.1.0.1/24 dev in0; ip addr add 10.2.0.1/24 dev out0\n"
