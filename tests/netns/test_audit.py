@@ -71,7 +71,7 @@ def changes_name_their_author(lab):
     expect_equal(agent.weir("audit", "tcp").stdout, "nothing in the trail\n", "changes are no packets")
 
 
-@test("vm-6.12")
+@test()
 def the_trail_outlives_the_agent(lab):
     """the trail is bounded, does not let connections push out changes, and outlives kill -9 of the agent"""
     host, peer = lab.hosts()

@@ -99,7 +99,7 @@ def headers_do_not_hide_a_port(lab):
     wire.expect(2 * cases)
 
 
-@test("vm-6.1")
+@test()
 def hidden_ports_are_dropped(lab):
     """what cannot be read as far as its ports and flags is dropped and counted while a rule drops anything: nine extension
     headers, four tags, first fragments without the whole TCP header, whatever stands behind them in the frame"""

@@ -97,7 +97,7 @@ def build(lab):
     return host, peer, lab.agent(host)
 
 
-@test("vm")
+@test("vm-6.12")
 def children_inherit(lab):
     """A rule by pid is about the children that the process has, those it gets, and theirs, wherever they hang; and about nobody else"""
     host, peer, agent = build(lab)

@@ -52,7 +52,7 @@ def starts_and_leaves_nothing(lab):
     expect(not os.path.exists(agent.run_dir), f"{agent.run_dir} is still there: {os.listdir(lab.directory)}")
 
 
-@test("vm-6.1", "sanitize")
+@test("sanitize")
 def sigterm_leaves_the_datapath(lab):
     """SIGTERM ends the agent and leaves the datapath: it counts on, and the next agent knows what it counted"""
     host, peer = lab.hosts()
@@ -229,7 +229,7 @@ def two_agents_in_two_namespaces(lab):
     expect_equal(sum(f["packets"] for f in two.flows("udp")), 10, "packets the second saw")
 
 
-@test("vm-6.12")
+@test()
 def two_agents_in_one_namespace(lab):
     """two agents in one namespace with run directories of their own both see all, and end apart"""
     host, peer = lab.hosts()

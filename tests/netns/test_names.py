@@ -204,7 +204,7 @@ def table(agent):
 # ------------------------------------------------------------------------------------------------ tests
 
 
-@test("vm")
+@test("vm-6.12")
 def names_by_tls(lab):
     """The server name that a TLS client asks for names the flow both ways and the server's host; one that asks for none
     is TLS all the same; the name may stand in the second segment"""
@@ -292,7 +292,7 @@ def names_by_the_first_request(lab):
         expect_equal(apps(agent, port), [wanted] * 2, f"what the flows of port {port} are about")
 
 
-@test("vm-6.12")
+@test()
 def names_by_dns(lab):
     """An address that the C library asked a resolver for shows the name asked for, not its alias"""
     need("getent")

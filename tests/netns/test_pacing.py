@@ -181,7 +181,7 @@ def pacing_goes_on_without_the_agent(lab):
         expect_equal([pacing(sock) for sock in (first, second, third)], [UNPACED] * 3, "after the end")
 
 
-@test("vm")
+@test("vm-6.12")
 def down_without_an_agent_puts_rates_back(lab):
     """`weir down` behind a killed agent gives open sockets back what they had: no rate, or the application's own"""
     host, peer = lab.hosts()

@@ -47,7 +47,7 @@ def received(sock):
             return count
 
 
-@test("vm")
+@test("vm-6.12")
 def what_a_class_drops_is_told(lab):
     """Of what a policed class is sent, all is sent on or dropped, to the packet and the byte, in both families: as the receiver, the rule's counters and `weir drops` say, too"""
     host, peer = lab.hosts()

@@ -118,7 +118,7 @@ class Stream(threading.Thread):
         return self.sent, self.lost
 
 
-@test("vm")
+@test("vm-6.1")
 def packets_are_dropped_and_counted(lab):
     """a rule that drops takes effect with the answer, counts each packet, and lets everything through again when it is
     deleted; count goes on to the next rule; rules on packets and on sockets stand in one list"""

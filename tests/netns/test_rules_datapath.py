@@ -160,7 +160,7 @@ def each_packet_of_a_flow_is_judged(lab):
                  f"6 and 5 packets: {entry['text']}")
 
 
-@test("vm")
+@test("vm-6.1")
 def rejected_packets_are_answered(lab):
     """reject refuses TCP with a reset and the rest with an ICMP error, both families, both directions: the caller's error says
     so at once; what the rule says instead is done instead"""
@@ -298,7 +298,7 @@ def owners_are_asked(lab):
     expect_equal(packets(agent, entries[0]), [7], "of the guest in both directions")
 
 
-@test("vm-6.1")
+@test("vm-6.12")
 def expressions_are_asked(lab):
     """matching "EXPRESSION" means to a rule what it means to tcpdump, several of them in one policy, in both families, and on
     an interface without a link header; it goes with other words and with `not`"""

@@ -95,7 +95,7 @@ def classes_form_a_tree(lab):
                  "declared classes are no rules")
 
 
-@test("vm")
+@test("vm-6.1")
 def htb_stands_as_the_classes_do(lab):
     """with engine htb the kernel's tree is that of the classes, each change in place and no queue made anew; a killed agent
     leaves it at work and the next one finds it as it is; with the last class the default is back"""
@@ -153,7 +153,7 @@ def the_loopback_has_queues_too(lab):
     expect_equal((root(host, "lo"), root(host)), before, "the defaults are back")
 
 
-@test("vm")
+@test("vm-6.1")
 def other_peoples_qdiscs_stay(lab):
     """a qdisc that weir has not made is never replaced: a queue there is refused by naming it, and without one the classes
     are held all the same; what somebody puts in the place of weir's own stays, too"""
@@ -345,7 +345,7 @@ def what_comes_in_waits_in_an_ifb(lab):
     taker.close()
 
 
-@test("vm")
+@test("vm-6.1")
 def datagrams_never_exceed_their_class(lab):
     """whatever is sent, what leaves through a class is at most its rate and burst: policed, in HTB, and by departure times
     where the kernel has fq; what the class says it sent is what arrived"""

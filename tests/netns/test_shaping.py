@@ -522,7 +522,7 @@ def marks_come_before_drops(lab, family):
                  (len(marked), len(came), 200 - len(came)), "marked, sent, dropped, as counted")
 
 
-@test("vm-6.1")
+@test()
 def what_is_interactive_is_recognised(lab):
     """A declared class of priority interactive gets SSH, DNS and what is small or sparse, of both address families, but
     nothing to which a rule gives another class, and no more of a flow that has become neither"""
@@ -582,7 +582,7 @@ def what_is_interactive_is_recognised(lab):
     expect(shape(agent, talk)["sent_bytes"] - after[0]["sent_bytes"] >= 1 << 18, "SSH is")
 
 
-@test("vm")
+@test()
 def explain_names_the_class(lab):
     """`weir explain` of a process's packet says which class it would belong to, which engine holds that, and why"""
     host, _ = lab.hosts()

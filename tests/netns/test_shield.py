@@ -79,7 +79,7 @@ def datagram(source, port=9, family=4, tags=(), **options):
     return pcap.ethernet(pcap.ipv4(17, pcap.udp(1000, port, b"x" * 18), source=source, **options), tags=tags)
 
 
-@test("vm")
+@test("vm-6.1")
 def sets_are_dropped_at_xdp(lab):
     """What comes from a set is dropped at XDP, so that tc never sees it: both families, with one tag and with two, with
     options, extension headers, as fragments; and nothing else is"""
