@@ -271,7 +271,8 @@ static void reply_shapes(struct agent *agent, struct evhttp_request *request)
 static int refuse_unknown(const struct rulebook *book, const char *name, struct error *error)
 {
 	const char *known[KNOWN_MAX + 1] = {}, *near;
-	size_t count = 0;
+	const struct rule_entry *service;
+	size_t count = 0, place = 0;
 
 	for (size_t i = 0; i < book->policies[0].list.count && count < KNOWN_MAX; i++) {
 		const struct rule *rule = &book->policies[0].list.slots[i].entry->rule;
@@ -281,6 +282,9 @@ static int refuse_unknown(const struct rulebook *book, const char *name, struct 
 	}
 	near = text_nearest(name, known);
 	error_set(error, -ENOENT, "there is no class '%s'", name);
+	while ((service = rulebook_next(book, RULE_SERVICE, &place)))
+		if (strcmp(service->rule.service->name, name) == 0)
+			return error_want(error, "'weir service delete %s' takes the service away", name);
 	if (near)
 		return error_want(error, "did you mean '%s'?", near);
 	return error_want(error, "'weir shapes' lists those there are");
