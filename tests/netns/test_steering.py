@@ -184,7 +184,7 @@ def fragments_icmp_and_vlans_go_on(lab):
     wait_for(lambda: agent.interface("w0")["in"]["packets"] - sum(lanes(agent).values()) == start, 5, "each is accounted once")
 
 
-@each("vm", seconds=60)
+@each(seconds=60)
 @variants("mode", "native", "generic")
 def losses_are_counted(lab, mode):
     """what does not fit into a CPU's queue is dropped and counted: every packet that was steered there was delivered or is
