@@ -218,44 +218,14 @@ packet_function int nat_read_quoted(struct xdp_md *context, __u32 answer)
 	struct nat_work *nat = nat_work();
 	struct service_key *key;
 	__be16 ports[4];
-	__u32 offset;
+	__u32 offset = 0;
 
 	if (!work || !nat || work->packet.fragment)
 		return 0;
 	key = &nat->key;
-	offset = work->packet.l4_offset + 8;
-	nat->quoted = offset;
-	__builtin_memset(key, 0, sizeof(*key));
-	key->family = work->packet.family;
-	if (key->family == 4) {
-		struct packet_ip4 ip;
-
-		if (packet_load(context, offset, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4 ||
-			(ip.version_ihl & 15) < 5 || ip.fragment & bpf_htons(0x1fff) ||
-			ip.src != work->packet.dst[0])
-			return 0;
-		key->proto = ip.proto;
-		key->src[0] = ip.dst;
-		key->dst[0] = ip.src;
-		offset += (ip.version_ihl & 15) * 4;
-	} else {
-		struct packet_walk walk = {};
-		struct packet_ip6 ip;
-
-		if (packet_load(context, offset, &ip, sizeof(ip)) || ip.src[0] != work->packet.dst64[0] ||
-			ip.src[1] != work->packet.dst64[1])
-			return 0;
-		__builtin_memcpy(key->src, ip.dst, 16);
-		__builtin_memcpy(key->dst, ip.src, 16);
-		walk.offset = offset + sizeof(ip);
-		walk.proto = ip.proto;
-		if (packet_is_extension(ip.proto))
-			packet_walk_extensions(context, &walk);
-		if (walk.reason || walk.fragment == PACKET_FRAGMENT_LATER)
-			return 0;
-		key->proto = walk.proto;
-		offset = walk.offset;
-	}
+	nat->quoted = work->packet.l4_offset + 8;
+	if (!service_read_quoted(context, &work->packet, key, &offset))
+		return 0;
 	nat->quoted_l4 = offset;
 	if (nat_has_id(key->proto)) {
 		if (packet_load(context, offset, ports, sizeof(ports)))

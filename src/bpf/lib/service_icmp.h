@@ -43,6 +43,47 @@ packet_inline int service_is_echo(const struct packet *p)
 	return bpf_ntohs(p->dport) >> 8 == (p->family == 4 ? SERVICE_ICMP_ECHO : SERVICE_ICMP6_ECHO);
 }
 
+/* The packet that an ICMP error quotes, read as one of its connection's other direction: what is quoted was
+ * sent by whom the error is for.  Into *key all but its ports, and behind its headers *offset.  0: there is
+ * none. */
+packet_inline int service_read_quoted(
+	struct xdp_md *context, const struct packet *p, struct service_key *key, __u32 *offset)
+{
+	__u32 at = p->l4_offset + 8;
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->family = p->family;
+	if (key->family == 4) {
+		struct packet_ip4 ip;
+
+		if (packet_load(context, at, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4 ||
+			(ip.version_ihl & 15) < 5 || ip.fragment & bpf_htons(0x1fff) || ip.src != p->dst[0])
+			return 0;
+		key->proto = ip.proto;
+		key->src[0] = ip.dst;
+		key->dst[0] = ip.src;
+		*offset = at + (ip.version_ihl & 15) * 4;
+	} else {
+		struct packet_walk walk = {};
+		struct packet_ip6 ip;
+
+		if (packet_load(context, at, &ip, sizeof(ip)) || ip.src[0] != p->dst64[0] ||
+			ip.src[1] != p->dst64[1])
+			return 0;
+		__builtin_memcpy(key->src, ip.dst, 16);
+		__builtin_memcpy(key->dst, ip.src, 16);
+		walk.offset = at + sizeof(ip);
+		walk.proto = ip.proto;
+		if (packet_is_extension(ip.proto))
+			packet_walk_extensions(context, &walk);
+		if (walk.reason || walk.fragment == PACKET_FRAGMENT_LATER)
+			return 0;
+		key->proto = walk.proto;
+		*offset = walk.offset;
+	}
+	return 1;
+}
+
 /* The connection that an ICMP error speaks of: what is quoted was sent by the service.  1: work->key is it.
  */
 packet_function int service_read_error(struct xdp_md *context)
@@ -50,43 +91,13 @@ packet_function int service_read_error(struct xdp_md *context)
 	struct service_work *work = service_work();
 	struct service_key *key;
 	__be16 ports[2];
-	__u32 offset;
+	__u32 offset = 0;
 
 	if (!work)
 		return 0;
 	key = &work->key;
-	offset = work->packet.l4_offset + 8;
-	__builtin_memset(key, 0, sizeof(*key));
-	key->family = work->packet.family;
-	if (key->family == 4) {
-		struct packet_ip4 ip;
-
-		if (packet_load(context, offset, &ip, sizeof(ip)) || ip.version_ihl >> 4 != 4 ||
-			(ip.version_ihl & 15) < 5 || ip.fragment & bpf_htons(0x1fff) ||
-			ip.src != work->packet.dst[0])
-			return 0;
-		key->proto = ip.proto;
-		key->src[0] = ip.dst;
-		key->dst[0] = ip.src;
-		offset += (ip.version_ihl & 15) * 4;
-	} else {
-		struct packet_walk walk = {};
-		struct packet_ip6 ip;
-
-		if (packet_load(context, offset, &ip, sizeof(ip)) || ip.src[0] != work->packet.dst64[0] ||
-			ip.src[1] != work->packet.dst64[1])
-			return 0;
-		__builtin_memcpy(key->src, ip.dst, 16);
-		__builtin_memcpy(key->dst, ip.src, 16);
-		walk.offset = offset + sizeof(ip);
-		walk.proto = ip.proto;
-		if (packet_is_extension(ip.proto))
-			packet_walk_extensions(context, &walk);
-		if (walk.reason || walk.fragment == PACKET_FRAGMENT_LATER)
-			return 0;
-		key->proto = walk.proto;
-		offset = walk.offset;
-	}
+	if (!service_read_quoted(context, &work->packet, key, &offset))
+		return 0;
 	if (key->proto != PACKET_PROTO_TCP && key->proto != PACKET_PROTO_UDP &&
 		key->proto != PACKET_PROTO_SCTP && key->proto != PACKET_PROTO_UDPLITE &&
 		key->proto != PACKET_PROTO_DCCP)
