@@ -52,36 +52,18 @@ static const struct screen screen = {
 	.nothing = "nothing is forwarded but by the kernel",
 };
 
-struct showing {
-	const struct cli *cli;
-	struct weir_client *client;
-};
-
-static int list_print(void *user, struct error *error)
+static int list_print(const struct cli *cli, json_t *answer, struct error *error)
 {
-	const struct showing *showing = user;
-	const struct style *style = style_choose(showing->cli->color);
-	_cleanup_json_ json_t *answer = NULL;
-	int r = ask_shown(showing->cli, showing->client, screen.path, "verb=forward", &answer, error);
+	int r = screen_table_print(&screen, answer, cli->units, style_choose(cli->color), error);
 
-	if (r < 0 || !answer)
-		return r;
-	r = screen_table_print(&screen, answer, showing->cli->units, style, error);
 	if (r == 0)
-		pending_print(answer, style);
+		pending_print(answer, style_choose(cli->color));
 	return r;
 }
 
 int cmd_forwards(const struct cli *cli)
 {
-	_cleanup_client_ struct weir_client *client = NULL;
-	struct showing showing = {.cli = cli};
-	struct error error;
-
-	if (client_open(cli, &client, &error) < 0)
-		return fail(&error);
-	showing.client = client;
-	return print_repeatedly(cli, list_print, &showing);
+	return print_answers(cli, screen.path, "verb=forward", list_print);
 }
 
 int cmd_forward(const struct cli *cli)

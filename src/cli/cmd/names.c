@@ -58,37 +58,20 @@ static const struct screen screen = {
 	.nothing = "no names",
 };
 
-struct names {
-	const struct cli *cli;
-	struct weir_client *client;
-	char query[32];
-};
-
-static int names_print(void *user, struct error *error)
+static int names_print(const struct cli *cli, json_t *answer, struct error *error)
 {
-	const struct names *names = user;
-	_cleanup_json_ json_t *answer = NULL;
-	int r = ask_shown(names->cli, names->client, screen.path, names->query, &answer, error);
-
-	if (r < 0 || !answer)
-		return r;
 	if (json_is_false(json_object_get(json_object_get(answer, "table"), "on"))) {
 		puts("names are switched off (weir.yaml: names)");
 		return 0;
 	}
-	return screen_table_print(&screen, answer, names->cli->units, style_choose(names->cli->color), error);
+	return screen_table_print(&screen, answer, cli->units, style_choose(cli->color), error);
 }
 
 int cmd_names(const struct cli *cli)
 {
-	_cleanup_client_ struct weir_client *client = NULL;
-	struct names names = {.cli = cli};
-	struct error error;
+	char query[32] = "";
 
-	if (client_open(cli, &client, &error) < 0)
-		return fail(&error);
-	names.client = client;
 	if (cli->limit)
-		snprintf(names.query, sizeof(names.query), "limit=%" PRIu64, cli->limit);
-	return print_repeatedly(cli, names_print, &names);
+		snprintf(query, sizeof(query), "limit=%" PRIu64, cli->limit);
+	return print_answers(cli, screen.path, query, names_print);
 }

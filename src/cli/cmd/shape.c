@@ -231,26 +231,18 @@ static void reasons_print(const json_t *list, const struct style *style)
 	}
 }
 
-struct shapes {
-	const struct cli *cli;
-	struct weir_client *client;
-};
-
-static int shapes_print(void *user, struct error *error)
+static int shapes_print(const struct cli *cli, json_t *answer, struct error *error)
 {
-	const struct shapes *shapes = user;
-	const struct style *style = style_choose(shapes->cli->color);
-	_cleanup_json_ json_t *answer = NULL, *tree = NULL;
+	const struct style *style = style_choose(cli->color);
+	_cleanup_json_ json_t *tree = NULL;
 	const json_t *warning;
 	size_t i;
-	int r = ask_shown(shapes->cli, shapes->client, shapes_screen.path, NULL, &answer, error);
+	int r;
 
-	if (r < 0 || !answer)
-		return r;
 	tree = tree_make(answer);
 	if (!tree)
 		return error_set(error, -ENOMEM, "no memory for the list");
-	r = screen_table_print(&shapes_screen, tree, shapes->cli->units, style, error);
+	r = screen_table_print(&shapes_screen, tree, cli->units, style, error);
 	if (r < 0)
 		return r;
 	reasons_print(json_object_get(tree, "shapes"), style);
@@ -262,14 +254,7 @@ static int shapes_print(void *user, struct error *error)
 
 int cmd_shapes(const struct cli *cli)
 {
-	_cleanup_client_ struct weir_client *client = NULL;
-	struct shapes shapes = {.cli = cli};
-	struct error error;
-
-	if (client_open(cli, &client, &error) < 0)
-		return fail(&error);
-	shapes.client = client;
-	return print_repeatedly(cli, shapes_print, &shapes);
+	return print_answers(cli, shapes_screen.path, NULL, shapes_print);
 }
 
 /*

@@ -105,43 +105,24 @@ static const struct screen screen_cpus = {
 	.nothing = "",
 };
 
-struct showing {
-	const struct cli *cli;
-	struct weir_client *client;
-};
-
-static int list_print(void *user, struct error *error)
+static int list_print(const struct cli *cli, json_t *answer, struct error *error)
 {
-	const struct showing *showing = user;
-	const struct style *style = style_choose(showing->cli->color);
-	enum units units = showing->cli->units;
-	_cleanup_json_ json_t *answer = NULL;
-	int r = ask_shown(showing->cli, showing->client, screen_sentences.path, NULL, &answer, error);
+	int r = screen_table_print(&screen_sentences, answer, cli->units, style_choose(cli->color), error);
 
-	if (r < 0 || !answer)
-		return r;
-	r = screen_table_print(&screen_sentences, answer, units, style, error);
 	if (r == 0 && json_array_size(json_object_get(answer, "cpus"))) {
 		putchar('\n');
-		r = screen_table_print(&screen_cpus, answer, units, style, error);
+		r = screen_table_print(&screen_cpus, answer, cli->units, style_choose(cli->color), error);
 	}
 	if (r == 0 && json_is_false(json_object_get(answer, "losses_known")))
 		printf("This kernel does not tell of all packets that are dropped on their way to a CPU.\n");
 	if (r == 0)
-		pending_print(answer, style);
+		pending_print(answer, style_choose(cli->color));
 	return r;
 }
 
 int cmd_steers(const struct cli *cli)
 {
-	_cleanup_client_ struct weir_client *client = NULL;
-	struct showing showing = {.cli = cli};
-	struct error error;
-
-	if (client_open(cli, &client, &error) < 0)
-		return fail(&error);
-	showing.client = client;
-	return print_repeatedly(cli, list_print, &showing);
+	return print_answers(cli, screen_sentences.path, NULL, list_print);
 }
 
 int cmd_steer(const struct cli *cli)

@@ -99,3 +99,31 @@ int print_repeatedly(const struct cli *cli, int (*print)(void *user, struct erro
 	} while (cli->watch && status == EXIT_OK && nanosleep(&pause, NULL) == 0);
 	return status;
 }
+
+struct answers {
+	const struct cli *cli;
+	struct weir_client *client;
+	const char *path, *query;
+	answer_print *print;
+};
+
+static int answer_ask_and_print(void *user, struct error *error)
+{
+	const struct answers *answers = user;
+	_cleanup_json_ json_t *answer = NULL;
+	int r = ask_shown(answers->cli, answers->client, answers->path, answers->query, &answer, error);
+
+	return r < 0 || !answer ? r : answers->print(answers->cli, answer, error);
+}
+
+int print_answers(const struct cli *cli, const char *path, const char *query, answer_print *print)
+{
+	_cleanup_client_ struct weir_client *client = NULL;
+	struct answers answers = {.cli = cli, .path = path, .query = query, .print = print};
+	struct error error;
+
+	if (client_open(cli, &client, &error) < 0)
+		return fail(&error);
+	answers.client = client;
+	return print_repeatedly(cli, answer_ask_and_print, &answers);
+}

@@ -28,4 +28,9 @@ void losses_line_print(const struct losses *losses, enum units units, const stru
  * Returns the exit status. */
 int print_repeatedly(const struct cli *cli, int (*print)(void *user, struct error *error), void *user);
 
+/* The same for a command that asks the agent for one thing (`query` may be NULL) and prints what it answers;
+ * with --json that is printed as it came, and `print` not called. */
+typedef int answer_print(const struct cli *cli, json_t *answer, struct error *error);
+int print_answers(const struct cli *cli, const char *path, const char *query, answer_print *print);
+
 #endif
