@@ -358,7 +358,8 @@ def what_is_held(lab):
     for thread in threads:
         thread.join()
     expect(not faults, "; ".join(faults))
-    expect(shape(agent, both[1])["sent_bytes"] >= sink.datagrams[7009] * 1062 > 0, "both count what passed both")
+    arrived = sink.datagrams[7009]  # read before the class is asked: more come meanwhile
+    expect(shape(agent, both[1])["sent_bytes"] >= arrived * 1062 > 0, "both count what passed both")
 
 
 @each(seconds=60)
