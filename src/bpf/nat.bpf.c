@@ -19,6 +19,7 @@
 #include "bpf/lib/nat_table.h"
 #include "bpf/lib/service_line.h"
 #include "bpf/lib/service_read.h"
+#include "bpf/lib/service_tell.h"
 
 /* -- to a backend -- */
 

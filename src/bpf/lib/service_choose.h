@@ -103,7 +103,7 @@ packet_inline __u32 service_choose_turn(const struct service *service)
 
 /* -- connection ids of QUIC (RFC 9000, 17) -- */
 
-packet_function int service_choose_quic(struct xdp_md *context)
+packet_function int service_choose_quic(PACKET_CONTEXT *context)
 {
 	struct service_work *work = service_work();
 	const struct service *service = work ? service_of(work) : (void *)0;
@@ -426,7 +426,7 @@ packet_inline int service_choose_anew(struct service_work *work, const struct se
 }
 
 /* Finds the backend; 0, or why there is none: enum service_loss + 1. */
-packet_function int service_choose(struct xdp_md *context)
+packet_function int service_choose(PACKET_CONTEXT *context)
 {
 	struct service_work *work = service_work();
 	const struct service *service = work ? service_of(work) : (void *)0;

@@ -6,15 +6,8 @@
 #ifndef WEIR_BPF_SERVICE_ICMP_H
 #define WEIR_BPF_SERVICE_ICMP_H
 
-#include "bpf/lib/encapsulate.h"
 #include "bpf/lib/service_work.h"
-
-#define SERVICE_TOLD_MAX 64 /* a tick and CPU */
-
-/* What an error quotes of the packet that it is about. */
-#define SERVICE_QUOTE4 84
-#define SERVICE_QUOTE6 248
-#define SERVICE_MTU6   1280 /* every link carries as much (RFC 8200, 5) */
+#include "bpf/lib/tunnel.h"
 
 enum {
 	SERVICE_ICMP_UNREACHABLE = 3,
@@ -47,7 +40,7 @@ packet_inline int service_is_echo(const struct packet *p)
  * sent by whom the error is for.  Into *key all but its ports, and behind its headers *offset.  0: there is
  * none. */
 packet_inline int service_read_quoted(
-	struct xdp_md *context, const struct packet *p, struct service_key *key, __u32 *offset)
+	PACKET_CONTEXT *context, const struct packet *p, struct service_key *key, __u32 *offset)
 {
 	__u32 at = p->l4_offset + 8;
 
@@ -86,7 +79,7 @@ packet_inline int service_read_quoted(
 
 /* The connection that an ICMP error speaks of: what is quoted was sent by the service.  1: work->key is it.
  */
-packet_function int service_read_error(struct xdp_md *context)
+packet_function int service_read_error(PACKET_CONTEXT *context)
 {
 	struct service_work *work = service_work();
 	struct service_key *key;
@@ -124,7 +117,7 @@ packet_inline void link_swap(void *data)
 }
 
 /* An echo request to the address of a service: it is the service's own, so weir answers. */
-packet_function int service_echo(struct xdp_md *context)
+packet_function int service_echo(PACKET_CONTEXT *context)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end, *l3;
 	struct service_work *work = service_work();
@@ -178,106 +171,13 @@ packet_function int service_echo(struct xdp_md *context)
 	return XDP_TX;
 }
 
-/* Makes the packet an error about itself. */
-packet_function int service_tell(struct xdp_md *context, __u32 mtu)
-{
-	struct service_work *work = service_work();
-	__u32 link, quote, headers, bytes;
-	struct service_lost *lost;
-	void *data, *end, *l3;
-	__s64 sum;
-
-	if (!work)
-		return XDP_DROP;
-	link = work->packet.l3_offset;
-	if (link != 18 && link != 22)
-		link = 14;
-	if (work->told_tick != work->now) {
-		work->told_tick = work->now;
-		work->told = 0;
-	}
-	if (work->told >= SERVICE_TOLD_MAX || work->error)
-		return XDP_DROP;
-	work->told++;
-	quote = work->packet.family == 4 ? SERVICE_QUOTE4 : SERVICE_QUOTE6;
-	headers = (work->packet.family == 4 ? sizeof(struct packet_ip4) : sizeof(struct packet_ip6)) + 8;
-	bytes = work->bytes;
-	if (bytes < link + quote || bpf_xdp_adjust_tail(context, (int)(link + quote) - (int)bytes) ||
-		bpf_xdp_adjust_head(context, -(int)headers))
-		return XDP_DROP;
-	data = (void *)(long)context->data;
-	end = (void *)(long)context->data_end;
-	if (data + SERVICE_LINK_MAX > end)
-		return XDP_DROP;
-	asm volatile("" : "+r"(link)); /* or the mask is left out, which is all that the verifier believes */
-	l3 = data + (link & 31);
-	__builtin_memcpy(data, work->link + 6, 6);
-	__builtin_memcpy(data + 6, work->link, 6);
-	link_tags(data, work, link, bpf_htons(work->packet.family == 4 ? PACKET_ETH_IPV4 : PACKET_ETH_IPV6));
-	if (work->packet.family == 4) {
-		struct packet_ip4 *ip = l3;
-		struct packet_icmp *icmp = (void *)(ip + 1);
-
-		if ((void *)icmp + 8 + SERVICE_QUOTE4 > end)
-			return XDP_DROP;
-		*ip = (struct packet_ip4){.version_ihl = 0x45,
-			.total_length = bpf_htons(sizeof(*ip) + 8 + SERVICE_QUOTE4),
-			.ttl = ENCAPSULATE_TTL,
-			.proto = PACKET_PROTO_ICMP,
-			.src = work->packet.dst[0],
-			.dst = work->packet.src[0]};
-		ip->checksum = checksum_fold(bpf_csum_diff((void *)0, 0, (void *)ip, sizeof(*ip), 0));
-		icmp->type = SERVICE_ICMP_UNREACHABLE;
-		icmp->code = SERVICE_ICMP_FRAGMENT_NEEDED;
-		icmp->checksum = 0;
-		icmp->id = 0;
-		*(&icmp->id + 1) = bpf_htons(mtu);
-		icmp->checksum =
-			checksum_fold(bpf_csum_diff((void *)0, 0, (void *)icmp, 8 + SERVICE_QUOTE4, 0));
-	} else {
-		struct packet_ip6 *ip = l3;
-		struct packet_icmp *icmp = (void *)(ip + 1);
-
-		if ((void *)icmp + 8 + SERVICE_QUOTE6 > end)
-			return XDP_DROP;
-		ip->version_class_label = bpf_htonl(0x60000000);
-		ip->payload_length = bpf_htons(8 + SERVICE_QUOTE6);
-		ip->proto = PACKET_PROTO_ICMP6;
-		ip->hop_limit = ENCAPSULATE_TTL;
-		ip->src[0] = work->packet.dst64[0];
-		ip->src[1] = work->packet.dst64[1];
-		ip->dst[0] = work->packet.src64[0];
-		ip->dst[1] = work->packet.src64[1];
-		icmp->type = SERVICE_ICMP6_TOO_BIG;
-		icmp->code = 0;
-		icmp->checksum = 0;
-		*(__be32 *)&icmp->id = bpf_htonl(mtu < SERVICE_MTU6 ? SERVICE_MTU6 : mtu);
-		sum = bpf_csum_diff((void *)0, 0, (void *)ip->src, 32, 0);
-		sum = bpf_csum_diff((void *)0, 0, (void *)icmp, 8 + SERVICE_QUOTE6, (__u32)sum);
-		icmp->checksum =
-			checksum_fold((__u64)(__u32)sum + ip->payload_length + bpf_htons(PACKET_PROTO_ICMP6));
-	}
-	lost = service_lost(work->number);
-	if (lost)
-		lost->told++;
-	return XDP_TX;
-}
-
 /* -- the MSS of a connection -- */
 
-/* Lowers what a SYN offers (RFC 9293, 3.7.1) where its option stands. */
-packet_function int service_clamp(struct xdp_md *context, __u32 mss)
+/* Where a SYN has its option of the MSS (RFC 9293, 3.7.1), which goes into option[4]; 0: nowhere. */
+packet_inline __u32 service_seek_mss(PACKET_CONTEXT *context, const struct service_work *work, __u8 *option)
 {
-	struct service_work *work = service_work();
-	__u32 offset, end_of, i;
-	__u8 option[4];
-	__be16 checksum;
-	__u64 sum;
+	__u32 offset = work->packet.l4_offset + 20, end_of = work->packet.header_bytes, i;
 
-	if (!work)
-		return 0;
-	offset = work->packet.l4_offset + 20;
-	end_of = work->packet.header_bytes;
 	for (i = 0; i < 40 && offset + 4 <= end_of; i++) {
 		if (packet_load(context, offset, option, 4) || !option[0])
 			return 0;
@@ -287,26 +187,8 @@ packet_function int service_clamp(struct xdp_md *context, __u32 mss)
 		}
 		if (option[1] < 2)
 			return 0;
-		if (option[0] == 2 && option[1] == 4) {
-			__u32 old = option[2] << 8 | option[3], odd = (offset - work->packet.l4_offset) & 1;
-			__u16 from = old, to = mss;
-
-			if (old <= mss)
-				return 0;
-			option[2] = mss >> 8;
-			option[3] = mss;
-			if (packet_load(context, work->packet.l4_offset + 16, &checksum, 2))
-				return 0;
-			if (odd) {
-				from = (__u16)(from << 8 | from >> 8);
-				to = (__u16)(to << 8 | to >> 8);
-			}
-			sum = (__u64)(__u16)~checksum + (__u16)~bpf_htons(from) + bpf_htons(to);
-			checksum = checksum_fold(sum);
-			bpf_xdp_store_bytes(context, offset, option, 4);
-			bpf_xdp_store_bytes(context, work->packet.l4_offset + 16, &checksum, 2);
-			return 1;
-		}
+		if (option[0] == 2 && option[1] == 4)
+			return offset;
 		offset += option[1];
 	}
 	return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * Accounts packets of services at XDP, in the same flow cache as the programs in tc do (bpf/lib/flow.h),
- * which never see them; and keeps the backend in the flow's line.
+ * Accounts packets of services, in the same flow cache as the programs in tc do (bpf/lib/flow.h), which never
+ * see them; and keeps the backend in the flow's line.
  *
  * Whose they are needs no look: they pass through.
  */
@@ -11,6 +11,11 @@
 #include "bpf/lib/emit.h"
 #include "bpf/lib/service_work.h"
 
+/* How many there are on the wire of what the program got in one. */
+#ifndef SERVICE_PACKETS
+#define SERVICE_PACKETS(work) 1
+#endif
+
 packet_inline void service_hit(struct service_work *work, struct flow_counts *counts,
 	struct flow_marks *marks, const struct flow_sight *sight, __u32 backend)
 {
@@ -19,7 +24,7 @@ packet_inline void service_hit(struct service_work *work, struct flow_counts *co
 	work->tcp_flags = marks->tcp_flags;
 	work->backend = backend;
 	counts->bytes += sight->bytes;
-	counts->packets++;
+	counts->packets += sight->packets;
 	counts->last = sight->now;
 	*(__u32 *)marks |= FLOW_MARKS(work->packet.tcp_flags, sight->origin, 0);
 }
@@ -133,11 +138,12 @@ counted:
 packet_function int service_account(void)
 {
 	struct service_work *work = service_work();
-	struct flow_sight sight = {.cpu = bpf_get_smp_processor_id(), .packets = 1, .owner = OWNER_FORWARDED};
+	struct flow_sight sight = {.cpu = bpf_get_smp_processor_id(), .owner = OWNER_FORWARDED};
 	struct flow_stats *stats = bpf_map_lookup_elem(&flow_stats, &sight.cpu);
 
 	if (!work || !stats)
 		return 0;
+	sight.packets = SERVICE_PACKETS(work);
 	sight.ifindex = work->ifindex;
 	sight.bytes = work->bytes;
 	sight.now = work->now;

@@ -11,6 +11,7 @@
 
 #include <bpf/bpf_helpers.h>
 
+#include "bpf/lib/decide.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/service_find.h"
 #include "bpf/lib/service_maps.h"
@@ -69,6 +70,19 @@ packet_inline struct service_work *service_work(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&service_works, &zero);
+}
+
+/* Which place of the books is in force. */
+packet_inline __u32 service_place(__u32 now)
+{
+	__u32 zero = 0;
+	const struct policy_now *in_force = bpf_map_lookup_elem(&policy_now, &zero);
+	__u64 places;
+
+	if (!in_force)
+		return 0;
+	places = decide_lapsed(in_force, now) ? in_force->places_before : in_force->places;
+	return places >> SERVICE_PLACE & 1;
 }
 
 packet_inline void *service_book(const struct service_work *work)
