@@ -221,7 +221,7 @@ packet_function int nat_answered(void)
 			SERVICE_FLOW_OPEN) &
 	        ~flow->flags;
 	if (flags)
-		nat_mark(nat, flow, flags);
+		nat_mark(nat, flow, flags, work->now);
 	return 0;
 }
 

@@ -857,16 +857,26 @@ static void a_port_is_free_again_when_its_connection_is_over_and_not_before(void
 
 	(void)state;
 	begin(&variant);
-	/* ended by both: TIME_WAIT */
+	/* ended by one of them, who still gets what the other sends */
 	establish(1000);
-	send_both(1000, FIN | ACK, FIN | ACK);
+	send_both(1000, FIN | ACK, ACK);
 	age(flows, 59);
 	port_for(1001, SYN, &verdict);
 	assert_int_equal(verdict, XDP_DROP);
+	/* … for as long as is said of TIME_WAIT */
 	age(flows, 2);
 	port_for(1001, SYN, &verdict);
 	assert_int_equal(verdict, XDP_TX);
 	assert_int_equal(services_count(&services, 1).ended, 1);
+	/* by both: a second later, since there is no other port */
+	begin(&variant);
+	establish(1000);
+	send_both(1000, FIN | ACK, FIN | ACK);
+	age(flows, (uint32_t)-60); /* however long it takes from here to the next line */
+	port_for(1001, SYN, &verdict);
+	assert_int_equal(verdict, XDP_DROP);
+	age(flows, 62);
+	assert_int_equal(establish(1001), 62000);
 	/* torn down */
 	begin(&variant);
 	establish(1000);
@@ -887,6 +897,26 @@ static void a_port_is_free_again_when_its_connection_is_over_and_not_before(void
 	send_both(1002, ACK, 0);
 	port_for(1003, SYN, &verdict);
 	assert_int_equal(verdict, XDP_DROP);
+}
+
+static void a_port_of_what_has_ended_is_taken_when_no_other_is_left(void **state)
+{
+	const struct variant variant = {.first = 62000, .last = 62015};
+	uint16_t ended;
+	int verdict;
+
+	(void)state;
+	begin(&variant);
+	ended = establish(1000);
+	send_both(1000, FIN | ACK, FIN | ACK);
+	age(services.balance->maps.service_flows, 59);
+	for (uint16_t i = 1; i < 16; i++)
+		assert_int_not_equal(establish((uint16_t)(1000 + i)), ended);
+	assert_int_equal(establish(2000), ended);
+	port_for(2001, SYN, &verdict);
+	assert_int_equal(verdict, XDP_DROP);
+	for (uint16_t i = 1; i < 16; i++)
+		send_both((uint16_t)(1000 + i), ACK, ACK);
 }
 
 static void a_client_that_begins_anew_on_its_port_keeps_that_of_nat(void **state)
@@ -1111,6 +1141,7 @@ int main(void)
 		cmocka_unit_test(each_connection_has_a_port_of_its_own_and_keeps_it),
 		cmocka_unit_test(all_ports_of_all_addresses_are_used_and_then_beginnings_are_refused),
 		cmocka_unit_test(a_port_is_free_again_when_its_connection_is_over_and_not_before),
+		cmocka_unit_test(a_port_of_what_has_ended_is_taken_when_no_other_is_left),
 		cmocka_unit_test(a_client_that_begins_anew_on_its_port_keeps_that_of_nat),
 		cmocka_unit_test(a_flood_of_beginnings_pushes_out_nothing_that_is_established),
 		cmocka_unit_test(a_flood_of_beginnings_does_not_keep_the_ports),

@@ -116,14 +116,14 @@ class Site:
         name, who, port, got = sock.recv(65536).decode().split()[:4]
         return name, who, int(port), int(got)
 
-    def ask_once(self, family, kind=socket.SOCK_STREAM, size=3):
-        with self.connect(family, kind) as sock:
+    def ask_once(self, family, kind=socket.SOCK_STREAM, size=3, seconds=5):
+        with self.connect(family, kind, seconds) as sock:
             return self.ask(sock, size)
 
-    def page(self, family):
-        """How many bytes the backend sends that is asked for as much as it has."""
+    def page(self, family, seconds=10):
+        """How many bytes the backend sends that is asked for as much as it has; it ends first."""
         got = 0
-        with self.connect(family, seconds=10) as sock:
+        with self.connect(family, seconds=seconds) as sock:
             sock.sendall(b"page")
             while more := sock.recv(65536):
                 got += len(more)

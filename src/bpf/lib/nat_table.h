@@ -9,8 +9,9 @@
  * A port is taken by the entry of the answers: who puts it into `service_embryos` (BPF_NOEXIST) while there
  * is none in `service_flows` has it.  An established entry is written before the embryo goes, so there is no
  * moment at which two can have the same.  Ports of connections that are over are taken as they are met,
- * whether there is an agent that sweeps or not; a flood of beginnings has only ports of other beginnings to
- * take.
+ * whether there is an agent that sweeps or not.  Where all are in use those go that both hosts ended a second
+ * ago, which else keep theirs for as long as TIME_WAIT, and beginnings: a flood of these has only ports of
+ * others to take, and of what has ended.
  */
 #ifndef WEIR_BPF_NAT_TABLE_H
 #define WEIR_BPF_NAT_TABLE_H
@@ -21,16 +22,18 @@
 
 const volatile __u32 nat_second = 250; /* ticks */
 
-#define NAT_TRIES      48
+#define NAT_TRIES      48       /* places that are asked for one that is free … */
+#define NAT_SEARCH     256      /* … and, in a hurry, for one that could be */
 #define NAT_STEP       16777259 /* a prime larger than any span: all places, in no order */
 #define NAT_CHUNK      256
 #define NAT_ERROR_TCP  20 /* bytes of a quoted header that are rewritten: with the checksum of TCP */
 #define NAT_CLOSING    (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2 | SERVICE_FLOW_RST)
+#define NAT_CLOSED     (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2)
 #define NAT_END_S      60 /* TIME_WAIT */
 #define NAT_RST_S      2
 #define NAT_EMBRYO_S   15 /* a beginning of TCP that goes on nowhere */
 #define NAT_ONCE_S     30 /* … of others: a question and its answer */
-#define NAT_HURRY_S    1  /* … where there is no other port left */
+#define NAT_HURRY_S    1  /* … and what both have ended, where no other port is left */
 #define NAT_TCP_S      7800
 #define NAT_IDLE_S     180
 #define NAT_DIRECTIONS 2
@@ -44,7 +47,9 @@ struct nat_work {
 	struct service_key client; /* of a connection that may be over */
 	__u32 start, span;         /* places: ports and addresses together */
 	__u32 first, ports;
-	__u8 embryo; /* where the entries are */
+	__u32 hurry_from;
+	__u32 full_tick, full; /* no place was found then, to this backend */
+	__u8 embryo;           /* where the entries are */
 	__u8 taken;
 	__u8 partial;            /* the checksum is still to be made */
 	__u8 generic;            /* … by the kernel, which knows of it */
@@ -134,8 +139,8 @@ packet_inline int nat_is_over(const struct service_flow *flow, __u8 proto, int e
 	if (flow->flags & SERVICE_FLOW_RST)
 		seconds = NAT_RST_S;
 	else if (flow->flags & NAT_CLOSING)
-		seconds = NAT_END_S;
-	else if (hurry)
+		seconds = hurry && (flow->flags & NAT_CLOSING) == NAT_CLOSED ? NAT_HURRY_S : NAT_END_S;
+	else if (hurry && embryo)
 		seconds = NAT_HURRY_S;
 	else if (proto == PACKET_PROTO_TCP)
 		seconds = embryo ? NAT_EMBRYO_S : NAT_TCP_S;
@@ -224,12 +229,13 @@ packet_inline void nat_count_end(__u32 backend)
 }
 
 /* `flags` of a packet, into both entries. */
-packet_inline void nat_mark(struct nat_work *nat, struct service_flow *flow, __u8 flags)
+packet_inline void nat_mark(struct nat_work *nat, struct service_flow *flow, __u8 flags, __u32 now)
 {
 	struct service_flow *other = nat_entry(&nat->other, nat->embryo);
 	int ends = flags & NAT_CLOSING && !(flow->flags & NAT_CLOSING);
 
 	flow->flags |= flags;
+	flow->last = now;
 	nat->flow.flags |= flags;
 	if (nat_belongs(other, &nat->key))
 		other->flags |= flags;
@@ -256,9 +262,10 @@ packet_inline void nat_begin_again(struct nat_work *nat, struct service_flow *fl
 		service_loads_add(flow->backend);
 }
 
+/* What is about to end is told to the tick: its port may be wanted a second later. */
 packet_inline void nat_touch(const struct nat_work *nat, struct service_flow *flow, __u32 now)
 {
-	if (nat->embryo || (flow->last ^ now) >> SERVICE_TOUCH_SHIFT)
+	if (nat->embryo || flow->flags & NAT_CLOSING || (flow->last ^ now) >> SERVICE_TOUCH_SHIFT)
 		flow->last = now;
 }
 
@@ -293,7 +300,7 @@ packet_function int nat_goes_on(void)
 		nat_begin_again(nat, flow);
 	flags = service_flow_flags(work) & ~flow->flags;
 	if (flags)
-		nat_mark(nat, flow, flags);
+		nat_mark(nat, flow, flags, work->now);
 	if (nat->embryo && !work->begins && nat->flow.flags & SERVICE_FLOW_OPEN) {
 		const struct service *service;
 
@@ -371,11 +378,12 @@ static long nat_try(__u32 i, void *unused)
 	struct service_work *work = service_work();
 	struct nat_work *nat = nat_work();
 	const struct service_flow *back;
-	__u32 place, number, hurry = i >= NAT_TRIES;
+	__u32 place, number, hurry;
 	__u64 low;
 
 	if (!work || !nat || !nat->span || !nat->ports)
 		return 1;
+	hurry = i >= nat->hurry_from;
 	number = work->backend;
 	source = bpf_map_lookup_elem(&service_sources, &number);
 	if (!source)
@@ -394,7 +402,7 @@ static long nat_try(__u32 i, void *unused)
 	if (nat->first)
 		nat->other.dport = bpf_htons(nat->first + place % nat->ports);
 	back = bpf_map_lookup_elem(&service_flows, &nat->other);
-	if (back && !nat_evict(nat, back, 0, 0, work->now))
+	if (back && !nat_evict(nat, back, 0, hurry, work->now))
 		return 0;
 	back = bpf_map_lookup_elem(&service_embryos, &nat->other);
 	if (back && !nat_evict(nat, back, 1, hurry, work->now))
@@ -462,7 +470,7 @@ packet_function int nat_take(void)
 	struct nat_work *nat = nat_work();
 	const struct service_backend *backend;
 	const struct service_source *source;
-	__u32 number;
+	__u32 number, full;
 
 	if (!service || !nat)
 		return SERVICE_LOST_NO_BACKEND + 1;
@@ -473,9 +481,15 @@ packet_function int nat_take(void)
 		return SERVICE_LOST_NO_BACKEND + 1;
 	nat_prepare(work, nat, backend, source, service->flags & SERVICE_NO_FLOWS);
 	nat->taken = 0;
-	bpf_loop(2 * NAT_TRIES, nat_try, (void *)0, 0);
-	if (!nat->taken)
+	/* a flood must not make each of its packets look everywhere */
+	full = nat->full == number && nat->full_tick == work->now;
+	nat->hurry_from = full ? 0 : NAT_TRIES;
+	bpf_loop(full ? NAT_TRIES : NAT_SEARCH, nat_try, (void *)0, 0);
+	if (!nat->taken) {
+		nat->full = number;
+		nat->full_tick = work->now;
 		return SERVICE_LOST_NO_PORT + 1;
+	}
 	__builtin_memset(&nat->flow, 0, sizeof(nat->flow));
 	nat->flow.last = work->now;
 	nat->flow.generation = backend->generation;
