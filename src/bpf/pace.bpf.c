@@ -175,6 +175,17 @@ static __always_inline void loop_window(
 	share_measure(share, class, bytes - share_min(excess, bytes), held, other - excess, refused, ns);
 }
 
+/* Takes up a class that came to stand above one that is in use: with the next tick. */
+static __noinline int loop_raise(__u32 number)
+{
+	struct shape_share *share = pace_share(number);
+
+	if (!share || __sync_lock_test_and_set(&share->active, 1))
+		return 0;
+	bpf_map_push_elem(&shape_arrivals, &number, 0);
+	return 0;
+}
+
 /* The first pass: what each class has used.  Those that are in use no more leave the list. */
 static long loop_measure(__u32 index, struct pace_round *round)
 {
@@ -208,6 +219,7 @@ static long loop_measure(__u32 index, struct pace_round *round)
 		above = parent ? class_get(parent) : (void *)0;
 		if (!above)
 			break;
+		loop_raise(parent);
 		depth++;
 		parent = above->parent;
 	}
@@ -294,12 +306,14 @@ static long loop_settle(__u32 index, struct pace_round *round)
 {
 	__u32 number = list_get(index);
 	struct shape_share *share = pace_share(number), *parent;
-	struct shape_class *class = class_get(number);
+	struct shape_class *class = class_get(number), *above;
 
 	if (!share || !class || share->depth != round->depth + 1)
 		return 0;
+	above = class_get(class->parent);
 	parent = pace_share(class->parent);
-	if (parent)
+	/* one that has just come to stand above it has nothing to give yet: it goes on with what it had */
+	if (above && parent && above->generation && parent->generation == above->generation)
 		share_settle(share, class, parent);
 	return 0;
 }

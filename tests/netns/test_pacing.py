@@ -10,7 +10,7 @@ import time
 from lab import address_family, expect, expect_equal, udp_socket, wait_for
 from suite import test
 from test_rules import add, done
-from test_shapes import change, shape
+from test_shapes import change, declare, shape
 
 SO_MAX_PACING_RATE = 47
 UNPACED = 0xffffffff
@@ -158,6 +158,29 @@ def open_connections_are_caught_and_let_go(lab):
         done(agent, "POST", "/v1/rules/delete", id=limit)
         wait_for(lambda: pacing(say(plain)) == UNPACED, 10, "the rate it had, though other classes still pace")
         expect_equal(pacing(say(own)), 50000, "the application's rate")
+
+
+@test("vm-6.1")
+def a_link_comes_to_stand_above_a_class_in_use(lab):
+    """a connection that sends in a paced class goes on when its interface gets a rate, and a class in between: at its own
+    rate as long as that is less than theirs, then at theirs"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    with Echo(peer, 81):
+        sock = say(connect(host, FAR, 81))
+        limit = add(agent, "limit out tcp to port 81 to 8mbit")["id"]
+        sock.settimeout(None)
+        threading.Thread(target=fill, args=(sock,), daemon=True).start()
+        wait_for(lambda: shape(agent, limit)["flows"] == 1, 10, "the class holds the connection back")
+        above = add(agent, "limit out on w0 to 80mbit")["id"]
+        # a packet at next to no rate would hold up those behind it for many seconds
+        wait_for(lambda: shape(agent, above)["sent_bytes"] > 200000, 10, "the connection goes on below the link")
+        between = declare(agent, "between under w0 ceiling 40mbit")["id"]
+        change(agent, "under between", id=limit)
+        wait_for(lambda: shape(agent, between)["sent_bytes"] > 200000, 10, "… and below a class in between")
+        expect(pacing(sock) < 36 * MBIT, f"its own class still holds it: {pacing(sock)} bytes a second")
+        change(agent, "ceiling 4mbit", id=between)
+        wait_for(lambda: pacing(sock) * WIRE / PAYLOAD[sock.family] < 5 * MBIT, 20, "the rate of the class in between")
 
 
 @test("vm")
