@@ -80,6 +80,7 @@ static void class_fill(const struct shape_plan *plan, const struct shape_node *n
 	bool everywhere = !node->interface[0] ||
 	                  (node->anywhere && choice->engine != SHAPE_HTB && choice->engine != SHAPE_EDT);
 	uint64_t burst = burst_of(plan, node, choice->engine), rate = terms->ceiling_bps / 8;
+	bool queued = tree && tree->engine == SHAPE_EDT && choice->engine == SHAPE_PACING;
 
 	*class = (struct shape_class){
 		.generation = node->entry->id,
@@ -94,7 +95,8 @@ static void class_fill(const struct shape_plan *plan, const struct shape_node *n
 				    (node->rest ? SHAPE_CLASS_REST : 0) |
 				    (node->out && node->in ? SHAPE_CLASS_BOTH : 0) |
 				    (rate ? SHAPE_CLASS_CEILING : 0) |
-				    (choice->paced ? SHAPE_CLASS_PACED : 0)),
+				    (choice->paced ? SHAPE_CLASS_PACED : 0) |
+				    (queued ? SHAPE_CLASS_QUEUED : 0)),
 		.weight = (uint16_t)(terms->weight ? terms->weight : 1),
 		.ceiling = rate,
 		.guarantee = terms->guarantee_bps / 8,

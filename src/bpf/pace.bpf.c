@@ -29,10 +29,11 @@
 #define PACE_TICK_NS      SHARE_TICK_NS
 #define PACE_CLASS_NS     10000 /* a tick is longer by this for each class in use */
 
-#define PACE_SLOW       250000 /* bytes a second: slower sockets get a small window */
-#define PACE_ACK_US     10000  /* that answers may be late, beside the round trip and a second packet */
-#define PACE_WINDOW_MIN 3      /* two packets, which are answered together, and the next one */
-#define PACE_CLOSE      256    /* a rate that differs by less than this part of it stays */
+#define PACE_SLOW       250000  /* bytes a second: slower sockets get a small window */
+#define PACE_SLOW_FQ    5000000 /* … and slower ones whose class is SHAPE_CLASS_QUEUED */
+#define PACE_ACK_US     10000   /* that answers may be late, beside the round trip and a second packet */
+#define PACE_WINDOW_MIN 3       /* two packets, which are answered together, and the next one */
+#define PACE_CLOSE      256     /* a rate that differs by less than this part of it stays */
 
 #define ETHERNET_BYTES 14
 #define IPV4_BYTES     20
@@ -478,12 +479,15 @@ static __always_inline __u64 payload_rate(
 	return rate * mss / (mss + header);
 }
 
-/* A window that keeps a slow socket from sending all it may in one go; 0: it need not. */
-static __always_inline __u32 window_for(__u64 rate, const struct tcp_sock *tcp)
+/* A window that keeps a slow socket from sending all it may in one go; 0: it need not.  At short round trips
+ * TCP sends 64 KB at a time, whatever its rate.  Where that all waits in one queue, others behind it
+ * have round trips as long as that takes, and those whose own windows are small send too little. */
+static __always_inline __u32 window_for(__u64 rate, __u32 number, const struct tcp_sock *tcp)
 {
+	const struct shape_class *class = class_get(number);
 	__u64 mss = tcp->mss_cache | !tcp->mss_cache;
 
-	if (rate >= PACE_SLOW)
+	if (rate >= (class && class->flags & SHAPE_CLASS_QUEUED ? PACE_SLOW_FQ : PACE_SLOW))
 		return 0;
 	return PACE_WINDOW_MIN + rate * (PACE_ACK_US + (tcp->srtt_us >> 3)) / (mss * 1000000);
 }
@@ -549,7 +553,7 @@ static __always_inline void pace_plan_make(
 	}
 	plan->rate = rate;
 	plan->set_rate = differs(plan->rate, socket->rate);
-	clamp = window_for(rate, tcp);
+	clamp = window_for(rate, choice.class, tcp);
 	plan->clamp = clamp ? clamp : PACE_UNCLAMPED;
 	plan->set_clamp = clamp != socket->clamp;
 }

@@ -54,6 +54,7 @@ enum shape_priority {
 #define SHAPE_CLASS_CEILING 0x08 /* has a ceiling */
 #define SHAPE_CLASS_BOTH    0x10 /* what leaves and what comes in, together */
 #define SHAPE_CLASS_PACED   0x20 /* HTB: sockets are paced in front of its leaf, to a little less */
+#define SHAPE_CLASS_QUEUED  0x40 /* PACING: all of its link waits in one queue of departure times */
 
 /* A ceiling as the policer uses it: one cache line. */
 struct shape_meter {

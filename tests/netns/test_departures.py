@@ -77,7 +77,7 @@ def departure_times_hold_rates(lab):
         time.sleep(0.3)
 
 
-@test(seconds=60)
+@test("vm", seconds=60)
 def departure_times_are_shared(lab):
     """Below a link of engine fq a guarantee holds, weights share what is left, and what is idle is lent"""
     host, peer, sink, agent = build_fq(lab)
