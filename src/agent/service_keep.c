@@ -124,9 +124,13 @@ static void line_keep(struct scan *scan, const struct scan_line *line)
 		source_keep(scan, service, line, &flow);
 	if (!line_goes_on(scan, line))
 		return;
-	/* what goes on without a SYN goes where the ring of before says */
-	if (!scan->all && service->flags & SERVICE_MOVED && line->key.proto == IPPROTO_TCP)
-		return;
+	/* what goes on without a SYN goes where the ring of before says; a line that says otherwise of what
+	 * is not written down is of an earlier connection with the same ends */
+	if (service->flags & SERVICE_MOVED && line->key.proto == IPPROTO_TCP) {
+		ring = engine_service_ring(scan->services->agent->engine, service->before);
+		if (!scan->all || !ring || ring[slot_of(service, &line->key)] != line->backend)
+			return;
+	}
 	key_put(scan, &line->key, &flow);
 }
 

@@ -759,7 +759,7 @@ static void age(const struct bpf_map *map, uint32_t seconds)
 		struct service_flow flow;
 
 		assert_int_equal(bpf_map_lookup_elem(bpf_map__fd(map), &key, &flow), 0);
-		flow.last -= seconds * services.nat->rodata->nat_second;
+		flow.last -= seconds * services.nat->rodata->service_second;
 		assert_int_equal(bpf_map_update_elem(bpf_map__fd(map), &key, &flow, BPF_EXIST), 0);
 	}
 }

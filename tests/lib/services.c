@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -60,6 +61,7 @@ int services_open_large(struct services *services, uint32_t lines, uint32_t ring
 	int cpus = libbpf_num_possible_cpus();
 	struct balance_bpf *balance;
 	uint32_t sets = lines / FLOW_WAYS, all;
+	struct timespec tick;
 
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	libbpf_set_print(quiet);
@@ -72,6 +74,8 @@ int services_open_large(struct services *services, uint32_t lines, uint32_t ring
 	balance->rodata->flow_seed[0] = 0x9e3779b97f4a7c15ULL;
 	balance->rodata->flow_seed[1] = 0xc2b2ae3d27d4eb4fULL;
 	balance->rodata->flow_ring_bytes = ring_bytes;
+	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+	balance->rodata->service_second = (__u32)(1000000000 / tick.tv_nsec);
 	bpf_map__set_max_entries(balance->maps.flow_cache4, all);
 	bpf_map__set_max_entries(balance->maps.flow_cache6, all);
 	bpf_map__set_max_entries(balance->maps.flow_rest6, all);
@@ -115,6 +119,7 @@ int services_nat(struct services *services, const struct service_answers *answer
 	nat->rodata->flow_seed[0] = services->balance->rodata->flow_seed[0];
 	nat->rodata->flow_seed[1] = services->balance->rodata->flow_seed[1];
 	nat->rodata->flow_ring_bytes = services->balance->rodata->flow_ring_bytes;
+	nat->rodata->service_second = services->balance->rodata->service_second;
 	bpf_object__for_each_map (map, nat->obj) {
 		const struct bpf_map *shared =
 			bpf_object__find_map_by_name(services->balance->obj, bpf_map__name(map));
@@ -172,7 +177,7 @@ void services_text(struct service_text *text, const char *name, int proto, const
 	text->gue_port = SERVICE_GUE_PORT;
 }
 
-static struct policy_unit *memory_make(struct bpf_map *outer, uint32_t place, uint32_t units)
+struct policy_unit *services_memory(struct bpf_map *outer, uint32_t place, uint32_t units)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
 	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "test", 4, sizeof(struct policy_unit), units, &options);
@@ -199,7 +204,7 @@ void services_book(
 		fprintf(stderr, "services: %s\n", error.what);
 		exit(1);
 	}
-	units = memory_make(services->balance->maps.service_books, place, SERVICE_BOOK_UNITS);
+	units = services_memory(services->balance->maps.service_books, place, SERVICE_BOOK_UNITS);
 	memcpy(units, image.units, image.count * sizeof(*units));
 	munmap(units, SERVICE_BOOK_UNITS * sizeof(*units));
 	free(image.units);
@@ -213,7 +218,7 @@ void services_place(struct services *services, uint32_t place)
 void services_ring(struct services *services, uint32_t number, const uint16_t *slots, uint32_t count)
 {
 	struct policy_unit *units =
-		memory_make(services->balance->maps.service_rings, number, SERVICE_RING_UNITS);
+		services_memory(services->balance->maps.service_rings, number, SERVICE_RING_UNITS);
 
 	memcpy(units, slots, count * sizeof(*slots));
 	munmap(units, SERVICE_RING_UNITS * sizeof(*units));

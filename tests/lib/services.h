@@ -50,6 +50,8 @@ void services_text(struct service_text *text, const char *name, int proto, const
 /* Brings a book into a place (0, 1); exits where it does not compile. */
 void services_book(
 	struct services *services, uint32_t place, const struct service_input *inputs, size_t count);
+/* Memory of a book or a ring in a place of `outer` (service_books, service_rings), to be written. */
+struct policy_unit *services_memory(struct bpf_map *outer, uint32_t place, uint32_t units);
 /* From which place services are in force. */
 void services_place(struct services *services, uint32_t place);
 /* A ring of `slots` slots. */

@@ -211,8 +211,7 @@ def ends_are_used_again(lab):
     farm.client.sysctl("net.ipv4.ip_local_port_range=20000 22999", "net.ipv4.tcp_tw_reuse=1")
     crowd = farm.crowd(sources=SOURCES[4][:1])
     all_done([crowd.do("short", 2000)], "at first")
-    # a third change breaks up to 4 of 1000 (docs/design.md, Limits)
-    for weight in (36, 9):
+    for weight in (36, 9, 36, 3, 9, 100):
         farm.change("web", f"set {farm.to(4, b1=weight)}")
         time.sleep(1.1)  # as long as a client waits before it uses ends again
         all_done([crowd.do("short", 1000)], f"with weight {weight}")

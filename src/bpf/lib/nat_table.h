@@ -20,8 +20,6 @@
 #include "bpf/lib/service_icmp.h"
 #include "bpf/lib/service_work.h"
 
-const volatile __u32 nat_second = 250; /* ticks */
-
 #define NAT_TRIES      48       /* places that are asked for one that is free … */
 #define NAT_SEARCH     256      /* … and, in a hurry, for one that could be */
 #define NAT_STEP       16777259 /* a prime larger than any span: all places, in no order */
@@ -146,7 +144,7 @@ packet_inline int nat_is_over(const struct service_flow *flow, __u8 proto, int e
 		seconds = embryo ? NAT_EMBRYO_S : NAT_TCP_S;
 	else
 		seconds = embryo ? NAT_ONCE_S : NAT_IDLE_S;
-	return age > (__s32)(seconds * nat_second);
+	return age > (__s32)(seconds * service_second);
 }
 
 /* Fills in the packet's entry, and the key of the other one.  0: there is none. */

@@ -9,9 +9,14 @@
 
 #define SERVICE_TOUCH_SHIFT                                                                                  \
 	8 /* `last` of what is written down is right to so many ticks, as a power of two */
-#define SERVICE_WRITTEN     (SERVICE_KEEP | SERVICE_MOVED | SERVICE_KEPT)
-#define SERVICE_STALE_TICKS 200   /* less than the second after which ends are used again */
-#define SERVICE_OVER_TICKS  15000 /* of an established connection without a packet that a SYN begins anew */
+#define SERVICE_WRITTEN (SERVICE_KEEP | SERVICE_MOVED | SERVICE_KEPT)
+
+/* Ticks of a second: the agent sets it. */
+const volatile __u32 service_second = 250;
+
+#define SERVICE_STALE_TICKS (service_second * 4 / 5) /* less than that after which ends are used again */
+/* of an established connection without a packet that a SYN begins anew */
+#define SERVICE_OVER_TICKS (60 * service_second)
 
 packet_inline int service_usable(const struct service_backend *backend, __u32 number, int begins)
 {
@@ -220,6 +225,18 @@ packet_function int service_keep(int seen)
 	return 0;
 }
 
+/* Nobody's any more: what is written down later is of another connection, and must not stand behind it. */
+packet_inline void service_forget(const struct service_key *key, const struct service_flow *flow)
+{
+	const struct service_backend *backend = service_backend(flow->backend);
+
+	if (!(flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST)) && backend &&
+		backend->generation == flow->generation)
+		service_loads_less(flow->backend);
+	bpf_map_delete_elem(&service_flows, key);
+	bpf_map_delete_elem(&service_embryos, key);
+}
+
 /* What is written down about the packet's connection: its backend, or 0. */
 packet_function int service_kept(void)
 {
@@ -244,15 +261,14 @@ packet_function int service_kept(void)
 	/* the same ports again */
 	over = flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_RST) ||
 	       (!embryo && work->now - flow->last > SERVICE_OVER_TICKS);
-	if (work->begins && key.proto == PACKET_PROTO_TCP && over) {
-		work->over = 1;
-		bpf_map_delete_elem(&service_flows, &key);
-		bpf_map_delete_elem(&service_embryos, &key);
+	over = over && work->begins && key.proto == PACKET_PROTO_TCP;
+	backend = service_backend(flow->backend);
+	if (over || !service_usable(backend, work->number, 0) || backend->generation != flow->generation) {
+		if (!work->error)
+			service_forget(&key, flow);
+		work->over = over;
 		return 0;
 	}
-	backend = service_backend(flow->backend);
-	if (!service_usable(backend, work->number, 0) || backend->generation != flow->generation)
-		return 0;
 	if (work->error)
 		return flow->backend;
 	flags = service_flow_flags(work);
@@ -293,8 +309,12 @@ packet_function int service_affine(void)
 		return 0;
 	flow = *kept;
 	backend = service_backend(flow.backend);
-	if (!service_usable(backend, work->number, 1) || backend->generation != flow.generation)
+	if (!service_usable(backend, work->number, 1) || backend->generation != flow.generation) {
+		/* or it would be the source's once more when it is back, amid datagrams that go elsewhere */
+		bpf_map_delete_elem(&service_flows, &key);
+		bpf_map_delete_elem(&service_embryos, &key);
 		return 0;
+	}
 	flow.last = work->now;
 	service_write(work, &key, &flow, 1);
 	return flow.backend;
@@ -329,6 +349,18 @@ packet_function int service_affine_keep(void)
 
 /* -- all together -- */
 
+/* May the ends of a line that was used last at `last` be another connection's by now? */
+packet_inline int service_is_silent(__u32 last, __u32 now)
+{
+	return now - last > SERVICE_STALE_TICKS;
+}
+
+/* Is such a line to be held against what is written down?  Now and then, so that this is touched, too. */
+packet_inline int service_is_due(__u32 last, __u32 now)
+{
+	return (last ^ now) >> SERVICE_TOUCH_SHIFT || service_is_silent(last, now);
+}
+
 /* A packet whose line knows the backend: has what is written down to be touched, too? */
 packet_inline int service_due(const struct service_work *work, const struct service *service)
 {
@@ -336,7 +368,7 @@ packet_inline int service_due(const struct service_work *work, const struct serv
 
 	if (!(service->flags & SERVICE_WRITTEN) || work->error)
 		return 0;
-	return (work->last ^ work->now) >> SERVICE_TOUCH_SHIFT || flags & (PACKET_TCP_FIN | PACKET_TCP_RST) ||
+	return service_is_due(work->last, work->now) || flags & (PACKET_TCP_FIN | PACKET_TCP_RST) ||
 	       (flags & PACKET_TCP_ACK && !(work->tcp_flags & PACKET_TCP_ACK));
 }
 
@@ -351,19 +383,6 @@ packet_inline __u32 service_held(const struct service_work *work, const struct s
 	if (work->begins && (work->tcp_flags != PACKET_TCP_SYN || backend->state != SERVICE_BACKEND_UP))
 		return 0;
 	return work->backend;
-}
-
-/* A SYN amid a connection that lives, as far as its line and what is written down know, is maybe a
- * stranger's: its backend asks (RFC 5961, 4), and what begins anew then begins behind a RST. */
-packet_inline int service_lives(
-	const struct service_work *work, const struct service *service, __u32 backend_of_line)
-{
-	const struct service_backend *backend = service_backend(backend_of_line);
-
-	return work->known && work->begins && !work->over && work->tcp_flags & PACKET_TCP_ACK &&
-	       !(work->tcp_flags & (PACKET_TCP_FIN | PACKET_TCP_RST)) &&
-	       work->now - work->last <= SERVICE_OVER_TICKS && service_usable(backend, service->number, 0) &&
-	       (__s32)(work->last - backend->since) > 0;
 }
 
 /* Would a packet that nothing is known of go elsewhere, now or later? */
@@ -381,15 +400,38 @@ packet_inline int service_differs(
 
 /* Is the line of another connection that had the same ends?  That may be where packets of a connection come
  * by several CPUs: each has lines of its own.  What is not written down stands where the ring of before has
- * it. */
+ * it; if it is not TCP, also where the ring in force does. */
 packet_inline int service_is_stale(
 	const struct service_work *work, const struct service *service, __u32 backend)
 {
-	__u32 ring = service->flags & SERVICE_MOVED ? service->before : service->ring;
+	__u32 slot;
 
-	return work->key.proto == PACKET_PROTO_TCP && !(service->flags & SERVICE_KEEP) &&
-	       work->now - work->last > SERVICE_STALE_TICKS &&
-	       service_in_ring(ring, service_slot_of(service, work)) != backend;
+	if (service->flags & SERVICE_KEEP || !service_is_silent(work->last, work->now))
+		return 0;
+	slot = service_slot_of(service, work);
+	if (service->flags & SERVICE_MOVED && service_in_ring(service->before, slot) == backend)
+		return 0;
+	return (service->flags & SERVICE_MOVED && work->key.proto == PACKET_PROTO_TCP) ||
+	       service_in_ring(service->ring, slot) != backend;
+}
+
+/* A SYN amid a connection that lives, as far as its line knows and nothing that is written down, is maybe a
+ * stranger's: its backend asks (RFC 5961, 4), and what begins anew then begins behind a RST.  Not so where
+ * the line is of a connection before the last one, whose packets came by other CPUs: the others would not
+ * know where this one goes. */
+packet_inline int service_lives(
+	const struct service_work *work, const struct service *service, __u32 backend_of_line)
+{
+	const struct service_backend *backend = service_backend(backend_of_line);
+
+	if (!work->known || !work->begins || work->over || !(work->tcp_flags & PACKET_TCP_ACK) ||
+		work->tcp_flags & (PACKET_TCP_FIN | PACKET_TCP_RST) ||
+		!service_usable(backend, service->number, 0) || (__s32)(work->last - backend->since) <= 0)
+		return 0;
+	if (!service_is_silent(work->last, work->now))
+		return 1;
+	return work->now - work->last <= SERVICE_OVER_TICKS && !(service->flags & SERVICE_KEEP) &&
+	       !service_is_stale(work, service, backend_of_line);
 }
 
 /* 1: it is to be written down. */
@@ -463,8 +505,11 @@ packet_function int service_choose(PACKET_CONTEXT *context)
 		goto found;
 	work->over = 0;
 	work->backend = written ? service_kept() : 0;
-	if (!work->backend && service_lives(work, service, line))
+	if (!work->backend && service_lives(work, service, line)) {
 		work->backend = line;
+		if (written && service_differs(work, service, line))
+			service_keep(1);
+	}
 	if (!work->backend) {
 		/* what has no SYN begins with its first packet */
 		begins = work->begins || (work->key.proto != PACKET_PROTO_TCP && !work->error);

@@ -52,7 +52,7 @@ packet_inline int quick_holds(const struct service *service, const struct servic
 		return 0;
 	if (!(service->flags & SERVICE_WRITTEN))
 		return 1;
-	return !((counts->last ^ quick->now) >> SERVICE_TOUCH_SHIFT) &&
+	return !service_is_due(counts->last, quick->now) &&
 	       !(quick->flags & PACKET_TCP_ACK && !(marks->tcp_flags & PACKET_TCP_ACK));
 }
 
