@@ -241,6 +241,31 @@ def other_deliveries(lab):
     site.agent.losses()
 
 
+@test("vm-6.12")
+def neighbours_find_the_host(lab):
+    """a client on weir's own link goes on finding the host behind an IPv6 address that a service of all protocols has: what it asks
+    of that address as of a neighbour is the host's to answer, and what it pings is the service's"""
+    site = Site(lab)
+    address = "fd00:1::10"
+    site.host.ip("-6", "addr", "add", f"{address}/64", "dev", "w0", "nodad")
+    # what neighbours are asked from
+    site.host.ip("-6", "addr", "add", "fe80::1/64", "dev", "w0", "nodad")
+    site.client.ip("-6", "addr", "add", "fe80::2/64", "dev", "c0", "nodad")
+    for backend in site.backends.values():
+        backend.namespace.ip("-6", "addr", "add", f"{address}/128", "dev", "lo", "nodad")
+    for deliver in ("ipip", "gue", "l2"):
+        add(site.agent, f"all {address} to {site.to(6)} deliver {deliver}")
+        wait_for(lambda: site.client.run("ping", "-c1", "-W1", address, check=False).returncode == 0, 15,
+                 f"an echo from a backend behind {deliver}")
+        # it is asked at its own address whether it is there still
+        for state in ("stale", "probe"):
+            site.client.ip("-6", "neigh", "change", address, "dev", "c0", "nud", state)
+        wait_for(lambda: "REACHABLE" in site.client.ip("-6", "neigh", "show", address).stdout, 15,
+                 f"the neighbour at an address that {deliver} delivers for")
+        expect(sum(entry["packets"] for entry in services(site.agent)[0]["backends"]), f"packets by {deliver}")
+        done(site.agent, "POST", "/v1/services/delete", name="all")
+
+
 @test()
 def senders_are_told(lab):
     """a sender whose packets do not fit around the tunnel is told so by ICMP and sends smaller ones; the address answers

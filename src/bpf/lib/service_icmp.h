@@ -19,6 +19,8 @@ enum {
 	SERVICE_ICMP6_TOO_BIG = 2,
 	SERVICE_ICMP6_PARAMETER = 4,
 	SERVICE_ICMP6_ECHO = 128,
+	SERVICE_ICMP6_ROUTER = 133, /* the first of neighbour discovery (RFC 4861, 4) … */
+	SERVICE_ICMP6_REDIRECT = 137,
 };
 
 packet_inline int service_is_error(const struct packet *p)
@@ -29,6 +31,15 @@ packet_inline int service_is_error(const struct packet *p)
 		return type == SERVICE_ICMP_UNREACHABLE || type == SERVICE_ICMP_EXCEEDED ||
 		       type == SERVICE_ICMP_PARAMETER;
 	return type >= SERVICE_ICMP6_UNREACHABLE && type <= SERVICE_ICMP6_PARAMETER;
+}
+
+/* Of hosts on one link about themselves, whatever service has the address. */
+packet_inline int service_is_discovery(const struct packet *p)
+{
+	__u8 type = bpf_ntohs(p->dport) >> 8;
+
+	return p->proto == PACKET_PROTO_ICMP6 && type >= SERVICE_ICMP6_ROUTER &&
+	       type <= SERVICE_ICMP6_REDIRECT;
 }
 
 packet_inline int service_is_echo(const struct packet *p)
