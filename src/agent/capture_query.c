@@ -89,7 +89,7 @@ static int read_owner(struct capture *capture, const char *text, struct error *e
 		return error_set(error, -ENOMEM, "out of memory");
 	r = owner_match_set(&capture->owner, kind, value + strspn(value, " "), error);
 	free(kind);
-	return r;
+	return r < 0 ? r : owner_expect(capture->captures->agent, &capture->owner, error);
 }
 
 static int read_before(struct capture *capture, const char *text, struct error *error)

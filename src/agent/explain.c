@@ -36,7 +36,7 @@ static const struct watched *interface_find(struct agent *agent, const char *nam
 		error_set(error, -EINVAL, "weir is not at interface '%s'", name);
 	else
 		error_set(error, -EINVAL, "weir is at no interface");
-	error_want(error, "one that 'weir list interfaces' shows");
+	error_want(error, "one that 'weir interfaces' shows");
 	return NULL;
 }
 

@@ -12,26 +12,6 @@
 
 #define CONTAINER_DIGITS 64
 
-static void cgroup_fill(struct owner *owner, const char *path)
-{
-	char container[OWNER_PATH_MAX];
-	const char *begin = path + 1, *end;
-
-	snprintf(owner->cgroup, sizeof(owner->cgroup), "%s", path);
-	for (owner->depth = 0; begin[-1] == '/' && *begin && owner->depth < OWNER_DEPTH_MAX;
-		begin = end + 1) {
-		end = strchrnul(begin, '/');
-		owner->path_hash[owner->depth] = owner_hash(path, (size_t)(end - path));
-		owner->name_hash[owner->depth] = owner_hash(begin, (size_t)(end - begin));
-		owner->depth++;
-		if (!*end)
-			break;
-	}
-	owner_container(path, container, sizeof(container));
-	if (*container)
-		owner->container_hash = owner_hash(container, strlen(container));
-}
-
 static void exe_fill(struct owner *owner, const char *path)
 {
 	snprintf(owner->exe, sizeof(owner->exe), "%s", path);
@@ -47,7 +27,7 @@ static void lines_read(const char *path, struct owner *owner)
 	while (file && fgets(line, sizeof(line), file)) {
 		line[strcspn(line, "\n")] = '\0';
 		if (strncmp(line, "0::/", 4) == 0)
-			cgroup_fill(owner, line + 3);
+			owner_cgroup_set(owner, line + 3);
 		else if (sscanf(line, "Uid: %*u %u", &owner->key.uid) != 1)
 			(void)sscanf(line, "Gid: %*u %u", &owner->key.gid);
 	}
@@ -99,7 +79,7 @@ int explain_owner(const struct owner_match *match, struct owner *ret_owner, stru
 		exe_fill(&owner, match->text);
 		break;
 	case OWNER_CGROUP:
-		cgroup_fill(&owner, match->text);
+		owner_cgroup_set(&owner, match->text);
 		break;
 	case OWNER_UNIT:
 		owner.depth = 1;
@@ -112,7 +92,7 @@ int explain_owner(const struct owner_match *match, struct owner *ret_owner, stru
 		}
 		owner_match_print(match, text, sizeof(text));
 		error_set(error, -EINVAL, "no process with a socket is known that is %s", text);
-		error_want(error, "the owner of a socket, as 'weir list processes' shows them");
+		error_want(error, "the owner of a socket, as 'weir procs' shows them");
 		r = -EINVAL;
 	}
 	if (r == 0)

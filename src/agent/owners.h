@@ -40,6 +40,11 @@ void owner_write(struct agent *agent, struct json_write *out, uint32_t id);
 /* Does the id's owner fit? */
 bool owner_fits(struct agent *agent, uint32_t id, const struct owner_match *match);
 
+/* Is there anybody whom this can mean, or was there lately?  0; -ESRCH with a line: no such process, cgroup,
+ * unit (not installed either), container or pod.  Users and groups are looked for where they are read; an
+ * executable may be in somebody else's file system. */
+int owner_expect(struct agent *agent, const struct owner_match *match, struct error *error);
+
 /* Walking over identities: places below the count; NULL: nobody is there. */
 uint32_t owner_places(const struct agent *agent);
 const struct owner *owner_at(const struct agent *agent, uint32_t place);

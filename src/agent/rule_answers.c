@@ -10,6 +10,7 @@
 #include "agent/forwards.h"
 #include "agent/guards.h"
 #include "agent/internal.h"
+#include "agent/owners.h"
 #include "agent/policies.h"
 #include "agent/rules.h"
 #include "agent/shields.h"
@@ -176,15 +177,31 @@ static bool warn_of_interface(struct json_write *out, const struct rule_entry *e
 	return true;
 }
 
+/* The same of a unit, a cgroup, a container or a pod. */
+static bool warn_of_owner(struct agent *agent, struct json_write *out, const struct rule_entry *entry)
+{
+	char text[RULE_TEXT_MAX + ERROR_TEXT_MAX];
+	struct error error = {};
+
+	if (entry->rule.match.owner.kind == OWNER_PID ||
+		owner_expect(agent, &entry->rule.match.owner, &error) == 0)
+		return false;
+	snprintf(text, sizeof(text), "%s: until there is, nothing fits rule %u: %s", error.what, entry->id,
+		entry->text);
+	json_write_string(out, NULL, text);
+	return true;
+}
+
 /* What in this list the rule never sees, and what does not see anything any more because of it. */
-static void warnings_write(
-	struct json_write *out, const struct rule_list *list, const struct rule_entry *entry)
+static void warnings_write(struct agent *agent, struct json_write *out, const struct rule_list *list,
+	const struct rule_entry *entry)
 {
 	unsigned int count = 0;
 	bool before = true;
 
 	count += warn_of_interface(out, entry, entry->rule.match.interface);
 	count += warn_of_interface(out, entry, entry->rule.packet.interface);
+	count += warn_of_owner(agent, out, entry);
 	for (size_t i = 0; i < list->count && count < WARNINGS_MAX; i++) {
 		const struct rule_entry *other = list->slots[i].entry;
 		bool hidden = other != entry && (before ? hides(other, entry) : hides(entry, other));
@@ -254,7 +271,7 @@ static void reply_rule(struct agent *agent, struct evhttp_request *request, uint
 	rule_write_entry(agent, &json, &policy->list.slots[place]);
 	json_write_array_end(&json);
 	json_write_array_begin(&json, "warnings");
-	warnings_write(&json, &policy->list, policy->list.slots[place].entry);
+	warnings_write(agent, &json, &policy->list, policy->list.slots[place].entry);
 	forwards_write_warnings(agent, &json, policy->list.slots[place].entry);
 	json_write_array_end(&json);
 	rules_write_pending(agent, &json);

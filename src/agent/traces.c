@@ -380,8 +380,8 @@ static int filter_owner(struct trace_filter *filter, const struct owner_match *o
 	return 0;
 }
 
-static int filter_read(const char *text, const struct trace_probe *probe, struct trace_filter *ret_filter,
-	struct error *error)
+static int filter_read(struct agent *agent, const char *text, const struct trace_probe *probe,
+	struct trace_filter *ret_filter, struct error *error)
 {
 	struct trace_filter filter = {.on = 1, .protocol = -1};
 	struct match match;
@@ -418,6 +418,8 @@ static int filter_read(const char *text, const struct trace_probe *probe, struct
 	if (flow && !(probe->knows & TRACE_KNOWS_FLOW))
 		return refuse_filter(error, "a flow", probe);
 	r = filter_owner(&filter, &match.owner, probe, error);
+	if (r == 0)
+		r = owner_expect(agent, &match.owner, error);
 	if (r < 0)
 		return r;
 	*ret_filter = filter;
@@ -496,7 +498,7 @@ static int trace_read_query(const char *query, struct trace *trace, struct error
 	if (r == 0)
 		r = duration_read(query, "for", &trace->for_ns, error);
 	if (r == 0 && filter && *filter)
-		r = filter_read(filter, trace->probe, &trace->options.filter, error);
+		r = filter_read(trace->traces->agent, filter, trace->probe, &trace->options.filter, error);
 	return r;
 }
 

@@ -541,6 +541,11 @@ bool engine_adopted(const struct engine *engine)
 	return engine->adopted;
 }
 
+int engine_cgroup_root(const struct engine *engine)
+{
+	return engine->cgroup_root;
+}
+
 const char *engine_pins(const struct engine *engine)
 {
 	return engine->pins.path;

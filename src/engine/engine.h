@@ -55,6 +55,8 @@ int engine_remove_left(const char *run_dir, bool *ret_found, struct error *error
 
 bool engine_adopted(const struct engine *engine);
 const char *engine_pins(const struct engine *engine); /* path of the pins, as a person finds them */
+/* The root of cgroup v2 as a directory, where weir itself sees it; negative: no program is attached there. */
+int engine_cgroup_root(const struct engine *engine);
 const struct engine_sizes *engine_sizes(const struct engine *engine);
 /* CLOCK_MONOTONIC time at which the datapath was loaded, in ns. */
 uint64_t engine_since(const struct engine *engine);

@@ -117,6 +117,26 @@ void owner_pod(const char *cgroup, char *buffer, size_t size)
 			*p = '-';
 }
 
+void owner_cgroup_set(struct owner *owner, const char *path)
+{
+	char container[OWNER_PATH_MAX];
+	const char *begin = path + 1, *end;
+
+	snprintf(owner->cgroup, sizeof(owner->cgroup), "%s", path);
+	for (owner->depth = 0; begin[-1] == '/' && *begin && owner->depth < OWNER_DEPTH_MAX;
+		begin = end + 1) {
+		end = strchrnul(begin, '/');
+		owner->path_hash[owner->depth] = owner_hash(path, (size_t)(end - path));
+		owner->name_hash[owner->depth] = owner_hash(begin, (size_t)(end - begin));
+		owner->depth++;
+		if (!*end)
+			break;
+	}
+	owner_container(path, container, sizeof(container));
+	if (*container)
+		owner->container_hash = owner_hash(container, strlen(container));
+}
+
 /*
  * Values
  */

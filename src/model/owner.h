@@ -53,6 +53,9 @@ void owner_unit(const char *cgroup, char *buffer, size_t size);
 void owner_container(const char *cgroup, char *buffer, size_t size);
 void owner_pod(const char *cgroup, char *buffer, size_t size);
 
+/* Writes all that struct owner says of a cgroup's path; `owner` holds nothing of another one. */
+void owner_cgroup_set(struct owner *owner, const char *path);
+
 /* FNV-1a of a text, as in struct owner. */
 uint64_t owner_hash(const char *text, size_t length);
 

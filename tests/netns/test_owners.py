@@ -507,6 +507,43 @@ def units_and_containers_are_read_from_the_cgroup(lab):
 
 
 @test()
+def a_unit_that_is_not_there_is_told(lab):
+    """a rule by a unit, cgroup or container that is not there says so, and one that is there, empty too, does not;
+    a trace of nobody is an error"""
+    host, _ = lab.hosts()
+    root = "/sys/fs/cgroup"
+    if not os.path.exists(f"{root}/cgroup.procs"):
+        root = "/sys/fs/cgroup/unified"
+    container = "fedcba9876543210" * 4
+    paths = [f"{root}/{lab.name}.slice", f"{root}/{lab.name}.slice/there.service",
+             f"{root}/{lab.name}.slice/there.service/docker-{container}.scope"]
+    for path in paths:
+        try:
+            os.mkdir(path)
+        except OSError as error:
+            raise Skip("no cgroup v2 that can be changed here") from error
+        lab.on_close(lambda path=path: os.rmdir(path))
+        if not os.path.exists(f"{path}/cgroup.procs"):
+            raise Skip("no cgroup v2 is mounted")
+    agent = lab.agent(host)
+    for owner, missing in (("unit there", None), (f"cgroup /{lab.name}.slice/there.service", None),
+                           (f"container {container}", None),
+                           ("unit not-there", "unit not-there.service"),
+                           (f"cgroup /{lab.name}.slice/other", f"cgroup /{lab.name}.slice/other"),
+                           (f"container {container[::-1]}", f"container {container[::-1]}")):
+        sentence = f"deny connect by {owner} to port 1234"
+        added = json.loads(agent.weir("--json", *sentence.split()).stdout)
+        entry = added["rules"][0]
+        expect_equal(added["warnings"], [f"there is no {missing}: until there is, nothing fits rule {entry['id']}: "
+                                         + entry["text"]] if missing else [], sentence)
+        agent.weir("delete", entry["id"])
+    for words, message in (("by unit not-there", "there is no unit not-there.service; one that runs or is installed"),
+                           ("by pid 4194304", "there is no process 4194304; the id of one that runs")):
+        done = agent.weir("trace", "tcp.rtt", *words.split(), check=False)
+        expect_equal((done.returncode, done.stderr), (1, f"weir: {message}\n"), f"trace {words}")
+
+
+@test()
 def sums_are_right_at_every_moment(lab):
     """while connections come and go, owners and what is undecided make the sum of the interfaces; nothing runs back"""
     host, peer = lab.hosts()
