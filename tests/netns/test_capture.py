@@ -265,17 +265,20 @@ def capture_on_a_full_disk(lab):
     os.mkdir(small)
     run("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small)
     try:
-        captured = Captured(lab, agent, "udp", name="small/full.pcapng")
-        udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, 400, 1300)
-        expect_equal(captured.process.wait(10), 1, "exit status")
-        file = pcapng.read(captured.path)
-        message = captured.messages()
+        # behind small packets so little is left that the statistics have no room for all of them either
+        for count, size, least, most in ((400, 1300, 150, 200), (4000, 4, 2400, 2700)):
+            captured = Captured(lab, agent, "udp", name=f"small/full-{size}.pcapng")
+            udp_send(host, peer, "10.1.0.1", "10.1.0.2", 53, count, size)
+            expect_equal(captured.process.wait(10), 1, "exit status")
+            file = pcapng.read(captured.path)
+            message = captured.messages()
+            os.unlink(captured.path)
+            expect(least < len(file.packets) < most, f"{len(file.packets)} packets of {size} bytes in 256 KiB")
+            expect(f"No space left on device; the {len(file.packets)} packets captured before are in the file"
+                   in message, message)
+            wait_for(lambda: not agent.get("/v1/status")["captures"], 5, "the capture to end")
     finally:
         run("umount", small)
-    expect(150 < len(file.packets) < 200, f"{len(file.packets)} packets of 1300 bytes in 256 KiB")
-    expect(f"No space left on device; the {len(file.packets)} packets captured before are in the file" in message,
-           message)
-    wait_for(lambda: not agent.get("/v1/status")["captures"], 5, "the capture to end")
 
 
 @test()
@@ -290,6 +293,9 @@ def capture_bad_questions(lab):
             (["at tx"], 1, "one cannot capture at 'tx'"),
             (["at"], 2, "'at' needs a word behind it"),
             (["tcp at tc at xdp"], 2, "'at' stands there twice"),
+            (["by pid 4194304"], 1, "there is no process 4194304; the id of one that runs"),
+            (["by unit no-such-unit"], 1, "there is no unit no-such-unit.service; one that runs or is installed"),
+            (["by cgroup /no-such.slice"], 1, "there is no cgroup /no-such.slice"),
             (["by usr root"], 1, "unknown kind of owner 'usr'; did you mean 'user'?"),
             (["-s", "3"], 2, "a number from 32 to 262144"),
             (["-c", "0"], 2, "--count: '0' is not such a number")):

@@ -269,9 +269,13 @@ static void on_statistics(struct capture *capture, const uint8_t *block, uint32_
 		capture->accepted[statistics.interface] = statistics.accepted;
 		capture->lost[statistics.interface] = statistics.lost;
 	}
-	/* of a file that is cut, the end that was meant for it, where there is room */
-	if (capture->full && pwrite(capture->file, block, bytes, (off_t)capture->kept) == (ssize_t)bytes)
+	/* of a file that is cut, the end that was meant for it, where there is room for all of it */
+	if (!capture->full)
+		return;
+	if (pwrite(capture->file, block, bytes, (off_t)capture->kept) == (ssize_t)bytes)
 		capture->kept += bytes;
+	else if (ftruncate(capture->file, (off_t)capture->kept) < 0)
+		capture->failure = errno;
 }
 
 static int packet_show(struct capture *capture, const uint8_t *block, uint32_t bytes)
