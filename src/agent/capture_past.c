@@ -112,7 +112,7 @@ static int past_copy_cpu(const struct engine_capture_view *view, unsigned int cp
 	for (uint64_t number = head + 1 < view->segments ? 0 : head + 1 - view->segments;
 		number <= head && r == 0; number++) {
 		struct capture_segment *segment = capture_segment_at(view, cpu, number);
-		uint32_t used = __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE);
+		uint32_t used = (uint32_t)__atomic_load_n(&segment->filled, __ATOMIC_ACQUIRE);
 		uint8_t *data = copy->memory + copy->length;
 
 		memcpy(data, segment->data, used);
@@ -163,7 +163,7 @@ void capture_past_tell(struct capture *capture)
 			!capture_owner_wanted(capture, &tail, &process))
 			continue;
 		capture_rewrite(capture, block, (uint32_t)(target - capture->targets), &tail, process, "");
-		capture_count(capture, (uint32_t)(target - capture->targets));
+		capture_count(capture, (uint32_t)(target - capture->targets), 1);
 	}
 	free(copy.blocks);
 	free(copy.memory);

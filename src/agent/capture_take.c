@@ -105,7 +105,7 @@ static void cursor_look(struct capture *capture, unsigned int cpu)
 		uint64_t head = __atomic_load_n(&state->head, __ATOMIC_ACQUIRE);
 		struct capture_segment *segment = capture_segment_at(capture->view, cpu, cursor->segment);
 
-		if (cursor->offset < __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE)) {
+		if (cursor->offset < (uint32_t)__atomic_load_n(&segment->filled, __ATOMIC_ACQUIRE)) {
 			cursor->block = (struct capture_block *)(segment->data + cursor->offset);
 			cursor->time_ns = capture_block_time(cursor->block);
 			return;
@@ -115,7 +115,7 @@ static void cursor_look(struct capture *capture, unsigned int cpu)
 		if (capture->share)
 			share_leave(capture->share, cpu, cursor->segment);
 		cursor->segment++;
-		cursor->offset = 0;
+		cursor->offset = cursor->packets = 0;
 		if (!capture->share)
 			__atomic_store_n(&state->tail, cursor->segment, __ATOMIC_RELEASE);
 	}
@@ -272,11 +272,12 @@ bool capture_expression_fits(struct capture *capture, const struct capture_block
 
 /* -- taking -- */
 
-void capture_count(struct capture *capture, uint32_t interface)
+void capture_count(struct capture *capture, uint32_t interface, uint32_t packets)
 {
 	if (interface < capture->target_count)
-		capture->targets[interface].taken++;
-	capture->done = ++capture->taken == capture->limit;
+		capture->targets[interface].taken += packets;
+	capture->taken += packets;
+	capture->done = capture->taken == capture->limit;
 }
 
 bool capture_owner_wanted(struct capture *capture, const struct capture_block_tail *tail,
@@ -306,7 +307,7 @@ static void take_dropped(struct capture *capture, struct capture_block *block)
 		engine, (uint64_t)tail.drop->location_high << 32 | tail.drop->location_low, place);
 	snprintf(comment, sizeof(comment), "dropped: %s at %s", reason, place);
 	capture_rewrite(capture, block, block->interface, &tail, process, comment);
-	capture_count(capture, block->interface);
+	capture_count(capture, block->interface, 1);
 }
 
 /* Takes a packet that its hook let through.  False: it goes out as it stands there. */
@@ -319,7 +320,7 @@ static bool take_apart(struct capture *capture, struct capture_block *block)
 		return true;
 	if (!capture_owner_wanted(capture, &tail, &process))
 		return true;
-	capture_count(capture, block->interface);
+	capture_count(capture, block->interface, 1);
 	if (tail.process && (!process || process->number == UINT32_MAX)) {
 		capture_rewrite(capture, block, block->interface, &tail, NULL, "");
 		return true;
@@ -329,17 +330,58 @@ static bool take_apart(struct capture *capture, struct capture_block *block)
 	return false;
 }
 
-/* Takes blocks of one CPU up to a time, as long as they stand one behind the other. */
-static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_ns)
+/* What of a segment can be taken. */
+struct filled {
+	struct capture_segment *segment;
+	uint32_t used, packets; /* all of them, with those that were taken */
+};
+
+/* Does all of it go out as it stands there? */
+static bool filled_is_plain(
+	const struct capture *capture, const struct capture_cursor *cursor, const struct filled *filled)
 {
-	struct capture_cursor *cursor = &capture->cursors[cpu];
-	struct capture_segment *segment = capture_segment_at(capture->view, cpu, cursor->segment);
-	uint32_t used = __atomic_load_n(&segment->used, __ATOMIC_ACQUIRE);
+	uint64_t packets = filled->packets - cursor->packets;
+
+	return capture->place != CAPTURE_DROP && capture->owner.kind == OWNER_ANY &&
+	       cursor->time_ns >= capture->from_ns &&
+	       (!capture->limit || capture->taken + packets <= capture->limit) &&
+	       !__atomic_load_n(&filled->segment->apart, __ATOMIC_RELAXED);
+}
+
+/* Without a look at each packet where the last one is told to be early enough. */
+static void take_plain(struct capture *capture, struct capture_cursor *cursor, const struct filled *filled,
+	uint64_t until_ns)
+{
+	uint8_t *data = filled->segment->data;
+	uint32_t offset = cursor->offset, packets = 0;
+
+	if (__atomic_load_n(&filled->segment->last_ns, __ATOMIC_RELAXED) <= until_ns) {
+		offset = filled->used;
+		packets = filled->packets - cursor->packets;
+	}
+	while (offset < filled->used) {
+		const struct capture_block *block = (struct capture_block *)(data + offset);
+
+		if (capture_block_time(block) > until_ns)
+			break;
+		offset += block->bytes;
+		packets++;
+	}
+	blocks_add(capture, data + cursor->offset, offset - cursor->offset, packets);
+	capture_count(capture, filled->segment->interface, packets);
+	cursor->offset = offset;
+	cursor->packets += packets;
+}
+
+static void take_one_by_one(struct capture *capture, struct capture_cursor *cursor,
+	const struct filled *filled, uint64_t until_ns)
+{
+	uint8_t *data = filled->segment->data;
 	uint32_t offset = cursor->offset, begin = offset; /* [begin, offset) goes out as it stands there */
 	uint32_t packets = 0;                             /* in it */
 
-	while (offset < used && !capture->done) {
-		struct capture_block *block = (struct capture_block *)(segment->data + offset);
+	while (offset < filled->used && !capture->done) {
+		struct capture_block *block = (struct capture_block *)(data + offset);
 		uint32_t next = offset + block->bytes;
 		bool taken = true;
 
@@ -347,7 +389,7 @@ static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_n
 			break;
 		/* the process may have to be told before its packet, but behind those before */
 		if (capture_block_tail(block).process) {
-			blocks_add(capture, segment->data + begin, offset - begin, packets);
+			blocks_add(capture, data + begin, offset - begin, packets);
 			begin = offset;
 			packets = 0;
 		}
@@ -358,14 +400,29 @@ static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_n
 		packets += !taken;
 		/* what stands before one that does not go out as it is goes out now */
 		if (taken) {
-			blocks_add(capture, segment->data + begin, offset - begin, packets);
+			blocks_add(capture, data + begin, offset - begin, packets);
 			begin = next;
 			packets = 0;
 		}
 		offset = next;
+		cursor->packets++;
 	}
-	blocks_add(capture, segment->data + begin, offset - begin, packets);
+	blocks_add(capture, data + begin, offset - begin, packets);
 	cursor->offset = offset;
+}
+
+/* Takes blocks of one CPU up to a time, as long as they stand one behind the other. */
+static void take_run(struct capture *capture, unsigned int cpu, uint64_t until_ns)
+{
+	struct capture_cursor *cursor = &capture->cursors[cpu];
+	struct capture_segment *segment = capture_segment_at(capture->view, cpu, cursor->segment);
+	uint64_t now = __atomic_load_n(&segment->filled, __ATOMIC_ACQUIRE);
+	struct filled filled = {segment, (uint32_t)now, (uint32_t)(now / CAPTURE_ONE_PACKET)};
+
+	if (filled_is_plain(capture, cursor, &filled))
+		take_plain(capture, cursor, &filled, until_ns);
+	else
+		take_one_by_one(capture, cursor, &filled, until_ns);
 	cursor_look(capture, cpu);
 }
 

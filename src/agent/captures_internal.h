@@ -26,6 +26,7 @@ struct capture_target {
 struct capture_cursor {
 	uint64_t segment; /* counted from the first */
 	uint32_t offset;
+	uint32_t packets;            /* of the segment, in front of `offset` */
 	struct capture_block *block; /* NULL: nothing new */
 	uint64_t time_ns;
 };
@@ -119,7 +120,7 @@ bool capture_expression_fits(struct capture *capture, const struct capture_block
 /* Is the packet wanted, as far as owners go?  *ret_process NULL: nothing is known of one. */
 bool capture_owner_wanted(struct capture *capture, const struct capture_block_tail *tail,
 	const struct capture_process **ret_process);
-void capture_count(struct capture *capture, uint32_t interface);
+void capture_count(struct capture *capture, uint32_t interface, uint32_t packets);
 
 /* capture_past.c */
 /* Opens, closes, or opens anew what the configuration says. */

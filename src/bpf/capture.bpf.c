@@ -78,14 +78,15 @@ static __always_inline struct capture_segment *capture_room(struct capture_cpu *
 {
 	struct capture_segment *segment = capture_segment(cpu, state->head);
 
-	if (!segment || segment->used < capture_fill)
+	if (!segment || (__u32)segment->filled < capture_fill)
 		return segment;
 	if (!capture_overwrites && state->head + 1 - state->tail >= capture_segments_cpu)
 		return NULL;
 	segment = capture_segment(cpu, state->head + 1);
 	if (!segment)
 		return NULL;
-	segment->used = 0;
+	segment->filled = 0;
+	segment->apart = 0;
 	capture_order();
 	state->head++;
 	return segment;
@@ -117,7 +118,7 @@ struct capture_writer {
 	struct capture_block *block;
 	__u8 *data;
 	__u32 captured; /* bytes at `data` */
-	__u32 used;
+	__u64 filled, now;
 };
 
 /* Begins a block of the packet; 0, or there is nothing to do. */
@@ -144,7 +145,8 @@ static __always_inline int capture_begin(const struct capture_packet *packet, st
 		state->ifindex = packet->ifindex;
 		state->interface = interface->number;
 	}
-	used = segment->used;
+	writer->filled = segment->filled;
+	used = writer->filled;
 	if (used >= capture_fill)
 		return -1;
 	now = bpf_ktime_get_tai_ns() + state->clock_ns;
@@ -163,7 +165,7 @@ static __always_inline int capture_begin(const struct capture_packet *packet, st
 	block->captured = last + 1;
 	block->length = packet->length;
 	writer->segment = segment;
-	writer->used = used;
+	writer->now = now;
 	writer->block = block;
 	writer->data = (void *)(block + 1);
 	writer->captured = last + 1;
@@ -183,15 +185,21 @@ static __always_inline struct capture_option *capture_options(
 	return option;
 }
 
-static __always_inline void capture_end(const struct capture_writer *writer, struct capture_option *option)
+static __always_inline void capture_end(const struct capture_writer *writer,
+	const struct capture_packet *packet, struct capture_option *option)
 {
 	__u32 bytes = (void *)(option + 1) - (void *)writer->block;
+	struct capture_segment *segment = writer->segment;
 
 	*(__u32 *)option = 0; /* end of options */
 	option->value = bytes;
 	writer->block->bytes = bytes;
+	if (!writer->filled)
+		segment->interface = writer->block->interface;
+	segment->apart += packet->owner || segment->interface != writer->block->interface;
+	segment->last_ns = writer->now;
 	capture_order();
-	writer->segment->used = writer->used + bytes;
+	*(volatile __u64 *)&segment->filled = writer->filled + bytes + CAPTURE_ONE_PACKET;
 }
 
 static __always_inline void capture_write(
@@ -214,7 +222,7 @@ static __always_inline void capture_write(
 		if (rest < capture_snaplen && capture_copy(context, hook, 12, writer.data + 16, rest + 1))
 			return;
 	}
-	capture_end(&writer, capture_options(&writer, packet));
+	capture_end(&writer, packet, capture_options(&writer, packet));
 }
 
 static __always_inline int capture_skb(
@@ -391,7 +399,7 @@ SEC("tp_btf/kfree_skb") int capture_drop(__u64 *context)
 		.reason = reason,
 		.location_high = context[1] >> 32,
 		.location_low = context[1]};
-	capture_end(&writer, (void *)(drop + 1));
+	capture_end(&writer, &packet, (void *)(drop + 1));
 	return 0;
 }
 

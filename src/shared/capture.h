@@ -3,10 +3,13 @@
  * Captured packets on their way from the kernel to the agent.
  *
  * Each CPU has a ring of segments.  The programs write whole pcapng blocks (Enhanced Packet Block, its number
- * for the interface and its time as a file has them) into the segment of now, one behind the other.  `used`
+ * for the interface and its time as a file has them) into the segment of now, one behind the other.  `filled`
  * grows when a block is complete, so that a reader may take what is there at any time; a block that begins
  * before `capture_fill` may reach behind it, where a segment has room for the largest one.  Byte order is the
  * host's.
+ *
+ * What stands in front of the blocks says of all of them what a reader wants to know of each: to look into
+ * the memory that another CPU has just written costs more than anything else it does.
  */
 #ifndef WEIR_SHARED_CAPTURE_H
 #define WEIR_SHARED_CAPTURE_H
@@ -18,10 +21,14 @@
 #define CAPTURE_INTERFACES  1024   /* of one capture */
 
 struct capture_segment {
-	__u32 used; /* bytes of `data` */
-	__u32 reserved;
+	__u64 filled;  /* bytes of `data`, and packets in it << 32: written at once, behind all the others */
+	__u64 last_ns; /* time of the last packet */
+	__u32 interface; /* of the first packet, its number in the file */
+	__u32 apart;     /* packets of another interface, or with a process */
 	__u8 data[];
 };
+
+#define CAPTURE_ONE_PACKET (1ULL << 32) /* in `filled` */
 
 /* What programs and reader tell each other, a CPU each. */
 struct capture_cpu {
