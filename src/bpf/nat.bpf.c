@@ -87,6 +87,15 @@ packet_inline void nat_clamp(
 		bpf_xdp_store_bytes(context, at, &checksum, 2);
 }
 
+/* It has no hop left: its sender is told, but of errors. */
+packet_inline int nat_exceeded(struct xdp_md *context)
+{
+	const struct service_work *work = service_work();
+
+	service_lose(work ? work->number : 0, SERVICE_LOST_TTL);
+	return service_tell(context, 0);
+}
+
 packet_inline int nat_judge(struct xdp_md *context)
 {
 	struct service_work *work = service_work();
@@ -97,6 +106,9 @@ packet_inline int nat_judge(struct xdp_md *context)
 
 	if (!service || !nat || !nat_key(context))
 		return XDP_PASS;
+	/* an error about nothing of nat's is the host's */
+	if (nat_hops(context, work) <= 1 && (!work->error || nat_find()))
+		return nat_exceeded(context);
 	lost = nat_connect(context);
 	if (lost > SERVICE_LOSSES)
 		return XDP_PASS;
@@ -111,9 +123,6 @@ packet_inline int nat_judge(struct xdp_md *context)
 			goto lost;
 	}
 	service_remember();
-	lost = SERVICE_LOST_TTL + 1;
-	if (nat_hops(context, work) <= 1)
-		goto lost;
 	if (work->packet.fragment == PACKET_FRAGMENT_FIRST)
 		service_first(context);
 	mtu = encapsulate_mtu(service, backend);
@@ -331,9 +340,8 @@ packet_inline int nat_answer_judge(struct xdp_md *context)
 	lost = nat_way(context);
 	if (lost)
 		goto lost;
-	lost = SERVICE_LOST_TTL + 1;
 	if (nat_hops(context, work) <= 1)
-		goto lost;
+		return nat_exceeded(context);
 	if (work->packet.fragment == PACKET_FRAGMENT_FIRST)
 		service_first(context);
 	if (nat->flow.mtu && work->ip_bytes > nat->flow.mtu) {

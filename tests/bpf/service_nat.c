@@ -1060,16 +1060,61 @@ static void fragments_follow_their_first_one_in_both_directions(void **state)
 	}
 }
 
-static void what_has_come_too_far_is_dropped_and_counted(void **state)
+/* An error about `in`, to whom it came from, that quotes as much as is said. */
+static void assert_exceeded(const struct frame *in, struct frame *out, uint32_t quoted)
+{
+	struct spec about = spec_of(in), got = spec_of(out);
+	uint32_t l4 = l4_at(out), bytes = out->length - l4;
+
+	assert_int_equal(out->verdict, XDP_TX);
+	assert_memory_equal(out->bytes, in->bytes + 6, 6);
+	assert_memory_equal(got.dst, about.src, 16);
+	assert_memory_equal(got.src, about.dst, 16);
+	assert_int_equal(got.ttl, 64);
+	assert_int_equal(get16(out->bytes + l4), about.family == 6 ? 0x300 : 0xb00);
+	assert_int_equal(bytes, 8 + quoted);
+	assert_memory_equal(out->bytes + l4 + 8, in->bytes + l3_at(in), quoted);
+	assert_whole(out, false);
+}
+
+static void who_sends_what_has_come_too_far_is_told(void **state)
 {
 	const struct variant variant = {};
-	struct spec spec = from_client(4, IPPROTO_UDP, 1000, 53);
+	static const uint32_t payloads[] = {0, 55, 1000};
 
 	(void)state;
-	begin(&variant);
-	spec.ttl = 1;
-	assert_int_equal(send_of(&spec).verdict, XDP_DROP);
-	assert_int_equal(services_lost(&services, 1).packets[SERVICE_LOST_TTL], 1);
+	for (int round = 0; round < 2 * 3; round++) {
+		int six = round & 1;
+		uint32_t payload = payloads[round / 2], least = six ? 48 : 28, most = six ? 248 : 84;
+		struct spec spec = from_client(six ? 6 : 4, IPPROTO_UDP, 1000, 53), answer;
+		uint32_t header = (six ? 40 : 20) + 8, quoted = header + payload >= most ? most : least;
+		struct frame in, out, error;
+
+		begin(&variant);
+		spec.payload = payload;
+		spec.ttl = 1;
+		in = frame_of(&spec);
+		out = run(&in);
+		assert_exceeded(&in, &out, quoted);
+		assert_int_equal(written(services.balance->maps.service_embryos), 0);
+		spec.ttl = 2;
+		out = send_of(&spec);
+		assert_int_equal(out.verdict, XDP_TX);
+		assert_int_equal(spec_of(&out).ttl, 1);
+		/* errors are not answered */
+		answer = answer_to(&out);
+		error = error_about(&out, services_at[six], header);
+		error.bytes[l3_at(&error) + (six ? 7 : 8)] = 1;
+		assert_int_equal(run(&error).verdict, XDP_DROP);
+		/* an answer's sender is told, too */
+		answer.payload = payload;
+		answer.ttl = 1;
+		in = frame_of(&answer);
+		out = run(&in);
+		assert_exceeded(&in, &out, quoted);
+		assert_int_equal(services_lost(&services, 1 + (uint32_t)six).packets[SERVICE_LOST_TTL], 3);
+		assert_int_equal(services_lost(&services, 1 + (uint32_t)six).told, 0);
+	}
 }
 
 static void tags_stay_on_the_link_and_clients_behind_them_need_a_route(void **state)
@@ -1148,7 +1193,7 @@ int main(void)
 		cmocka_unit_test(a_beginning_whose_half_was_pushed_out_gets_both_again),
 		cmocka_unit_test(of_a_backend_that_is_gone_nothing_is_kept),
 		cmocka_unit_test(fragments_follow_their_first_one_in_both_directions),
-		cmocka_unit_test(what_has_come_too_far_is_dropped_and_counted),
+		cmocka_unit_test(who_sends_what_has_come_too_far_is_told),
 		cmocka_unit_test(tags_stay_on_the_link_and_clients_behind_them_need_a_route),
 		cmocka_unit_test(both_directions_are_counted_and_accounted_by_flow_if_wanted),
 		cmocka_unit_test(affinity_is_written_down_for_clients_that_are_there),

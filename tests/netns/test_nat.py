@@ -2,6 +2,7 @@
 """Services that are delivered by nat, with real peers: backends that know nothing of clients, services or weir."""
 
 import contextlib
+import errno
 import signal
 import socket
 import threading
@@ -393,3 +394,29 @@ def addresses_and_ports(lab):
         own.connect((backend.address[4], PORT))
         expect_equal(site.ask(own)[1:3], ("10.11.0.101", 50010), "the host's own connection")
     expect_equal(backend.namespace.run("ping", "-c", 1, "-W", 2, "10.11.0.101", check=False).returncode, 0, "ping to it")
+
+
+@test("vm-6.12")
+def who_sends_from_too_far_is_told(lab):
+    """a client of either family whose packet has no hop left behind weir is told so, over UDP and TCP; with one more it is
+    answered (generic XDP, which sends back on a veth pair whatever the other end has)"""
+    site = Site(lab, count=1, config="xdp: generic\n")
+    for family in (4, 6):
+        site.add(family, protocol="")
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            site.reached(family, kind)
+            for hops in (1, 2):
+                with site.client, socket.socket(address_family(SERVICE[family]), kind) as sock:
+                    sock.settimeout(5)
+                    level, hop_limit, errors = ((socket.IPPROTO_IP, socket.IP_TTL, 11) if family == 4 else
+                                                (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 25))
+                    sock.setsockopt(level, hop_limit, hops)
+                    sock.setsockopt(level, errors, 1)  # IP_RECVERR, IPV6_RECVERR
+                    try:
+                        sock.connect((SERVICE[family], 80))
+                        got = site.ask(sock)[0]
+                    except OSError as error:
+                        got = error.errno
+                expect_equal(got, errno.EHOSTUNREACH if hops == 1 else "b11", f"IPv{family}, {kind.name}, {hops} hops")
+    lost = {service["name"]: service["lost"]["ttl"] for service in services(site.agent)}
+    expect(all(lost.values()), f"counted: {lost}")
