@@ -3,13 +3,14 @@
  * bench-class: what a packet's way through its classes costs in tc, in nanoseconds.
  *
  * Flows whose verdict is kept go through weir's entry program: without a class, with one policed class of
- * 10,000 (the rule's counter, the bucket, the class's counters), and with three levels (a policed class, a
- * tenant, a policed link, which all flows share).  What a class costs is the difference.  "clock" reads the
- * clock for each packet, which the policer saves within a tick.  Two walks, which do nothing else, tell how
- * much of that is cache lines: a counter for each class in a line of its own, and the four lines that weir
- * touches for a class (its path, and by that the rule's counter, the bucket, the class's counters).  Figures
- * are net of the wrapper with an empty program behind it; rounds are interleaved and their order rotates; the
- * median is printed.
+ * 10,000 whose path is plain (the bucket, the class's counters; shared/shape.h), with the same under a number
+ * of its own ("path": by that the rule's counter, too), and with three levels (a policed class, a tenant, a
+ * policed link, which all flows share).  What a class costs is the difference.  "clock" reads the clock for
+ * each packet, which the policer saves within a tick.  Two walks, which do nothing else, tell how much of
+ * that is cache lines: a counter for each class in a line of its own, and the four lines that weir touches
+ * for a class (its path, and by that the rule's counter, the bucket, the class's counters).  Figures are net
+ * of the wrapper with an empty program behind it; rounds are interleaved and their order rotates; the median
+ * is printed.
  *
  * Usage: bench-class [-c CPU] [-n REPEAT] [-r ROUNDS]
  */
@@ -44,9 +45,20 @@ static const uint8_t packet[] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0,      
 	0x13, 0x88, 0x01, 0xbb, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, /* UDP */
 	0, 0, 0, 0, 0, 0, 0, 0};
 
-enum subject { PLAIN, CLASS, CLASS_CLOCK, TREE, SUBJECTS, WALK_LINE = SUBJECTS, WALK_LINES, MEASURED };
+enum subject {
+	NONE,
+	CLASS,
+	CLASS_PATH,
+	CLASS_CLOCK,
+	TREE,
+	SUBJECTS,
+	WALK_LINE = SUBJECTS,
+	WALK_LINES,
+	MEASURED
+};
 
-static const char *const names[] = {"no class", "a class", "… clock", "3 levels", "1 line", "4 lines"};
+static const char *const names[] = {
+	"no class", "a class", "… path", "… clock", "3 levels", "1 line", "4 lines"};
 
 /* A datapath of its own. */
 struct datapath {
@@ -107,6 +119,12 @@ static void class_make(struct shape_class *class, uint32_t number, uint64_t ceil
 		die("a rate", ERANGE);
 }
 
+/* The number of the path whose lowest class is this one. */
+static uint32_t path_of(enum subject subject, uint32_t class)
+{
+	return subject == CLASS || subject == CLASS_CLOCK ? class : SHAPE_CLASSES_MAX + class;
+}
+
 static void open_shape(const struct bench *bench, struct datapath *path, enum subject subject)
 {
 	struct shape_bpf *shape = path->shape = shape_bpf__open();
@@ -131,6 +149,7 @@ static void open_shape(const struct bench *bench, struct datapath *path, enum su
 	classes = map_memory(shape->maps.shape_classes, SHAPE_CLASSES_MAX * sizeof(*classes));
 	for (uint32_t i = 1; i <= CLASSES; i++) {
 		struct shape_path entry = {.class = {(__u16)i}, .counter = {COUNTER + i}};
+		__u32 number = path_of(subject, i);
 
 		/* a rate that is not reached, and much more burst than a tick brings */
 		class_make(&classes[i], i, 2000000000, 400000000);
@@ -138,7 +157,7 @@ static void open_shape(const struct bench *bench, struct datapath *path, enum su
 			entry.class[1] = TENANT;
 			entry.class[2] = LINK;
 		}
-		if (bpf_map_update_elem(bpf_map__fd(shape->maps.shape_paths), &i, &entry, BPF_ANY) < 0)
+		if (bpf_map_update_elem(bpf_map__fd(shape->maps.shape_paths), &number, &entry, BPF_ANY) < 0)
 			die("a path", errno);
 	}
 	class_make(&classes[TENANT], TENANT, 0, 0);
@@ -167,12 +186,12 @@ static void open_path(const struct bench *bench, struct datapath *path, enum sub
 	now->active = 1;
 	path->cache = map_memory(
 		watch->maps.flow_cache4, (size_t)bench->cpus * LINES / FLOW_WAYS * sizeof(struct flow_set4));
-	if (subject != PLAIN)
+	if (subject != NONE)
 		open_shape(bench, path, subject);
 }
 
 /* What the rules would have kept with the flows: accept, and the path of a class each. */
-static void judge(const struct datapath *path, uint32_t cpus)
+static void judge(const struct datapath *path, enum subject subject, uint32_t cpus)
 {
 	struct policy_now *now = map_memory(path->watch->maps.policy_now, sizeof(*now));
 
@@ -185,7 +204,9 @@ static void judge(const struct datapath *path, uint32_t cpus)
 			line->marks.origin = FLOW_VERDICT_ACCEPT;
 			line->decision.counter = POLICY_NO_COUNTER;
 			line->decision.class =
-				path->shape ? (__u16)(1 + __builtin_bswap32(line->src) % CLASSES) : 0;
+				path->shape
+					? (__u16)path_of(subject, 1 + __builtin_bswap32(line->src) % CLASSES)
+					: 0;
 			now->since = line->counts.last - 100000;
 		}
 	munmap(now, sizeof(*now));
@@ -200,7 +221,7 @@ static void measure(struct bench *bench, uint32_t flows)
 	for (int s = 0; s < SUBJECTS; s++) {
 		aim(bench, program_of(bench, (enum subject)s));
 		run(bench, flows * 2 + 100);
-		judge(&bench->paths[s], bench->cpus);
+		judge(&bench->paths[s], (enum subject)s, bench->cpus);
 		run(bench, flows * 2 + 100);
 	}
 	for (int round = 0; round < bench->rounds.count; round++)
@@ -223,7 +244,7 @@ static void measure(struct bench *bench, uint32_t flows)
 		printf("  %8.1f", median[s]);
 	printf("  ");
 	for (int s = 1; s < SUBJECTS; s++)
-		printf("  %+8.1f", median[s] - median[PLAIN]);
+		printf("  %+8.1f", median[s] - median[NONE]);
 	printf("\n");
 	fflush(stdout);
 }
@@ -251,7 +272,7 @@ static void check(const struct bench *bench)
 int main(int argc, char **argv)
 {
 	struct bench bench = {.rounds = {.cpu = 1, .count = 11, .repeat = 1000000}};
-	static const uint32_t flows[] = {1, 1024, 16384};
+	static const uint32_t flows[] = {1, 64, 1024, 16384};
 
 	rounds_read(argc, argv, &bench.rounds, NULL, NULL);
 	bench.cpus = (uint32_t)libbpf_num_possible_cpus();

@@ -499,12 +499,12 @@ void policies_meter(struct rule_meter *meter, const struct engine_policy_count *
 	meter->at_ns = now;
 }
 
-static void count_write(
-	const struct agent *agent, struct json_write *out, uint32_t counter, struct rule_meter *meter)
+static void count_write(const struct agent *agent, struct json_write *out, uint32_t counter, uint32_t class,
+	struct rule_meter *meter)
 {
 	struct engine_policy_count count = {};
 
-	engine_policy_count(agent->engine, counter, &count);
+	engine_policy_count(agent->engine, counter, class, &count);
 	policies_meter(meter, &count);
 	json_write_number(out, "packets", count.packets);
 	json_write_number(out, "bytes", count.bytes);
@@ -518,7 +518,7 @@ static void count_write(
 
 void policies_write_entry(const struct agent *agent, struct json_write *out, struct rule_entry *entry)
 {
-	count_write(agent, out, entry->counter, &entry->meter);
+	count_write(agent, out, entry->counter, entry->class, &entry->meter);
 }
 
 void policies_write_defaults(const struct agent *agent, struct json_write *out, struct rule_policy *policy)
@@ -529,7 +529,7 @@ void policies_write_defaults(const struct agent *agent, struct json_write *out, 
 	for (unsigned int i = 0; i < 2; i++) {
 		json_write_object_begin(out, directions[i]);
 		json_write_string(out, "verdict", policy_verdicts[policy->defaults[i]]);
-		count_write(agent, out, 2 * policy->number + i, &policy->meters[i]);
+		count_write(agent, out, 2 * policy->number + i, RULE_NO_PLACE, &policy->meters[i]);
 		json_write_object_end(out);
 	}
 	json_write_boolean(out, "log", policy->log);
@@ -562,7 +562,7 @@ static void series_write(
 
 		if (!rule_entry_is_on_packets(entry))
 			continue;
-		engine_policy_count(agent->engine, entry->counter, &count);
+		engine_policy_count(agent->engine, entry->counter, entry->class, &count);
 		if (written++ < SERIES_MAX)
 			evbuffer_add_printf(
 				out, "%s{rule=\"%u\"} %" PRIu64 "\n", name, entry->id, function(&count));
@@ -574,7 +574,7 @@ static void series_write(
 	for (unsigned int i = 0; i < 2; i++) {
 		struct engine_policy_count count = {};
 
-		engine_policy_count(agent->engine, i, &count);
+		engine_policy_count(agent->engine, i, RULE_NO_PLACE, &count);
 		evbuffer_add_printf(out, "%s{rule=\"default-%s\"} %" PRIu64 "\n", name, i ? "out" : "in",
 			function(&count));
 	}

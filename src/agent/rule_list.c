@@ -119,7 +119,7 @@ static void count_read(
 	forwards_count(agent, entry, &sent);
 	*ret_count = (struct engine_policy_count){.packets = sent.packets, .bytes = sent.bytes};
 	if (rule_entry_is_on_packets(entry))
-		engine_policy_count(agent->engine, entry->counter, ret_count);
+		engine_policy_count(agent->engine, entry->counter, entry->class, ret_count);
 	if (!rule_entry_is_on_sockets(entry))
 		return;
 	engine_guard_hits(agent->engine, entry->id, &hits);

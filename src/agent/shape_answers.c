@@ -21,7 +21,7 @@
 /* -- what classes did -- */
 
 /* What a class sent: behind a queue what came out of it. */
-static void own_count_read(const struct shapes *shapes, uint32_t number, struct shape_count *ret)
+static void own_count_read(const struct shapes *shapes, uint32_t number, struct engine_shape_count *ret)
 {
 	const struct shape_live *live = &shapes->live[number];
 
@@ -35,9 +35,10 @@ static void own_count_read(const struct shapes *shapes, uint32_t number, struct 
 	ret->delayed_packets = live->queue.overlimits;
 }
 
-static void count_read(const struct shapes *shapes, const struct shape_node *node, struct shape_count *ret)
+static void count_read(
+	const struct shapes *shapes, const struct shape_node *node, struct engine_shape_count *ret)
 {
-	struct shape_count rest;
+	struct engine_shape_count rest;
 
 	own_count_read(shapes, node->number, ret);
 	if (!node->link)
@@ -107,7 +108,7 @@ static void queues_read(struct shapes *shapes)
 
 /* What its engine added to a packet that it held back, on average. */
 static uint64_t latency_us(
-	const struct shape_node *node, const struct shape_live *live, const struct shape_count *count)
+	const struct shape_node *node, const struct shape_live *live, const struct engine_shape_count *count)
 {
 	uint64_t packets = count->delayed_packets - live->sampled_delayed;
 	uint64_t rate = shape_node_terms(node)->ceiling_bps / 8;
@@ -135,7 +136,7 @@ static void node_sample(struct shapes *shapes, const struct shape_node *node, ui
 {
 	struct shape_live *live = &shapes->live[node->number];
 	uint64_t took = now_ns - live->sampled_ns;
-	struct shape_count count;
+	struct engine_shape_count count;
 
 	if (live->sampled_ns && took < SAMPLE_NS)
 		return;
@@ -179,7 +180,7 @@ static void count_write(const struct shapes *shapes, struct json_write *out, con
 {
 	const struct shape_live *live = &shapes->live[node->number];
 	struct shape_state state;
-	struct shape_count count;
+	struct engine_shape_count count;
 
 	engine_shape_state(shapes->agent->engine, node->number, &state);
 	count_read(shapes, node, &count);
@@ -446,17 +447,18 @@ const struct route shape_routes[] = {
 /* What a metric is of a class. */
 static const struct shape_metric {
 	const char *name, *help;
-	size_t offset; /* in struct shape_count */
+	size_t offset; /* in struct engine_shape_count */
 } metrics[] = {
 	{"weir_shape_sent_packets_total", "Wire packets that a class let go, by the id of its sentence.",
-		offsetof(struct shape_count, sent_packets)},
-	{"weir_shape_sent_bytes_total", "Their bytes on the wire.", offsetof(struct shape_count, sent_bytes)},
+		offsetof(struct engine_shape_count, sent_packets)},
+	{"weir_shape_sent_bytes_total", "Their bytes on the wire.",
+		offsetof(struct engine_shape_count, sent_bytes)},
 	{"weir_shape_dropped_packets_total", "Wire packets that a class dropped.",
-		offsetof(struct shape_count, dropped_packets)},
+		offsetof(struct engine_shape_count, dropped_packets)},
 	{"weir_shape_marked_packets_total", "Wire packets that a class marked (ECN).",
-		offsetof(struct shape_count, marked_packets)},
+		offsetof(struct engine_shape_count, marked_packets)},
 	{"weir_shape_delayed_packets_total", "Wire packets that a class held back.",
-		offsetof(struct shape_count, delayed_packets)},
+		offsetof(struct engine_shape_count, delayed_packets)},
 };
 
 static void metric_write(struct shapes *shapes, struct evbuffer *out, const struct shape_metric *metric)
@@ -467,7 +469,7 @@ static void metric_write(struct shapes *shapes, struct evbuffer *out, const stru
 	metrics_head(out, metric->name, "counter", metric->help);
 	for (size_t i = 0; i < shapes->plan.count; i++) {
 		const struct shape_node *node = &shapes->plan.nodes[i];
-		struct shape_count count;
+		struct engine_shape_count count;
 		uint64_t value;
 
 		if (node->rest)

@@ -287,7 +287,7 @@ int shape_engines_choose(struct shapes *shapes, const struct shape_plan *plan, e
 /* What the class has dropped of what it saw in the last second, though it is no link: in percent. */
 static unsigned int dropped_percent(const struct shapes *shapes, uint16_t number, struct shape_live *live)
 {
-	struct shape_count count;
+	struct engine_shape_count count;
 	uint64_t sent, dropped;
 
 	engine_shape_count(shapes->agent->engine, number, &count);

@@ -123,6 +123,14 @@ static bool moves(const struct shape_class *before, const struct shape_class *cl
 		       (before->flags & place) != (class->flags & place));
 }
 
+/* Of the sentence, if it is a rule: packets that it brings here need no other. */
+static uint32_t counter_of(const struct shape_node *node)
+{
+	return node->rest || node->entry->class != node->number || node->entry->counter == RULE_NO_PLACE
+	               ? 0
+	               : node->entry->counter;
+}
+
 static int class_bring(struct shapes *shapes, const struct shape_plan *plan, const struct shape_node *node,
 	const struct shape_tree *tree, const struct shape_choice *choice, struct error *error)
 {
@@ -142,6 +150,7 @@ static int class_bring(struct shapes *shapes, const struct shape_plan *plan, con
 	r = engine_shape_class_set(shapes->agent->engine, node->number, &class, burst, error);
 	if (r < 0)
 		return r;
+	engine_shape_counter_set(shapes->agent->engine, node->number, counter_of(node));
 	shapes->forget |= live->there && moves(&live->class, &class);
 	live->there = true;
 	live->class = class;

@@ -61,8 +61,9 @@ struct engine_policy_count {
 	uint64_t packets, bytes;
 	uint64_t last_ns; /* CLOCK_MONOTONIC, to a tick; 0: never */
 };
+/* Sum of all CPUs; `class`: that the counter's rule makes, or a number that none has. */
 int engine_policy_count(
-	struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count); /* sum of all CPUs */
+	struct engine *engine, uint32_t counter, uint32_t class, struct engine_policy_count *ret_count);
 int engine_policy_count_clear(struct engine *engine, uint32_t counter);
 int engine_policy_limit(struct engine *engine, uint32_t place, const struct policy_limit *limit);
 /* Loads what rules on packets need, which takes its time when it is the first time. */

@@ -6,6 +6,7 @@
 #include "basic/clock.h"
 #include "compile/bucket.h"
 #include "engine/policy_internal.h"
+#include "engine/shape.h"
 
 #define CLOCK_AGE_NS 1000000
 
@@ -28,7 +29,19 @@ static struct rule_count *count_of(const struct policy_engine *policy, unsigned 
 	return policy->counts + (size_t)cpu * POLICY_COUNTERS_MAX + counter;
 }
 
-int engine_policy_count(struct engine *engine, uint32_t counter, struct engine_policy_count *ret_count)
+static void count_add(struct engine_policy_count *sum, int32_t *age, const struct policy_clock *clock,
+	const struct rule_count *count)
+{
+	int32_t ago = (int32_t)(clock->tick - load(count->last));
+
+	sum->packets += load(count->packets);
+	sum->bytes += load(count->bytes);
+	if (load(count->packets) && ago < *age)
+		*age = ago;
+}
+
+int engine_policy_count(
+	struct engine *engine, uint32_t counter, uint32_t class, struct engine_policy_count *ret_count)
 {
 	struct policy_engine *policy = policy_of(engine);
 	const struct policy_clock *clock = clock_read(policy);
@@ -38,12 +51,11 @@ int engine_policy_count(struct engine *engine, uint32_t counter, struct engine_p
 	if (counter >= POLICY_COUNTERS_MAX)
 		return -ENOENT;
 	for (unsigned int cpu = 0; cpu < engine->view.cpus; cpu++) {
-		const struct rule_count *count = count_of(policy, cpu, counter);
+		struct rule_count plain;
 
-		sum.packets += load(count->packets);
-		sum.bytes += load(count->bytes);
-		if (load(count->packets) && (int32_t)(clock->tick - load(count->last)) < age)
-			age = (int32_t)(clock->tick - load(count->last));
+		engine_shape_plain(engine, cpu, class, &plain);
+		count_add(&sum, &age, clock, count_of(policy, cpu, counter));
+		count_add(&sum, &age, clock, &plain);
 	}
 	if (age < 0)
 		age = 0;

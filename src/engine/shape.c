@@ -314,10 +314,33 @@ int engine_shape_class(struct engine *engine, uint32_t number, struct shape_clas
 	return 0;
 }
 
-void engine_shape_count(struct engine *engine, uint32_t number, struct shape_count *ret_count)
+void engine_shape_counter_set(struct engine *engine, uint32_t number, uint32_t counter)
 {
 	const struct shape_kernel *shape = shape_of(engine);
-	struct shape_count sum = {};
+
+	if (shape->states && number < SHAPE_CLASSES_MAX)
+		store(shape->states[number].counter, counter);
+}
+
+void engine_shape_plain(
+	const struct engine *engine, unsigned int cpu, uint32_t number, struct rule_count *ret_count)
+{
+	const struct shape_kernel *shape = shape_of(engine);
+	const struct shape_count *count;
+
+	*ret_count = (struct rule_count){};
+	if (!shape->counts || number >= SHAPE_CLASSES_MAX)
+		return;
+	count = &shape->counts[(size_t)cpu * SHAPE_CLASSES_MAX + number];
+	ret_count->packets = load(count->plain_packets);
+	ret_count->bytes = load(count->plain_bytes);
+	ret_count->last = load(count->plain_last);
+}
+
+void engine_shape_count(struct engine *engine, uint32_t number, struct engine_shape_count *ret_count)
+{
+	const struct shape_kernel *shape = shape_of(engine);
+	struct engine_shape_count sum = {};
 
 	for (unsigned int cpu = 0; shape->counts && number < SHAPE_CLASSES_MAX && cpu < shape->cpus; cpu++) {
 		const struct shape_count *count = &shape->counts[(size_t)cpu * SHAPE_CLASSES_MAX + number];
@@ -327,9 +350,10 @@ void engine_shape_count(struct engine *engine, uint32_t number, struct shape_cou
 		sum.dropped_packets += load(count->dropped_packets);
 		sum.dropped_bytes += load(count->dropped_bytes);
 		sum.marked_packets += load(count->marked_packets);
-		sum.delayed_packets += load(count->delayed_packets);
-		sum.delay_ns += load(count->delay_ns);
-		sum.borrowed_bytes += load(count->borrowed_bytes);
+	}
+	if (shape->states && number < SHAPE_CLASSES_MAX) {
+		sum.delayed_packets = load(shape->states[number].delayed_packets);
+		sum.delay_ns = load(shape->states[number].delay_ns);
 	}
 	*ret_count = sum;
 }
@@ -422,7 +446,7 @@ static void half_empty(const struct shape_kernel *shape, uint32_t half)
 
 	while (more) {
 		more = bpf_map_get_next_key(map, &key, &next) == 0;
-		if (bpf_map_lookup_elem(map, &key, &number) == 0 && number / SHAPE_HALF == half)
+		if (bpf_map_lookup_elem(map, &key, &number) == 0 && SHAPE_HALF_OF(number) == half)
 			bpf_map_delete_elem(map, &key);
 		key = next;
 	}

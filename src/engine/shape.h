@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "engine/component.h"
+#include "shared/policy.h"
 #include "shared/shape.h"
 
 extern const struct engine_part shape_part;
@@ -42,8 +43,22 @@ typedef void engine_shape_link_function(
 	void *context, uint32_t ifindex, bool out, const struct shape_link *link);
 void engine_shape_links(struct engine *engine, engine_shape_link_function *function, void *context);
 
+/* The counter in rule_counts of the rule that makes a class; 0: no rule does.  For a class that was set. */
+void engine_shape_counter_set(struct engine *engine, uint32_t number, uint32_t counter);
+/* What is in the class's line of that rule's packets, and not in the counter: on one CPU. */
+void engine_shape_plain(
+	const struct engine *engine, unsigned int cpu, uint32_t number, struct rule_count *ret_count);
+
+/* In wire packets and bytes. */
+struct engine_shape_count {
+	uint64_t sent_packets, sent_bytes;
+	uint64_t dropped_packets, dropped_bytes;
+	uint64_t marked_packets;            /* ECN */
+	uint64_t delayed_packets, delay_ns; /* sent later than asked for, and by how much in sum */
+};
+
 /* Sum of all CPUs, and what the datapath keeps; zero for a class that there never was. */
-void engine_shape_count(struct engine *engine, uint32_t number, struct shape_count *ret_count);
+void engine_shape_count(struct engine *engine, uint32_t number, struct engine_shape_count *ret_count);
 void engine_shape_state(struct engine *engine, uint32_t number, struct shape_state *ret_state);
 
 struct engine_shape_stats {

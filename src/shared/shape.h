@@ -105,7 +105,9 @@ struct shape_state {
 	__u64 own_share,
 		own_rate; /* the same of what is in none of its children; 0: it is no parent of others */
 	__u32 flows;      /* sockets that it and those below it hold back */
-	__u32 reserved[5];
+	__u32 counter;    /* of the rule that makes it, in rule_counts; the agent writes it.  0: none does */
+	/* EDT: packets sent later than asked for, and by how much in sum */
+	__u64 delayed_packets, delay_ns;
 };
 
 /* What may be done with a packet by struct shape_state alone. */
@@ -194,10 +196,12 @@ struct pace_stats {
 /* The value of the map `shape_counts`, of class n on a CPU at CPU * SHAPE_CLASSES_MAX + n. */
 struct shape_count {
 	__u64 sent_packets, sent_bytes; /* wire */
+	/* of those the ones that its rule led here and that stand in no other counter of the rule */
+	__u64 plain_packets, plain_bytes;
 	__u64 dropped_packets, dropped_bytes;
-	__u64 marked_packets;            /* ECN */
-	__u64 delayed_packets, delay_ns; /* EDT: sent later than asked for, and by how much in sum */
-	__u64 borrowed_bytes;            /* of those sent: beyond the guarantee, of the parent's */
+	__u64 marked_packets; /* ECN */
+	__u32 plain_last;     /* tick of the last of those */
+	__u32 reserved;
 };
 
 _Static_assert(sizeof(struct shape_meter) == 64, "one cache line");
@@ -222,11 +226,17 @@ struct shape_path {
 #define SHAPE_SPARSE_BYTES 16384U /* a second */
 
 /*
- * Paths are numbered in two halves, one in use for new ones.  When it is nearly full the agent empties the
- * other (which nothing refers to since the last time), makes that the one in use, and lets no kept decision
- * hold: each flow is asked about again and gets a number of the new half.
+ * The path that is a class alone, to which its own rule alone led, has the class's number: it is *plain*.
+ * Its packets touch two cache lines, the class's state and its counters, and no others, where neither the
+ * class nor a clock must be asked.  What they count there for the rule as well, who reads the rule's counter
+ * adds.
+ *
+ * All others are numbered from SHAPE_CLASSES_MAX on in two halves, one in use for new ones.  When it is
+ * nearly full the agent empties the other (which nothing refers to since the last time), makes that the one
+ * in use, and lets no kept decision hold: each flow is asked about again and gets a number of the new half.
  */
-#define SHAPE_HALF (SHAPE_PATHS_MAX / 2)
+#define SHAPE_HALF            ((SHAPE_PATHS_MAX - SHAPE_CLASSES_MAX) / 2)
+#define SHAPE_HALF_OF(number) (((number)-SHAPE_CLASSES_MAX) / SHAPE_HALF)
 
 /* Does the control loop give sockets their rates by this class? */
 static inline __attribute__((always_inline, unused)) int shape_is_paced(const struct shape_class *class)

@@ -32,6 +32,9 @@
 #define DROP   2U
 #define CPUS   64
 #define IFACE  7
+#define SOME   (SHAPE_CLASSES_MAX + 1) /* a path that is not plain */
+
+#define FIRST_COUNTER 200 /* of the rules of shape_judged() */
 
 #define CE 3 /* of the two ECN bits */
 
@@ -159,8 +162,8 @@ static struct shape_count count_of(unsigned int number)
 		sum.dropped_packets += count->dropped_packets;
 		sum.dropped_bytes += count->dropped_bytes;
 		sum.marked_packets += count->marked_packets;
-		sum.delayed_packets += count->delayed_packets;
-		sum.delay_ns += count->delay_ns;
+		sum.plain_packets += count->plain_packets;
+		sum.plain_bytes += count->plain_bytes;
 	}
 	return sum;
 }
@@ -337,8 +340,8 @@ static void every_ceiling_of_a_path_holds(void **state)
 	class_make(1, SHAPE_POLICER, 1, 90000);
 	class_make(2, SHAPE_NONE, 0, 0);
 	class_make(3, SHAPE_POLICER, 1, 40000);
-	PATH(1, 1, 2, 3);
-	hand_over(1, 1000, 100);
+	PATH(SOME, 1, 2, 3);
+	hand_over(SOME, 1000, 100);
 	leaf = count_of(1);
 	link = count_of(3);
 	assert_int_equal(link.sent_packets, 40);
@@ -349,7 +352,7 @@ static void every_ceiling_of_a_path_holds(void **state)
 	assert_int_equal(leaf.dropped_packets, 0);
 	assert_int_equal(count_of(2).sent_packets, 40);
 	class_make(3, SHAPE_NONE, 0, 0);
-	hand_over(1, 1000, 100);
+	hand_over(SOME, 1000, 100);
 	leaf = count_of(1);
 	assert_int_equal(leaf.sent_packets, 90);
 	assert_int_equal(leaf.dropped_packets, 50);
@@ -362,12 +365,12 @@ static void a_class_that_is_gone_does_nothing(void **state)
 	(void)state;
 	class_make(1, SHAPE_POLICER, 1, 1000);
 	class_make(2, SHAPE_NONE, 0, 0);
-	PATH(1, 1, 2);
-	hand_over(1, 1000, 2);
+	PATH(SOME, 1, 2);
+	hand_over(SOME, 1000, 2);
 	assert_int_equal(count_of(1).dropped_packets, 1);
 	classes[1].generation = 0;
 	states[1].fresh = SHAPE_STALE;
-	assert_int_equal(hand_over(1, 1000, 10), NEXT);
+	assert_int_equal(hand_over(SOME, 1000, 10), NEXT);
 	assert_int_equal(count_of(1).dropped_packets, 1);
 	assert_int_equal(count_of(2).sent_packets, 11);
 	assert_int_equal(hand_over(0, 1000, 1), NEXT);
@@ -420,7 +423,7 @@ static void departures_are_as_far_apart_as_the_rate_says(void **state)
 		first = states[1].departs_ns - (uint64_t)i * 1000000;
 	}
 	assert_int_equal(count_of(1).sent_packets, 40);
-	assert_true(count_of(1).delayed_packets > 0);
+	assert_true(states[1].delayed_packets > 0);
 	assert_true(seen.tstamp > before);
 	/* the next would have to wait longer than the horizon */
 	while (hand_over(1, 1000, 1) == NEXT)
@@ -439,14 +442,14 @@ static void htb_leaves_are_chosen_by_priority(void **state)
 	class_make(1, SHAPE_HTB, 0, 0);
 	class_make(2, SHAPE_HTB, 0, 0)->htb = 0x10002;
 	class_make(3, SHAPE_HTB, 0, 0)->htb = 0x10003;
-	PATH(1, 1, 2, 3);
-	assert_int_equal(hand_over(1, 1000, 1), NEXT);
+	PATH(SOME, 1, 2, 3);
+	assert_int_equal(hand_over(SOME, 1000, 1), NEXT);
 	assert_int_equal(seen.priority, 0x10002); /* the first on the way up that has a leaf */
 	assert_int_equal(count_of(1).sent_packets, 1);
 	assert_int_equal(count_of(3).sent_packets, 1);
 	class_make(2, SHAPE_NONE, 0, 0);
 	class_make(3, SHAPE_NONE, 0, 0);
-	hand_over(1, 1000, 1);
+	hand_over(SOME, 1000, 1);
 	assert_int_equal(seen.priority, 3); /* as it was */
 }
 
@@ -557,8 +560,60 @@ static void equal_paths_share_a_number(void **state)
 	numbering->half ^= 1;
 	numbering->made = 0;
 	FIND(IFACE, true, 0, 13);
-	assert_int_not_equal(line(0).decision.class / SHAPE_HALF, number / SHAPE_HALF);
+	assert_int_not_equal(SHAPE_HALF_OF(line(0).decision.class), SHAPE_HALF_OF(number));
 	EXPECT_PATH(line(0).decision.class, 13, 12, 10);
+}
+
+static struct rule_count rule_count_of(uint32_t counter)
+{
+	struct rule_count sum = {};
+
+	for (uint32_t cpu = 0; cpu < cpus; cpu++) {
+		struct rule_count count;
+		uint32_t place = cpu * POLICY_COUNTERS_MAX + counter;
+
+		assert_int_equal(
+			bpf_map_lookup_elem(bpf_map__fd(shape->maps.rule_counts), &place, &count), 0);
+		sum.packets += count.packets;
+		sum.bytes += count.bytes;
+	}
+	return sum;
+}
+
+static void a_class_alone_counts_for_its_rule(void **state)
+{
+	struct rule_count rule;
+	struct shape_count count;
+
+	(void)state;
+	tree_make();
+	class_make(20, SHAPE_POLICER, 1, 100000);
+	/* by a rule that is not its own, by two of them, and beside another class: none of those is plain */
+	FIND(IFACE + 1, true, 0, 20);
+	assert_true(line(0).decision.class >= SHAPE_CLASSES_MAX);
+	states[20].counter = FIRST_COUNTER;
+	FIND(IFACE + 1, true, 0, 20, 20);
+	assert_true(line(0).decision.class >= SHAPE_CLASSES_MAX);
+	FIND(IFACE, true, 0, 20);
+	assert_true(line(0).decision.class >= SHAPE_CLASSES_MAX);
+	FIND(IFACE + 1, true, 0, 20);
+	assert_int_equal(line(0).decision.class, 20);
+	EXPECT_PATH(20, 20);
+	rule = rule_count_of(FIRST_COUNTER);
+	/* four packets have been judged, which their rules counted; these are the rule's, one way or another
+	 */
+	hand_over(20, 1000, 200);
+	count = count_of(20);
+	assert_int_equal(count.sent_packets, 100);
+	assert_int_equal(count.dropped_packets, 104);
+	assert_true(count.plain_packets > 0);
+	assert_int_equal(count.plain_bytes, 1000 * count.plain_packets);
+	assert_int_equal(rule_count_of(FIRST_COUNTER).packets - rule.packets + count.plain_packets, 200);
+	/* another counter of the rule, in a policy to come: what was kept holds as it was, what is new does
+	 * not */
+	states[20].counter = FIRST_COUNTER + 7;
+	FIND(IFACE + 1, true, 0, 20);
+	assert_true(line(0).decision.class >= SHAPE_CLASSES_MAX);
 }
 
 static void without_a_number_each_packet_is_asked_about(void **state)
@@ -598,6 +653,7 @@ int main(void)
 		cmocka_unit_test_setup(htb_leaves_are_chosen_by_priority, forget_all),
 		cmocka_unit_test_setup(paths_go_up_to_the_link, forget_all),
 		cmocka_unit_test_setup(equal_paths_share_a_number, forget_all),
+		cmocka_unit_test_setup(a_class_alone_counts_for_its_rule, forget_all),
 		cmocka_unit_test_setup(without_a_number_each_packet_is_asked_about, forget_all),
 	};
 

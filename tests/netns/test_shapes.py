@@ -7,7 +7,7 @@ import time
 
 from lab import Skip, expect, expect_equal, need_kernel, udp_socket, wait_for
 from suite import test
-from test_rules import add, ask, done, refused, rules
+from test_rules import add, ask, done, refused, rule, rules
 
 MAJOR = "7765:"  # of the qdiscs that are weir's
 
@@ -373,6 +373,50 @@ def datagrams_never_exceed_their_class(lab):
         expect(found["dropped_packets"] > 0 or engine != "policer", f"{engine}: nothing was too much")
         done(agent, "POST", "/v1/rules/delete", id=number)
         sender.close()
+
+
+@test()
+def rules_count_what_their_classes_saw(lab):
+    """a rule with a rate counts every packet that it fitted, as its class does: across a change of the rate, a killed
+    agent and the next one, a link that comes to stand above it, and when that goes"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    number = add(agent, "limit out udp to port 9 to 800mbit burst 1mb engine policer")["id"]
+    sent = 0
+    with udp_socket(host, "10.1.0.1") as sender:
+
+        def send(count):
+            for _ in range(count):
+                sender.sendto(bytes(58), ("10.1.0.2", 9))  # 100 bytes on the wire
+            return sent + count
+
+        def counted(what):
+            found = wait_for(lambda: gone(shape(agent, number), sent), 10, f"{what}: the class has seen {sent} packets")
+            hits = rule(agent, number)
+            expect_equal((hits["packets"], hits["bytes"]), (sent, 100 * sent), f"{what}: the rule's packets and bytes")
+            expect("last_hit" in hits, f"{what}: {hits}")
+            return found
+
+        sent = send(300)
+        counted("alone")
+        metrics = agent.request("GET", "/metrics")[1]
+        expect(f'weir_rule_packets_total{{rule="{number}"}} {sent}\n' in metrics, "the rule's packets in the metrics")
+        change(agent, "to 400mbit", id=number)
+        sent = send(100)
+        counted("at another rate")
+        agent.stop(signal.SIGKILL)
+        sent = send(50)
+        agent.start()
+        counted("without an agent")
+        sent = send(50)
+        counted("with the next agent")
+        link = add(agent, "limit out on w0 to 900mbit engine policer")["id"]
+        sent = send(100)
+        counted("below a link")
+        done(agent, "POST", "/v1/rules/delete", id=link)
+        sent = send(100)
+        counted("alone again")
 
 
 @test()
