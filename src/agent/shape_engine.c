@@ -43,6 +43,16 @@ static int refuse(struct error *error, const char *what, const char *want)
 	return error_want(error, "%s", want);
 }
 
+/* It may be another sentence than the one that comes: a second link takes the first one from who named none.
+ */
+static int refuse_nowhere(const struct shape_node *node, struct error *error)
+{
+	error_set(error, -EINVAL,
+		"a queue belongs to an interface, and this class would be on all of them: %.120s",
+		node->entry->text);
+	return error_want(error, "on INTERFACE, or under INTERFACE");
+}
+
 /* Does what a sentence asks for make sense at all? */
 static int wish_check(struct engine *engine, const struct shape_node *node, struct error *error)
 {
@@ -57,8 +67,7 @@ static int wish_check(struct engine *engine, const struct shape_node *node, stru
 	if (wish == SHAPE_WISH_AUTO || wish == SHAPE_WISH_PACING || wish == SHAPE_WISH_POLICER)
 		return 0;
 	if (!node->interface[0])
-		return refuse(error, "a queue belongs to an interface, and the class is on all of them",
-			"on INTERFACE, or under INTERFACE");
+		return refuse_nowhere(node, error);
 	if (wish == SHAPE_WISH_FQ && !engine_qdisc_has(engine, "fq"))
 		return refuse(error, "this kernel has no qdisc fq", "engine pacing, htb or policer");
 	if (wish != SHAPE_WISH_FQ && !engine_qdisc_has(engine, "htb"))

@@ -347,6 +347,8 @@ static int end_ports_read(struct reader *r, struct endpoint *end, char *port_set
 /* [any | ADDRESS | PREFIX | @SET] ["port" (PORTS | @SET)] */
 static int end_read(struct reader *r, struct endpoint *end, char *set, char *port_set)
 {
+	/* behind the 'to' of a limit there may stand what it is limited to */
+	bool rate = r->rule->verb == RULE_LIMIT && end == &r->m->match.to;
 	const char *word = word_peek(r);
 	int result = 0;
 
@@ -358,8 +360,12 @@ static int end_read(struct reader *r, struct endpoint *end, char *set, char *por
 		result = expected(r, word, "an address, a prefix, a set, 'any' or 'port'",
 			"all but these: a rule in front of this one that accepts them");
 	else if (!word || strcmp(word, "port") != 0)
-		result = sentence_prefix(&r->m->s, end, "an address, a prefix, a set, 'any' or 'port'",
-			"such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32, @NAME or port https");
+		result = sentence_prefix(&r->m->s, end,
+			rate ? "a rate, an address, a prefix, a set, 'any' or 'port'"
+			     : "an address, a prefix, a set, 'any' or 'port'",
+			rate ? "such as 10mbit, 100/s, 192.0.2.1, 10.0.0.0/8, 2001:db8::/32, @NAME or port "
+		               "https"
+			     : "such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32, @NAME or port https");
 	if (result < 0 || !next_is(r, "port"))
 		return result;
 	sentence_skip(&r->m->s, "port");

@@ -212,6 +212,8 @@ def books_that_cannot_be_are_refused(lab):
             (400, "one direction", rule, {"text": "guarantee tcp 1mbit"}),
             (400, "nothing fits both", rule, {"text": "limit out on w1 tcp to 1mbit under tenant"}),
             (400, "engine ifb", rule, {"text": "limit in tcp to 1mbit engine htb"}),
+            (400, "expected a rate, an address", rule, {"text": "limit out tcp to 1e9mbit"}),
+            (400, "expected a rate, an address", rule, {"text": "limit out tcp to"}),
             (400, "comes in", rule, {"text": "limit out tcp to 1mbit engine ifb"}),
             (400, "gives nothing a rate", other, {"id": given, "text": "to 1mbit"}),
             (404, "did you mean 'inner'", other, {"name": "iner", "text": "to 1mbit"}),
@@ -230,6 +232,11 @@ def books_that_cannot_be_are_refused(lab):
     refused(agent, 400, f"rule {unplaced} would not know its link, of w0, w1", "POST", rule,
             text="limit out on w1 to 100mbit")
     change(agent, "under w0", id=unplaced)
+    queued = add(agent, "limit out udp to 1mbit engine htb")["id"] if has_qdisc(host, "htb") else None
+    if queued:  # not the sentence that comes is at fault
+        refused(agent, 400, "on all of them: limit out udp to 1mbit engine htb", "POST", rule,
+                text="limit out on w1 to 100mbit")
+        done(agent, "POST", "/v1/rules/delete", id=queued)
     add(agent, "limit out on w1 to 100mbit")
     done(agent, "POST", "/v1/rules/delete", id=unplaced)
     done(agent, "POST", "/v1/rules/delete", id=max(entry["id"] for entry in shapes(agent)))
