@@ -13,6 +13,7 @@
 #include "agent/services.h"
 #include "agent/shapes.h"
 #include "agent/shields.h"
+#include "agent/steers.h"
 #include "basic/cleanup.h"
 #include "engine/owner.h"
 #include "engine/policy.h"
@@ -269,6 +270,7 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 	classes_write(agent, out, explanation);
 	services_explain(agent, packet, out);
 	forwards_explain(agent, packet, out);
+	steers_explain(agent, packet, out);
 	if (policy)
 		json_write_number(out, "generation", policy->generation);
 	json_write_object_end(out);

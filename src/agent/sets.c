@@ -31,6 +31,14 @@ unsigned int sets_place(struct agent *agent)
 	return engine_policy_now(agent->engine, &now) == 0 ? now.places >> SET_PLACE & 1 : 0;
 }
 
+uint32_t sets_combination(struct agent *agent, const struct address *address)
+{
+	const struct engine_set_memory *memory =
+		&sets_of(agent)->tries[sets_place(agent)].memory[address->family == 6];
+
+	return memory->units ? trie_lookup(memory->units, memory->count, address) : 0;
+}
+
 static uint8_t version_told(const struct sets *sets)
 {
 	return sets->prepared ? SET_NEXT : SET_NOW;

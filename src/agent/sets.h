@@ -37,6 +37,9 @@ void sets_commit(struct agent *agent, bool pending);
 void sets_confirm(struct agent *agent);
 void sets_rollback(struct agent *agent); /* behind the datapath */
 
+/* The combination of sets that an address is in, as the datapath finds it. */
+uint32_t sets_combination(struct agent *agent, const struct address *address);
+
 /* The sets as a policy file has them: all that have entries, or are named by rules.  To be freed with
  * policy_text_clear().  0 or -ENOMEM. */
 int sets_text(struct agent *agent, struct policy_text *policy);

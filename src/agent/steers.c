@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 #include "agent/steers.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <event2/buffer.h>
 #include <stdlib.h>
@@ -9,12 +10,18 @@
 #include "agent/internal.h"
 #include "agent/policies.h"
 #include "agent/rules.h"
+#include "agent/sets.h"
 #include "agent/shields.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpointer-arith" /* as programs for the kernel have it */
+#include "bpf/lib/facts.h"
+#pragma GCC diagnostic pop
 #include "compile/steer.h"
 #include "engine/policy.h"
 #include "engine/steer.h"
+#include "model/packet.h"
 #include "shared/forward.h"
 
 #define SERIES_MAX    1000 /* pairs of sentence and CPU with metrics of their own */
@@ -400,6 +407,69 @@ static const struct route steer_routes[] = {
 	{"/v1/steers", EVHTTP_REQ_GET, reply_steers},
 	{NULL},
 };
+
+/* -- explaining -- */
+
+/* As the program at XDP reads it. */
+static void packet_read(const struct packet_description *from, struct packet *to)
+{
+	const bool later = from->fragment == RULE_FRAGMENT_LATER;
+
+	*to = (struct packet){.ethertype = htons(from->family == 6 ? PACKET_ETH_IPV6 : PACKET_ETH_IPV4),
+		.family = from->family,
+		.proto = from->protocol,
+		.fragment = from->fragment == RULE_FRAGMENT_FIRST ? PACKET_FRAGMENT_FIRST
+	                    : later                               ? PACKET_FRAGMENT_LATER
+	                                                          : PACKET_WHOLE,
+		.tos = (uint8_t)(from->dscp << 2)};
+	memcpy(to->src, from->source.bytes, sizeof(to->src));
+	memcpy(to->dst, from->destination.bytes, sizeof(to->dst));
+	if (from->vlan >= 0) {
+		to->vlan = (uint16_t)from->vlan;
+		to->vlan_depth = 1;
+	}
+	if (from->has_ports && !later) {
+		to->kind = FLOW_KIND_PORTS;
+		to->sport = htons(from->source_port);
+		to->dport = htons(from->destination_port);
+		to->tcp_flags = from->tcp_flags;
+	} else if (from->icmp_type >= 0 && !later) {
+		to->kind = FLOW_KIND_ICMP;
+		to->dport = htons((uint16_t)(from->icmp_type << 8 | from->icmp_code));
+	}
+}
+
+static uint32_t index_of(const struct agent *agent, const char *interface)
+{
+	for (size_t i = 0; i < agent->watched_count; i++)
+		if (agent->watched[i].state == WATCH_WATCHED &&
+			(!*interface || strcmp(agent->watched[i].name, interface) == 0))
+			return agent->watched[i].index;
+	return 0;
+}
+
+void steers_explain(struct agent *agent, const struct packet_description *packet, struct json_write *out)
+{
+	const struct rule_entry *entry;
+	struct policy_facts facts = {};
+	struct packet read;
+	unsigned int cpu = 0;
+
+	if (packet->out || !engine_steer_used(agent->engine))
+		return;
+	packet_read(packet, &read);
+	facts_read(&read, index_of(agent, packet->interface), 0, &facts);
+	facts.src_sets = sets_combination(agent, &packet->source);
+	facts.dst_sets = sets_combination(agent, &packet->destination);
+	entry = rules_entry(agent, engine_steer_rule(agent->engine, &read, &facts, &cpu));
+	if (!entry)
+		return;
+	json_write_object_begin(out, "steer");
+	json_write_number(out, "id", entry->id);
+	json_write_string(out, "text", entry->text);
+	json_write_number(out, "cpu", cpu);
+	json_write_object_end(out);
+}
 
 /* -- status and metrics -- */
 

@@ -31,6 +31,10 @@ int steers_bring(struct agent *agent, const struct rulebook *next, struct error 
 /* The rulebook in force has its book in force; `waiting`: the one before may come back. */
 void steers_settle(struct agent *agent, bool waiting);
 
+struct packet_description;
+/* Which sentence takes such a packet, and to which CPU; nothing where none does. */
+void steers_explain(struct agent *agent, const struct packet_description *packet, struct json_write *out);
+
 /* Interfaces have got XDP, or lost it. */
 void steers_follow(struct agent *agent);
 

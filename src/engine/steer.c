@@ -11,6 +11,11 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpointer-arith" /* as programs for the kernel have it */
+#include "bpf/lib/policy.h"
+#include "bpf/lib/steer.h"
+#pragma GCC diagnostic pop
 #include "engine/chain.h"
 #include "engine/internal.h"
 #include "engine/policy.h"
@@ -415,6 +420,30 @@ const struct policy_unit *engine_steer_book(const struct engine *engine, bool ot
 	book = &steering->books[place_now((struct engine *)engine) ^ (other ? 1 : 0)];
 	*ret_count = book->count;
 	return book->units;
+}
+
+uint32_t engine_steer_rule(const struct engine *engine, const struct packet *packet,
+	const struct policy_facts *facts, unsigned int *ret_cpu)
+{
+	struct policy_cursor cursor = {};
+	size_t count = 0, units = 0;
+	const struct policy_unit *book = engine_steer_book(engine, false, &units);
+	const struct steer *steers = steer_sentences(book, units, &count), *steer;
+	struct trie_memory memory = {book, units};
+	uint32_t unit;
+
+	if (!steers)
+		return 0;
+	policy_begin(&memory, &cursor, facts);
+	unit = policy_next(&memory, &cursor, facts);
+	if (!unit)
+		return 0;
+	steer = &steers[((const struct policy_rule *)(book + unit))->source];
+	if (!steer->count || !(steer->flags & STEER_READY))
+		return 0;
+	*ret_cpu = steer_cpu(
+		book, steer, steer_lane(steer_hash(packet, engine->meta.flow_seed[0]), steer->count));
+	return steer->rule;
 }
 
 void engine_steer_follow(struct engine *engine, engine_steer_flags *flags, void *context)

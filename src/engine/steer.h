@@ -31,6 +31,13 @@ int engine_steer_settle(struct engine *engine, bool before, struct error *error)
 /* The book in force, or the other one.  NULL: there is none. */
 const struct policy_unit *engine_steer_book(const struct engine *engine, bool other, size_t *ret_count);
 
+struct packet;
+struct policy_facts;
+/* What the program at XDP does with a packet that it is asked about, by the book in force: the sentence's
+ * rule, and the CPU that goes on with it.  0: nothing, it goes on where it comes in. */
+uint32_t engine_steer_rule(const struct engine *engine, const struct packet *packet,
+	const struct policy_facts *facts, unsigned int *ret_cpu);
+
 /* The flags (STEER_*) of each interface, in both books.  To be called when they may be others, and for what
  * was brought. */
 typedef uint32_t engine_steer_flags(void *context, uint32_t ifindex);

@@ -158,6 +158,36 @@ def a_sentence_takes_what_fits(lab):
 
 
 @test()
+def explain_tells_the_cpu(lab):
+    """explain says which sentence steers a packet to which CPU, that which then handles it: by flow, in both families,
+    by an address in a set that no rule names; and nothing of what is not steered"""
+    agent, host, peer = steering(lab)
+    put(agent, "friends", "10.1.0.2")
+    for text in ("udp from @friends to port 7000 to cpus 1", "udp to port 5000-5999 to cpus 0-1"):
+        add(agent, f"steer in on w0 {text}")
+    need_xdp(agent)
+
+    def told(flow, port, family):
+        own, other = WHERE[family]
+        words = ["in", "on", "w0", "udp", "from", other, "port", flow.client.getsockname()[1], "to", own, "port", port]
+        answer = json.loads(agent.weir("explain", "--json", *words).stdout)
+        return answer.get("steer"), agent.weir("explain", *words).stdout
+
+    for family in (4, 6):
+        for port in range(5000, 5012):
+            flow = Flow(host, peer, port, family)
+            steer, text = told(flow, port, family)
+            expect_equal(steer["cpu"], flow.cpu(), f"IPv{family}, port {port}: the CPU that explain tells")
+            expect(f"steered to CPU {steer['cpu']} by rule {steers(agent)[1]['id']}: steer in on w0 udp" in text, text)
+    flow = Flow(host, peer, 7000)
+    expect_equal((told(flow, 7000, 4)[0] or {}).get("text"), steers(agent)[0]["text"], "a source in a set")
+    expect_equal(flow.cpu(), 1, "its CPU")
+    agent.weir("set", "remove", "friends", "10.1.0.2")
+    expect_equal(told(flow, 7000, 4)[0], None, "a source that has left the set")
+    flow.free_cpus()
+
+
+@test()
 def fragments_icmp_and_vlans_go_on(lab):
     """all fragments of a datagram are handled on one CPU, and echoes, tagged frames and TCP through them work as without; what
     is not IP is steered, too"""

@@ -49,6 +49,12 @@ static void service_print_line(const json_t *service, const struct style *style)
 	printf("%s%s\n", json_get_text(service, "why"), style->reset);
 }
 
+static void steer_print_line(const json_t *steer)
+{
+	printf("steered to CPU %" PRIu64 " by", json_get_number(steer, "cpu"));
+	rule_print_line("", steer);
+}
+
 static void explanation_print(const struct cli *cli, const json_t *answer)
 {
 	const struct style *style = style_choose(cli->color);
@@ -60,6 +66,8 @@ static void explanation_print(const struct cli *cli, const json_t *answer)
 	service_print_line(json_object_get(answer, "service"), style);
 	if (json_object_get(answer, "forward"))
 		rule_print_line("sent on at XDP", json_object_get(answer, "forward"));
+	else if (json_object_get(answer, "steer") && !json_object_get(answer, "service"))
+		steer_print_line(json_object_get(answer, "steer"));
 	json_array_foreach (json_object_get(answer, "passed"), i, entry)
 		rule_print_line("passed", entry);
 	classes_print(answer, style);
