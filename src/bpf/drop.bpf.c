@@ -207,15 +207,17 @@ static __always_inline __be16 drop_protocol(struct sk_buff *skb, const struct dr
 	                                   : 0;
 }
 
-/* Whose socket; a full one of no process is one of the kernel's own. */
+/* Whose socket; a full one of no process is one of the kernel's own, unless its process has closed it: its
+ * flow still says whose it was. */
 #define drop_owner(socket)                                                                                   \
 	({                                                                                                   \
 		__u32 known_ = owner_of(socket);                                                             \
 		__u8 state_ = (socket)->__sk_common.skc_state;                                               \
                                                                                                              \
-		known_                                                          ? known_                     \
-		: state_ == BPF_TCP_TIME_WAIT || state_ == BPF_TCP_NEW_SYN_RECV ? OWNER_UNKNOWN              \
-										: OWNER_KERNEL;              \
+		known_ ? known_                                                                              \
+		: state_ == BPF_TCP_TIME_WAIT || state_ == BPF_TCP_NEW_SYN_RECV || !(socket)->sk_socket      \
+			? OWNER_UNKNOWN                                                                      \
+			: OWNER_KERNEL;                                                                      \
 	})
 
 /* DROP_BY_RULE if it is the drop that was noted, and of how many packets; DROP_AT_XDP: there.  A driver that

@@ -116,6 +116,28 @@ def closed_tcp_port(lab):
 
 
 @test()
+def what_a_closed_socket_leaves_is_its_process_(lab):
+    """the peer's FIN that comes for a closed socket is dropped with it, as its process' and not the kernel's"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    for family in (4, 6):
+        own, other = ADDRESS[family]
+        with peer, socket.create_server((other, 4000), family=address_family(other)) as listener:
+            with host:
+                client = socket.create_connection((other, 4000), 5)
+            port = client.getsockname()[1]
+            served, _ = listener.accept()
+            client.close()
+            expect_equal(served.recv(1), b"", "what the other end reads")
+            served.close()
+        words = f"tcp from {other} port 4000 to {own} port {port}"
+        # the flow, which says whose it is, may be told after the drop
+        record = wait_for(lambda words=words: [r for r in agent.get("/v1/drops", filter=words)["recent"] if "owner" in r],
+                          5, f"a drop with an owner: {words}")[0]
+        expect_equal((record["tcp_flags"], record["owner"].get("pid")), ("AF", os.getpid()), f"flags, process: {record}")
+
+
+@test()
 def wrong_checksums(lab):
     """UDP and TCP checksums that are wrong are UDP_CSUM and TCP_CSUM, as many as the kernel's InCsumErrors"""
     host, peer = lab.hosts()
