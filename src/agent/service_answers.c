@@ -221,6 +221,15 @@ static void lost_write(const struct services *services, uint32_t number, struct 
 	json_write_number(out, "kept", lost.kept);
 }
 
+/* nat is at XDP only. */
+static const char *hook_of(
+	const struct services *services, const char *interface, enum service_deliver deliver)
+{
+	const char *hook = shields_service_hook(services->agent, interface);
+
+	return deliver == SERVICE_NAT && strcmp(hook, "tc") == 0 ? "none" : hook;
+}
+
 static void head_write(
 	const struct services *services, const struct service_plan_entry *entry, struct json_write *out)
 {
@@ -240,7 +249,8 @@ static void head_write(
 	json_write_string(out, "choice", service_choices[text->choice]);
 	if (text->choice == SERVICE_MAGLEV)
 		json_write_number(out, "slots", text->slots ? text->slots : SERVICE_RING_SLOTS);
-	json_write_string(out, "hook", shields_service_hook(services->agent));
+	json_write_string(out, "hook", hook_of(services, "", text->deliver));
+	shields_service_write(services->agent, out);
 	if (entry->failing)
 		json_write_string(out, "failing", text->closed ? "closed" : "open");
 }
@@ -298,15 +308,33 @@ static int list_write(struct services *services, uint32_t id, struct json_write 
 	return 0;
 }
 
+static bool has_nat(const struct services *services)
+{
+	const struct rulebook *book = rules_book(services->agent);
+	const struct rule_entry *entry;
+	size_t place = 0;
+
+	while ((entry = rulebook_next(book, RULE_SERVICE, &place)))
+		if (entry->rule.service->deliver == SERVICE_NAT)
+			return true;
+	return false;
+}
+
 static void warnings_write(struct services *services, struct json_write *out)
 {
 	json_write_array_begin(out, "warnings");
 	if (services->agent->config.balance == CONFIG_BALANCE_OFF)
 		json_write_string(out, NULL, "balance.hook is off: packets of services are not balanced");
-	else if (strcmp(shields_service_hook(services->agent), "none") == 0)
+	else if (strcmp(shields_service_hook(services->agent, ""), "none") == 0)
 		json_write_string(out, NULL,
-			"no watched interface has XDP: packets of services are not balanced ('weir status' "
+			"no watched interface can balance: packets of services go on to the stack ('weir "
+			"status' "
 			"says why)");
+	else if (strcmp(shields_service_hook(services->agent, ""), "tc") == 0 && has_nat(services))
+		json_write_string(out, NULL,
+			"no watched interface has XDP, which nat needs: packets of services with 'deliver "
+			"nat' go "
+			"on to the stack ('weir status' says why)");
 	json_write_array_end(out);
 }
 
@@ -745,6 +773,7 @@ bool services_explain(struct agent *agent, const struct packet_description *pack
 		answer_address(out, "backend", &live->address);
 		json_write_string(out, "state", live->down ? "down" : state_words[live->state]);
 	}
+	json_write_string(out, "hook", hook_of(services, packet->interface, explained.service->deliver));
 	json_write_string(out, "why", explained.why);
 	json_write_string(out, "asked", "the agent, in the datapath's memory and with its code");
 	json_write_object_end(out);
@@ -772,7 +801,7 @@ void service_answers_status(struct services *services, struct json_write *out)
 	}
 	json_write_object_begin(out, "services");
 	json_write_number(out, "count", plan.count);
-	json_write_string(out, "hook", plan.count ? shields_service_hook(services->agent) : "none");
+	json_write_string(out, "hook", plan.count ? shields_service_hook(services->agent, "") : "none");
 	json_write_number(out, "backends", backends);
 	json_write_number(out, "backends_down", down);
 	json_write_number(out, "failing", failing);

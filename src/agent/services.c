@@ -124,6 +124,11 @@ static int hop_check(struct services *services, const struct service_text *text,
 			address);
 		return error_want(error, "deliver ipip or gue");
 	}
+	if (text->deliver == SERVICE_NAT && !shields_may(services->agent)) {
+		error_set(error, -EINVAL, "XDP is off, and nat, which service %s wants, works only there",
+			text->name);
+		return error_want(error, "deliver ipip, gue or l2, or 'xdp: auto' in the configuration");
+	}
 	if (text->deliver == SERVICE_NAT && !nat_comes_back(services->agent, &hop)) {
 		error_set(error, -EINVAL,
 			"the answers of %s, a backend of service %s, come in by an interface that is not "
@@ -412,7 +417,8 @@ struct engine_balance_load *services_load(struct agent *agent, const struct rule
 		nat |= entry->rule.service->deliver == SERVICE_NAT;
 	}
 	return some && agent->config.balance != CONFIG_BALANCE_OFF
-	               ? engine_balance_load_new(agent->engine, flows_wanted(agent), nat)
+	               ? engine_balance_load_new(
+				 agent->engine, flows_wanted(agent), nat, shields_need_tc(agent))
 	               : NULL;
 }
 

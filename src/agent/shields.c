@@ -9,6 +9,7 @@
 #include "basic/log.h"
 #include "compile/policy.h"
 #include "engine/balance.h"
+#include "engine/balance_tc.h"
 #include "engine/connection.h"
 #include "engine/policy.h"
 #include "engine/service.h"
@@ -17,10 +18,13 @@
 struct shield_place {
 	char name[ENGINE_NAME_MAX];
 	uint32_t index;
+	bool loopback;
 	bool wanted; /* by rules, and by the configuration */
 	enum config_xdp configured;
 	struct engine_shield shield;
 	char failure[ERROR_TEXT_MAX]; /* empty: none */
+	bool balanced;                /* services are, in tc */
+	char unbalanced[ERROR_TEXT_MAX];
 };
 
 /* Looking for connections that were there before the rules changed: all of them, some at a time. */
@@ -99,13 +103,36 @@ static void place_attach(struct agent *agent, enum config_xdp mode, struct shiel
 		log_warning("%s", place->failure);
 }
 
+/* Services need not XDP, where it is not asked for by name: they are slower in tc. */
+static void place_balance(struct agent *agent, struct shield_place *place, const struct shield_place *before)
+{
+	struct engine_interface interface = {.index = place->index, .ethernet = true};
+	struct error error = {};
+
+	if (!engine_balance_wanted(agent->engine) || agent->config.balance != CONFIG_BALANCE_AUTO ||
+		place->shield.mode || place->loopback) {
+		engine_balance_tc_detach(agent->engine, place->index);
+		return;
+	}
+	memcpy(interface.name, place->name, sizeof(interface.name));
+	place->balanced = engine_balance_tc_attach(agent->engine, &interface, &error) == 0;
+	if (place->balanced && (!before || !before->balanced))
+		log_info("services are balanced in tc of interface %s", place->name);
+	if (place->balanced)
+		return;
+	memcpy(place->unbalanced, error.what, sizeof(place->unbalanced));
+	if (!before || strcmp(before->unbalanced, place->unbalanced) != 0)
+		log_warning("%s", place->unbalanced);
+}
+
 static void place_reconcile(struct agent *agent, const struct shields *shields, const struct watched *watched,
 	struct shield_place *place)
 {
 	const struct shield_place *before = place_find(shields, watched->index);
 	enum config_xdp mode = mode_wanted(agent, watched);
 
-	*place = (struct shield_place){.index = watched->index, .configured = mode};
+	*place = (struct shield_place){
+		.index = watched->index, .configured = mode, .loopback = watched->loopback};
 	memcpy(place->name, watched->name, sizeof(place->name));
 	place->wanted = mode != CONFIG_XDP_OFF && engine_shield_wanted(agent->engine, watched->index);
 	/* what the other way did not get is asked for again */
@@ -116,6 +143,7 @@ static void place_reconcile(struct agent *agent, const struct shields *shields, 
 	else
 		engine_shield_detach(agent->engine, watched->index);
 	engine_service_generic(agent->engine, watched->index, place->shield.mode == ENGINE_SHIELD_GENERIC);
+	place_balance(agent, place, before);
 }
 
 static void search_begin(struct shields *shields);
@@ -138,6 +166,7 @@ void shields_reconcile(struct agent *agent)
 				place_reconcile(agent, shields, &agent->watched[i], &places[count++]);
 			}
 		engine_shield_forget_gone(agent->engine, interfaces, count);
+		engine_balance_tc_forget_gone(agent->engine, interfaces, count);
 		free(shields->places);
 		shields->places = places;
 		shields->count = count;
@@ -162,18 +191,71 @@ const char *shields_hook(const struct agent *agent, const struct rule *rule)
 	return "tc";
 }
 
-const char *shields_service_hook(const struct agent *agent)
+static const char *place_service_hook(const struct shield_place *place)
+{
+	if (place->shield.mode == ENGINE_SHIELD_NATIVE)
+		return "xdp";
+	if (place->shield.mode == ENGINE_SHIELD_GENERIC)
+		return "xdp-generic";
+	return place->balanced ? "tc" : "none";
+}
+
+const char *shields_service_hook(const struct agent *agent, const char *interface)
+{
+	static const char *const hooks[] = {"xdp", "xdp-generic", "tc"};
+	const struct shields *shields = shields_of(agent);
+
+	if (!shields || !engine_balance_wanted(agent->engine))
+		return "none";
+	for (size_t best = 0; best < sizeof(hooks) / sizeof(hooks[0]); best++)
+		for (size_t i = 0; i < shields->count; i++)
+			if (strcmp(place_service_hook(&shields->places[i]), hooks[best]) == 0 &&
+				(!*interface || strcmp(shields->places[i].name, interface) == 0))
+				return hooks[best];
+	return "none";
+}
+
+void shields_service_write(const struct agent *agent, struct json_write *out)
 {
 	const struct shields *shields = shields_of(agent);
-	const char *hook = "none";
 
+	json_write_array_begin(out, "hooks");
 	for (size_t i = 0; shields && engine_balance_wanted(agent->engine) && i < shields->count; i++) {
-		if (shields->places[i].shield.mode == ENGINE_SHIELD_NATIVE)
-			return "xdp";
-		if (shields->places[i].shield.mode == ENGINE_SHIELD_GENERIC)
-			hook = "xdp-generic";
+		const struct shield_place *place = &shields->places[i];
+
+		json_write_object_begin(out, NULL);
+		json_write_string(out, "interface", place->name);
+		json_write_string(out, "hook", place_service_hook(place));
+		if (*place->unbalanced)
+			json_write_string(out, "why", place->unbalanced);
+		else if (*place->failure)
+			json_write_string(out, "why", place->failure);
+		else if (!place->shield.mode && place->configured == CONFIG_XDP_OFF)
+			json_write_string(out, "why", "XDP is off");
+		json_write_object_end(out);
 	}
-	return hook;
+	json_write_array_end(out);
+}
+
+bool shields_need_tc(const struct agent *agent)
+{
+	if (agent->config.balance != CONFIG_BALANCE_AUTO)
+		return false;
+	for (size_t i = 0; i < agent->watched_count; i++)
+		if (agent->watched[i].ethernet && !agent->watched[i].loopback &&
+			(mode_wanted(agent, &agent->watched[i]) == CONFIG_XDP_OFF ||
+				*shields_failure(agent, agent->watched[i].index)))
+			return true;
+	return false;
+}
+
+bool shields_may(const struct agent *agent)
+{
+	for (size_t i = 0; i < agent->watched_count; i++)
+		if (agent->watched[i].ethernet && !agent->watched[i].loopback &&
+			mode_wanted(agent, &agent->watched[i]) != CONFIG_XDP_OFF)
+			return true;
+	return agent->config.xdp != CONFIG_XDP_OFF;
 }
 
 const char *shields_failure(const struct agent *agent, uint32_t index)

@@ -20,8 +20,15 @@ void shields_reconcile(struct agent *agent);
 /* Where a rule on packets is decided as early as it can be: "xdp" (on some interface at least) or "tc". */
 const char *shields_hook(const struct agent *agent, const struct rule *rule);
 
-/* Where services are balanced: "xdp", "xdp-generic" (on no interface native), or "none". */
-const char *shields_service_hook(const struct agent *agent);
+/* Where services are balanced, on the interface of this name, or (empty) in all: "xdp", "xdp-generic" (on no
+ * interface native), "tc" (on none has XDP), or "none". */
+const char *shields_service_hook(const struct agent *agent, const char *interface);
+/* The same by interface, and why not at XDP: "hooks". */
+void shields_service_write(const struct agent *agent, struct json_write *out);
+/* Are services to be balanced in tc on some interface, as far as can be said before XDP is asked for? */
+bool shields_need_tc(const struct agent *agent);
+/* May there be an interface with XDP, as the configuration is? */
+bool shields_may(const struct agent *agent);
 
 /* Does XDP see what comes in by this interface?  False: `reason` says why it does not. */
 bool shields_reaches(const struct agent *agent, const char *interface, char reason[ERROR_TEXT_MAX]);

@@ -23,6 +23,7 @@
 #include "bpf/lib/service_maps.h"
 #include "bpf/lib/service_quick.h"
 #include "bpf/lib/service_read.h"
+#include "bpf/lib/service_settle.h"
 #include "bpf/lib/service_sort.h"
 #include "bpf/lib/service_tell.h"
 #include "bpf/lib/service_work.h"
@@ -36,38 +37,18 @@ packet_inline int balance_deliver(struct xdp_md *context, struct service_work *w
 {
 	const struct service *service = service_of(work);
 	struct service_backend *backend;
-	__u32 mtu, lost;
+	__u32 mtu, lost = 0;
 
 	if (!service)
 		return XDP_PASS;
-	if (!(service->flags & SERVICE_NO_FLOWS)) {
-		__u32 of_fragment = work->backend;
-
-		service_account();
-		if (work->later || work->error) {
-			/* the line is of other connections, too */
-			work->known = work->way = 0;
-			work->backend = of_fragment;
-		}
-	}
+	service_account_for(work, service);
 	if (service->deliver == SERVICE_NAT)
 		return BALANCE_NAT;
-	if (!work->later || !service_usable(service_backend(work->backend), work->number, 0)) {
-		lost = service_choose(context);
-		if (lost)
-			goto lost;
+	backend = service_settle(context, work, &lost);
+	if (!backend) {
+		service_lose(work->number, lost - 1);
+		return XDP_DROP;
 	}
-	backend = service_backend(work->backend);
-	if (!backend)
-		return XDP_PASS;
-	if (!hop_is_fresh(backend, work->now)) {
-		lost = service_hop(context);
-		if (lost)
-			goto lost;
-	}
-	service_remember();
-	if (work->packet.fragment == PACKET_FRAGMENT_FIRST)
-		service_first(context);
 	mtu = encapsulate_mtu(service, backend);
 	if (mtu && work->ip_bytes > mtu) {
 		service_lose(work->number, SERVICE_LOST_TOO_BIG);
@@ -76,9 +57,6 @@ packet_inline int balance_deliver(struct xdp_md *context, struct service_work *w
 	if (service->mss && work->packet.tcp_flags & PACKET_TCP_SYN)
 		service_clamp(context, service->mss);
 	return service_deliver(context);
-lost:
-	service_lose(work->number, lost - 1);
-	return XDP_DROP;
 }
 
 /* All but what is usual, once the address is known to be a service's: a verdict, or BALANCE_NAT. */

@@ -118,23 +118,25 @@ int engine_balance_put_whole(struct engine *engine, unsigned int place, int prog
 struct engine_balance_load {
 	struct engine *engine;
 	uint32_t flows;
-	bool nat_too;
+	bool nat_too, tc_too;
 	struct service_bpf *service; /* NULL: it was there already, or is not loaded yet */
 	struct shield_bpf *shield;
 	struct balance_bpf *balance;
 	struct nat_bpf *nat;
+	struct balance_tc_bpf *tc;
 };
 
-struct engine_balance_load *engine_balance_load_new(struct engine *engine, uint32_t flows, bool nat)
+struct engine_balance_load *engine_balance_load_new(struct engine *engine, uint32_t flows, bool nat, bool tc)
 {
 	struct engine_balance_load *load;
 
 	if (engine_service_used(engine) && engine_shield_loaded(engine) && balance_of(engine)->skeleton &&
-		(!nat || engine_nat_loaded(engine)))
+		(!nat || engine_nat_loaded(engine)) && (!tc || engine_balance_tc_loaded(engine)))
 		return NULL;
 	load = calloc(1, sizeof(*load));
 	if (load)
-		*load = (struct engine_balance_load){.engine = engine, .flows = flows, .nat_too = nat};
+		*load = (struct engine_balance_load){
+			.engine = engine, .flows = flows, .nat_too = nat, .tc_too = tc};
 	return load;
 }
 
@@ -152,6 +154,8 @@ int engine_balance_load_run(struct engine_balance_load *load, struct error *erro
 		r = balance_load(engine, false, &load->balance, error);
 	if (r == 0 && load->nat_too && !engine_nat_loaded(engine))
 		r = engine_nat_load_apart(engine, &load->nat, error);
+	if (r == 0 && load->tc_too && !engine_balance_tc_loaded(engine))
+		r = engine_balance_tc_load_apart(engine, &load->tc, error);
 	return r;
 }
 
@@ -169,6 +173,8 @@ int engine_balance_load_end(struct engine_balance_load *load, struct error *erro
 	}
 	if (load->balance)
 		balance_of(load->engine)->skeleton = load->balance;
+	if (load->tc)
+		engine_balance_tc_take(load->engine, load->tc);
 	if (load->nat) {
 		taken = engine_nat_take(load->engine, load->nat, error);
 		r = r < 0 ? r : taken;

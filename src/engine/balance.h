@@ -23,14 +23,15 @@ bool engine_balance_wanted(const struct engine *engine);
 
 /* What services need, loaded beforehand by another thread, since the kernel takes its time to verify it:
  *
- *     new     NULL: all of it is there, or there is no memory; `nat`: some are delivered so
+ *     new     NULL: all of it is there, or there is no memory; `nat`: some are delivered so;
+ *             `tc`: some interface has no XDP
  *     run     in the other thread: nobody else sees what it loads, and nobody else may load anything of it
  *     end     in the agent's: takes over what was loaded, as far as that went, and frees
  *
  * What it has not loaded, engine_service_prepare() and engine_balance_want() do.  0 or a negative errno with
  * `error`. */
 struct engine_balance_load;
-struct engine_balance_load *engine_balance_load_new(struct engine *engine, uint32_t flows, bool nat);
+struct engine_balance_load *engine_balance_load_new(struct engine *engine, uint32_t flows, bool nat, bool tc);
 int engine_balance_load_run(struct engine_balance_load *load, struct error *error);
 int engine_balance_load_end(struct engine_balance_load *load, struct error *error);
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "basic/cleanup.h"
+#include "engine/balance_tc.h"
 #include "engine/internal.h"
 
 /* Names of Linux 6.6's uapi that Debian 12's headers do not have yet. */
@@ -316,6 +317,53 @@ void engine_filter_sweep(struct engine *engine)
 		filter_sweep(engine, interfaces[i].index);
 }
 
+/* -- the filter of services -- */
+
+#define BALANCE_HANDLE 0x77737663 /* "wsvc" */
+
+/* The one that is there; 0: none. */
+static uint32_t balance_priority(uint32_t index, uint32_t *ret_program)
+{
+	for (uint32_t priority = FILTER_PRIORITY; priority < CAPTURE_PRIORITY_MAX; priority++) {
+		*ret_program = clsact_program(index, &sides[0], priority, BALANCE_HANDLE);
+		if (*ret_program)
+			return priority;
+	}
+	return 0;
+}
+
+int engine_filter_balance(uint32_t index, int program)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .handle = BALANCE_HANDLE);
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info), there = 0;
+	int r = bpf_obj_get_info_by_fd(program, &info, &length) < 0 ? -errno : 0;
+
+	if (r < 0)
+		return r;
+	options.priority = balance_priority(index, &there);
+	if (options.priority) {
+		options.flags = BPF_TC_F_REPLACE;
+		return there == info.id ? 0 : bpf_tc_attach(&hook, &options);
+	}
+	/* of filters with one priority the last comes first */
+	r = -EEXIST;
+	for (uint32_t priority = FILTER_PRIORITY; priority < CAPTURE_PRIORITY_MAX && r < 0; priority++) {
+		options.priority = priority;
+		options.prog_id = 0;
+		r = bpf_tc_attach(&hook, &options);
+	}
+	return r;
+}
+
+void engine_filter_unbalance(uint32_t index)
+{
+	uint32_t program, priority = balance_priority(index, &program);
+
+	clsact_detach_side(index, &sides[0], priority, BALANCE_HANDLE);
+}
+
 int engine_attach(struct engine *engine, const struct engine_interface *interface,
 	struct engine_hooks *ret_hooks, struct error *error)
 {
@@ -339,6 +387,7 @@ int engine_detach(struct engine *engine, uint32_t index)
 {
 	struct engine_clsact entry;
 
+	engine_balance_tc_detach(engine, index);
 	for (int i = 0; i < 2; i++) {
 		char path[PATH_MAX];
 

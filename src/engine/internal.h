@@ -15,7 +15,7 @@
 /* The value of the pinned map "meta": what an adopting agent has to know before it touches anything. */
 #define META_MAGIC 0x72696577 /* "weir" */
 #define META_LAYOUT                                                                                          \
-	14 /* of the shared structs and of the agent's regions; changes whenever one of them does */
+	15 /* of the shared structs and of the agent's regions; changes whenever one of them does */
 
 struct engine_meta {
 	uint32_t magic, layout;
@@ -139,6 +139,11 @@ int engine_shield_take(struct engine *engine, struct shield_bpf *skeleton, struc
 int engine_service_load(
 	struct engine *engine, uint32_t flows, struct service_bpf **ret_skeleton, struct error *error);
 int engine_service_take(struct engine *engine, struct service_bpf *skeleton, struct error *error);
+struct balance_tc_bpf;
+bool engine_balance_tc_loaded(const struct engine *engine);
+int engine_balance_tc_load_apart(
+	struct engine *engine, struct balance_tc_bpf **ret_skeleton, struct error *error);
+void engine_balance_tc_take(struct engine *engine, struct balance_tc_bpf *skeleton);
 bool engine_nat_loaded(const struct engine *engine);
 int engine_nat_load_apart(struct engine *engine, struct nat_bpf **ret_skeleton, struct error *error);
 int engine_nat_take(struct engine *engine, struct nat_bpf *skeleton, struct error *error);
@@ -169,6 +174,10 @@ int engine_filter_add(struct engine *engine, uint32_t index, bool out, bool behi
 	struct engine_filter *ret_filter);
 void engine_filter_remove(
 	struct engine *engine, uint32_t index, bool out, const struct engine_filter *filter);
+/* The one of services (engine/balance_tc.h), where there is no TCX: puts it in front of weir's own, or this
+ * program into its place; and takes it away, where it is. */
+int engine_filter_balance(uint32_t index, int program);
+void engine_filter_unbalance(uint32_t index);
 /* Takes away those that a killed agent left. */
 void engine_filter_sweep(struct engine *engine);
 /* Our own TCX link on an interface, to be closed; negative: there is none. */

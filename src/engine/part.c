@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The engine's parts, in the order they are opened. */
 #include "engine/balance.h"
+#include "engine/balance_tc.h"
 #include "engine/chain.h"
 #include "engine/check.h"
 #include "engine/family.h"
@@ -25,6 +26,7 @@ static const struct engine_part *const parts[] = {
 	&chain_part,
 	&shield_part,  /* behind the policies, which it reads */
 	&balance_part, /* behind the program that it goes on from */
+	&balance_tc_part,
 	&check_part,
 	&nat_part,     /* behind the same */
 	&forward_part, /* the same */

@@ -145,8 +145,36 @@ int services_nat(struct services *services, const struct service_answers *answer
 	return 0;
 }
 
+int services_tc(struct services *services)
+{
+	struct balance_tc_bpf *tc = balance_tc_bpf__open();
+	struct bpf_map *map;
+
+	if (!tc)
+		return -1;
+	tc->rodata->flow_sets4 = tc->rodata->flow_sets6 = services->lines / FLOW_WAYS;
+	tc->rodata->flow_seed[0] = services->balance->rodata->flow_seed[0];
+	tc->rodata->flow_seed[1] = services->balance->rodata->flow_seed[1];
+	tc->rodata->flow_ring_bytes = services->balance->rodata->flow_ring_bytes;
+	tc->rodata->service_second = services->balance->rodata->service_second;
+	bpf_object__for_each_map (map, tc->obj) {
+		const struct bpf_map *shared =
+			bpf_object__find_map_by_name(services->balance->obj, bpf_map__name(map));
+
+		if (shared && !bpf_map__is_internal(map) && bpf_map__reuse_fd(map, bpf_map__fd(shared)) < 0)
+			die("reuse_fd");
+	}
+	if (balance_tc_bpf__load(tc) < 0) {
+		balance_tc_bpf__destroy(tc);
+		return -1;
+	}
+	services->tc = tc;
+	return 0;
+}
+
 void services_close(struct services *services)
 {
+	balance_tc_bpf__destroy(services->tc);
 	nat_bpf__destroy(services->nat);
 	balance_bpf__destroy(services->balance);
 }

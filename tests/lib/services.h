@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "balance.skel.h"
+#include "balance_tc.skel.h"
 #include "compile/service.h"
 #include "nat.skel.h"
 #include "shared/flow.h"
@@ -16,6 +17,7 @@
 struct services {
 	struct balance_bpf *balance;
 	struct nat_bpf *nat; /* NULL: not loaded */
+	struct balance_tc_bpf *tc;
 	const struct service_answers *answers;
 	size_t answer_count;
 	unsigned int cpus;
@@ -41,6 +43,8 @@ void services_close(struct services *services);
 /* The programs of nat behind it, which then send from these addresses and ports: for books that come after
  * it. -1 where they cannot be loaded. */
 int services_nat(struct services *services, const struct service_answers *answers, size_t count);
+/* The program in tc, with the same tables.  -1 where it cannot be loaded. */
+int services_tc(struct services *services);
 /* As if no packet had ever been seen. */
 void services_clear(struct services *services);
 

@@ -39,6 +39,10 @@
 #define ACT_ICMP_BYTES 8
 #define ACT_TCP_SUM    16 /* where a TCP header has its checksum */
 #define ACT_PROBE      0x5a5a
+#define ACT_MTU6       1280 /* every link carries as much (RFC 8200, 5) */
+
+/* For `how`, beside enum policy_reject: the packet is larger than the rest of the number. */
+#define ACT_TOO_BIG 0x80000000U
 
 packet_inline __u16 act_fold(__u64 sum)
 {
@@ -243,14 +247,19 @@ packet_function int act_make_reset(struct __sk_buff *skb, const struct packet *p
 struct act_icmp {
 	__u8 type, code;
 	__be16 checksum;
-	__be32 unused;
+	__be32 unused; /* too big: the MTU (RFC 1191, 4, and RFC 4443, 3.2) */
 };
 
 packet_inline struct act_icmp act_icmp_of(const struct packet *p, __u32 how)
 {
 	struct act_icmp icmp = {};
+	__u32 mtu = how & ~ACT_TOO_BIG;
 
-	if (p->family == 4) {
+	if (how & ACT_TOO_BIG) {
+		icmp.type = p->family == 4 ? 3 : 2;
+		icmp.code = p->family == 4 ? 4 : 0;
+		icmp.unused = bpf_htonl(p->family == 4 || mtu > ACT_MTU6 ? mtu : ACT_MTU6);
+	} else if (p->family == 4) {
 		icmp.type = 3;
 		icmp.code = how == POLICY_REJECT_HOST ? 1 : how == POLICY_REJECT_PROHIBITED ? 13 : 3;
 	} else {

@@ -9,6 +9,8 @@
 #include "bpf/lib/service_work.h"
 #include "bpf/lib/tunnel.h"
 
+#define SERVICE_TOLD_MAX 64 /* errors of ours, a tick and CPU */
+
 enum {
 	SERVICE_ICMP_UNREACHABLE = 3,
 	SERVICE_ICMP_FRAGMENT_NEEDED = 4, /* its code */

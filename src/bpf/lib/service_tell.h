@@ -8,8 +8,6 @@
 #include "bpf/lib/service_icmp.h"
 #include "bpf/lib/service_work.h"
 
-#define SERVICE_TOLD_MAX 64 /* a tick and CPU */
-
 /* What an error quotes of the packet that it is about, and of a smaller one: a header and eight bytes. */
 #define SERVICE_QUOTE4       84
 #define SERVICE_QUOTE6       248

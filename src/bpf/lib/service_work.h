@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /*
- * A packet of a service on its way through bpf/balance.bpf.c, and the programs that it may go on in.
+ * A packet of a service on its way through bpf/balance.bpf.c or balance_tc.bpf.c, and the programs that it
+ * may go on in.
  *
  * Its functions are verified apart and hand on to each other what stands here; each asks for it anew.
  */
@@ -40,7 +41,8 @@ struct service_work {
 	__u32 last;            /* … of packets up to this tick */
 	__u32 set, way;        /* where the line is; way + 1; 0: there is none that may keep a backend */
 	__u32 now;             /* tick */
-	__u32 bytes;           /* of the frame */
+	__u32 bytes;           /* of the frame; in tc of all that it stands for */
+	__u32 packets;         /* in tc: how many that are */
 	__u32 ip_bytes;        /* of the packet, from its network header on */
 	__u32 ifindex;         /* it came in by */
 	__u32 address;         /* number of the service's address */

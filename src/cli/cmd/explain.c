@@ -42,7 +42,10 @@ static void service_print_line(const json_t *service, const struct style *style)
 		json_get_text(service, "name"), style->bold, *backend ? backend : "no backend", style->reset);
 	if (*json_get_text(service, "state"))
 		printf(" (%s)", json_get_text(service, "state"));
-	printf(" by %s\n  %s", json_get_text(service, "deliver"), style->dim);
+	printf(" by %s", json_get_text(service, "deliver"));
+	if (*json_get_text(service, "hook"))
+		printf(" at %s", json_get_text(service, "hook"));
+	printf("\n  %s", style->dim);
 	if (json_object_get(service, "slot"))
 		printf("slot %" PRIu64 "%s", json_get_number(service, "slot"),
 			*json_get_text(service, "why") ? ": " : "");

@@ -193,6 +193,18 @@ static void losses_print_of(const json_t *service, enum units units)
 		putchar('\n');
 }
 
+/* "eth1: at tc: XDP is off", of interfaces where something keeps services from XDP. */
+static void hooks_print_of(const json_t *service)
+{
+	const json_t *hook;
+	size_t i;
+
+	json_array_foreach (json_object_get(service, "hooks"), i, hook)
+		if (*json_get_text(hook, "why"))
+			printf("%s: at %s: %s\n", json_get_text(hook, "interface"),
+				json_get_text(hook, "hook"), json_get_text(hook, "why"));
+}
+
 /* One service: besides the table its sentence, and what it lost. */
 static void service_print_one(const struct cli *cli, const json_t *service)
 {
@@ -205,6 +217,7 @@ static void service_print_one(const struct cli *cli, const json_t *service)
 	if (slots)
 		printf(" (%" PRIu64 " slots)", slots);
 	printf(", at %s\n", json_get_text(service, "hook"));
+	hooks_print_of(service);
 	losses_print_of(service, cli->units);
 	putchar('\n');
 }
