@@ -132,6 +132,7 @@ trie_inline __u32 trie_descend(
 	for (i = 0; i < steps && TRIE_KIND(entry) >= TRIE_NODE4; i++) {
 		const struct trie_skip *skip;
 		__u32 length;
+		__u64 whole;
 
 		if (TRIE_KIND(entry) != TRIE_SKIP) {
 			__u32 bits = TRIE_NODE_BITS(entry), index = high >> (64 - bits);
@@ -157,10 +158,10 @@ trie_inline __u32 trie_descend(
 		entry = skip->inside;
 		asm volatile("" : "+r"(entry));
 		length = skip->length & 127;
-		if (length & 64) {
-			high = low;
-			low = 0;
-		}
+		/* by 64 first */
+		whole = -(__u64)(length >> 6);
+		high ^= (high ^ low) & whole;
+		low &= ~whole;
 		length &= 63;
 		/* not by 64 bits, which shifts nothing */
 		high = high << length | low >> 1 >> (63 - length);
