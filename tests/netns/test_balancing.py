@@ -189,6 +189,31 @@ def services_deliver(lab):
 
 
 @test()
+def services_of_the_policy_deliver(lab):
+    """services that the policy has when the agent starts deliver connections of both families through ipip; those that are open
+    stay while a backend drains and is back, and new ones go by what is said then"""
+    policy = "".join(f"  - s{family} {SERVICE[family]} port 80 to {to}\n"
+                     for family, to in ((4, "10.11.0.2, 10.12.0.2"), (6, "fd00:11::2, fd00:12::2")))
+    site = Site(lab, config=f"policy: {lab.write('policy.yaml', 'services:' + chr(10) + policy)}\n")
+    expect_equal([service["name"] for service in services(site.agent)], ["s4", "s6"], "services at the start")
+    for family in (4, 6):
+        site.reached(family)
+        count = max(int(100 * lab.scale), 25)
+        expect_equal({site.ask(family) for _ in range(count)}, set(site.backends), f"IPv{family}: who answers")
+        connections = [site.connect(family) for _ in range(20)]
+        names = [site.ask(sock=sock) for sock in connections]
+        expect_equal(set(names), set(site.backends), f"IPv{family}: who has those that stay open")
+        change(site.agent, f"s{family}", f"drain {site.backends['b11'].address[family]}")
+        expect_equal({site.ask(family) for _ in range(count)}, {"b12"}, f"IPv{family}: who answers while one drains")
+        change(site.agent, f"s{family}", f"undrain {site.backends['b11'].address[family]}")
+        expect_equal({site.ask(family) for _ in range(count)}, set(site.backends), f"IPv{family}: who answers behind that")
+        expect_equal([site.ask(sock=sock) for sock in connections], names, f"IPv{family}: who has them then")
+        for sock in connections:
+            sock.close()
+    site.agent.losses()
+
+
+@test()
 def connections_stay(lab):
     """connections stay on their backends while others are added, drained, given weights and removed, and while the agent is
     killed and started again; new ones go by what is said now, also without an agent"""
