@@ -187,23 +187,27 @@ packet_function int service_echo(PACKET_CONTEXT *context)
 
 /* -- the MSS of a connection -- */
 
-/* Where a SYN has its option of the MSS (RFC 9293, 3.7.1), which goes into option[4]; 0: nowhere. */
-packet_inline __u32 service_seek_mss(PACKET_CONTEXT *context, const struct service_work *work, __u8 *option)
+/* Where a SYN has its option of the MSS (RFC 9293, 3.7.1), which goes into option[4]; 0: nowhere.  Where it
+ * has come to stands in `work`: the verifier then finds each step the same, or it would follow all ways there
+ * are of so many. */
+packet_inline __u32 service_seek_mss(PACKET_CONTEXT *context, struct service_work *work, __u8 *option)
 {
-	__u32 offset = work->packet.l4_offset + 20, end_of = work->packet.header_bytes, i;
+	__u32 i;
 
-	for (i = 0; i < 40 && offset + 4 <= end_of; i++) {
-		if (packet_load(context, offset, option, 4) || !option[0])
+	work->option = work->packet.l4_offset + 20;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < 40 && work->option + 4 <= work->packet.header_bytes; i++) {
+		if (packet_load(context, work->option, option, 4) || !option[0])
 			return 0;
 		if (option[0] == 1) {
-			offset++;
+			work->option++;
 			continue;
 		}
 		if (option[1] < 2)
 			return 0;
 		if (option[0] == 2 && option[1] == 4)
-			return offset;
-		offset += option[1];
+			return work->option;
+		work->option += option[1];
 	}
 	return 0;
 }
