@@ -211,15 +211,20 @@ static struct policy_unit *chunks_make(int outer)
 /* A set with prefixes around all addresses that the generator makes: /24 to /32, IPv6 /56 to /64. */
 static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixes)
 {
-	const uint32_t bits = trie_root_bits(family, prefixes), zero = 0;
+	const struct address common = {.family = family, .bytes = {0x20, 0x01, 0x0d, 0xb8}};
+	struct address last = common;
+	struct trie_shape shape;
+	const uint32_t zero = 0;
 	struct policy_unit *units =
 		chunks_make(bpf_map__fd(family == 4 ? shield->maps.set_trie4 : shield->maps.set_trie6));
 	struct set_places places = {};
 	struct trie *trie;
 	double began = now();
 
-	if (trie_open(family, bits, units, CHUNKS * SET_CHUNK_UNITS, &trie) < 0)
-		die("trie_open", errno);
+	last.bytes[4] = 0xff;
+	shape = trie_shape_for(family, prefixes, &common, &last);
+	if (trie_open_as(&shape, units, CHUNKS * SET_CHUNK_UNITS, &trie) < 0)
+		die("trie_open_as", errno);
 	trie_hold(trie);
 	for (uint32_t n = 0; n < prefixes; n++) {
 		uint32_t source = generate_source(n);
@@ -244,7 +249,8 @@ static void set_fill(struct shield_bpf *shield, uint8_t family, uint32_t prefixe
 		trie_units(trie) * 64.0 / 1048576);
 	trie_close(trie);
 	munmap(units, CHUNKS * SET_CHUNK_UNITS * sizeof(*units));
-	(family == 4 ? places.tries4 : places.tries6)[0] = (uint64_t)bits << 32;
+	(family == 4 ? places.tries4 : places.tries6)[0] =
+		SET_TRIE(0, shape.root, family == 6 ? 0x20010db800000000ULL : 0, shape.common.length);
 	if (bpf_map_update_elem(bpf_map__fd(shield->maps.set_places), &zero, &places, BPF_ANY) < 0)
 		die("set_places", errno);
 }

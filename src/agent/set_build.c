@@ -81,18 +81,32 @@ static int memory_more(void *context, size_t *unit_count)
 	return r;
 }
 
+/* Of sorted entries.  A few that lie far from the others do not count. */
+static struct trie_shape shape_of(
+	const struct set_store *store, uint8_t family, const uint32_t *order, size_t count)
+{
+	const struct set_kept *entries = set_store_entries(store);
+	struct prefix low, high;
+
+	if (!count)
+		return trie_shape_for(family, 0, NULL, NULL);
+	low = prefix_of(&entries[order[count / 64]]);
+	high = prefix_of(&entries[order[count - 1 - count / 64]]);
+	return trie_shape_for(family, count, &low.address, &high.address);
+}
+
 /* One family, in memory that grows until it suffices. */
 static int family_build(struct engine *engine, struct set_store *store, uint8_t family, const uint32_t *order,
 	size_t count, struct set_tries *tries, size_t *progress, struct error *error)
 {
-	uint32_t bits = trie_root_bits(family, count);
+	const struct trie_shape shape = shape_of(store, family, order, count);
 	struct engine_set_memory *memory = &tries->memory[family == 6];
 	struct trie **trie = &tries->trie[family == 6];
-	int r = engine_set_memory_open(engine, trie_units_root(bits), memory, error);
+	int r = engine_set_memory_open(engine, trie_units_root(shape.root), memory, error);
 
 	if (r < 0)
 		return r;
-	r = trie_open(family, bits, memory->units, memory->count, trie);
+	r = trie_open_as(&shape, memory->units, memory->count, trie);
 	if (r == 0) {
 		trie_grow_by(*trie, memory_more, memory);
 		trie_hold(*trie);

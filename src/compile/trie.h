@@ -17,12 +17,25 @@
 
 struct trie;
 
-/* How many bits the root is best to have for so many prefixes, and the units that this alone takes. */
-uint32_t trie_root_bits(uint8_t family, size_t prefixes);
-size_t trie_units_root(uint32_t bits);
+/* What is decided once for all for a trie. */
+struct trie_shape {
+	uint8_t family;
+	uint32_t root;        /* its bits, and TRIE_WIDE */
+	struct prefix common; /* what most prefixes are inside, of at most TRIE_COMMON_MAX bits; IPv4: 0 */
+};
 
-/* An empty trie of a family in units[0..unit_count), which are zeroes: everything is number 0.  The root has
- * `bits` bits (trie_root_bits()).  0, -ENOMEM or -ENOSPC. */
+/* How many bits the root is best to have for so many prefixes. */
+uint32_t trie_root_bits(uint8_t family, size_t prefixes);
+/* What is best for so many, given two of them that most of the others lie between (NULL: not known). */
+struct trie_shape trie_shape_for(
+	uint8_t family, size_t prefixes, const struct address *low, const struct address *high);
+size_t trie_units_root(uint32_t root); /* the units that this alone takes */
+
+/* An empty trie in units[0..unit_count), which are zeroes: everything is number 0.  0, -EINVAL, -ENOMEM or
+ * -ENOSPC. */
+int trie_open_as(
+	const struct trie_shape *shape, struct policy_unit *units, size_t unit_count, struct trie **ret_trie);
+/* With a root of `bits` bits (trie_root_bits()), not wide, and nothing in common. */
 int trie_open(
 	uint8_t family, uint32_t bits, struct policy_unit *units, size_t unit_count, struct trie **ret_trie);
 void trie_close(struct trie *trie); /* the units stay as they are */

@@ -12,7 +12,7 @@
 #define LIST_MAX   16
 #define SKIP_MIN   4
 
-const uint32_t trie_block_units[BLOCK_CLASSES] = {1, 2, 32, 8192};
+const uint32_t trie_block_units[BLOCK_CLASSES + 1] = {1, 2, 32, 8192, 0};
 
 static __u64 entry_leaf(uint32_t number)
 {
@@ -48,8 +48,28 @@ static bool blocks_add(struct trie *trie, struct trie_blocks *blocks, struct tri
 	return true;
 }
 
+static void home_give(struct trie *trie, uint32_t unit)
+{
+	trie->homes[(unit - TRIE_ROOT) / 64] &= ~(1ULL << (unit - TRIE_ROOT) % 64);
+}
+
+/* Is the room behind the entry of the root in this unit free?  Then it is taken. */
+static bool home_take(struct trie *trie, uint32_t unit)
+{
+	uint64_t *word = &trie->homes[(unit - TRIE_ROOT) / 64], bit = 1ULL << (unit - TRIE_ROOT) % 64;
+
+	if (*word & bit || !blocks_add(trie, &trie->fresh, (struct trie_block){unit, BLOCK_HOME}))
+		return false;
+	*word |= bit;
+	return true;
+}
+
 void trie_block_free(struct trie *trie, struct trie_block block)
 {
+	if (block.class == BLOCK_HOME) {
+		home_give(trie, block.unit);
+		return;
+	}
 	trie->units[block.unit].word[0] = trie->free[block.class];
 	trie->free[block.class] = block.unit;
 }
@@ -202,24 +222,33 @@ static bool pack_of(const struct trie *trie, uint32_t index, struct pack *pack)
 	return done && (pack->count[0] || pack->count[1]);
 }
 
-static __u64 build_pack(struct trie *trie, struct pack *pack)
+/* Half by half; behind the last one the first is repeated.  A half without any has ones: of a zero the
+ * datapath would borrow from the key beside it. */
+static void keys_write(const struct pack *pack, uint16_t *keys, unsigned int most)
+{
+	for (unsigned int half = 0; half < 2; half++) {
+		const uint16_t *key = pack->pack.key[half];
+
+		for (unsigned int i = 0; i < most; i++)
+			*keys++ = !pack->count[half] ? 1 : key[i < pack->count[half] ? i : 0];
+	}
+}
+
+static __u64 build_pack(struct trie *trie, const struct pack *pack, struct policy_unit *home)
 {
 	struct policy_unit *unit;
-	uint64_t halves = 0;
-	uint32_t number;
+	uint64_t halves = (pack->count[0] != 0) | (uint64_t)(pack->count[1] != 0) << 1;
+	uint32_t number = 0;
 
-	unit = block_new(trie, BLOCK_1, &number);
-	if (!unit)
-		return 0;
-	for (unsigned int half = 0; half < 2; half++) {
-		uint16_t *key = pack->pack.key[half];
-
-		if (pack->count[half])
-			halves |= 1U << half;
-		for (unsigned int i = pack->count[half]; i < TRIE_PACK_KEYS; i++)
-			key[i] = key[0];
+	if (home && pack->count[0] <= TRIE_HOME_KEYS && pack->count[1] <= TRIE_HOME_KEYS &&
+		home_take(trie, (uint32_t)(home - trie->units))) {
+		keys_write(pack, ((struct trie_home *)home)->key[0], TRIE_HOME_KEYS);
+	} else {
+		unit = block_new(trie, BLOCK_1, &number);
+		if (!unit)
+			return 0;
+		keys_write(pack, ((struct trie_pack *)unit)->key[0], TRIE_PACK_KEYS);
 	}
-	memcpy(unit, &pack->pack, sizeof(pack->pack));
 	return TRIE_PACK << 61 | (uint64_t)pack->outside << TRIE_PACK_OUT |
 	       (uint64_t)pack->inside << TRIE_PACK_IN | halves << TRIE_PACK_HALF | number;
 }
@@ -242,7 +271,7 @@ static __u64 build_skip(
 	skip->mask[1] = mask.low;
 	skip->length = length - depth;
 	skip->outside = entry_leaf(outside);
-	skip->inside = trie_build(trie, index, length, outside);
+	skip->inside = trie_build(trie, index, length, outside, NULL);
 	return entry_unit(TRIE_SKIP, number);
 }
 
@@ -267,7 +296,7 @@ static void build_entries(struct trie *trie, uint32_t index, __u64 *entries, uin
 		return;
 	}
 	if (count == 1) {
-		*entries = trie_build(trie, index, depth, outside);
+		*entries = trie_build(trie, index, depth, outside, NULL);
 		return;
 	}
 	{
@@ -301,7 +330,8 @@ static const struct node_kind *node_kind_of(const struct trie *trie, uint32_t in
 	return kind;
 }
 
-__u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside)
+__u64 trie_build(
+	struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside, struct policy_unit *home)
 {
 	const struct trie_node *node = trie->nodes + index;
 	struct pack pack = {.depth = depth, .outside = outside};
@@ -321,7 +351,7 @@ __u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t
 		return build_skip(trie, index, depth, node->length, outside);
 	}
 	if (pack_of(trie, index, &pack))
-		return build_pack(trie, &pack);
+		return build_pack(trie, &pack, home);
 	if (ranges_add(&ranges, 0, outside) && ranges_walk(trie, index, outside, &ranges)) {
 		if (ranges.count == 1)
 			return entry_leaf(ranges.list.number[0]);
@@ -393,7 +423,12 @@ void trie_change_entry(struct trie *trie, __u64 *entry, __u64 value)
 		trie->pending = grown;
 		trie->pending_room = room;
 	}
-	entry_retire(trie, *entry);
+	if (TRIE_IS_HOME(*entry))
+		blocks_add(trie, &trie->stale,
+			(struct trie_block){
+				(uint32_t)((struct policy_unit *)entry - trie->units), BLOCK_HOME});
+	else
+		entry_retire(trie, *entry);
 	trie->pending[trie->pending_count++] = (struct trie_pending){entry, value};
 }
 

@@ -23,9 +23,17 @@ struct trie_node {
 	bool held; /* it is a prefix of the trie */
 };
 
-enum block_class { BLOCK_1, BLOCK_2, BLOCK_32, BLOCK_8192, BLOCK_CLASSES };
+enum block_class {
+	BLOCK_1,
+	BLOCK_2,
+	BLOCK_32,
+	BLOCK_8192,
+	BLOCK_CLASSES,
+	BLOCK_HOME =
+		BLOCK_CLASSES, /* what stands behind an entry of a wide root: only this entry can have it */
+};
 
-extern const uint32_t trie_block_units[BLOCK_CLASSES];
+extern const uint32_t trie_block_units[BLOCK_CLASSES + 1];
 
 struct trie_block {
 	uint32_t unit;
@@ -46,15 +54,20 @@ struct trie {
 	uint8_t family;
 	uint8_t address_bits;
 	uint32_t bits;
+	bool wide;
+	struct trie_bits common;
+	unsigned int common_length, depth; /* bits in front of the root, and behind it */
 
 	struct trie_node *nodes; /* [0] is none */
 	uint32_t node_count, node_room, node_free;
 	size_t count;
 	uint32_t short_tree;
-	uint32_t *trees; /* by entry of the root */
+	uint32_t *trees;       /* by entry of the root */
+	uint32_t outside_tree; /* what does not begin with the common bits, or is shorter */
 
-	bool hold;
+	bool hold, outside_dirty;
 	uint64_t *dirty; /* a bit for each entry of the root */
+	uint64_t *homes; /* of a wide root: what stands behind the entry is in use, or kept back */
 
 	struct policy_unit *units;
 	size_t unit_count, used;
@@ -99,9 +112,11 @@ static inline struct trie_bits bits_and(struct trie_bits a, struct trie_bits b)
 	return (struct trie_bits){a.high & b.high, a.low & b.low};
 }
 
-/* Without the first `count` (0..127) bits. */
+/* Without the first `count` (0..128) bits. */
 static inline struct trie_bits bits_shift(struct trie_bits bits, unsigned int count)
 {
+	if (count >= 128)
+		return (struct trie_bits){0, 0};
 	if (count >= 64)
 		return (struct trie_bits){count > 64 ? bits.low << (count - 64) : bits.low, 0};
 	if (!count)
@@ -155,8 +170,10 @@ uint32_t trie_tree_inside(const struct trie *trie, uint32_t index, struct trie_b
 #define NODE16_FROM 8192
 
 void trie_block_free(struct trie *trie, struct trie_block block);
-/* The entry for a tree that lies inside the first `depth` bits of its prefixes. */
-__u64 trie_build(struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside);
+/* The entry for a tree that lies inside the first `depth` bits of its prefixes.  `home`: the unit of the
+ * entry, in a wide root; or NULL. */
+__u64 trie_build(
+	struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside, struct policy_unit *home);
 /* What is to be written at last, when all of the change is known to work. */
 void trie_change_entry(struct trie *trie, __u64 *entry, __u64 value);
 /* Writes the change, or nothing of it: 0, -ENOMEM or -ENOSPC. */

@@ -227,7 +227,7 @@ static __u32 slot_free(const __u64 *tries)
 		bool used = false;
 
 		for (int place = 0; place < 2; place++)
-			used |= tries[place] >> 32 && (__u32)tries[place] == slot * SET_CHUNKS;
+			used |= tries[place] && SET_TRIE_CHUNK(tries[place]) == slot * SET_CHUNKS;
 		if (!used)
 			break;
 	}
@@ -243,22 +243,23 @@ int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int 
 	__u64 before = places[place], now = 0;
 
 	if (memory) {
+		const struct trie_head *head = (const void *)memory->units;
 		__u32 first = slot_free(places);
 
 		r = slot_clear(tries, first, chunks_of(memory));
 		if (r == 0)
 			r = slot_fill(tries, first, memory);
-		now = (__u64)((const struct trie_head *)memory->units)->bits << 32 | first;
+		now = SET_TRIE(first, head->root, head->common, head->common_length);
 	}
 	if (r < 0)
 		return error_set(error, r, "cannot put a set's memory in place: %s", strerror(-r));
 	if (before == now)
 		return 0;
 	__atomic_store_n(&places[place], now, __ATOMIC_RELEASE);
-	if (!(before >> 32))
+	if (!before)
 		return 0;
 	engine_set_wait(engine);
-	r = slot_clear(tries, (__u32)before, 0);
+	r = slot_clear(tries, SET_TRIE_CHUNK(before), 0);
 	return r < 0 ? error_set(error, r, "cannot free a set's memory: %s", strerror(-r)) : 0;
 }
 

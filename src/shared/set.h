@@ -32,8 +32,17 @@
 #define SET_SLOTS       3                        /* one for each place, and one to write the next trie into */
 #define SET_CHUNK_WAIT  (SET_SLOTS * SET_CHUNKS) /* never read */
 
-/* Of each place: the bits of the root in the upper half (0: there is no trie), the first chunk in the lower.
+/*
+ * Of each place, what the head of the trie says (shared/trie.h), so that nobody has to read it first: the
+ * common bits (IPv6) in the upper half, then, eight bits each, how many they are, and the root (0: there is
+ * no trie); in the lowest 16 the first chunk.
  */
+#define SET_TRIE(chunk, root, common, length)                                                                \
+	((__u64)(chunk) | (__u64)(root) << 16 | (__u64)(length) << 24 | ((common) >> 32 << 32))
+#define SET_TRIE_CHUNK(trie)  ((__u32)(trie)&0xffff)
+#define SET_TRIE_ROOT(trie)   ((__u32)((trie) >> 16) & 0xff)
+#define SET_TRIE_COMMON(trie) ((__u32)((trie) >> 24) & 0x3f)
+
 struct set_places {
 	__u64 tries4[2], tries6[2];
 };

@@ -2,9 +2,10 @@
 /*
  * Tries: from an address to a number, in a memory of 64-byte units (an array map, or a part of one).
  *
- * First comes a unit that says how many bits the root takes, then the root: an entry for each value of the
- * first 8, 16 or 18 bits of the address.  An entry is one 64-bit word and says where an address belongs, or
- * where to go on:
+ * First comes a unit that says what all addresses in the root begin with (IPv6) and how many bits the root
+ * takes, then the root: an entry for each value of the next 8, 16 or 18 bits of the address.  What begins
+ * otherwise has one entry for itself, in the first unit.  An entry is one 64-bit word and says where an
+ * address belongs, or where to go on:
  *
  *     leaf   a number
  *     one    the number of one prefix of up to 24 more bits, and the number of all that is outside
@@ -14,9 +15,10 @@
  *     skip   a unit that compares up to 127 bits at once: the entry inside, the leaf outside
  *
  * Numbers are pushed down to where a lookup ends, so it never goes back.  What is large does not fit the
- * CPU's caches, and a read from memory costs more than all else: so entries stay few, and a million random
- * IPv4 prefixes of one number take 5 MiB, of which a lookup reads two cache lines.  All words are in host
- * byte order; addresses are compared as numbers, IPv4 in the highest 32 bits.
+ * CPU's caches, and a read from memory costs more than all else: so entries stay few, and where there are
+ * many prefixes the root is wide: each entry has a unit, with room for a pack's prefixes beside it.  A
+ * million random IPv4 prefixes of one number take 4 MiB, of which a lookup reads one cache line.  All words
+ * are in host byte order; addresses are compared as numbers, IPv4 in the highest 32 bits.
  *
  * A change is made by writing what is new in units that are not in use, then one entry.  A reader sees what
  * was or what will be.  Units that fall out of use may be written again only after every reader that might
@@ -34,17 +36,27 @@ struct policy_unit {
 
 /* Unit 0. */
 struct trie_head {
-	__u32 bits; /* of the root: 8, 16 or 18 */
+	__u32 root; /* its bits: 8, 16 or 18; with TRIE_WIDE */
 	__u32 family;
-	__u32 reserved[14];
+	__u64 common;        /* what addresses in the root begin with, from the highest bit on … */
+	__u32 common_length; /* … so many bits: 0..TRIE_COMMON_MAX */
+	__u32 reserved;
+	__u64 outside; /* the entry for all others, of the whole address */
+	__u64 unused[4];
 };
+
+#define TRIE_HEAD_OUTSIDE 3 /* its word */
+#define TRIE_COMMON_MAX   32
 
 /* The root begins at unit 1 and takes so many. */
 #define TRIE_ROOT             1u
 #define TRIE_ROOT_SMALL       8
 #define TRIE_ROOT_MIDDLE      16
-#define TRIE_ROOT_LARGE       18 /* IPv4 only */
-#define TRIE_ROOT_UNITS(bits) (1u << ((bits)-3))
+#define TRIE_ROOT_LARGE       18  /* IPv4 only */
+#define TRIE_WIDE             96u /* to be added: an entry in each unit, not eight */
+#define TRIE_ROOT_BITS(root)  ((root)&31)
+#define TRIE_ROOT_FOLD(root)  (3u - ((root) >> 5 & 3)) /* log2 of the entries in a unit */
+#define TRIE_ROOT_UNITS(root) (1u << (TRIE_ROOT_BITS(root) - TRIE_ROOT_FOLD(root)))
 
 #define TRIE_NUMBER_MAX 65535
 
@@ -95,6 +107,16 @@ struct trie_pack {
 	__u16 key[2][TRIE_PACK_KEYS];
 };
 
+/* A pack whose unit is 0 stands behind its entry, in a wide root: half 0 in the first 14 keys.  Each half has
+ * three words, and its part of the one between them. */
+#define TRIE_HOME_KEYS  14
+#define TRIE_IS_HOME(e) (((e) & (7ull << 61 | TRIE_PACK_UNITS)) == TRIE_PACK << 61)
+
+struct trie_home {
+	__u64 entry;
+	__u16 key[2][TRIE_HOME_KEYS];
+};
+
 /* If (address ^ value) & mask, of the bits that are still to be looked at, is 0, the way goes on inside, with
  * `length` bits less to look at. */
 struct trie_skip {
@@ -106,7 +128,8 @@ struct trie_skip {
 
 _Static_assert(sizeof(struct policy_unit) == 64, "a unit is a cache line");
 _Static_assert(sizeof(struct trie_head) == 64 && sizeof(struct trie_list) == 64 &&
-		       sizeof(struct trie_pack) == 64 && sizeof(struct trie_skip) == 64,
+		       sizeof(struct trie_pack) == 64 && sizeof(struct trie_home) == 64 &&
+		       sizeof(struct trie_skip) == 64,
 	"heads, lists, packs and skips are one unit");
 
 /* Entries behind the root that a lookup reads at most. */

@@ -14,7 +14,8 @@
 
 struct list {
 	uint8_t family;
-	uint32_t numbers; /* how many different ones; 0: any */
+	struct prefix common; /* most are inside */
+	uint32_t numbers;     /* how many different ones; 0: any */
 	size_t count;
 	struct {
 		struct prefix prefix;
@@ -48,6 +49,13 @@ static struct address random_address(uint64_t *state, uint8_t family, const stru
 							 (other->address.bytes[i / 8] & bit));
 		}
 	}
+	if (random_below(state, 4))
+		for (unsigned int i = 0; i < near->common.length; i++) {
+			uint8_t bit = (uint8_t)(0x80 >> i % 8);
+
+			address.bytes[i / 8] = (uint8_t)((address.bytes[i / 8] & ~bit) |
+							 (near->common.address.bytes[i / 8] & bit));
+		}
 	return address;
 }
 
@@ -144,10 +152,20 @@ static void random_change(struct trie *trie, struct list *list, uint64_t *state,
 	assert_int_equal(trie_set(trie, &prefix, list->entries[at].number), 0);
 }
 
-static const struct {
-	uint8_t family;
-	uint32_t bits;
-} roots[] = {{4, 8}, {4, 16}, {4, 18}, {6, 8}, {6, 16}};
+static const struct trie_shape shapes[] = {
+	{4, 8, {.length = 0}},
+	{4, 16, {.length = 0}},
+	{4, 18, {.length = 0}},
+	{4, 8 | TRIE_WIDE, {.length = 0}},
+	{4, 16 | TRIE_WIDE, {.length = 0}},
+	{6, 8, {.length = 0}},
+	{6, 16, {.length = 0}},
+	{6, 8 | TRIE_WIDE, {.length = 0}},
+	{6, 8, {{6, {0x20}}, 3}},
+	{6, 8 | TRIE_WIDE, {{6, {0x20, 0x01, 0x0d, 0xb8}}, 32}},
+	{6, 16 | TRIE_WIDE, {{6, {0x80}}, 1}},
+	{6, 16, {{6, {0x20, 0x01, 0x0d, 0xb8}}, 29}},
+};
 
 static void test_same_as_list(void **unused)
 {
@@ -156,13 +174,14 @@ static void test_same_as_list(void **unused)
 
 	(void)unused;
 	assert_non_null(units);
-	FOR_EACH_CASE(root, roots)
+	FOR_EACH_CASE(shape, shapes)
 	for (int round = 0; round < 6; round++) {
-		struct list list = {.family = root->family, .numbers = (uint32_t)round / 2};
+		struct list list = {
+			.family = shape->family, .common = shape->common, .numbers = (uint32_t)round / 2};
 		struct trie *trie;
 
 		memset(units, 0, UNITS * sizeof(*units));
-		assert_int_equal(trie_open(root->family, root->bits, units, UNITS, &trie), 0);
+		assert_int_equal(trie_open_as(shape, units, UNITS, &trie), 0);
 		for (int step = 0; step < 9; step++) {
 			bool held = random_below(&state, 2);
 
@@ -202,15 +221,14 @@ static void test_growth(void **unused)
 
 	(void)unused;
 	assert_non_null(units);
-	FOR_EACH_CASE(root, roots)
+	FOR_EACH_CASE(shape, shapes)
 	{
-		struct list list = {.family = root->family};
+		struct list list = {.family = shape->family, .common = shape->common};
 		struct trie *trie;
 		size_t times = 0;
 
 		memset(units, 0, UNITS * sizeof(*units));
-		assert_int_equal(
-			trie_open(root->family, root->bits, units, trie_units_root(root->bits), &trie), 0);
+		assert_int_equal(trie_open_as(shape, units, trie_units_root(shape->root), &trie), 0);
 		trie_grow_by(trie, more, &times);
 		trie_hold(trie);
 		for (int i = 0; i < 200; i++)
@@ -233,26 +251,31 @@ static void test_no_unit_is_lost(void **unused)
 
 	(void)unused;
 	assert_non_null(units);
-	FOR_EACH_CASE(root, roots)
+	FOR_EACH_CASE(shape, shapes)
 	{
-		struct list list = {.family = root->family};
+		struct list list = {.family = shape->family, .common = shape->common};
 		struct trie *trie;
 		size_t most = 0;
 
 		memset(units, 0, UNITS * sizeof(*units));
-		assert_int_equal(trie_open(root->family, root->bits, units, UNITS, &trie), 0);
+		assert_int_equal(trie_open_as(shape, units, UNITS, &trie), 0);
 		for (int round = 0; round < 10; round++) {
-			while (list.count < PREFIXES_MAX)
+			/* what is kept back between two changes is no part of it: short prefixes change a
+			 * root's worth of units */
+			while (list.count < PREFIXES_MAX) {
 				random_change(trie, &list, &state, 0);
-			while (list.count)
+				trie_reclaim(trie);
+			}
+			while (list.count) {
 				random_change(trie, &list, &state, 10);
-			trie_reclaim(trie);
+				trie_reclaim(trie);
+			}
 			assert_int_equal(trie_retired(trie), 0);
 			if (round == 5)
 				most = trie_units(trie);
 		}
-		EXPECT(trie_units(trie) <= most + most / 4, "root of %u: %zu units, then %zu", root->bits,
-			most, trie_units(trie));
+		EXPECT(trie_units(trie) <= most + most / 4, "root %u: %zu units, then %zu", shape->root, most,
+			trie_units(trie));
 		trie_close(trie);
 	}
 	free(units);
@@ -323,8 +346,9 @@ static void *read_on(void *context)
 	return NULL;
 }
 
-static void test_readers(void **unused)
+static void readers(uint32_t root)
 {
+	const struct trie_shape shape = {.family = 4, .root = root};
 	static const char *const kept[] = {"10.1.0.0/17", "10.1.128.64/27"};
 	struct reader reader = {.units = calloc(UNITS, sizeof(struct policy_unit))};
 	struct prefix prefix, others = {.address.family = 4};
@@ -332,9 +356,8 @@ static void test_readers(void **unused)
 	struct trie *trie;
 	pthread_t thread;
 
-	(void)unused;
 	assert_non_null(reader.units);
-	assert_int_equal(trie_open(4, 16, (struct policy_unit *)reader.units, UNITS, &trie), 0);
+	assert_int_equal(trie_open_as(&shape, (struct policy_unit *)reader.units, UNITS, &trie), 0);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(prefix_parse(kept[i], &prefix), 0);
 		assert_int_equal(trie_set(trie, &prefix, 1), 0);
@@ -368,6 +391,107 @@ static void test_readers(void **unused)
 	EXPECT(!reader.wrong, "%" PRIu64 " of %" PRIu64 " readings", reader.wrong, reader.rounds);
 	trie_close(trie);
 	free((void *)reader.units);
+}
+
+static void test_readers(void **unused)
+{
+	(void)unused;
+	readers(16);
+	readers(16 | TRIE_WIDE);
+}
+
+/* In a wide root: 14 prefixes of a half stand beside their entry, and get there again when there is nobody
+ * left who reads what was there. */
+static void test_home(void **unused)
+{
+	const struct trie_shape shape = {.family = 4, .root = 16 | TRIE_WIDE};
+	struct policy_unit *units = calloc(UNITS, sizeof(*units));
+	const __u64 *entry = units ? units[TRIE_ROOT + 0x0a01].word : NULL;
+	struct list list = {.family = 4};
+	uint64_t state = 3;
+	struct trie *trie;
+
+	(void)unused;
+	assert_non_null(units);
+	assert_int_equal(trie_open_as(&shape, units, UNITS, &trie), 0);
+	for (uint8_t i = 0; i < 32; i++) {
+		/* 10.1.0.0/24, 10.1.128.0/24, 10.1.1.0/24 … */
+		struct prefix prefix = {{4, {10, 1, (uint8_t)(i / 2 + i % 2 * 128)}}, 24};
+
+		if (i == 20) /* the second in its place since the last time nobody read */
+			trie_reclaim(trie);
+		assert_int_equal(trie_set(trie, &prefix, 1), 0);
+		list.entries[list.count].prefix = prefix;
+		list.entries[list.count++].number = 1;
+		EXPECT(TRIE_IS_HOME(*entry) == (i == 1 || i == 20), "prefix %u: %" PRIx64, i,
+			(uint64_t)*entry);
+		EXPECT(TRIE_KIND(*entry) == (i ? TRIE_PACK : TRIE_ONE), "prefix %u: %" PRIx64, i,
+			(uint64_t)*entry);
+		expect_all(&list, units, &state);
+	}
+	trie_reclaim(trie);
+	for (uint8_t i = 32; i-- > 0;) {
+		assert_int_equal(trie_remove(trie, &list.entries[i].prefix), 0);
+		list.count--;
+		trie_reclaim(trie);
+		/* with i left, 14 of each half have room */
+		EXPECT(i > 28 || i < 2 || TRIE_IS_HOME(*entry) || i % 2, "%u left: %" PRIx64, i,
+			(uint64_t)*entry);
+		expect_all(&list, units, &state);
+	}
+	assert_int_equal(trie_retired(trie), 0);
+	trie_close(trie);
+	free(units);
+}
+
+/* What does not begin with what is common is found all the same, and what is around it, too. */
+static void test_common(void **unused)
+{
+	static const struct {
+		const char *prefix;
+		uint32_t number;
+	} steps[] = {
+		{"2001:db8:1::/48", 1}, {"2a00::/16", 2},       /* outside */
+		{"2001:db8::/31", 3},                           /* around: all of the root */
+		{"::/0", 4},                                    /* around everything */
+		{"2001:db8::/32", 5},                           /* the common bits alone */
+		{"2001:db8:2::1/128", 6}, {"2001:db9::/32", 7}, /* beside */
+	};
+	struct trie_shape shape;
+	struct policy_unit *units = calloc(UNITS, sizeof(*units));
+	struct list list = {.family = 6};
+	struct address low, high;
+	uint64_t state = 8;
+	struct trie *trie;
+
+	(void)unused;
+	assert_non_null(units);
+	assert_int_equal(address_parse("2001:db8::1", &low), 0);
+	assert_int_equal(address_parse("2001:db8:ffff::1", &high), 0);
+	shape = trie_shape_for(6, 1000000, &low, &high);
+	assert_int_equal(shape.common.length, 32);
+	assert_int_equal(shape.root, TRIE_ROOT_MIDDLE | TRIE_WIDE);
+	assert_int_equal(trie_shape_for(6, 10, &low, &high).common.length, 0);
+	assert_int_equal(trie_shape_for(4, 1000000, NULL, NULL).common.length, 0);
+	assert_int_equal(trie_open_as(&shape, units, UNITS, &trie), 0);
+	FOR_EACH_CASE(step, steps)
+	{
+		struct prefix prefix;
+
+		assert_int_equal(prefix_parse(step->prefix, &prefix), 0);
+		assert_int_equal(trie_set(trie, &prefix, step->number), 0);
+		list.entries[list.count].prefix = prefix;
+		list.entries[list.count++].number = step->number;
+		expect_all(&list, units, &state);
+	}
+	while (list.count) {
+		assert_int_equal(trie_remove(trie, &list.entries[0].prefix), 0);
+		list.entries[0] = list.entries[--list.count];
+		expect_all(&list, units, &state);
+		trie_reclaim(trie);
+	}
+	trie_close(trie);
+	free(units);
 }
 
 struct seen {
@@ -404,18 +528,18 @@ static void test_walk(void **unused)
 
 	(void)unused;
 	assert_non_null(units);
-	FOR_EACH_CASE(root, roots)
+	FOR_EACH_CASE(shape, shapes)
 	{
-		struct list list = {.family = root->family};
+		struct list list = {.family = shape->family, .common = shape->common};
 		struct trie *trie;
 
 		memset(units, 0, UNITS * sizeof(*units));
-		assert_int_equal(trie_open(root->family, root->bits, units, UNITS, &trie), 0);
+		assert_int_equal(trie_open_as(shape, units, UNITS, &trie), 0);
 		while (list.count < 200)
 			random_change(trie, &list, &state, 0);
 		for (int i = 0; i < 12; i++) {
 			struct prefix prefix = i ? random_prefix(&state, &list)
-			                         : (struct prefix){.address.family = root->family};
+			                         : (struct prefix){.address.family = shape->family};
 			struct seen seen = {.list = &list, .trie = trie};
 			size_t wanted = 0;
 			int longest = -1;
@@ -519,13 +643,16 @@ static void test_crowd(void **unused)
 
 static void million(uint8_t family, size_t most_bytes)
 {
+	const struct address low = {.family = family, .bytes = {0x20}};
+	const struct address high = {.family = family, .bytes = {0x3f}};
+	const struct trie_shape shape = trie_shape_for(family, 1000000, &low, &high);
 	size_t room = most_bytes / sizeof(struct policy_unit);
 	struct policy_unit *units = calloc(room, sizeof(*units));
 	uint64_t state = 31;
 	struct trie *trie;
 
 	assert_non_null(units);
-	assert_int_equal(trie_open(family, trie_root_bits(family, 1000000), units, room, &trie), 0);
+	assert_int_equal(trie_open_as(&shape, units, room, &trie), 0);
 	trie_hold(trie);
 	while (trie_count(trie) < 1000000) {
 		struct prefix prefix = {.address.family = family};
@@ -559,6 +686,9 @@ int main(void)
 		TEST("units that fall out of use are used again", test_no_unit_is_lost),
 		TEST("a prefix for which there is no room changes nothing", test_full),
 		TEST("whoever reads meanwhile sees what was or what will be", test_readers),
+		TEST("a wide root has prefixes beside its entries, as long as nobody reads what was there",
+			test_home),
+		TEST("what does not begin with what most prefixes have in common is found, too", test_common),
 		TEST("walks find every prefix inside another, in order", test_walk),
 		TEST("many prefixes that begin alike are found at once, whether they came together or not",
 			test_crowd),

@@ -48,7 +48,9 @@ trie_inline __u32 set_find4(__u32 place, __u32 address)
 	const struct set_places *places = bpf_map_lookup_elem(&set_places, &zero);
 	__u64 trie = places ? *(const volatile __u64 *)&places->tries4[place & 1] : 0;
 
-	return trie >> 32 ? trie_find4(TRIE_IN_CHUNKS(&set_trie4), (__u32)trie, trie >> 32, address) : 0;
+	if (!SET_TRIE_ROOT(trie))
+		return 0;
+	return trie_find4_any(TRIE_IN_CHUNKS(&set_trie4), SET_TRIE_CHUNK(trie), SET_TRIE_ROOT(trie), address);
 }
 
 /* The address as two numbers: its first and its last 64 bits. */
@@ -58,7 +60,10 @@ trie_inline __u32 set_find6(__u32 place, __u64 high, __u64 low)
 	const struct set_places *places = bpf_map_lookup_elem(&set_places, &zero);
 	__u64 trie = places ? *(const volatile __u64 *)&places->tries6[place & 1] : 0;
 
-	return trie >> 32 ? trie_find6(TRIE_IN_CHUNKS(&set_trie6), (__u32)trie, trie >> 32, high, low) : 0;
+	if (!SET_TRIE_ROOT(trie))
+		return 0;
+	return trie_find6_any(TRIE_IN_CHUNKS(&set_trie6), SET_TRIE_CHUNK(trie), SET_TRIE_ROOT(trie),
+		(struct trie_common){trie, SET_TRIE_COMMON(trie)}, high, low);
 }
 
 #endif

@@ -95,23 +95,62 @@ trie_inline __u32 trie_in_list(const struct policy_unit *unit, __u64 high)
 
 /* Four keys at a time: what differs from the address above a key's lowest one (behind which nothing counts)
  * is 0 in the key that fits. */
+#define TRIE_ONES                0x0001000100010001ull
+#define TRIE_DIFFER(keys, value) (((keys) ^ (value)) & ~((keys) ^ ((keys)-TRIE_ONES)))
+/* The highest bit of a key, or of what is beside it, is set if there is a 0. */
+#define TRIE_ZEROES(rest) (((rest)-TRIE_ONES) & ~(rest))
+
+/* The number, given that some highest bit of `found` says that a key of this half fits. */
+trie_inline __u32 trie_pack_number(__u64 entry, __u32 half, __u64 found)
+{
+	found &= TRIE_ONES << 15;
+	found = (found | -found) >> 63 & entry >> (TRIE_PACK_HALF + half);
+	return entry >> (TRIE_PACK_OUT - (found << 4)) & 0xffff;
+}
+
 trie_inline __u32 trie_in_pack(const struct policy_unit *unit, __u64 entry, __u64 high)
 {
-	const __u64 ones = 0x0001000100010001;
-	__u64 value = (high >> 47 & 0xffff) * ones, found = 0;
+	__u64 value = (high >> 47 & 0xffff) * TRIE_ONES, found = 0;
 	__u32 half = high >> 63, i;
 
 #ifdef __bpf__
 #pragma clang loop unroll(full)
 #endif
 	for (i = 0; i < TRIE_PACK_KEYS / 4; i++) {
-		__u64 keys = unit->word[half * 4 + i], rest = (keys ^ value) & ~(keys ^ (keys - ones));
+		__u64 rest = TRIE_DIFFER(unit->word[half * 4 + i], value);
 
-		found |= (rest - ones) & ~rest;
+		found |= TRIE_ZEROES(rest);
 	}
-	found &= ones << 15;
-	found = (found | -found) >> 63 & entry >> (TRIE_PACK_HALF + half);
-	return entry >> (TRIE_PACK_OUT - (found << 4)) & 0xffff;
+	return trie_pack_number(entry, half, found);
+}
+
+/* In the word that both halves share, what is the other one's. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define TRIE_HOME_OTHER(half) (~0ull << 32 >> ((half) << 5))
+#else
+#define TRIE_HOME_OTHER(half) (~0ull >> 32 << ((half) << 5))
+#endif
+
+/* The keys may have been written just before the entry, so where they are read depends on what was read of
+ * it: the number of its unit, which is 0. */
+trie_inline __u32 trie_in_home(const struct policy_unit *unit, __u64 entry, __u64 high)
+{
+	__u64 value = (high >> 47 & 0xffff) * TRIE_ONES, found, rest;
+	__u32 half = high >> 63, none = entry & TRIE_PACK_UNITS, first, i;
+
+	asm volatile("" : "+r"(none));
+	/* the two keys of the other half differ */
+	rest = TRIE_DIFFER(unit->word[4 + (none & 1)], value) | TRIE_HOME_OTHER(half);
+	found = TRIE_ZEROES(rest);
+	first = (half << 2 | none) & 4;
+#ifdef __bpf__
+#pragma clang loop unroll(full)
+#endif
+	for (i = 1; i < 4; i++) {
+		rest = TRIE_DIFFER(unit->word[first + i], value);
+		found |= TRIE_ZEROES(rest);
+	}
+	return trie_pack_number(entry, half, found);
 }
 
 /*
@@ -181,30 +220,72 @@ trie_inline __u32 trie_descend(
 	return unit ? trie_in_list(unit, high) : 0;
 }
 
-/* `base` is where in the memory the trie begins: its unit 0, or its first chunk; `bits` what its head says.
+/*
+ * `base` is where in the memory the trie begins: its unit 0, or its first chunk; `root` and what is common
+ * what its head says.
  */
-trie_inline __u32 trie_find4(struct trie_memory memory, __u32 base, __u32 bits, __u32 address)
+trie_inline __u32 trie_find4_any(struct trie_memory memory, __u32 base, __u32 root, __u32 address)
 {
-	__u32 index = address >> ((32 - bits) & 31);
-	const struct policy_unit *unit = trie_read(memory, base, TRIE_ROOT + (index >> 3));
+	__u32 bits = TRIE_ROOT_BITS(root), index = address >> ((32 - bits) & 31), word;
+	const struct policy_unit *unit = trie_read(memory, base, TRIE_ROOT + (index >> TRIE_ROOT_FOLD(root)));
+	__u64 rest = (__u64)address << 32 << bits, entry;
 
 	if (!unit)
 		return 0;
-	return trie_descend(
-		memory, base, unit->word[index & 7], (__u64)address << 32 << (bits & 31), 0, TRIE_STEPS4);
+	word = index & ((1u << TRIE_ROOT_FOLD(root)) - 1);
+	asm volatile("" : "+r"(word)); /* or clang knows better than the verifier and drops the mask */
+	entry = unit->word[word & 7];
+	if (root & TRIE_WIDE && TRIE_IS_HOME(entry))
+		return trie_in_home(unit, entry, rest);
+	return trie_descend(memory, base, entry, rest, 0, TRIE_STEPS4);
 }
 
-/* The address as two numbers: its first and its last 64 bits. */
-trie_inline __u32 trie_find6(struct trie_memory memory, __u32 base, __u32 bits, __u64 high, __u64 low)
-{
-	__u32 index = high >> ((64 - bits) & 63);
-	const struct policy_unit *unit = trie_read(memory, base, TRIE_ROOT + (index >> 3));
+/* What addresses in the root begin with; the bits of `value` behind it may be anything. */
+struct trie_common {
+	__u64 value;
+	__u32 length;
+};
 
+/* The address as two numbers: its first and its last 64 bits. */
+trie_inline __u32 trie_find6_any(
+	struct trie_memory memory, __u32 base, __u32 root, struct trie_common common, __u64 high, __u64 low)
+{
+	__u32 bits = TRIE_ROOT_BITS(root), length = common.length & 63, at, word, step;
+	__u32 index = high << length >> ((64 - bits) & 63);
+	const struct policy_unit *unit;
+	__u64 entry;
+
+	at = TRIE_ROOT + (index >> TRIE_ROOT_FOLD(root));
+	word = index & ((1u << TRIE_ROOT_FOLD(root)) - 1);
+	step = length + bits;
+	if ((high ^ common.value) >> 1 >> (63 - length)) {
+		at = 0;
+		word = TRIE_HEAD_OUTSIDE;
+		step = 0;
+	}
+	/* so that the verifier does not tell the two from one another */
+	asm volatile("" : "+r"(at), "+r"(word), "+r"(step));
+	unit = trie_read(memory, base, at);
 	if (!unit)
 		return 0;
-	bits &= 31;
-	return trie_descend(memory, base, unit->word[index & 7], high << bits | low >> 1 >> (63 - bits),
-		low << bits, TRIE_STEPS6);
+	entry = unit->word[word & 7];
+	step &= 63;
+	high = high << step | low >> 1 >> (63 - step);
+	low <<= step;
+	if (root & TRIE_WIDE && TRIE_IS_HOME(entry))
+		return trie_in_home(unit, entry, high);
+	return trie_descend(memory, base, entry, high, low, TRIE_STEPS6);
+}
+
+/* The same, for roots that are not wide, and where nothing is common. */
+trie_inline __u32 trie_find4(struct trie_memory memory, __u32 base, __u32 bits, __u32 address)
+{
+	return trie_find4_any(memory, base, TRIE_ROOT_BITS(bits), address);
+}
+
+trie_inline __u32 trie_find6(struct trie_memory memory, __u32 base, __u32 bits, __u64 high, __u64 low)
+{
+	return trie_find6_any(memory, base, TRIE_ROOT_BITS(bits), (struct trie_common){high, 0}, high, low);
 }
 
 #endif
