@@ -102,6 +102,8 @@ static __always_inline void share_reset(struct shape_share *share, const struct 
 	share->corrects = share->other_wants = share->over = share->lacking_us = share->sated =
 		share->direct = 0;
 	share->epoch_length_ns = share->seen[0] = share->seen[1] = share->own_want = 0;
+	share->eager = share->stops = 0;
+	share->quiet_ns = share->quiet_bytes = 0;
 	share->let = share->due = share->let_due = share->behind = 0;
 	share->allowance = share->own_allowance = share->flow_rate = share->other_rate = 0;
 }
@@ -137,6 +139,26 @@ static long loop_arrive(__u32 index, struct pace_round *round)
 	return 0;
 }
 
+/* These two are verified each for itself, not with each way through the loop. */
+__attribute__((noinline)) int class_quiet(__u32 number, __u64 now)
+{
+	struct shape_share *share = pace_share(number);
+
+	if (share)
+		share->stops = share_stops(share, now);
+	return 0;
+}
+
+__attribute__((noinline)) int class_stop(__u32 number)
+{
+	struct shape_share *share = pace_share(number);
+	struct shape_class *class = class_get(number);
+
+	if (share && class && share->stops)
+		share_stop(share, class);
+	return 0;
+}
+
 static __always_inline void loop_window(
 	struct shape_share *share, const struct shape_class *class, __u32 number, struct pace_round *round)
 {
@@ -159,7 +181,8 @@ static __always_inline void loop_window(
 		share->seen_ns = round->now;
 	}
 	share->over = share_is_over(share, ns);
-	if (ns < share_window_ns(share, class)) {
+	class_quiet(number, round->now);
+	if (ns < share_window_ns(share, class) && !share->stops) {
 		if (share_held(share))
 			share_want(share, class, share->refused);
 		return;
@@ -174,6 +197,7 @@ static __always_inline void loop_window(
 	excess = share_excess(share, class, other, ns);
 	share_queue(share, class, bytes, ns);
 	share_measure(share, class, bytes - share_min(excess, bytes), held, other - excess, refused, ns);
+	class_stop(number);
 }
 
 /* Takes up a class that came to stand above one that is in use: with the next tick. */

@@ -136,13 +136,16 @@ struct shape_share {
 	__u32 active;      /* is in the control loop's list */
 	__u32 generation;  /* of the class that all this is of */
 	/* of the control loop alone */
-	__u32 over;        /* more was sent than there is: whoever has more to send is held back */
-	__u32 lacking_us;  /* so long the class has not used what it got */
-	__u32 sated;       /* … and that was long enough: it wants no more than it uses */
-	__u32 alone;       /* nobody else wants what it does not use */
-	__u32 corrects;    /* sockets held back in the last window */
-	__u32 other_wants; /* flows of which something was refused lately: so many sockets' parts */
-	__u32 gain;        /* in 1/65536: what held sockets' rates are corrected by */
+	__u32 over;                  /* more was sent than there is: whoever has more to send is held back */
+	__u32 lacking_us;            /* so long the class has not used what it got */
+	__u32 sated;                 /* … and that was long enough: it wants no more than it uses */
+	__u32 alone;                 /* nobody else wants what it does not use */
+	__u32 corrects;              /* sockets held back in the last window */
+	__u32 other_wants;           /* flows of which something was refused lately: so many sockets' parts */
+	__u32 gain;                  /* in 1/65536: what held sockets' rates are corrected by */
+	__u32 eager;                 /* it held sockets back, and has not been seen to stop since */
+	__u32 stops;                 /* that is seen now */
+	__u64 quiet_ns, quiet_bytes; /* since then it holds none, and `bytes` is this */
 	__u64 since_ns, epoch_ns, used_ns,
 		seen_ns; /* when the window began, the epoch; something was sent last */
 	__u64 epoch_length_ns;

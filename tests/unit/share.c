@@ -493,6 +493,31 @@ static void idle_bandwidth_is_lent_and_given_back_at_once(void **state)
 	}
 }
 
+static void who_stops_is_known_before_the_window_ends(void **state)
+{
+	const struct shape_class class = {.generation = 1, .guarantee = 62500, .weight = 1};
+	struct shape_share share = {.held = {1, 1}, .bytes = 3028, .usual = 62500, .rate = 62500};
+	uint64_t now = 1000000000;
+
+	(void)state;
+	/* who holds sockets back has not stopped, however long nothing comes */
+	assert_false(share_stops(&share, now));
+	now += 10 * SHARE_STOP_NS;
+	assert_false(share_stops(&share, now));
+	/* who has sent it all may go on at once: a pause is no end */
+	share.held[0] = share.held[1] = 0;
+	now += SHARE_STOP_NS - 1;
+	assert_false(share_stops(&share, now));
+	share.bytes += 1514;
+	assert_false(share_stops(&share, now));
+	assert_false(share_stops(&share, now + SHARE_STOP_NS - 1));
+	assert_true(share_stops(&share, now + SHARE_STOP_NS));
+	share_stop(&share, &class);
+	assert_int_equal(share.own_want, SHARE_WANT_MIN);
+	/* once; and what never wanted more than it got is told by its windows alone */
+	assert_false(share_stops(&share, now + 20 * SHARE_STOP_NS));
+}
+
 static void what_a_parent_sends_itself_is_not_its_childrens(void **state)
 {
 	static struct beside beside;
@@ -580,6 +605,7 @@ int main(void)
 		cmocka_unit_test(sockets_that_send_nothing_leave_their_part_to_the_others),
 		cmocka_unit_test(what_a_class_does_not_use_is_lent_and_given_back),
 		cmocka_unit_test(idle_bandwidth_is_lent_and_given_back_at_once),
+		cmocka_unit_test(who_stops_is_known_before_the_window_ends),
 		cmocka_unit_test(what_a_parent_sends_itself_is_not_its_childrens),
 		cmocka_unit_test(what_waits_in_a_leaf_goes),
 		cmocka_unit_test(what_waits_for_its_departure_makes_way),

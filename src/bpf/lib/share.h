@@ -39,6 +39,7 @@
 
 #define SHARE_SMOOTH_NS 100000000ULL /* over which what is not held back is averaged */
 #define SHARE_SEEN_NS   100000000ULL /* flows of which something was refused count so long, or twice */
+#define SHARE_STOP_NS   50000000ULL  /* who had more to send, and sends nothing so long, has stopped */
 #define SHARE_SLOW      4            /* windows in which an error is mended */
 
 #define SHARE_GAIN_ONE 65536
@@ -333,6 +334,30 @@ share_inline void share_measure(struct shape_share *share, const struct shape_cl
 	if (!held && share->gain > SHARE_GAIN_ONE)
 		share->gain -= (share->gain - SHARE_GAIN_ONE) / 8;
 	share_want(share, class, refused);
+}
+
+/* Have the class's sockets, which had more to send, sent all of it?  A slow class's window is too long to
+ * wait for that. */
+share_inline int share_stops(struct shape_share *share, __u64 now)
+{
+	__u64 bytes = share->bytes;
+
+	if (share_held(share))
+		share->eager = 1;
+	if (share_held(share) || !share->eager || bytes != share->quiet_bytes) {
+		share->quiet_ns = now;
+		share->quiet_bytes = bytes;
+		return 0;
+	}
+	return now - share->quiet_ns >= SHARE_STOP_NS;
+}
+
+/* What it used is over. */
+share_inline void share_stop(struct shape_share *share, const struct shape_class *class)
+{
+	share->eager = 0;
+	share->rate = share->usual = 0;
+	share_want(share, class, 0);
 }
 
 /* -- allowances: a round, for all classes of a tree -- */
