@@ -111,7 +111,8 @@ static void place_balance(struct agent *agent, struct shield_place *place, const
 
 	if (!engine_balance_wanted(agent->engine) || agent->config.balance != CONFIG_BALANCE_AUTO ||
 		place->shield.mode || place->loopback) {
-		engine_balance_tc_detach(agent->engine, place->index);
+		if (!before || before->balanced)
+			engine_balance_tc_detach(agent->engine, place->index);
 		return;
 	}
 	memcpy(interface.name, place->name, sizeof(interface.name));
@@ -136,14 +137,17 @@ static void place_reconcile(struct agent *agent, const struct shields *shields, 
 	memcpy(place->name, watched->name, sizeof(place->name));
 	place->wanted = mode != CONFIG_XDP_OFF && engine_shield_wanted(agent->engine, watched->index);
 	/* what the other way did not get is asked for again */
-	if (before && before->configured != mode)
+	if (place->wanted && before && before->configured != mode)
 		engine_shield_detach(agent->engine, watched->index);
-	if (place->wanted)
+	/* each takes over before the other goes */
+	if (place->wanted) {
 		place_attach(agent, mode, place, before);
-	else
+		place_balance(agent, place, before);
+	} else {
+		place_balance(agent, place, before);
 		engine_shield_detach(agent->engine, watched->index);
+	}
 	engine_service_generic(agent->engine, watched->index, place->shield.mode == ENGINE_SHIELD_GENERIC);
-	place_balance(agent, place, before);
 }
 
 static void search_begin(struct shields *shields);

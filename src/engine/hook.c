@@ -164,6 +164,7 @@ static void clsact_detach(struct engine *engine, uint32_t index, const struct en
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)index, .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 
+	engine_filter_unbalance(index);
 	clsact_detach_side(index, &sides[0], entry->priority_in, entry->handle_in);
 	clsact_detach_side(index, &sides[1], entry->priority_out, entry->handle_out);
 	if (entry->made_qdisc && !clsact_in_use(engine, index))
@@ -387,7 +388,8 @@ int engine_detach(struct engine *engine, uint32_t index)
 {
 	struct engine_clsact entry;
 
-	engine_balance_tc_detach(engine, index);
+	if (engine_has(engine, "tcx"))
+		engine_balance_tc_detach(engine, index);
 	for (int i = 0; i < 2; i++) {
 		char path[PATH_MAX];
 

@@ -41,7 +41,7 @@ class Offloaded(Site):
         return got
 
 
-@test("vm-6.1")
+@test()
 def tc_delivers_everything(lab):
     """with XDP off TCP and UDP of both families reach the backends by ipip, gue and l2, from a client that leaves segments
     and checksums to its card, much of TCP, too; each service says that it is at tc, and why"""
@@ -65,7 +65,7 @@ def tc_delivers_everything(lab):
     site.agent.losses()
 
 
-@test("vm-6.1")
+@test()
 def tc_and_xdp_hand_over(lab):
     """connections stay on their backends while XDP comes, goes, is somebody else's and is free again, and while the agent is
     killed and started: the same tables are used at both hooks"""
