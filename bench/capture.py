@@ -5,9 +5,9 @@
 Frames of 200 bytes leave an interface that drops them (ifb), sent by the kernel itself on one CPU, or on two.  In turns,
 each SECONDS (3) long: nobody captures; tcpdump -s 96 -w; tcpdump with a buffer of 32 MiB; weir capture -s 96 -w.  The
 files are in a tmpfs with huge pages.  First as fast as it goes: packets a second that pass, what of them is in the file,
-and CPU time per packet: what capturing adds to its way, and what the readers take (tcpdump; weir's agent and command).
-Their sum says what a CPU that did nothing else could capture: the source takes more time for a packet than capturing it
-does, so what is in the file a second can differ by no more than `nobody` does.  Then the highest rate, out of a list,
+and CPU time per packet: what capturing adds to its way, and what the readers take (tcpdump; weir's agent and command),
+without what they take to begin.  Their sum says what a CPU that did nothing else could capture: the source takes more
+time for a packet than capturing it does, so what is in the file a second can differ by no more than `nobody` does.  Then the highest rate, out of a list,
 at which nothing is lost.
 """
 
@@ -52,6 +52,7 @@ class Tcpdump:
             self.process = bench.host.start("tcpdump", "-Z", "root", "-i", "i0", "-n", "-s", SNAP, *more, "-w", self.path,
                                             "udp port 9", stderr=err)
         wait_for(lambda: "listening on" in self.text(), 10, "tcpdump")
+        self.before = cpu_seconds(self.process.pid)
 
     def text(self):
         with open(self.err, encoding="utf-8") as file:
@@ -60,7 +61,7 @@ class Tcpdump:
     def end(self):
         """(captured, lost, CPU seconds)"""
         time.sleep(1.3)  # a block of its ring that is not full is handed on after a second
-        cpu = cpu_seconds(self.process.pid)
+        cpu = cpu_seconds(self.process.pid) - self.before
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
         numbers = {line.split(" packets ")[1]: int(line.split()[0]) for line in self.text().splitlines()
@@ -72,13 +73,13 @@ class Tcpdump:
 class Weir:
     def __init__(self, bench):
         self.agent = bench.agent.pid
-        self.before = cpu_seconds(self.agent)
         self.path, self.err = bench.lab.path("w.pcapng"), bench.lab.path("w.err")
         file_make(self.path)
         with open(self.err, "w", encoding="utf-8") as err:
             self.process = bench.host.start(bench.lab.weir, "capture", "udp port 9", "on", "i0", "-s", SNAP, "-w", self.path,
                                             "--run-dir", bench.agent.run_dir, stderr=err)
         wait_for(lambda: 0 < os.path.getsize(self.path) < WARM_BYTES, 10, "weir capture")
+        self.before = cpu_seconds(self.process.pid) + cpu_seconds(self.agent)
 
     def end(self):
         time.sleep(0.3)
