@@ -7,8 +7,8 @@ each SECONDS (3) long: nobody captures; tcpdump -s 96 -w; tcpdump with a buffer 
 files are in a tmpfs with huge pages.  First as fast as it goes: packets a second that pass, what of them is in the file,
 and CPU time per packet: what capturing adds to its way, and what the readers take (tcpdump; weir's agent and command),
 without what they take to begin.  Their sum says what a CPU that did nothing else could capture: the source takes more
-time for a packet than capturing it does, so what is in the file a second can differ by no more than `nobody` does.  Then the highest rate, out of a list,
-at which nothing is lost.
+time for a packet than capturing it does, so what is in the file a second can differ by no more than `nobody` does.
+Then the highest rate, out of a list, at which nothing is lost.
 """
 
 import collections
