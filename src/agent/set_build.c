@@ -102,6 +102,7 @@ static int family_build(struct engine *engine, struct set_store *store, uint8_t 
 	const struct trie_shape shape = shape_of(store, family, order, count);
 	struct engine_set_memory *memory = &tries->memory[family == 6];
 	struct trie **trie = &tries->trie[family == 6];
+	size_t room = 0;
 	int r = engine_set_memory_open(engine, trie_units_root(shape.root), memory, error);
 
 	if (r < 0)
@@ -114,8 +115,12 @@ static int family_build(struct engine *engine, struct set_store *store, uint8_t 
 	}
 	if (r == 0)
 		r = trie_write(*trie);
-	/* what is read meanwhile does not grow, so there is some more for what comes later */
-	while (r == 0 && memory->count < trie_units(*trie) + trie_units(*trie) / 4 && trie_more(*trie) == 0)
+	/* what is read meanwhile does not grow, so there is some more for what comes later; what stands in a
+	 * wide root goes elsewhere when it changes for the first time, and back the next time at best */
+	if (r == 0)
+		room = trie_units(*trie) + trie_units(*trie) / 4 +
+		       (shape.root & TRIE_WIDE ? TRIE_ROOT_UNITS(shape.root) / 2 : 0);
+	while (r == 0 && memory->count < room && trie_more(*trie) == 0)
 		;
 	if (r == 0)
 		trie_grow_by(*trie, NULL, NULL);

@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import struct
@@ -118,6 +119,49 @@ def sets_are_dropped_at_xdp(lab):
     wait_for(lambda: seen(agent) - before > len(good), 3, "what is no longer in the set")
     done(agent, "POST", "/v1/rules/delete", id=number)
     expect_equal(place(agent)["mode"], "off", "XDP without rules for it")
+
+
+@test()
+def prefixes_from_elsewhere_are_dropped_at_xdp(lab):
+    """Of 140,000 IPv6 prefixes that begin alike each drops at XDP, and so do one that begins otherwise and one around all of
+    them, put in later; what was taken out does no longer"""
+    host, peer = lab.hosts()
+    lab.quiet(host, peer)
+    agent = lab.agent(host)
+    numbers = random.Random(5).sample(range(1 << 31), 140_000)
+    networks = [f"2001:db8:{n >> 16:x}:{n & 0xffff:x}::" for n in numbers]  # the first bit behind what is common is 0
+    got, text, _ = agent.request("POST", "/v1/sets/load?name=bad", body="\n".join(f"{n}/64" for n in networks), timeout=60)
+    expect_equal(got, 200, f"status of the load: {text[-500:]}")
+    number = add(agent, "drop in from @bad")["id"]
+    need_xdp(agent)
+    sent = 0
+
+    def dropped(*sources):
+        nonlocal sent
+        before = seen(agent)
+        send_frames(peer, "p0", [datagram(source, family=6) for source in sources])
+        sent += len(sources)
+        wait_for(lambda: packets(agent, number) >= sent, 5, f"{sources[:3]} to be dropped")
+        expect_equal((packets(agent, number), seen(agent)), (sent, before), "dropped in all, and come as far as tc")
+
+    def let_through(*sources):
+        before = seen(agent)
+        send_frames(peer, "p0", [datagram(source, family=6) for source in sources])
+        wait_for(lambda: seen(agent) >= before + len(sources), 5, f"{sources} to come as far as tc")
+        expect_equal(packets(agent, number), sent, "packets of the rule")
+
+    dropped(*(f"{network}77" for network in networks[:200]))
+    let_through("2001:db8:8000::1", "2001:db9::1", "2a00:77::1")
+    put(agent, "bad", "2a00:77::/32")
+    dropped("2a00:77::1", f"{networks[1]}1")
+    let_through("2001:db8:8000::1", "2001:db9::1")
+    put(agent, "bad", "2001:db8::/31")
+    dropped("2001:db8:8000::1", "2001:db9::1", "2a00:77::1", f"{networks[2]}1")
+    put(agent, "bad", f"{networks[2]}/64", "2a00:77::/32", what="remove")
+    dropped(f"{networks[2]}1", f"{networks[3]}1")
+    put(agent, "bad", "2001:db8::/31", what="remove")
+    let_through(f"{networks[2]}1", "2001:db8:8000::1", "2001:db9::1", "2a00:77::1")
+    dropped(f"{networks[3]}1")
 
 
 @test()
