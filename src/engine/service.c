@@ -136,7 +136,28 @@ static int inner_map(const struct bpf_map *outer, const char *name, __u32 place,
 	return r < 0 ? r : memory_map(map, units * sizeof(struct policy_unit), ret_memory);
 }
 
-/* Books are made at once; of rings those are mapped that an earlier agent left. */
+/* Rings that a book names: an earlier agent left them. */
+static int rings_map(struct services_kernel *services, const struct policy_unit *book)
+{
+	const struct service_book *head = (const struct service_book *)book;
+	int r = 0;
+
+	for (__u32 i = 1; i <= head->count && i < SERVICE_BOOK_UNITS && r == 0; i++) {
+		const struct service *service = (const struct service *)&book[i];
+		const __u32 rings[] = {service->ring, service->before};
+
+		for (int which = 0; which < 2 && r == 0; which++)
+			if (rings[which] && rings[which] < SERVICE_RINGS_MAX &&
+				!services->rings[rings[which]])
+				r = inner_map(services->skeleton->maps.service_rings, "service_ring",
+					rings[which], SERVICE_RING_UNITS, false,
+					(void **)&services->rings[rings[which]]);
+	}
+	return r;
+}
+
+/* Books are made at once.  Of rings only those are asked for that a book names: up to Linux 6.7 each look
+ * into a map of maps waits for all CPUs, some ten milliseconds. */
 static int inner_maps(struct services_kernel *services)
 {
 	int r = 0;
@@ -147,9 +168,8 @@ static int inner_maps(struct services_kernel *services)
 	for (__u32 i = 0; i < 2 && r == 0; i++)
 		r = inner_map(services->skeleton->maps.service_books, "service_book", i, SERVICE_BOOK_UNITS,
 			true, (void **)&services->books[i]);
-	for (__u32 i = 0; i < SERVICE_RINGS_MAX && r == 0; i++)
-		r = inner_map(services->skeleton->maps.service_rings, "service_ring", i, SERVICE_RING_UNITS,
-			false, (void **)&services->rings[i]);
+	for (int i = 0; i < 2 && r == 0; i++)
+		r = rings_map(services, services->books[i]);
 	return r;
 }
 
