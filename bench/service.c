@@ -97,6 +97,12 @@ static struct bench_case cases[] = {
 
 #define CASES (sizeof(cases) / sizeof(cases[0]))
 
+/* "=NAME": that alone; else all whose names have it. */
+static bool is_asked(const struct bench_case *c, const char *word)
+{
+	return *word == '=' ? !strcmp(c->name, word + 1) : strstr(c->name, word) != NULL;
+}
+
 static void die(const char *what)
 {
 	fprintf(stderr, "bench-service: %s: %s\n", what, strerror(errno));
@@ -307,14 +313,14 @@ int main(int argc, char **argv)
 		cases[i].bare = around_make(&cases[i], NULL);
 		if (!cases[i].port)
 			measured_set(cases[i].around, cases[i].around->progs.bare_room20);
-		if (cases[i].port >= PORT_NAT && cases[i].kind != PACKET_SYN4 && strstr(cases[i].name, only))
+		if (cases[i].port >= PORT_NAT && cases[i].kind != PACKET_SYN4 && is_asked(&cases[i], only))
 			establish(&services, &cases[i]);
 	}
 	for (int round = 0; round < rounds; round++)
 		for (size_t i = 0; i < CASES; i++) {
 			struct bench_case *c = &cases[i];
 
-			if (!strstr(c->name, only))
+			if (!is_asked(c, only))
 				continue;
 			measure(c, c->around, c->flows < packets / 4 ? packets / 4 : c->flows);
 			c->ns[round] = measure(c, c->around, packets);
@@ -325,7 +331,7 @@ int main(int argc, char **argv)
 		struct bench_case *c = &cases[i];
 
 		qsort(c->ns, (size_t)rounds, sizeof(double), compare);
-		if (strstr(c->name, only))
+		if (is_asked(c, only))
 			printf("%-34s %9u %8.1f %8.1f\n", c->name, c->flows, c->ns[rounds / 2], c->ns[0]);
 	}
 	services_close(&services);

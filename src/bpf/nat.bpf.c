@@ -15,6 +15,7 @@
 #include "bpf/lib/chain.h"
 #include "bpf/lib/decide.h"
 #include "bpf/lib/encapsulate.h"
+#include "bpf/lib/nat_quick.h"
 #include "bpf/lib/nat_rewrite.h"
 #include "bpf/lib/nat_table.h"
 #include "bpf/lib/service_line.h"
@@ -109,6 +110,7 @@ packet_inline int nat_judge(struct xdp_md *context)
 	/* an error about nothing of nat's is the host's */
 	if (nat_hops(context, work) <= 1 && (!work->error || nat_find()))
 		return nat_exceeded(context);
+	nat_line_forget(work);
 	lost = nat_connect(context);
 	if (lost > SERVICE_LOSSES)
 		return XDP_PASS;
@@ -147,6 +149,30 @@ SEC("xdp") int nat(struct xdp_md *context)
 	int verdict = nat_judge(context);
 
 	return verdict == XDP_PASS ? chain_pass(context, CHAIN_FORWARD) : verdict;
+}
+
+/* -- what most packets to a backend are -- */
+
+packet_inline int nat_quick_judge(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	struct service_work *work = service_work();
+	const struct service *service = work ? service_of(work) : (void *)0;
+
+	if (!service || data + 14 > end)
+		return -1;
+	return *(__be16 *)(data + 12) == bpf_htons(PACKET_ETH_IPV4) ? nat_quick4(context, service, work->now)
+	                                                            : nat_quick6(context, service, work->now);
+}
+
+SEC("xdp") int nat_quick(struct xdp_md *context)
+{
+	int verdict = nat_quick_judge(context);
+
+	if (verdict >= 0)
+		return verdict;
+	bpf_tail_call(context, &service_programs, SERVICE_PROGRAM_LONG);
+	return chain_pass(context, CHAIN_FORWARD);
 }
 
 /* -- from a backend -- */
@@ -234,50 +260,22 @@ packet_function int nat_answered(void)
 	return 0;
 }
 
-/* The way to the client, from the kernel's tables; where those know none, the way that its packets came.  0,
- * or enum service_loss + 1. */
+/* The way to the client. */
 packet_function int nat_way(struct xdp_md *context)
 {
-	struct bpf_fib_lookup route = {.tot_len = 1}; /* or it does not tell the MTU */
 	struct service_work *work = service_work();
 	struct nat_work *nat = nat_work();
 	struct service_flow *flow;
-	long fate;
+	__u32 lost;
 
 	if (!work || !nat)
 		return SERVICE_LOST_NO_ROUTE + 1;
 	flow = nat_entry(&nat->key, nat->embryo);
 	if (!flow)
 		return SERVICE_LOST_NO_ROUTE + 1;
-	if (flow->checked && work->now - flow->checked < ENCAPSULATE_HOP_TICKS)
-		goto known;
-	route.ifindex = work->ifindex;
-	if (nat->key.family == 4) {
-		route.family = ENCAPSULATE_AF_INET;
-		route.ipv4_src = flow->src[0];
-		route.ipv4_dst = flow->dst[0];
-	} else {
-		route.family = ENCAPSULATE_AF_INET6;
-		__builtin_memcpy(route.ipv6_src, flow->src, 16);
-		__builtin_memcpy(route.ipv6_dst, flow->dst, 16);
-	}
-	fate = bpf_fib_lookup(context, &route, sizeof(route), 0);
-	if (fate == BPF_FIB_LKUP_RET_SUCCESS) {
-		if (flow->ifindex != route.ifindex)
-			flow->ifindex = route.ifindex;
-		if (flow->mtu != route.mtu_result)
-			flow->mtu = route.mtu_result;
-		mac_learn(flow->dmac, route.dmac);
-		mac_learn(flow->smac, route.smac);
-		flow->checked = work->now ? work->now : 1;
-		goto known;
-	}
-	if (fate != BPF_FIB_LKUP_RET_NO_NEIGH && fate != BPF_FIB_LKUP_RET_FWD_DISABLED)
-		return SERVICE_LOST_NO_ROUTE + 1;
-	if (!flow->ifindex)
-		return fate == BPF_FIB_LKUP_RET_NO_NEIGH ? SERVICE_LOST_NO_NEIGHBOUR + 1
-		                                         : SERVICE_LOST_NO_ROUTE + 1;
-known:
+	lost = nat_way_look(context, flow, work->ifindex, nat->key.family, work->now);
+	if (lost)
+		return lost;
 	nat->flow.ifindex = flow->ifindex;
 	nat->flow.mtu = flow->mtu;
 	__builtin_memcpy(nat->flow.dmac, flow->dmac, 6);
@@ -363,6 +361,34 @@ SEC("xdp") int nat_answer(struct xdp_md *context)
 	int verdict = nat_answer_judge(context);
 
 	return verdict == XDP_PASS ? chain_pass(context, CHAIN_FORWARD) : verdict;
+}
+
+/* -- what most answers are -- */
+
+packet_inline int nat_answer_quick_judge(struct xdp_md *context)
+{
+	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	__u32 now = bpf_jiffies64(), place = service_place(now);
+	void *book = bpf_map_lookup_elem(&service_books, &place);
+	const struct service_book *head = book ? (const void *)trie_unit(book, 0) : (void *)0;
+
+	if (!head || data + 14 > end)
+		return -1;
+	if (*(__be16 *)(data + 12) == bpf_htons(PACKET_ETH_IPV4))
+		return nat_quick_answer4(context, head, now);
+	if (*(__be16 *)(data + 12) == bpf_htons(PACKET_ETH_IPV6))
+		return nat_quick_answer6(context, head, now);
+	return -1;
+}
+
+SEC("xdp") int nat_answer_quick(struct xdp_md *context)
+{
+	int verdict = nat_answer_quick_judge(context);
+
+	if (verdict >= 0)
+		return verdict;
+	bpf_tail_call(context, &service_programs, SERVICE_PROGRAM_ANSWER);
+	return chain_pass(context, CHAIN_FORWARD);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

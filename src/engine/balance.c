@@ -40,6 +40,16 @@ static void balance_prepare(const struct engine *engine, struct balance_bpf *ske
 	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);
 }
 
+static int put(const struct balance_bpf *skeleton, __u32 place, int program, struct error *error)
+{
+	if (!skeleton)
+		return error_set(error, -ENOENT, "the services' program is not loaded");
+	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.service_programs), &place, &program, BPF_ANY) < 0)
+		return error_set(error, -errno, "cannot put a program of services into its place: %s",
+			strerror(errno));
+	return 0;
+}
+
 static int balance_load(
 	struct engine *engine, bool whole, struct balance_bpf **ret_skeleton, struct error *error)
 {
@@ -53,6 +63,8 @@ static int balance_load(
 	balance_prepare(engine, skeleton);
 	r = whole ? component_load_whole(engine, skeleton->obj, "service", error)
 	          : component_load(engine, skeleton->obj, "service", error);
+	if (r == 0)
+		r = put(skeleton, SERVICE_PROGRAM_LONG, bpf_program__fd(skeleton->progs.balance_long), error);
 	if (r < 0)
 		balance_bpf__destroy(skeleton);
 	else
@@ -91,16 +103,6 @@ bool engine_balance_wanted(const struct engine *engine)
 	const struct balance *balance = balance_of(engine);
 
 	return balance && balance->wanted; /* NULL: while the part in front of it opens */
-}
-
-static int put(const struct balance_bpf *skeleton, __u32 place, int program, struct error *error)
-{
-	if (!skeleton)
-		return error_set(error, -ENOENT, "the services' program is not loaded");
-	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.service_programs), &place, &program, BPF_ANY) < 0)
-		return error_set(error, -errno, "cannot put a program of services into its place: %s",
-			strerror(errno));
-	return 0;
 }
 
 int engine_balance_put(struct engine *engine, unsigned int place, int program, struct error *error)

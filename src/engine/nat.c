@@ -20,6 +20,7 @@ struct nat {
 static void nat_prepare(const struct engine *engine, struct nat_bpf *skeleton)
 {
 	const struct engine_view *view = &engine->view;
+	const uint32_t lines = view->sets4 * FLOW_WAYS;
 
 	skeleton->rodata->flow_sets4 = view->sets4;
 	skeleton->rodata->flow_sets6 = view->sets6;
@@ -27,6 +28,8 @@ static void nat_prepare(const struct engine *engine, struct nat_bpf *skeleton)
 	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
 	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
 	skeleton->rodata->service_second = (__u32)(1000000000 / engine->tick_ns);
+	skeleton->rodata->nat_line_mask = lines - 1;
+	bpf_map__set_max_entries(skeleton->maps.nat_lines, view->cpus * lines);
 	bpf_map__set_max_entries(skeleton->maps.service_counts, view->cpus * SERVICE_BACKENDS_MAX);
 	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);
 }
@@ -36,9 +39,21 @@ typedef int put_function(struct engine *engine, unsigned int place, int program,
 static int nat_put(
 	struct engine *engine, const struct nat_bpf *skeleton, put_function *put, struct error *error)
 {
-	int r = put(engine, SERVICE_PROGRAM_ANSWER, bpf_program__fd(skeleton->progs.nat_answer), error);
+	const struct {
+		enum service_program place;
+		const struct bpf_program *program;
+	} programs[] = {
+		/* what goes on in another one comes behind it */
+		{SERVICE_PROGRAM_ANSWER, skeleton->progs.nat_answer},
+		{SERVICE_PROGRAM_NAT, skeleton->progs.nat},
+		{SERVICE_PROGRAM_ANSWER_QUICK, skeleton->progs.nat_answer_quick},
+		{SERVICE_PROGRAM_NAT_QUICK, skeleton->progs.nat_quick},
+	};
+	int r = 0;
 
-	return r < 0 ? r : put(engine, SERVICE_PROGRAM_NAT, bpf_program__fd(skeleton->progs.nat), error);
+	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]) && r == 0; i++)
+		r = put(engine, programs[i].place, bpf_program__fd(programs[i].program), error);
+	return r;
 }
 
 static struct nat *nat_of(const struct engine *engine)

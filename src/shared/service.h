@@ -250,10 +250,14 @@ struct service_fragment {
 };
 
 /* Places of the array `service_programs`: what bpf/balance.bpf.c goes on in (struct service_work of
- * bpf/lib/service_work.h).  Empty: it is not there, and the packet goes on to the stack. */
+ * bpf/lib/service_work.h).  Empty: it is not there, and the packet goes on to the one that takes it else:
+ * from NAT_QUICK to LONG, from ANSWER_QUICK to ANSWER, from the others to the stack. */
 enum service_program {
 	SERVICE_PROGRAM_NAT,    /* to a backend: all of struct service_work is known but maybe the backend */
 	SERVICE_PROGRAM_ANSWER, /* to an address that nat sends from: nothing is known yet */
+	SERVICE_PROGRAM_NAT_QUICK,    /* to a backend: the time, the book and the service are known */
+	SERVICE_PROGRAM_ANSWER_QUICK, /* as ANSWER */
+	SERVICE_PROGRAM_LONG, /* to a service's address: the time, the book and the address are known */
 	SERVICE_PROGRAMS,
 };
 

@@ -762,6 +762,7 @@ static void age(const struct bpf_map *map, uint32_t seconds)
 		flow.last -= seconds * services.nat->rodata->service_second;
 		assert_int_equal(bpf_map_update_elem(bpf_map__fd(map), &key, &flow, BPF_EXIST), 0);
 	}
+	services_nat_forget(&services);
 }
 
 /* A connection of which both have spoken: its port. */
@@ -1172,6 +1173,211 @@ static void affinity_is_written_down_for_clients_that_are_there(void **state)
 	assert_int_equal(written(services.balance->maps.service_flows), 5);
 }
 
+/* -- the quick way and the long one -- */
+
+#define QUICK (1U << SERVICE_PROGRAM_NAT_QUICK | 1U << SERVICE_PROGRAM_ANSWER_QUICK)
+#define TRIES 1000 /* of what depends on ticks */
+
+/* A packet of a connection that goes on, of all kinds that there are. */
+static struct frame random_frame(struct spec spec)
+{
+	static const uint8_t flags[] = {ACK, ACK | 8, ACK | 0x20, 0, ACK | 0x40};
+	struct frame frame;
+
+	spec.payload = (uint32_t)rand() % 1200;
+	spec.ttl = (uint8_t)(2 + rand() % 254);
+	spec.flags = flags[(size_t)rand() % sizeof(flags)];
+	spec.options = rand() % 8 ? 0 : 8;
+	spec.no_checksum = spec.proto == IPPROTO_UDP && rand() % 4 == 0;
+	frame = frame_of(&spec);
+	if (rand() % 16 == 0 && !spec.no_checksum)
+		leave_to_card(&frame);
+	return frame;
+}
+
+static void assert_same(const struct frame *got, const struct frame *wanted)
+{
+	assert_int_equal(got->verdict, wanted->verdict);
+	assert_int_equal(got->length, wanted->length);
+	assert_memory_equal(got->bytes, wanted->bytes, wanted->length);
+}
+
+#define SAME_PACKETS 4000
+
+static struct frame same_in[SAME_PACKETS], same_first[SAME_PACKETS], same_again[SAME_PACKETS];
+
+/* Packets of connections that both hosts have spoken in. */
+static void same_make(void)
+{
+	struct spec spec, answer;
+	struct frame out;
+
+	for (int i = 0; i < SAME_PACKETS; i++) {
+		if (i % 8 == 0) {
+			do
+				spec = random_spec();
+			while (spec.proto != IPPROTO_TCP && spec.proto != IPPROTO_UDP);
+			spec.options = 0;
+			out = send_of(&spec);
+			assert_int_equal(out.verdict, XDP_TX);
+			answer = answer_to(&out);
+			assert_int_equal(send_of(&answer).verdict, XDP_TX);
+			assert_int_equal(send_of(&spec).verdict, XDP_TX);
+		}
+		same_in[i] = random_frame(i % 2 ? answer : spec);
+		same_first[i] = run(&same_in[i]);
+		same_again[i] = run(&same_in[i]);
+	}
+}
+
+/* Of both backends together. */
+static struct service_count same_counts(void)
+{
+	struct service_count sum = services_count(&services, 1), other = services_count(&services, 2);
+
+	sum.packets += other.packets;
+	sum.bytes += other.bytes;
+	sum.answer_packets += other.answer_packets;
+	sum.answer_bytes += other.answer_bytes;
+	return sum;
+}
+
+static void the_quick_way_makes_the_same_of_a_packet_as_the_long_one(void **state)
+{
+	(void)state;
+	for (int quiet = 0; quiet < 2; quiet++) {
+		const struct variant variant = {.backend_port = 8080, .quiet = quiet};
+		struct service_count begun, before, after;
+		struct flow_stats stats;
+
+		begin(&variant);
+		begun = same_counts();
+		same_make();
+		before = same_counts();
+		services_programs(&services, ~QUICK);
+		for (int i = 0; i < SAME_PACKETS; i++) {
+			struct frame out = run(&same_in[i]);
+
+			assert_same(&same_first[i], &out);
+			assert_same(&same_again[i], &out);
+		}
+		services_programs(&services, ~0U);
+		after = same_counts();
+		/* two packets and an answer make a connection; then each was sent twice, and once */
+		before.packets -= begun.packets + 2 * SAME_PACKETS / 8;
+		before.answer_packets -= begun.answer_packets + SAME_PACKETS / 8;
+		assert_int_equal(before.packets, 2 * (after.packets - before.packets - 2 * SAME_PACKETS / 8));
+		assert_int_equal(before.answer_packets,
+			2 * (after.answer_packets - before.answer_packets - SAME_PACKETS / 8));
+		stats = services_stats(&services);
+		assert_int_equal(stats.seen, stats.cached + stats.emitted + stats.lost);
+	}
+}
+
+/* Is the packet sent to where it should, and without the long way?  That leaves the packet as it read it. */
+static bool goes_quickly(const struct frame *in)
+{
+	const struct bpf_map *map = services.balance->maps.service_works;
+	static uint8_t works[256 * 1024];
+	uint32_t zero = 0, bytes = (bpf_map__value_size(map) + 7) / 8 * 8;
+	struct frame out;
+
+	assert_true(bytes * services.cpus <= sizeof(works));
+	memset(works, 0, sizeof(works));
+	assert_int_equal(bpf_map_update_elem(bpf_map__fd(map), &zero, works, BPF_ANY), 0);
+	out = run(in);
+	assert_int_equal(bpf_map_lookup_elem(bpf_map__fd(map), &zero, works), 0);
+	for (uint32_t cpu = 0; cpu < services.cpus; cpu++)
+		for (uint32_t i = 0; i < 32; i++)
+			if (works[cpu * bytes + i])
+				return false;
+	return out.verdict == XDP_TX;
+}
+
+static void what_most_packets_are_needs_no_long_way(void **state)
+{
+	static const uint8_t quick_protos[] = {IPPROTO_TCP, IPPROTO_UDP};
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		const struct variant variant = {.quiet = i & 1};
+		uint8_t proto = quick_protos[i >> 1 & 1];
+		int family = i & 4 ? 6 : 4, tries;
+		struct spec spec = from_client(family, proto, 1000, 80), answer;
+		struct frame in, back, out;
+
+		begin(&variant);
+		spec.payload = 100;
+		in = frame_of(&spec);
+		/* the first has no port yet */
+		assert_false(goes_quickly(&in));
+		out = run(&in);
+		answer = answer_to(&out);
+		answer.payload = 100;
+		back = frame_of(&answer);
+		/* neither has it stayed: the client has not spoken again */
+		assert_false(goes_quickly(&back));
+		assert_false(goes_quickly(&in));
+		/* the way to the backend is looked at again every few ticks */
+		for (tries = 0; tries < TRIES && !goes_quickly(&in); tries++)
+			run(&in);
+		assert_in_range(tries, 0, TRIES - 1);
+		assert_true(goes_quickly(&back));
+		/* nothing is known of it any more, but what is remembered beside the line */
+		for (tries = 0; tries < TRIES; tries++) {
+			forget(services.balance->maps.service_flows);
+			if (variant.quiet || goes_quickly(&in))
+				break;
+			forget(services.balance->maps.service_embryos);
+			out = run(&in);
+			answer = answer_to(&out);
+			assert_int_equal(send_of(&answer).verdict, XDP_TX);
+			run(&in);
+			run(&in);
+		}
+		assert_in_range(tries, 0, TRIES - 1);
+		services_nat_forget(&services);
+		assert_false(goes_quickly(&in));
+	}
+}
+
+static void what_ends_or_begins_goes_the_long_way(void **state)
+{
+	static const uint8_t flags[] = {SYN, FIN | ACK, RST, SYN | ACK};
+	const struct variant variant = {};
+
+	(void)state;
+	begin(&variant);
+	establish(1000);
+	send_both(1000, ACK, ACK);
+	for (size_t i = 0; i < sizeof(flags); i++) {
+		struct spec spec = from_client(4, IPPROTO_TCP, 1000, 80);
+		struct frame in;
+
+		spec.flags = flags[i];
+		in = frame_of(&spec);
+		assert_false(goes_quickly(&in));
+	}
+}
+
+/* Another backend has the number: the connection begins anew, with a port of its own. */
+static void what_was_remembered_of_the_connection_before_is_forgotten(void **state)
+{
+	const struct variant variant = {};
+	uint16_t port;
+	int verdict;
+
+	(void)state;
+	begin(&variant);
+	establish(1000);
+	send_both(1000, ACK, ACK);
+	services.backends[1].generation++;
+	port = port_for(1000, SYN, &verdict);
+	assert_int_equal(verdict, XDP_TX);
+	assert_int_equal(port_for(1000, ACK, &verdict), port);
+	assert_int_equal(port_for(1000, ACK, &verdict), port);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1197,6 +1403,10 @@ int main(void)
 		cmocka_unit_test(tags_stay_on_the_link_and_clients_behind_them_need_a_route),
 		cmocka_unit_test(both_directions_are_counted_and_accounted_by_flow_if_wanted),
 		cmocka_unit_test(affinity_is_written_down_for_clients_that_are_there),
+		cmocka_unit_test(the_quick_way_makes_the_same_of_a_packet_as_the_long_one),
+		cmocka_unit_test(what_most_packets_are_needs_no_long_way),
+		cmocka_unit_test(what_ends_or_begins_goes_the_long_way),
+		cmocka_unit_test(what_was_remembered_of_the_connection_before_is_forgotten),
 	};
 	cpu_set_t cpu;
 	int failed;

@@ -51,6 +51,15 @@ static void rings_make(const struct services *services, uint32_t ring_bytes)
 	}
 }
 
+static void program_put(const struct services *services, __u32 place, const struct bpf_program *program)
+{
+	int fd = bpf_program__fd(program);
+
+	if (bpf_map_update_elem(bpf_map__fd(services->balance->maps.service_programs), &place, &fd, BPF_ANY) <
+		0)
+		die("service_programs");
+}
+
 int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes)
 {
 	return services_open_large(services, lines, ring_bytes, SERVICE_FLOWS_DEFAULT);
@@ -105,6 +114,7 @@ int services_open_large(struct services *services, uint32_t lines, uint32_t ring
 		(size_t)services->cpus * SERVICES_MAX * sizeof(struct service_lost));
 	services->now = map_memory(balance->maps.policy_now, sizeof(struct policy_now));
 	rings_make(services, ring_bytes);
+	program_put(services, SERVICE_PROGRAM_LONG, balance->progs.balance_long);
 	return 0;
 }
 
@@ -118,6 +128,8 @@ int services_nat(struct services *services, const struct service_answers *answer
 	nat->rodata->flow_sets4 = nat->rodata->flow_sets6 = services->lines / FLOW_WAYS;
 	nat->rodata->flow_seed[0] = services->balance->rodata->flow_seed[0];
 	nat->rodata->flow_seed[1] = services->balance->rodata->flow_seed[1];
+	nat->rodata->nat_line_mask = services->lines - 1;
+	bpf_map__set_max_entries(nat->maps.nat_lines, services->cpus * services->lines);
 	nat->rodata->flow_ring_bytes = services->balance->rodata->flow_ring_bytes;
 	nat->rodata->service_second = services->balance->rodata->service_second;
 	bpf_object__for_each_map (map, nat->obj) {
@@ -131,17 +143,10 @@ int services_nat(struct services *services, const struct service_answers *answer
 		nat_bpf__destroy(nat);
 		return -1;
 	}
-	for (__u32 place = 0; place < SERVICE_PROGRAMS; place++) {
-		int program = bpf_program__fd(
-			place == SERVICE_PROGRAM_NAT ? nat->progs.nat : nat->progs.nat_answer);
-
-		if (bpf_map_update_elem(bpf_map__fd(services->balance->maps.service_programs), &place,
-			    &program, BPF_ANY) < 0)
-			die("service_programs");
-	}
 	services->nat = nat;
 	services->answers = answers;
 	services->answer_count = count;
+	services_programs(services, ~0U);
 	return 0;
 }
 
@@ -172,6 +177,23 @@ int services_tc(struct services *services)
 	return 0;
 }
 
+void services_programs(const struct services *services, unsigned int places)
+{
+	const struct bpf_program *programs[SERVICE_PROGRAMS] = {
+		[SERVICE_PROGRAM_LONG] = services->balance->progs.balance_long,
+		[SERVICE_PROGRAM_NAT] = services->nat->progs.nat,
+		[SERVICE_PROGRAM_ANSWER] = services->nat->progs.nat_answer,
+		[SERVICE_PROGRAM_NAT_QUICK] = services->nat->progs.nat_quick,
+		[SERVICE_PROGRAM_ANSWER_QUICK] = services->nat->progs.nat_answer_quick,
+	};
+
+	for (__u32 place = 0; place < SERVICE_PROGRAMS; place++)
+		if (places & 1U << place)
+			program_put(services, place, programs[place]);
+		else
+			bpf_map_delete_elem(bpf_map__fd(services->balance->maps.service_programs), &place);
+}
+
 void services_close(struct services *services)
 {
 	balance_tc_bpf__destroy(services->tc);
@@ -179,10 +201,21 @@ void services_close(struct services *services)
 	balance_bpf__destroy(services->balance);
 }
 
+void services_nat_forget(const struct services *services)
+{
+	static const uint8_t zero[64];
+	uint32_t count = services->nat ? services->cpus * services->lines : 0;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (bpf_map_update_elem(bpf_map__fd(services->nat->maps.nat_lines), &i, zero, BPF_ANY) < 0)
+			die("nat_lines");
+}
+
 void services_clear(struct services *services)
 {
 	size_t sets = (size_t)services->cpus * services->lines / FLOW_WAYS;
 
+	services_nat_forget(services);
 	memset(services->cache4, 0, sets * sizeof(struct flow_set4));
 	memset(services->cache6, 0, sets * sizeof(struct flow_set6));
 	memset(services->rest6, 0, sets * sizeof(struct flow_rest_set6));

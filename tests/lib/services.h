@@ -45,6 +45,10 @@ void services_close(struct services *services);
 int services_nat(struct services *services, const struct service_answers *answers, size_t count);
 /* The program in tc, with the same tables.  -1 where it cannot be loaded. */
 int services_tc(struct services *services);
+/* Only those programs of services (bits: 1 << enum service_program) are there. */
+void services_programs(const struct services *services, unsigned int places);
+/* As if what is remembered beside the lines of flows were too old to hold. */
+void services_nat_forget(const struct services *services);
 /* As if no packet had ever been seen. */
 void services_clear(struct services *services);
 

@@ -53,6 +53,47 @@ packet_inline __u64 nat_pseudo(const struct packet *p, __u32 bytes)
 	return sum;
 }
 
+/* -- the way to a client -- */
+
+/* From the kernel's tables, into the entry of its answers; where those know none, the way that its packets
+ * came.  0, or enum service_loss + 1. */
+packet_inline __u32 nat_way_look(
+	struct xdp_md *context, struct service_flow *flow, __u32 ifindex, __u8 family, __u32 now)
+{
+	struct bpf_fib_lookup route = {.tot_len = 1}; /* or it does not tell the MTU */
+	long fate;
+
+	if (flow->checked && now - flow->checked < ENCAPSULATE_HOP_TICKS)
+		return 0;
+	route.ifindex = ifindex;
+	if (family == 4) {
+		route.family = ENCAPSULATE_AF_INET;
+		route.ipv4_src = flow->src[0];
+		route.ipv4_dst = flow->dst[0];
+	} else {
+		route.family = ENCAPSULATE_AF_INET6;
+		__builtin_memcpy(route.ipv6_src, flow->src, 16);
+		__builtin_memcpy(route.ipv6_dst, flow->dst, 16);
+	}
+	fate = bpf_fib_lookup(context, &route, sizeof(route), 0);
+	if (fate == BPF_FIB_LKUP_RET_SUCCESS) {
+		if (flow->ifindex != route.ifindex)
+			flow->ifindex = route.ifindex;
+		if (flow->mtu != route.mtu_result)
+			flow->mtu = route.mtu_result;
+		mac_learn(flow->dmac, route.dmac);
+		mac_learn(flow->smac, route.smac);
+		flow->checked = now ? now : 1;
+		return 0;
+	}
+	if (fate != BPF_FIB_LKUP_RET_NO_NEIGH && fate != BPF_FIB_LKUP_RET_FWD_DISABLED)
+		return SERVICE_LOST_NO_ROUTE + 1;
+	if (!flow->ifindex)
+		return fate == BPF_FIB_LKUP_RET_NO_NEIGH ? SERVICE_LOST_NO_NEIGHBOUR + 1
+		                                         : SERVICE_LOST_NO_ROUTE + 1;
+	return 0;
+}
+
 /* -- checksums that are still to be made -- */
 
 static long nat_sum_step(__u32 i, struct xdp_md **context)

@@ -116,227 +116,357 @@ lost:
 	return XDP_DROP;
 }
 
-/* The verdict, or -1: left to others, and nothing has changed.  A function of its own for its stack alone. */
-static __noinline int quick4(
-	struct xdp_md *context, void *book, const struct service_book *head, __u32 address, __u32 now)
+/* -- the line of its flow -- */
+
+struct quick_line4 {
+	struct flow_line4 *line; /* NULL: it is not accounted */
+	struct flow_stats *stats;
+	__u64 addresses, ports;
+	__u32 kinds, cpu, index, way;
+	int found; /* else the line is another's, whose place it takes */
+};
+
+packet_inline void quick_key4(struct quick_line4 *at, const struct packet_ip4 *ip,
+	const struct packet_tcp *l4, const struct quick *quick)
+{
+	at->addresses = ip->src | (__u64)ip->dst << 32;
+	at->ports = l4->sport | (__u32)l4->dport << 16 | (__u64)quick->ifindex << 32;
+	at->kinds = ip->proto | (__u32)(FLOW_KIND_IPV4 | FLOW_KIND_PORTS) << 8;
+}
+
+/* 0: there are no lines. */
+packet_inline int quick_find4(struct quick_line4 *at, __u32 now)
+{
+	__u64 hash = flow_hash4(at->addresses, at->ports, at->kinds);
+	struct flow_set4 *set;
+	struct flow_line4 *line;
+	__u32 home = hash >> 62, i;
+
+	at->cpu = bpf_get_smp_processor_id();
+	at->index = at->cpu * flow_sets4 + (hash & (flow_sets4 - 1));
+	set = bpf_map_lookup_elem(&flow_cache4, &at->index);
+	at->stats = bpf_map_lookup_elem(&flow_stats, &at->cpu);
+	if (!set || !at->stats)
+		return 0;
+	PACKET_UNROLL
+	for (i = 0; i < FLOW_WAYS; i++) {
+		line = &set->line[(home + i) % FLOW_WAYS];
+		if (*(__u64 *)&line->src == at->addresses && *(__u64 *)&line->sport == at->ports &&
+			*(__u32 *)&line->proto == at->kinds) {
+			at->line = line;
+			at->way = (home + i) % FLOW_WAYS;
+			at->found = 1;
+			return 1;
+		}
+	}
+	at->way = FLOW_VICTIM(set, home, now);
+	at->line = &set->line[at->way];
+	return 1;
+}
+
+/* The line becomes this flow's. */
+packet_inline void quick_fill4(
+	const struct quick_line4 *at, const struct quick *quick, const struct flow_decision *decision)
+{
+	struct flow_line4 *line = at->line;
+	struct flow_sight sight = {.packets = 1,
+		.bytes = quick->bytes,
+		.now = quick->now,
+		.owner = OWNER_FORWARDED,
+		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
+
+	if (line->serial) {
+		flow_emit4(line, at->stats, at->cpu, at->index % flow_sets4 * FLOW_WAYS + at->way);
+		flow_publish(line->serial, 0);
+	}
+	*(__u64 *)&line->src = at->addresses;
+	*(__u64 *)&line->sport = at->ports;
+	*(__u32 *)&line->proto = at->kinds;
+	flow_fill(line, line, &sight, quick->flags);
+	line->decision.rule = decision->rule;
+	line->decision.backend = decision->backend;
+	flow_publish(line->serial, flow_next_serial(at->stats));
+	at->stats->seen++;
+	at->stats->cached++;
+}
+
+/* Counts the packet there: the line is found, or becomes its flow's. */
+packet_inline void quick_account4(
+	struct quick_line4 *at, const struct quick *quick, const struct flow_decision *decision)
+{
+	if (!at->found) {
+		quick_fill4(at, quick, decision);
+		return;
+	}
+	at->stats->seen++;
+	at->stats->cached++;
+	quick_hit(&at->line->counts, &at->line->marks, quick);
+	at->line->decision.rule = decision->rule;
+	at->line->decision.backend = decision->backend;
+}
+
+struct quick_line6 {
+	struct flow_line6 *line;
+	struct flow_rest6 *rest; /* NULL: it is not accounted */
+	struct flow_stats *stats;
+	__u64 ports, src[2], dst[2];
+	__u32 kinds, cpu, index, way;
+	int found;
+};
+
+packet_inline void quick_key6(struct quick_line6 *at, const struct packet_ip6 *ip,
+	const struct packet_tcp *l4, const struct quick *quick)
+{
+	at->src[0] = ip->src[0];
+	at->src[1] = ip->src[1];
+	at->dst[0] = ip->dst[0];
+	at->dst[1] = ip->dst[1];
+	at->ports = l4->sport | (__u32)l4->dport << 16 | (__u64)quick->ifindex << 32;
+	at->kinds = ip->proto | (__u32)(FLOW_KIND_IPV6 | FLOW_KIND_PORTS) << 8;
+}
+
+packet_inline int quick_find6(struct quick_line6 *at, __u32 now)
+{
+	__u64 hash = flow_mix(flow_mix(at->src[0], at->src[1], flow_seed[0]), at->dst[0], flow_seed[1]);
+	struct flow_rest_set6 *rest_set;
+	struct flow_set6 *set;
+	__u64 *line_src, *line_dst;
+	struct flow_line6 *line;
+	__u32 home, i;
+
+	hash = flow_mix(
+		flow_mix(hash, at->dst[1], flow_seed[0]), at->ports ^ (__u64)at->kinds << 24, flow_seed[1]);
+	at->cpu = bpf_get_smp_processor_id();
+	at->index = at->cpu * flow_sets6 + (hash & (flow_sets6 - 1));
+	set = bpf_map_lookup_elem(&flow_cache6, &at->index);
+	rest_set = bpf_map_lookup_elem(&flow_rest6, &at->index);
+	at->stats = bpf_map_lookup_elem(&flow_stats, &at->cpu);
+	if (!set || !rest_set || !at->stats)
+		return 0;
+	home = hash >> 62;
+	PACKET_UNROLL
+	for (i = 0; i < FLOW_WAYS; i++) {
+		line = &set->line[(home + i) % FLOW_WAYS];
+		line_src = (__u64 *)line->src;
+		line_dst = (__u64 *)line->dst;
+		if (line_src[1] == at->src[1] && line_dst[1] == at->dst[1] &&
+			*(__u64 *)&line->sport == at->ports && line_src[0] == at->src[0] &&
+			line_dst[0] == at->dst[0] && *(__u32 *)&line->proto == at->kinds) {
+			at->line = line;
+			at->rest = &rest_set->line[(home + i) % FLOW_WAYS];
+			at->way = (home + i) % FLOW_WAYS;
+			at->found = 1;
+			return 1;
+		}
+	}
+	at->way = FLOW_VICTIM(set, home, now);
+	at->line = &set->line[at->way];
+	at->rest = &rest_set->line[at->way];
+	return 1;
+}
+
+packet_inline void quick_fill6(
+	const struct quick_line6 *at, const struct quick *quick, const struct flow_decision *decision)
+{
+	struct flow_line6 *line = at->line;
+	struct flow_rest6 *rest = at->rest;
+	struct flow_sight sight = {.packets = 1,
+		.bytes = quick->bytes,
+		.now = quick->now,
+		.owner = OWNER_FORWARDED,
+		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
+
+	if (rest->serial) {
+		flow_emit6(line, rest, at->stats, at->cpu, at->index % flow_sets6 * FLOW_WAYS + at->way);
+		flow_publish(rest->serial, 0);
+	}
+	*(__u64 *)&line->src[0] = at->src[0];
+	*(__u64 *)&line->src[2] = at->src[1];
+	*(__u64 *)&line->dst[0] = at->dst[0];
+	*(__u64 *)&line->dst[2] = at->dst[1];
+	*(__u64 *)&line->sport = at->ports;
+	*(__u32 *)&line->proto = at->kinds;
+	flow_fill(line, rest, &sight, quick->flags);
+	rest->decision.rule = decision->rule;
+	rest->decision.backend = decision->backend;
+	flow_publish(rest->serial, flow_next_serial(at->stats));
+	at->stats->seen++;
+	at->stats->cached++;
+}
+
+packet_inline void quick_account6(
+	struct quick_line6 *at, const struct quick *quick, const struct flow_decision *decision)
+{
+	if (!at->found) {
+		quick_fill6(at, quick, decision);
+		return;
+	}
+	at->stats->seen++;
+	at->stats->cached++;
+	quick_hit(&at->line->counts, &at->line->marks, quick);
+	at->rest->decision.rule = decision->rule;
+	at->rest->decision.backend = decision->backend;
+}
+
+/* -- all of it -- */
+
+/* What may go on here, of IPv4: 0: it may not. */
+packet_inline int quick_read4(const void *data, const void *end, struct quick *quick)
+{
+	const struct packet_ip4 *ip = data + 14;
+	const struct packet_tcp *l4 = (const void *)(ip + 1);
+
+	if ((const void *)(l4 + 1) > end || ip->version_ihl != 0x45 ||
+		ip->fragment & bpf_htons(QUICK_FRAGMENT) || !quick_read(l4, ip->proto, quick))
+		return 0;
+	quick->bytes = end - data;
+	quick->ip_bytes = bpf_ntohs(ip->total_length);
+	return quick->ip_bytes + 14 <= quick->bytes && quick->ip_bytes >= sizeof(*ip) + 8;
+}
+
+packet_inline int quick_read6(const void *data, const void *end, struct quick *quick)
+{
+	const struct packet_ip6 *ip = data + 14;
+	const struct packet_tcp *l4 = (const void *)(ip + 1);
+
+	if ((const void *)(l4 + 1) > end || *(const __u8 *)ip >> 4 != 6 || !quick_read(l4, ip->proto, quick))
+		return 0;
+	quick->bytes = end - data;
+	quick->ip_bytes = bpf_ntohs(ip->payload_length) + sizeof(*ip);
+	return quick->ip_bytes + 14 <= quick->bytes && quick->ip_bytes >= sizeof(*ip) + 8;
+}
+
+/* The verdict, or a negative number, and nothing has changed: QUICK_NAT, of a service that is delivered by
+ * nat, and its unit is known; QUICK_LEFT.  Inline, since a call costs as much as all of the accounting. */
+#define QUICK_LEFT (-1)
+#define QUICK_NAT  (-2)
+
+packet_inline int quick4(struct xdp_md *context, void *book, const struct service_book *head, __u32 address,
+	__u32 now, __u32 *unit)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	struct quick quick = {.now = now, .ifindex = context->ingress_ifindex};
 	struct packet_ip4 *ip = data + 14;
 	struct packet_tcp *l4 = (void *)(ip + 1);
-	struct quick quick = {.now = now, .ifindex = context->ingress_ifindex};
 	const struct service_backend *backend;
+	struct flow_decision decision = {};
 	const struct service *service;
-	struct flow_line4 *line = (void *)0;
-	struct flow_stats *stats = (void *)0;
-	__u32 kinds, cpu = 0, unit, index = 0, way = 0;
-	__u64 addresses, ports;
-	int anew = 0;
+	struct quick_line4 at = {};
+	int anew;
 
-	if ((void *)(l4 + 1) > end || ip->version_ihl != 0x45 || ip->fragment & bpf_htons(QUICK_FRAGMENT) ||
-		!quick_read(l4, ip->proto, &quick))
-		return -1;
-	quick.bytes = end - data;
-	quick.ip_bytes = bpf_ntohs(ip->total_length);
-	if (quick.ip_bytes + 14 > quick.bytes || quick.ip_bytes < sizeof(*ip) + 8)
-		return -1;
-	unit = service_find(book, head, address, ip->proto, l4->dport);
-	service = unit ? (const void *)trie_unit(book, unit) : (void *)0;
-	if (!service || service->deliver == SERVICE_NAT || (quick.begins && service->mss))
-		return -1;
+	if (!quick_read4(data, end, &quick) || (void *)(l4 + 1) > end)
+		return QUICK_LEFT;
+	*unit = service_find(book, head, address, ip->proto, l4->dport);
+	service = *unit ? (const void *)trie_unit(book, *unit) : (void *)0;
+	if (!service || (quick.begins && service->mss))
+		return QUICK_LEFT;
+	if (service->deliver == SERVICE_NAT)
+		return QUICK_NAT;
 	quick.tunnel.client = ip->src;
 	quick.tunnel.port = l4->sport;
 	quick.tunnel.tos = ip->tos;
-	addresses = ip->src | (__u64)ip->dst << 32;
-	ports = l4->sport | (__u32)l4->dport << 16 | (__u64)quick.ifindex << 32;
-	kinds = ip->proto | (__u32)(FLOW_KIND_IPV4 | FLOW_KIND_PORTS) << 8;
+	quick_key4(&at, ip, l4, &quick);
 	if (!(service->flags & SERVICE_NO_FLOWS)) {
-		__u64 hash = flow_hash4(addresses, ports, kinds);
-		struct flow_set4 *set;
-		__u32 home, i;
-
-		cpu = bpf_get_smp_processor_id();
-		index = cpu * flow_sets4 + (hash & (flow_sets4 - 1));
-		set = bpf_map_lookup_elem(&flow_cache4, &index);
-		stats = bpf_map_lookup_elem(&flow_stats, &cpu);
-		if (!set || !stats)
-			return -1;
-		home = hash >> 62;
-		PACKET_UNROLL
-		for (i = 0; i < FLOW_WAYS; i++) {
-			line = &set->line[(home + i) % FLOW_WAYS];
-			if (*(__u64 *)&line->src == addresses && *(__u64 *)&line->sport == ports &&
-				*(__u32 *)&line->proto == kinds)
-				goto hit;
-		}
-		way = FLOW_VICTIM(set, home, now);
-		line = &set->line[way];
-		anew = 1;
+		if (!quick_find4(&at, now))
+			return QUICK_LEFT;
+		if (at.found)
+			goto hit;
 	}
 	if (service->flags & (SERVICE_WRITTEN | SERVICE_QUIC))
-		return -1;
+		return QUICK_LEFT;
 	quick.number = service_in_ring(
 		service->ring, service_slot(service_hash4(service->seed, service->flags, ip->src, ip->dst,
 						    service_ends(l4->sport, l4->dport, ip->proto)),
 				       service->slots));
 	backend = service_backend(quick.number);
 	if (!service_usable(backend, service->number, 1) || !quick_fits(service, backend, &quick))
-		return -1;
-	/* or the compiler asks for the flag instead, and Linux 6.1 does not see that there is a line */
-	asm volatile("" : "+r"(line));
-	if (line) {
-		struct flow_sight sight = {.packets = 1,
-			.bytes = quick.bytes,
-			.now = now,
-			.owner = OWNER_FORWARDED,
-			.origin = quick.begins ? FLOW_ORIGIN_INITIATOR : 0};
-
-		if (line->serial) {
-			flow_emit4(line, stats, cpu, index % flow_sets4 * FLOW_WAYS + way);
-			flow_publish(line->serial, 0);
-		}
-		*(__u64 *)&line->src = addresses;
-		*(__u64 *)&line->sport = ports;
-		*(__u32 *)&line->proto = kinds;
-		flow_fill(line, line, &sight, quick.flags);
-		line->decision.rule = service->rule;
-		line->decision.backend = quick.number;
-		flow_publish(line->serial, flow_next_serial(stats));
-		stats->seen++;
-		stats->cached++;
-	}
+		return QUICK_LEFT;
 	/* what has no SYN begins with its first packet, if that is known */
-	anew = quick.begins || (anew && (kinds & 0xff) == PACKET_PROTO_UDP);
+	anew = quick.begins || (at.line && (at.kinds & 0xff) == PACKET_PROTO_UDP);
+	/* or the compiler asks for the flag instead, and Linux 6.1 does not see that there is a line */
+	asm volatile("" : "+r"(at.line));
+	if (at.line) {
+		decision.rule = service->rule;
+		decision.backend = quick.number;
+		quick_fill4(&at, &quick, &decision);
+	}
 	goto send;
 hit:
-	quick.number = line->decision.backend;
+	quick.number = at.line->decision.backend;
 	backend = service_backend(quick.number);
-	if (!quick_holds(service, backend, &line->counts, &line->marks, &quick) ||
+	if (!quick_holds(service, backend, &at.line->counts, &at.line->marks, &quick) ||
 		!quick_fits(service, backend, &quick))
-		return -1;
-	stats->seen++;
-	stats->cached++;
-	quick_hit(&line->counts, &line->marks, &quick);
+		return QUICK_LEFT;
+	at.stats->seen++;
+	at.stats->cached++;
+	quick_hit(&at.line->counts, &at.line->marks, &quick);
+	anew = 0;
 send:
 	quick_count(&quick, anew);
 	return quick_send(context, service, backend, &quick, 4);
 }
 
 /* The same for IPv6. */
-static __noinline int quick6(
-	struct xdp_md *context, void *book, const struct service_book *head, __u32 address, __u32 now)
+packet_inline int quick6(struct xdp_md *context, void *book, const struct service_book *head, __u32 address,
+	__u32 now, __u32 *unit)
 {
 	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+	struct quick quick = {.now = now, .ifindex = context->ingress_ifindex};
 	struct packet_ip6 *ip = data + 14;
 	struct packet_tcp *l4 = (void *)(ip + 1);
-	struct quick quick = {.now = now, .ifindex = context->ingress_ifindex};
 	const struct service_backend *backend;
+	struct flow_decision decision = {};
 	const struct service *service;
-	struct flow_line6 *line = (void *)0;
-	struct flow_rest6 *rest = (void *)0;
-	struct flow_stats *stats = (void *)0;
-	__u32 kinds, cpu = 0, unit, index = 0, way = 0;
-	__u64 ports, src[2], dst[2];
+	struct quick_line6 at = {};
 	__u8 proto;
-	int anew = 0;
+	int anew;
 
-	if ((void *)(l4 + 1) > end || *(__u8 *)ip >> 4 != 6 || !quick_read(l4, ip->proto, &quick))
-		return -1;
+	if (!quick_read6(data, end, &quick) || (void *)(l4 + 1) > end)
+		return QUICK_LEFT;
 	proto = ip->proto;
-	quick.bytes = end - data;
-	quick.ip_bytes = bpf_ntohs(ip->payload_length) + sizeof(*ip);
-	if (quick.ip_bytes + 14 > quick.bytes || quick.ip_bytes < sizeof(*ip) + 8)
-		return -1;
-	unit = service_find(book, head, address, proto, l4->dport);
-	service = unit ? (const void *)trie_unit(book, unit) : (void *)0;
-	if (!service || service->deliver == SERVICE_NAT || (quick.begins && service->mss))
-		return -1;
+	*unit = service_find(book, head, address, proto, l4->dport);
+	service = *unit ? (const void *)trie_unit(book, *unit) : (void *)0;
+	if (!service || (quick.begins && service->mss))
+		return QUICK_LEFT;
+	if (service->deliver == SERVICE_NAT)
+		return QUICK_NAT;
 	quick.tunnel.client = *((__be32 *)ip->src + 3);
 	quick.tunnel.port = l4->sport;
 	quick.tunnel.tos = bpf_ntohs(*(__be16 *)ip) >> 4;
-	src[0] = ip->src[0];
-	src[1] = ip->src[1];
-	dst[0] = ip->dst[0];
-	dst[1] = ip->dst[1];
-	ports = l4->sport | (__u32)l4->dport << 16 | (__u64)quick.ifindex << 32;
-	kinds = proto | (__u32)(FLOW_KIND_IPV6 | FLOW_KIND_PORTS) << 8;
+	quick_key6(&at, ip, l4, &quick);
 	if (!(service->flags & SERVICE_NO_FLOWS)) {
-		__u64 hash = flow_mix(flow_mix(src[0], src[1], flow_seed[0]), dst[0], flow_seed[1]);
-		struct flow_rest_set6 *rest_set;
-		struct flow_set6 *set;
-		__u64 *line_src, *line_dst;
-		__u32 home, i;
-
-		hash = flow_mix(
-			flow_mix(hash, dst[1], flow_seed[0]), ports ^ (__u64)kinds << 24, flow_seed[1]);
-		cpu = bpf_get_smp_processor_id();
-		index = cpu * flow_sets6 + (hash & (flow_sets6 - 1));
-		set = bpf_map_lookup_elem(&flow_cache6, &index);
-		rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
-		stats = bpf_map_lookup_elem(&flow_stats, &cpu);
-		if (!set || !rest_set || !stats)
-			return -1;
-		home = hash >> 62;
-		PACKET_UNROLL
-		for (i = 0; i < FLOW_WAYS; i++) {
-			line = &set->line[(home + i) % FLOW_WAYS];
-			rest = &rest_set->line[(home + i) % FLOW_WAYS];
-			line_src = (__u64 *)line->src;
-			line_dst = (__u64 *)line->dst;
-			if (line_src[1] == src[1] && line_dst[1] == dst[1] &&
-				*(__u64 *)&line->sport == ports && line_src[0] == src[0] &&
-				line_dst[0] == dst[0] && *(__u32 *)&line->proto == kinds)
-				goto hit;
-		}
-		way = FLOW_VICTIM(set, home, now);
-		line = &set->line[way];
-		rest = &rest_set->line[way];
-		anew = 1;
+		if (!quick_find6(&at, now))
+			return QUICK_LEFT;
+		if (at.found)
+			goto hit;
 	}
 	if (service->flags & (SERVICE_WRITTEN | SERVICE_QUIC))
-		return -1;
-	quick.number = service_in_ring(
-		service->ring, service_slot(service_hash6(service->seed, service->flags, (__be32 *)src,
-						    (__be32 *)dst, service_ends(l4->sport, l4->dport, proto)),
-				       service->slots));
+		return QUICK_LEFT;
+	quick.number = service_in_ring(service->ring,
+		service_slot(service_hash6(service->seed, service->flags, (__be32 *)at.src, (__be32 *)at.dst,
+				     service_ends(l4->sport, l4->dport, proto)),
+			service->slots));
 	backend = service_backend(quick.number);
 	if (!service_usable(backend, service->number, 1) || !quick_fits(service, backend, &quick))
-		return -1;
-	asm volatile("" : "+r"(rest)); /* as above */
-	if (rest) {
-		struct flow_sight sight = {.packets = 1,
-			.bytes = quick.bytes,
-			.now = now,
-			.owner = OWNER_FORWARDED,
-			.origin = quick.begins ? FLOW_ORIGIN_INITIATOR : 0};
-
-		if (rest->serial) {
-			flow_emit6(line, rest, stats, cpu, index % flow_sets6 * FLOW_WAYS + way);
-			flow_publish(rest->serial, 0);
-		}
-		*(__u64 *)&line->src[0] = src[0];
-		*(__u64 *)&line->src[2] = src[1];
-		*(__u64 *)&line->dst[0] = dst[0];
-		*(__u64 *)&line->dst[2] = dst[1];
-		*(__u64 *)&line->sport = ports;
-		*(__u32 *)&line->proto = kinds;
-		flow_fill(line, rest, &sight, quick.flags);
-		rest->decision.rule = service->rule;
-		rest->decision.backend = quick.number;
-		flow_publish(rest->serial, flow_next_serial(stats));
-		stats->seen++;
-		stats->cached++;
+		return QUICK_LEFT;
+	anew = quick.begins || (at.rest && proto == PACKET_PROTO_UDP);
+	asm volatile("" : "+r"(at.rest)); /* as above */
+	if (at.rest) {
+		decision.rule = service->rule;
+		decision.backend = quick.number;
+		quick_fill6(&at, &quick, &decision);
 	}
-	anew = quick.begins || (anew && proto == PACKET_PROTO_UDP);
 	goto send;
 hit:
-	quick.number = rest->decision.backend;
+	quick.number = at.rest->decision.backend;
 	backend = service_backend(quick.number);
-	if (!quick_holds(service, backend, &line->counts, &line->marks, &quick) ||
+	if (!quick_holds(service, backend, &at.line->counts, &at.line->marks, &quick) ||
 		!quick_fits(service, backend, &quick))
-		return -1;
-	stats->seen++;
-	stats->cached++;
-	quick_hit(&line->counts, &line->marks, &quick);
+		return QUICK_LEFT;
+	at.stats->seen++;
+	at.stats->cached++;
+	quick_hit(&at.line->counts, &at.line->marks, &quick);
+	anew = 0;
 send:
 	quick_count(&quick, anew);
 	return quick_send(context, service, backend, &quick, 6);
