@@ -163,7 +163,7 @@ trie_inline __u32 trie_descend(
 	struct trie_memory memory, __u32 base, __u64 entry, __u64 high, __u64 low, __u32 steps)
 {
 	const struct policy_unit *unit;
-	__u32 i;
+	__u64 i; /* in all its bits: of what is kept on the stack Linux 6.1 follows 64-bit words alone */
 
 #ifdef __bpf__
 #pragma clang loop unroll(disable)
