@@ -142,7 +142,10 @@ trie_inline __u32 trie_in_home(const struct policy_unit *unit, __u64 entry, __u6
 	/* the two keys of the other half differ */
 	rest = TRIE_DIFFER(unit->word[4 + (none & 1)], value) | TRIE_HOME_OTHER(half);
 	found = TRIE_ZEROES(rest);
-	first = (half << 2 | none) & 4;
+	first = half << 2 | none;
+	/* the mask comes last: Linux 6.1 does not see a bound in what clang would make of it */
+	asm volatile("" : "+r"(first));
+	first &= 4;
 #ifdef __bpf__
 #pragma clang loop unroll(full)
 #endif
