@@ -16,10 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/audit.h"
 #include "agent/internal.h"
-#include "agent/rules.h"
-#include "agent/shapes.h"
+#include "agent/owner/audit.h"
+#include "agent/rule/rules.h"
+#include "agent/shape/shapes.h"
 #include "basic/cleanup.h"
 #include "basic/clock.h"
 #include "basic/log.h"

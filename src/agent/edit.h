@@ -17,7 +17,7 @@
 #include <stddef.h>
 
 #include "agent/internal.h"
-#include "agent/rules.h"
+#include "agent/rule/rules.h"
 #include "basic/error.h"
 
 struct edit {

@@ -12,11 +12,11 @@
 #include <stdint.h>
 
 #include "agent/agent.h"
-#include "agent/collect.h"
+#include "agent/api/query.h"
+#include "agent/api/reply.h"
+#include "agent/flow/collect.h"
+#include "agent/flow/table.h"
 #include "agent/module.h"
-#include "agent/query.h"
-#include "agent/reply.h"
-#include "agent/table.h"
 #include "basic/error.h"
 #include "basic/json_write.h"
 #include "engine/engine.h"

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/checks.h"
-#include "agent/forwards.h"
+#include "agent/forward/forwards.h"
 #include "agent/internal.h"
-#include "agent/shields.h"
+#include "agent/rule/shields.h"
+#include "agent/service/checks.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 

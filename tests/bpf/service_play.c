@@ -230,7 +230,7 @@ static void pass(uint32_t ticks)
 	play.time += ticks;
 }
 
-/* -- what the agent does (agent/service_ring.c, service_keep.c) -- */
+/* -- what the agent does (agent/service/service_ring.c, service_keep.c) -- */
 
 static void book_bring(void)
 {

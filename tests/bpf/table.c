@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "agent/table.h"
+#include "agent/flow/table.h"
 
 #define FLOWS      3000
 #define HOSTS      200

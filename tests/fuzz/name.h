@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "agent/name.h"
+#include "agent/flow/name.h"
 #include "fuzz/fuzz.h"
 
 static inline void name_check(const char *name)

@@ -16,7 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "agent/query.h"
+#include "agent/api/query.h"
 #include "fuzz/fuzz.h"
 
 static struct event_base *base;

@@ -188,7 +188,7 @@ def services_deliver(lab):
     site.agent.losses()
 
 
-@test()
+@test("vm-6.1")
 def services_of_the_policy_deliver(lab):
     """services that the policy has when the agent starts deliver connections of both families through ipip; those that are open
     stay while a backend drains and is back, and new ones go by what is said then"""

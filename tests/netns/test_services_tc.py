@@ -41,7 +41,7 @@ class Offloaded(Site):
         return got
 
 
-@test()
+@test("vm-6.1")
 def tc_delivers_everything(lab):
     """with XDP off TCP and UDP of both families reach the backends by ipip, gue and l2, from a client that leaves segments
     and checksums to its card, much of TCP, too; each service says that it is at tc, and why"""

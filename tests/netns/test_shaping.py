@@ -392,7 +392,7 @@ def rates_are_shared(lab, engine):
     time.sleep(1.5)
     alone = rates()
     expect(sum(alone.values()) > 0.8 * 24, f"what the idle class does not use is lent: {alone}")
-    # what is idle HTB lends packet by packet (agent/shape_htb.c): there weights are of what is not lent
+    # what is idle HTB lends packet by packet (agent/shape/shape_htb.c): there weights are of what is not lent
     expect(min(alone[7001], alone[7002]) > 0 and alone[7002] / alone[7001] > (2 if engine == "auto" else 1) and
            alone[7002] / alone[7001] < 4, f"weights of 1 and 3: {alone}")
     guaranteed = Sender(lab, host, ("tcp", "fd00:1::2", 7000))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
 /* Health checks: what follows from answers in a row, and what is read of an answer in HTTP. */
-#include "agent/check_health.h"
+#include "agent/service/check_health.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
-#include "agent/name.h"
+#include "agent/flow/name.h"
 
 #include <errno.h>
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* The books of rules: which entry a sentence gets, where live rules go, and what the next agent finds. */
-#include "agent/rulebook.h"
+#include "agent/rule/rulebook.h"
 
 #include <errno.h>
 
-#include "agent/rule_store.h"
+#include "agent/rule/rule_store.h"
 #include "unit.h"
 
 #define COPIES      2

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Sets: what the store keeps, and what the tries made of it tell, against plain lists. */
-#include "agent/set_store.h"
+#include "agent/set/set_store.h"
 
 #include <errno.h>
 
-#include "agent/set_build.h"
+#include "agent/set/set_build.h"
 #include "unit.h"
 
 #define REGION_BYTES (sizeof(struct set_head) + 8192 * sizeof(struct set_kept))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* From rules to classes: who stands below whom, which books are refused, what a kept book becomes, and what
  * HTB is told. */
-#include "agent/shapes_internal.h"
+#include "agent/shape/shapes_internal.h"
 
 #include "unit.h"
 
