@@ -364,7 +364,7 @@ static int end_read(struct reader *r, struct endpoint *end, char *set, char *por
 			rate ? "a rate, an address, a prefix, a set, 'any' or 'port'"
 			     : "an address, a prefix, a set, 'any' or 'port'",
 			rate ? "such as 10mbit, 100/s, 192.0.2.1, 10.0.0.0/8, 2001:db8::/32, @NAME or port "
-		               "https"
+			       "https"
 			     : "such as 192.0.2.1, 10.0.0.0/8, 2001:db8::/32, @NAME or port https");
 	if (result < 0 || !next_is(r, "port"))
 		return result;
