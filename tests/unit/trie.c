@@ -406,13 +406,14 @@ static void test_home(void **unused)
 {
 	const struct trie_shape shape = {.family = 4, .root = 16 | TRIE_WIDE};
 	struct policy_unit *units = calloc(UNITS, sizeof(*units));
-	const __u64 *entry = units ? units[TRIE_ROOT + 0x0a01].word : NULL;
 	struct list list = {.family = 4};
+	const __u64 *entry;
 	uint64_t state = 3;
 	struct trie *trie;
 
 	(void)unused;
 	assert_non_null(units);
+	entry = units[TRIE_ROOT + 0x0a01].word;
 	assert_int_equal(trie_open_as(&shape, units, UNITS, &trie), 0);
 	for (uint8_t i = 0; i < 32; i++) {
 		/* 10.1.0.0/24, 10.1.128.0/24, 10.1.1.0/24 … */
