@@ -30,11 +30,7 @@ static void balance_prepare(const struct engine *engine, struct balance_bpf *ske
 {
 	const struct engine_view *view = &engine->view;
 
-	skeleton->rodata->flow_sets4 = view->sets4;
-	skeleton->rodata->flow_sets6 = view->sets6;
-	skeleton->rodata->flow_seed[0] = engine->meta.flow_seed[0];
-	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
-	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
+	ENGINE_TELL_FLOWS(engine, skeleton);
 	skeleton->rodata->service_second = (__u32)(1000000000 / engine->tick_ns);
 	bpf_map__set_max_entries(skeleton->maps.service_counts, view->cpus * SERVICE_BACKENDS_MAX);
 	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);

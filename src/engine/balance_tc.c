@@ -41,11 +41,7 @@ int engine_balance_tc_load_apart(
 	if (!skeleton)
 		return error_set(
 			error, -ENOMEM, "cannot open the services' program for tc: %s", strerror(errno));
-	skeleton->rodata->flow_sets4 = view->sets4;
-	skeleton->rodata->flow_sets6 = view->sets6;
-	skeleton->rodata->flow_seed[0] = engine->meta.flow_seed[0];
-	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
-	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
+	ENGINE_TELL_FLOWS(engine, skeleton);
 	skeleton->rodata->service_second = (__u32)(1000000000 / engine->tick_ns);
 	bpf_map__set_max_entries(skeleton->maps.service_counts, view->cpus * SERVICE_BACKENDS_MAX);
 	bpf_map__set_max_entries(skeleton->maps.service_losses, view->cpus * SERVICES_MAX);

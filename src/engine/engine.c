@@ -223,11 +223,7 @@ static struct watch_bpf *programs_open(const struct engine *engine, bool raw)
 
 	if (!skeleton)
 		return NULL;
-	skeleton->rodata->flow_sets4 = view->sets4;
-	skeleton->rodata->flow_sets6 = view->sets6;
-	skeleton->rodata->flow_seed[0] = engine->meta.flow_seed[0];
-	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
-	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
+	ENGINE_TELL_FLOWS(engine, skeleton);
 	skeleton->rodata->owner_off = !engine->watch.owners;
 	engine_names_prepare(engine, skeleton, engine->watch.names);
 

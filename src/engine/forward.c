@@ -79,11 +79,7 @@ static void skeleton_prepare(const struct engine *engine, struct forward_bpf *sk
 	const struct engine_view *view = &engine->view;
 	uint32_t second = (uint32_t)(1000000000 / (engine->tick_ns ? engine->tick_ns : 1000000));
 
-	skeleton->rodata->flow_sets4 = view->sets4;
-	skeleton->rodata->flow_sets6 = view->sets6;
-	skeleton->rodata->flow_seed[0] = engine->meta.flow_seed[0];
-	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
-	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
+	ENGINE_TELL_FLOWS(engine, skeleton);
 	skeleton->rodata->forward_age_ticks = FORWARD_AGE_S * second;
 	skeleton->rodata->forward_note_ticks = second;
 	bpf_map__set_max_entries(skeleton->maps.forward_counts, view->cpus * FORWARD_NUMBERS);

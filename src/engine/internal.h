@@ -45,6 +45,17 @@ struct engine_clsact {
 
 #define PARTS_MAX 20
 
+/* What a program that writes lines of the flow cache is told before it is loaded.  A macro, since each
+ * skeleton has a type of its own for the same constants. */
+#define ENGINE_TELL_FLOWS(engine, skeleton)                                                                  \
+	do {                                                                                                 \
+		(skeleton)->rodata->flow_sets4 = (engine)->view.sets4;                                       \
+		(skeleton)->rodata->flow_sets6 = (engine)->view.sets6;                                       \
+		(skeleton)->rodata->flow_seed[0] = (engine)->meta.flow_seed[0];                              \
+		(skeleton)->rodata->flow_seed[1] = (engine)->meta.flow_seed[1];                              \
+		(skeleton)->rodata->flow_ring_bytes = (engine)->meta.sizes.ring_bytes;                       \
+	} while (0)
+
 struct engine {
 	struct pins pins;
 	bool adopted;

@@ -22,11 +22,7 @@ static void nat_prepare(const struct engine *engine, struct nat_bpf *skeleton)
 	const struct engine_view *view = &engine->view;
 	const uint32_t lines = view->sets4 * FLOW_WAYS;
 
-	skeleton->rodata->flow_sets4 = view->sets4;
-	skeleton->rodata->flow_sets6 = view->sets6;
-	skeleton->rodata->flow_seed[0] = engine->meta.flow_seed[0];
-	skeleton->rodata->flow_seed[1] = engine->meta.flow_seed[1];
-	skeleton->rodata->flow_ring_bytes = engine->meta.sizes.ring_bytes;
+	ENGINE_TELL_FLOWS(engine, skeleton);
 	skeleton->rodata->service_second = (__u32)(1000000000 / engine->tick_ns);
 	skeleton->rodata->nat_line_mask = lines - 1;
 	bpf_map__set_max_entries(skeleton->maps.nat_lines, view->cpus * lines);
