@@ -136,6 +136,7 @@ static void open_shape(const struct bench *bench, struct datapath *path, enum su
 		die("open", errno);
 	/* with a "tick" as long as a second no burst is so much longer that the clock need not be read */
 	shape->rodata->shape_tick_shift = subject == CLASS_CLOCK ? 0 : TICK_SHIFT;
+	shape->rodata->shape_hold_shift = shape_hold_shift_of(bench->cpus);
 	bpf_map__set_max_entries(shape->maps.shape_counts, bench->cpus * SHAPE_CLASSES_MAX);
 	if (bpf_map__reuse_fd(shape->maps.shape_asks, bpf_map__fd(path->watch->maps.shape_asks)) < 0 ||
 		bpf_map__reuse_fd(shape->maps.rule_counts, bpf_map__fd(path->watch->maps.rule_counts)) < 0)

@@ -81,7 +81,8 @@ static void connections(uint64_t count)
 	close(listener);
 }
 
-/* Both ends of a TCP connection. */
+/* Both ends of a TCP connection.  Not paced, as BBR would be: timers and how many packets TCP puts in one
+ * would be what is seen. */
 static void connected(int *ret_there, int *ret_here)
 {
 	struct sockaddr_in address;
@@ -100,6 +101,9 @@ static void connected(int *ret_there, int *ret_here)
 	setsockopt(here, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room));
 	setsockopt(there, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	setsockopt(here, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+	if (setsockopt(there, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) < 0 ||
+		setsockopt(here, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) < 0)
+		die("TCP_CONGESTION");
 	*ret_there = there;
 	*ret_here = here;
 }

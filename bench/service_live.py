@@ -11,7 +11,7 @@
 A client, a router, weir and three backends in network namespaces (tests/netns/farm.py); the backends' server is nginx,
 for UDP our own.  While those that are held ask again and again who answers them, and others come and go, a backend is
 added, drained, given another weight, removed, and killed, the agent is killed and started, and SYNs flood in.  Printed,
-for each: how many were asked, and how many broke of backends that live, TCP and UDP, and of those that are gone.
+for each: when it was over, how many were asked, and how many broke of backends that live, TCP and UDP, and of those that are gone.
 """
 
 import os
@@ -45,7 +45,7 @@ http {{
 
 class Show:
     def __init__(self, lab, options):
-        self.lab, self.broken = lab, 0
+        self.lab, self.broken, self.began = lab, 0, time.monotonic()
         cache = options["--cache"]
         self.farm = farms.Farm(lab, ports=(DNS,),
                                config=f"interfaces: [w0]\nflows: {{cache: {{ipv4: {cache}, ipv6: {cache}}}, "
@@ -59,9 +59,10 @@ class Show:
                 self.services.append((f"{name}{family}", family))
         held = int(options["--held"])
         kinds = (("tcp", 4, WEB, held * 4 // 6), ("tcp", 6, WEB, held // 6), ("udp", 4, DNS, held // 6))
-        self.crowds = [(self.farm.crowd(proto, family, port), min(EACH, count - first))
+        self.crowds = [(self.farm.crowd(proto, family, port, farms.SOURCES[family][:5]), min(EACH, count - first))
                        for proto, family, port, count in kinds for first in range(0, count, EACH)]
-        self.passing = self.farm.crowd()
+        # ends that are free since a backend was removed are not spread over the ring as ends at random are
+        self.passing = self.farm.crowd(sources=farms.SOURCES[4][5:])
 
     def nginx(self, backend):
         listen = "".join(f"listen {address}:{WEB} reuseport; " for family in (4, 6)
@@ -111,10 +112,11 @@ class Show:
         wanted = sum(count for of in kinds.values() for name, count in of.items() if name in gone)
         failed = sum(short["of"].values()) if short else 0
         self.broken += unwanted["tcp"] + unwanted["udp"] + (0 if gone else failed)
-        print(f"{what:<34} {held:>7} {asked:>8} {unwanted['tcp']:>7} {unwanted['udp']:>7} {wanted:>7}"
-              f" {f'{failed} of 5000' if short else '-':>12}", flush=True)
+        print(f"{time.monotonic() - self.began:>4.0f} s  {what:<34} {held:>7} {asked:>8} {unwanted['tcp']:>7} {unwanted['udp']:>7}"
+              f" {wanted:>7} {f'{failed} of 5000' if short else '-':>12}", flush=True)
 
     def shares(self, count, wanted):
+        print(f"{time.monotonic() - self.began:>4.0f} s  {count} connections, for the shares", flush=True)
         answer = self.passing.do("short", count)
         total = sum(wanted.values())
         print(f"\nshares of {answer['done']} new connections (broken: {sum(answer['of'].values())}):")
@@ -149,7 +151,7 @@ def play(lab, options):
     show = Show(lab, options)
     try:
         wait_for(lambda: show.passing.do("short", 50)["done"] == 50, 20, "backends")
-        print(f"{'':<34} {'held':>7} {'asked':>8} {'TCP':>7} {'UDP':>7} {'of gone':>7} {'short broken':>12}")
+        print(f"{'':<41} {'held':>7} {'asked':>8} {'TCP':>7} {'UDP':>7} {'of gone':>7} {'short broken':>12}")
         show.open(1 / 2, "two backends, weights 1 and 2")
         show.during("add b3 weight 3", lambda: show.change("add b3 weight 3"))
         show.open(1 / 2, "as many again")

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@
 #define REFRESH_NS        100000000ULL   /* a table this old is fresh enough for a question */
 #define ATTENTION_NS      10000000000ULL /* for so long after a question the next one is expected */
 #define ATTENTIVE_SCAN_NS 1000000000ULL
+#define MEMORY_LARGE      (4 << 20)
 
 uint64_t agent_now_ns(void)
 {
@@ -445,12 +447,21 @@ static int agent_run(struct agent *agent, struct error *error)
 	return error->code;
 }
 
+/* What is large is mapped for itself: it grows without a copy, and is given back when it is freed.  By itself
+ * malloc does so only until something large has been freed for the first time. */
+static void set_memory(void)
+{
+	mallopt(M_MMAP_THRESHOLD, MEMORY_LARGE);
+	mallopt(M_TRIM_THRESHOLD, 2 * MEMORY_LARGE);
+}
+
 int agent_main(const struct agent_options *options)
 {
 	struct agent agent = {.options = options, .lock = -1};
 	struct error error = {};
 
 	signal(SIGPIPE, SIG_IGN);
+	set_memory();
 	if (agent_run(&agent, &error) < 0) {
 		error_print(&error, "weir: ", stderr);
 		return 1;

@@ -224,8 +224,7 @@ static __noinline int decide_by_rules(struct decision *d)
 	struct decide_verdict *v = &d->work->verdict;
 	int kept;
 
-	decide_sets_of(
-		&d->work->facts, d->header->asked, decide_place(d->in_force, SET_PLACE, d->ask->now) & 1);
+	facts_sets(&d->work->facts, d->header->asked, decide_place(d->in_force, SET_PLACE, d->ask->now) & 1);
 	if (d->header->flags & POLICY_OWNERS)
 		decide_owners_of(d);
 	if (decide_rows(&d->work->cursor, &d->work->facts, d->place, d->header->brought))

@@ -244,13 +244,21 @@ packet_function int drop_parse(struct drop_buffer *buffer, __u16 protocol, struc
 	return 0;
 }
 
+/* The interface that the packet is at, if it is one of ours. */
+static __always_inline __u32 drop_interface(struct sk_buff *skb)
+{
+	struct net_device *dev = skb->dev;
+
+	return dev && dev->nd_net.net->net_cookie == netns_cookie ? dev->ifindex : 0;
+}
+
 static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, struct sock *rx_sk,
-	const struct drop_key *key, struct drop_size size, struct drop_stats *stats, __u32 rule, __u8 mark)
+	const struct drop_key *key, struct drop_size size, struct drop_stats *stats, __u32 ifindex,
+	__u32 rule, __u8 mark)
 {
 	struct drop_buffer *buffer = drop_headers(skb);
 	struct drop_record *record;
 	struct packet packet = {}, *p = &packet;
-	struct net_device *dev = skb->dev;
 	int i;
 
 	record = buffer ? bpf_ringbuf_reserve(&drop_ring, sizeof(*record), 0) : (void *)0;
@@ -281,13 +289,12 @@ static __always_inline void drop_record(struct sk_buff *skb, struct sock *sk, st
 		record->vlan = skb->vlan_tci & VLAN_ID_MASK;
 		record->kind |= FLOW_KIND_TAGGED;
 	}
-	if (dev && dev->nd_net.net->net_cookie == netns_cookie)
-		record->ifindex = dev->ifindex;
-	if (!rx_sk && !(mark & DROP_AT_XDP) && skb_goes_out(skb, record->ifindex)) {
+	record->ifindex = ifindex;
+	if (!rx_sk && !(mark & DROP_AT_XDP) && skb_goes_out(skb, ifindex)) {
 		record->marks |= DROP_OUT;
 		record->kind |= FLOW_KIND_OUT;
 	}
-	if (!record->ifindex)
+	if (!ifindex)
 		record->ifindex = skb->skb_iif;
 	if (rx_sk)
 		record->owner = drop_owner(rx_sk);
@@ -311,7 +318,7 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	struct drop_size size;
 	enum drop_tc tc;
 	enum home home;
-	__u32 zero = 0, rule = 0, packets = 0;
+	__u32 zero = 0, rule = 0, packets = 0, ifindex;
 	__u8 mark;
 
 	/* most are no drops: that comes first */
@@ -334,6 +341,9 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 		return 0;
 	}
 
+	/* Here, not where it is used: the kernel searches all its types for each way on which its verifier
+	 * meets such a pointer, which takes as long as a thousand instructions. */
+	ifindex = drop_interface(skb);
 	tc = drop_tc(key.reason);
 	mark = drop_noted(skb, tc, &rule, &packets);
 	size = drop_size(skb, tc != DROP_TC_COUNT && packets == 1);
@@ -345,7 +355,7 @@ SEC("tp_btf/kfree_skb") int drop_kfree_skb(__u64 *context)
 	count->last = bpf_jiffies64();
 	stats->drops++;
 	if (drop_allowed(settings, count))
-		drop_record(skb, sk, rx_sk, &key, size, stats, rule, mark);
+		drop_record(skb, sk, rx_sk, &key, size, stats, ifindex, rule, mark);
 	else
 		stats->unrecorded++;
 	return 0;

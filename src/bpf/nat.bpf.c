@@ -322,7 +322,7 @@ packet_inline int nat_answer_judge(struct xdp_md *context)
 		return XDP_PASS;
 	work->now = bpf_jiffies64();
 	work->place = service_place(work->now);
-	work->known = work->begins = work->error = work->later = 0;
+	work->known = work->begins = work->error = work->later = work->gone = 0;
 	work->backend = work->way = 0;
 	if (!nat_answer_key(context) || !nat_is_ours(work, nat) || !nat_find() ||
 		!(nat->flow.flags & SERVICE_FLOW_ANSWER))

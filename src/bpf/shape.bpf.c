@@ -181,7 +181,7 @@ static __always_inline int shape_pass(
 		/* The bucket is taken from by a locked instruction, behind which nothing is loaded before it
 		 * is done: what is wanted then is asked for before, and comes at the same time. */
 		(void)*(volatile __u64 *)&count->sent_packets;
-		if (!shape_allows_unread(p, state, number)) {
+		if (!shape_allows_unread(p, state, count, number)) {
 			p->direct = !(path->above >> i & 1);
 			asked = shape_class_ask(skb, p, number);
 			if (!asked) {
@@ -218,7 +218,7 @@ static __always_inline int shape_pass_plain(struct __sk_buff *skb, struct shape_
 	if (!state || !count)
 		return 0;
 	(void)*(volatile __u64 *)&count->sent_packets; /* as above */
-	if (!shape_allows_unread(p, state, number))
+	if (!shape_allows_unread(p, state, count, number))
 		return 0;
 	count->sent_packets += p->packets;
 	count->sent_bytes += p->bytes;

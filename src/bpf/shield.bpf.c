@@ -25,7 +25,8 @@
 #include "bpf/lib/chain.h"
 #include "bpf/lib/connection.h"
 #include "bpf/lib/decide.h"
-#include "bpf/lib/facts.h"
+#include "bpf/lib/facts_sets.h"
+#include "bpf/lib/frame.h"
 #include "bpf/lib/limit.h"
 #include "bpf/lib/note.h"
 #include "bpf/lib/packet.h"
@@ -112,17 +113,14 @@ packet_inline __u32 shield_source(void *data, void *end, __u32 place)
 }
 
 /* Reads the whole packet. */
-static __noinline struct shield_work *shield_read(struct xdp_md *context)
+packet_inline struct shield_work *shield_read(struct xdp_md *context)
 {
-	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	struct shield_work *work;
 	__u32 zero = 0;
 
 	work = bpf_map_lookup_elem(&shield_works, &zero);
-	if (!work)
-		return NULL;
-	__builtin_memset(&work->packet, 0, sizeof(work->packet));
-	work->packet.reason = packet_parse(context, data, end, 1, 0, &work->packet);
+	if (work)
+		frame_read(context, &work->packet);
 	return work;
 }
 
@@ -222,14 +220,6 @@ packet_inline void shield_tell(
 
 /* -- by the rules -- */
 
-/* The combination of sets that an address is in. */
-static __noinline __u32 shield_sets(const __be32 *address, __u32 family, __u32 place)
-{
-	if (family == 4)
-		return set_find4(place, bpf_ntohl(address[0]));
-	return set_find6(place, policy_high(address), policy_high(address + 2));
-}
-
 packet_inline int shield_rule_drops(struct shield *shield, const struct policy_rule *rule)
 {
 	struct shield_work *work = shield->work;
@@ -275,7 +265,7 @@ static __noinline int shield_ask(
 	const struct policy_header *header = (const void *)trie_unit(policy, 0);
 	struct shield_work *work = shield_read(context);
 	struct shield shield = {.context = context, .in_force = in_force, .policy = policy, .work = work};
-	__u32 set_place = in_force->places >> SET_PLACE & 1, generation;
+	__u32 generation;
 	struct packet *p;
 
 	if (!work || !header)
@@ -288,10 +278,7 @@ static __noinline int shield_ask(
 	if (p->reason != PARSE_OK && work->split)
 		return XDP_PASS;
 	facts_read(p, context->ingress_ifindex, 0, &work->facts);
-	if (p->family && header->asked & 1 << POLICY_BY_SRC_SETS)
-		work->facts.src_sets = shield_sets(work->facts.src, p->family, set_place);
-	if (p->family && header->asked & 1 << POLICY_BY_DST_SETS)
-		work->facts.dst_sets = shield_sets(work->facts.dst, p->family, set_place);
+	facts_sets(&work->facts, header->asked, in_force->places >> SET_PLACE & 1);
 	work->now = bpf_jiffies64();
 	work->judged = work->drop = 0;
 	policy_begin(policy, &work->cursor, &work->facts);

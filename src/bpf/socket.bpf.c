@@ -320,6 +320,17 @@ static __always_inline __u32 socket_count_failure(struct socket_stats *stats, __
 	return error;
 }
 
+/* The number of a socket that ends.  Most have none, and to have the kernel make one costs as much as the
+ * record. Nobody was told of such a socket, so a number of our own does, which is none of the kernel's. */
+static __always_inline __u64 socket_last_cookie(const struct sock *sk, __u64 closed)
+{
+	__u64 cookie = sk->__sk_common.skc_cookie.counter;
+
+	return cookie ? cookie
+	              : SOCKET_COOKIE_OURS | (__u64)bpf_get_smp_processor_id() << SOCKET_COOKIE_CPU_SHIFT |
+	                        (closed & (1ULL << SOCKET_COOKIE_CPU_SHIFT) - 1);
+}
+
 static __always_inline void socket_closed(struct sock *sk, int before, struct socket_stats *stats)
 {
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -327,6 +338,7 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 	struct socket_record *record;
 	struct socket_life *life;
 	__u32 error = sk->sk_err;
+	__u64 closed;
 
 	/* given up, but ICMP had said why it would not work */
 	if (before == BPF_TCP_SYN_SENT && !error)
@@ -335,7 +347,7 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 		error = socket_count_failure(stats, error);
 	else if (before != BPF_TCP_LISTEN && error)
 		stats->broken++;
-	stats->closed++;
+	closed = ++stats->closed;
 	if (keeper)
 		keeper->life.open = 0;
 	if (!tp)
@@ -343,9 +355,10 @@ static __always_inline void socket_closed(struct sock *sk, int before, struct so
 	record = socket_reserve(struct socket_record, stats);
 	if (!record)
 		return;
-	__builtin_memset((void *)record + sizeof(record->head), 0, sizeof(*record) - sizeof(record->head));
+	/* from a member on, so that the compiler sees that it is aligned: words, not bytes */
+	__builtin_memset(&record->created_ns, 0, sizeof(*record) - sizeof(record->head));
 	socket_head_fill(&record->head, &sk->__sk_common);
-	record->head.cookie = bpf_get_socket_cookie(sk);
+	record->head.cookie = socket_last_cookie(sk, closed);
 	record->head.owner = OWNER_UNKNOWN;
 	record->head.event = SOCKET_CLOSE;
 	record->head.state = BPF_TCP_CLOSE;
@@ -646,9 +659,10 @@ int socket_release(struct bpf_sock *ctx)
 	struct socket_stats *stats;
 	struct socket_owner *entry;
 
-	if (bpf_get_netns_cookie(ctx) != netns_cookie)
-		return 1;
+	/* what has an entry is ours */
 	entry = socket_find(ctx);
+	if (!entry && bpf_get_netns_cookie(ctx) != netns_cookie)
+		return 1;
 	if (socket_has_owner && !(entry && entry->claim.id))
 		entry = owner_claim(ctx, bpf_get_current_task_btf());
 	if (ctx->protocol == TCP)

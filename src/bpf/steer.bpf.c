@@ -15,12 +15,12 @@
 #include "bpf/lib/live.h"
 
 #include "bpf/lib/decide.h"
-#include "bpf/lib/facts.h"
+#include "bpf/lib/facts_sets.h"
 #include "bpf/lib/finish.h"
+#include "bpf/lib/frame.h"
 #include "bpf/lib/memory.h"
 #include "bpf/lib/packet.h"
 #include "bpf/lib/policy.h"
-#include "bpf/lib/set.h"
 #include "bpf/lib/steer.h"
 #include "shared/forward.h"
 #include "shared/steer.h"
@@ -98,25 +98,15 @@ struct {
 
 /* -- the packet -- */
 
-/* The combination of sets that an address is in. */
-static __noinline __u32 steer_sets(const __be32 *address, __u32 family, __u32 place)
+static __always_inline struct steer_work *steer_read(struct xdp_md *context)
 {
-	if (family == 4)
-		return set_find4(place, bpf_ntohl(address[0]));
-	return set_find6(place, policy_high(address), policy_high(address + 2));
-}
-
-static __noinline struct steer_work *steer_read(struct xdp_md *context)
-{
-	void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
 	struct steer_work *work;
 	__u32 zero = 0;
 
 	work = bpf_map_lookup_elem(&steer_works, &zero);
 	if (!work)
 		return NULL;
-	__builtin_memset(&work->packet, 0, sizeof(work->packet));
-	work->packet.reason = packet_parse(context, data, end, 1, 0, &work->packet);
+	frame_read(context, &work->packet);
 	facts_read(&work->packet, context->ingress_ifindex, 0, &work->facts);
 	return work;
 }
@@ -136,16 +126,12 @@ static __noinline const struct steer *steer_find(struct xdp_md *context, void *b
 	struct steer_work *work = steer_read(context);
 	const struct policy_rule *rule;
 	const struct steer *steer;
-	__u32 unit, asked, table;
+	__u32 unit, table;
 
 	if (!header || !work)
 		return NULL;
-	asked = header->asked;
 	table = header->units;
-	if (work->packet.family && asked & 1 << POLICY_BY_SRC_SETS)
-		work->facts.src_sets = steer_sets(work->facts.src, work->packet.family, set_place);
-	if (work->packet.family && asked & 1 << POLICY_BY_DST_SETS)
-		work->facts.dst_sets = steer_sets(work->facts.dst, work->packet.family, set_place);
+	facts_sets(&work->facts, header->asked, set_place);
 	policy_begin(book, &work->cursor, &work->facts);
 	unit = policy_next(book, &work->cursor, &work->facts);
 	rule = unit ? (const void *)trie_unit(book, unit) : NULL;

@@ -35,28 +35,47 @@ packet_inline int watch_is_short(enum parse_reason reason)
 	       reason == PARSE_L4_SHORT;
 }
 
-/* Headers may lie outside the linear part of the packet.  That is rare and looked for only when they are
- * missed; in a function that is verified apart, not behind each way on which something is missed. */
-packet_function int watch_parse_again(struct __sk_buff *skb, int link, struct packet *p)
+/* All that a packet may begin with.  Like what follows, in a function that is verified apart, not behind each
+ * way that leads there. */
+packet_function int watch_parse_any(struct __sk_buff *skb, int link, struct packet *p)
 {
-	void *data, *end;
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 
-	if (!p || bpf_skb_pull_data(skb, skb->len < PACKET_HEADERS_USUAL ? skb->len : PACKET_HEADERS_USUAL))
+	if (!p)
 		return 0;
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
 	*p = (struct packet){};
 	p->reason = packet_parse(skb, data, end, link, skb->protocol, p);
 	return 0;
 }
 
+/* Headers may lie outside the linear part of the packet.  That is rare and looked for only when they are
+ * missed. */
+packet_function int watch_parse_again(struct __sk_buff *skb, int link, struct packet *p)
+{
+	if (p && !bpf_skb_pull_data(skb, skb->len < PACKET_HEADERS_USUAL ? skb->len : PACKET_HEADERS_USUAL))
+		watch_parse_any(skb, link, p);
+	return 0;
+}
+
+/* A tag in the packet is rare, too: the kernel keeps the first one beside it. */
 packet_inline void watch_parse(struct __sk_buff *skb, enum watch_link link, struct packet *p)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, *l3 = data;
+	__be16 ethertype = skb->protocol;
 
-	*p = (struct packet){};
-	p->reason = packet_parse(skb, data, end, link, skb->protocol, p);
-	if (__builtin_expect(watch_is_short(p->reason), 0) && end - data < skb->len)
+	if (link == WATCH_ETHERNET) {
+		l3 += ETH_HLEN;
+		ethertype = l3 > end ? bpf_htons(PACKET_ETH_VLAN) : *(__be16 *)(data + 12);
+	}
+	if (link == WATCH_ETHERNET && packet_is_tag(ethertype)) {
+		watch_parse_any(skb, link, p);
+	} else {
+		*p = (struct packet){};
+		p->reason = packet_parse_network(skb, data, l3, end, ethertype, p);
+	}
+	/* Asked anew: up to where `data` was checked would keep the verifier from taking two ways for one. */
+	if (__builtin_expect(watch_is_short(p->reason), 0) &&
+		*(volatile __u32 *)&skb->data_end - *(volatile __u32 *)&skb->data < skb->len)
 		watch_parse_again(skb, link, p);
 }
 

@@ -7,10 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "basic/clock.h"
 #include "cli/lines.h"
 #include "cli/view/answer.h"
 
 #define FOLLOW_ENOUGH 1
+#define PATIENCE_NS   1000000000ULL
 
 static volatile sig_atomic_t interrupted;
 
@@ -21,10 +23,20 @@ struct followed {
 	struct lines lines;
 };
 
+/* The first asks for an end in order.  Whoever asks again later is impatient; two at once are one person's:
+ * timeout(1) sends one to its command and one to its group. */
 static void on_signal(int number)
 {
-	(void)number;
-	interrupted = 1;
+	static uint64_t asked_ns;
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+
+	if (!interrupted) {
+		asked_ns = now_ns;
+		interrupted = 1;
+	} else if (now_ns - asked_ns >= PATIENCE_NS) {
+		signal(number, SIG_DFL);
+		raise(number);
+	}
 }
 
 void follow_catch_signals(void)

@@ -3,8 +3,8 @@
  * Compiling goes in three steps.  Each rule becomes bits of the rows: one, or several where it says "either
  * end".  Each field then gets its classes: what a bit asks of a field are the places (prefixes, first values)
  * at which it turns from 0 to 1 or back, so one walk over the sorted places makes the rows, each from the one
- * before it, and equal rows are one class.  Rows and tables are written where they will be read, in a memory
- * that is as large as a policy may be; only what is written takes room.
+ * before it, and equal rows are one class.  Rows and tables are written where they will be read: in a memory
+ * of the caller's, or in one that is as large as a policy may be, of which only what is written takes room.
  */
 #include "compile/policy.h"
 
@@ -32,12 +32,12 @@ static void compiler_clear(struct policy_compiler *compiler)
 	free(compiler->turns.turns);
 	free(compiler->rows.hashes);
 	free(compiler->rows.index);
-	if (compiler->units)
+	if (compiler->units && !compiler->lent)
 		munmap(compiler->units, MEMORY_BYTES);
 }
 
-/* Zeroes, room for the largest policy; what is not written takes none. */
-static int compiler_memory(struct policy_compiler *compiler)
+/* Room for the largest policy; what is not written takes none. */
+static int compiler_map(struct policy_compiler *compiler)
 {
 	void *memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -47,14 +47,28 @@ static int compiler_memory(struct policy_compiler *compiler)
 	if (compiler->bit_count >= HUGE_FROM)
 		madvise(memory, MEMORY_BYTES, MADV_HUGEPAGE);
 	compiler->units = memory;
-	compiler->header = memory;
+	compiler->room = UNITS_MAX;
+	return 0;
+}
+
+static int compiler_memory(struct policy_compiler *compiler)
+{
+	int r = compiler->lent ? 0 : compiler_map(compiler);
+
+	if (r)
+		return r;
+	if (compiler->room < POLICY_HEADER_UNITS)
+		return -ENOSPC;
+	compiler->header = (struct policy_header *)compiler->units;
 	compiler->used = POLICY_HEADER_UNITS;
 	return 0;
 }
 
 int policy_units_take(struct policy_compiler *compiler, size_t count, uint32_t *ret_unit)
 {
-	if (count > UNITS_MAX - compiler->used) {
+	if (count > compiler->room - compiler->used) {
+		if (compiler->lent)
+			return -ENOSPC;
 		error_set(compiler->error, -E2BIG,
 			"the rules tell more addresses and ports apart than a policy has memory for (%zu "
 			"MiB)",
@@ -324,28 +338,45 @@ static int compiler_run(
 	return r;
 }
 
+static int compile(struct policy_compiler *compiler, const struct policy_order *order,
+	struct policy_image *ret_image, struct error *error)
+{
+	int r = compiler_run(compiler, order, error);
+
+	if (!r) {
+		compiler->header->units = (uint32_t)compiler->used;
+		*ret_image = (struct policy_image){
+			.units = compiler->units,
+			.count = compiler->used,
+			.expression_count = compiler->views.expression_count,
+			.lent = compiler->lent,
+		};
+		memcpy(ret_image->expressions, compiler->views.expressions, sizeof(ret_image->expressions));
+		compiler->units = NULL;
+	}
+	compiler_clear(compiler);
+	return r;
+}
+
 int policy_compile(const struct policy_order *order, struct policy_image *ret_image, struct error *error)
 {
 	struct policy_compiler compiler = {0};
-	int r = compiler_run(&compiler, order, error);
 
-	if (!r) {
-		compiler.header->units = (uint32_t)compiler.used;
-		*ret_image = (struct policy_image){
-			.units = compiler.units,
-			.count = compiler.used,
-			.expression_count = compiler.views.expression_count,
-		};
-		memcpy(ret_image->expressions, compiler.views.expressions, sizeof(ret_image->expressions));
-		compiler.units = NULL;
-	}
-	compiler_clear(&compiler);
-	return r;
+	return compile(&compiler, order, ret_image, error);
+}
+
+int policy_compile_in(const struct policy_order *order, struct policy_unit *units, size_t count,
+	struct policy_image *ret_image, struct error *error)
+{
+	struct policy_compiler compiler = {
+		.units = units, .room = count < UNITS_MAX ? count : UNITS_MAX, .lent = true};
+
+	return compile(&compiler, order, ret_image, error);
 }
 
 void policy_image_clear(struct policy_image *image)
 {
-	if (image->units)
+	if (image->units && !image->lent)
 		munmap(image->units, MEMORY_BYTES);
 	*image = (struct policy_image){0};
 }

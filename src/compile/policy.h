@@ -36,6 +36,8 @@ struct policy_world {
 	int (*set)(void *context, const char *name);
 	/* Ports of a set: ranges in ascending order; NULL: there is none. */
 	const struct port_range *(*port_set)(void *context, const char *name, size_t *ret_count);
+	/* What a set is called that may have been meant; NULL: none (or nobody can say). */
+	const char *(*set_near)(void *context, const char *name);
 	/* Combinations of sets, as masks; [0] is 0. */
 	const uint64_t *combinations;
 	size_t combination_count;
@@ -51,7 +53,15 @@ struct policy_order {
 	 * state, owner, expression, mark, log.  Others become DEFER; what stands behind the last that XDP
 	 * decides is left out. */
 	bool xdp;
+	/* What its names mean, found out before (policy_views_open()); NULL: whoever has to know finds out.
+	 */
+	const struct policy_rule_views *views;
 };
+
+/* For an order that several functions are asked about.  As policy_compile(); the order stays as it is. */
+int policy_views_open(
+	const struct policy_order *order, struct policy_rule_views **ret_views, struct error *error);
+void policy_views_close(struct policy_rule_views *views);
 
 /* A policy in memory, to be copied into a map. */
 struct policy_image {
@@ -59,12 +69,17 @@ struct policy_image {
 	size_t count;                                    /* of units */
 	const char *expressions[POLICY_EXPRESSIONS_MAX]; /* in the order of their bits; texts of the rules */
 	size_t expression_count;
+	bool lent; /* the units are in the caller's memory (policy_compile_in()) */
 };
 
 /* 0; -E2BIG: more rules, classes or memory than a policy may have, said in `error`; -ENOENT: a set that is
  * not there; -ENOMEM. */
 int policy_compile(const struct policy_order *order, struct policy_image *ret_image, struct error *error);
-void policy_image_clear(struct policy_image *image);
+/* The same in units[0..count), whatever stands there: without taking memory, and without copying it to where
+ * it is read.  -ENOSPC, and nothing said: they do not suffice.  What stands there then is nothing. */
+int policy_compile_in(const struct policy_order *order, struct policy_unit *units, size_t count,
+	struct policy_image *ret_image, struct error *error);
+void policy_image_clear(struct policy_image *image); /* of what was lent nothing is freed */
 
 /* Would XDP decide this rule if nothing before it overlapped? */
 bool policy_xdp_decides(const struct rule *rule);

@@ -122,7 +122,7 @@ struct above {
 static int prefix_classes(struct policy_compiler *compiler, uint64_t hash)
 {
 	struct above above[130] = {{0}};
-	size_t depth = 0, bytes = compiler->row_words * sizeof(__u64), next;
+	size_t depth = 0, next;
 	struct policy_turn *turns = compiler->turns.turns;
 	int r;
 
@@ -136,7 +136,7 @@ static int prefix_classes(struct policy_compiler *compiler, uint64_t hash)
 		while (depth && !turn_inside(above[depth].turn, &turns[i]))
 			depth--;
 		hash = above[depth].hash;
-		memcpy(compiler->scratch, policy_row_words(compiler, above[depth].class), bytes);
+		policy_scratch_take(compiler, above[depth].class);
 		for (next = i; next < compiler->turns.count && !turn_compare(&turns[next], &turns[i]); next++)
 			policy_scratch_turn(compiler, turns[next].bit, &hash);
 		r = policy_rows_intern(compiler, hash, &class);
@@ -174,9 +174,12 @@ static int field_trie(struct policy_compiler *compiler, struct policy_field *pla
 	int r;
 
 	place->size = trie_root_bits(family, compiler->turns.count);
-	r = policy_units_take(compiler, 0, &unit);
-	if (!r)
-		r = trie_open(family, place->size, compiler->units + unit, UNITS_MAX - unit, &trie);
+	r = policy_units_take(compiler, trie_units_root(place->size), &unit);
+	if (r)
+		return r;
+	memset(compiler->units + unit, 0, trie_units_root(place->size) * sizeof(*compiler->units));
+	compiler->used = unit; /* the trie says how many it takes */
+	r = trie_open(family, place->size, compiler->units + unit, compiler->room - unit, &trie);
 	if (!r) {
 		r = classes_write(compiler, trie, family);
 		place->table = unit;
@@ -184,7 +187,7 @@ static int field_trie(struct policy_compiler *compiler, struct policy_field *pla
 			r = policy_units_take(compiler, trie_units(trie), &nowhere);
 		trie_close(trie);
 	}
-	return r == -ENOSPC   ? policy_units_take(compiler, UNITS_MAX, &nowhere)
+	return r == -ENOSPC   ? policy_units_take(compiler, compiler->room + 1, &nowhere)
 	       : r == -ENOMEM ? policy_out_of_memory(compiler->error)
 	                      : r;
 }
@@ -198,7 +201,7 @@ static int field_prefixes(struct policy_compiler *compiler, enum policy_field_na
 
 	policy_rows_begin(compiler, name);
 	compiler->turns.count = 0;
-	memset(compiler->scratch, 0, compiler->row_words * sizeof(__u64));
+	policy_scratch_clear(compiler);
 	for (uint32_t i = 0; i < compiler->bit_count; i++) {
 		bool root;
 
@@ -256,13 +259,16 @@ static int port_range_compare(const void *left, const void *right)
 
 static bool ranges_of_ports(struct value_ranges *ret_list, const struct port_range *ports, size_t count)
 {
-	_cleanup_free_ struct port_range *sorted = malloc((count ? count : 1) * sizeof(*sorted));
+	_cleanup_free_ struct port_range *sorted = NULL;
 
+	ret_list->count = 0;
+	if (count == 1)
+		return ranges_add(ret_list, ports->low, ports->high + 1U);
+	sorted = malloc((count ? count : 1) * sizeof(*sorted));
 	if (!sorted)
 		return false;
 	memcpy(sorted, ports, count * sizeof(*sorted));
 	qsort(sorted, count, sizeof(*sorted), port_range_compare);
-	ret_list->count = 0;
 	for (size_t i = 0; i < count; i++)
 		if (!ranges_add(ret_list, sorted[i].low, sorted[i].high + 1U))
 			return false;
@@ -442,7 +448,7 @@ static int field_values(struct policy_compiler *compiler, enum policy_field_name
 	classes = (uint16_t *)(compiler->units + place->table);
 	policy_rows_begin(compiler, name);
 	compiler->turns.count = 0;
-	memset(compiler->scratch, 0, compiler->row_words * sizeof(__u64));
+	policy_scratch_clear(compiler);
 	for (uint32_t i = 0; i < compiler->bit_count && room; i++) {
 		bool first = false;
 
@@ -478,15 +484,16 @@ static int field_values(struct policy_compiler *compiler, enum policy_field_name
 static void combination_scratch(struct policy_compiler *compiler, enum policy_field_name name, uint64_t mask)
 {
 	unsigned int end = name - POLICY_BY_SRC_SETS;
+	uint64_t hash = 0; /* nobody looks for it */
 
-	memset(compiler->scratch, 0, compiler->row_words * sizeof(__u64));
-	for (size_t i = 0; i < compiler->bit_count; i++) {
+	policy_scratch_clear(compiler);
+	for (uint32_t i = 0; i < compiler->bit_count; i++) {
 		const struct policy_end *wanted = &compiler->bits[i].ends[end];
 
 		if ((wanted->sets[0] < 0 || mask >> wanted->sets[0] & 1) &&
 			(wanted->sets[1] < 0 || mask >> wanted->sets[1] & 1) &&
 			(wanted->not_set < 0 || !(mask >> wanted->not_set & 1)))
-			compiler->scratch[i / 64] |= 1ULL << i % 64;
+			policy_scratch_turn(compiler, i, &hash);
 	}
 }
 

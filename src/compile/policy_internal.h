@@ -60,10 +60,12 @@ struct policy_compiler {
 	size_t row_words; /* without the summary: whole units */
 	size_t row_units; /* with it */
 	__u64 *scratch;
+	__u64 summary[POLICY_SUMMARY_WORDS]; /* of the scratch's row */
 	struct policy_turns turns;
 	struct policy_rows rows; /* of the field that is being made */
 	struct policy_unit *units;
-	size_t used;
+	size_t used, room;
+	bool lent;                    /* they are the caller's */
 	struct policy_header *header; /* the first units */
 };
 
@@ -73,10 +75,12 @@ int policy_out_of_memory(struct error *error);
 int policy_units_take(struct policy_compiler *compiler, size_t count, uint32_t *ret_unit);
 
 /* policy_row.c */
+/* No bits. */
+void policy_scratch_clear(struct policy_compiler *compiler);
+/* The row of a class. */
+void policy_scratch_take(struct policy_compiler *compiler, uint32_t class);
 /* Turns a bit of the scratch's row over, and the row's hash with it. */
 void policy_scratch_turn(struct policy_compiler *compiler, uint32_t bit, uint64_t *hash);
-/* The row of a class. */
-__u64 *policy_row_words(const struct policy_compiler *compiler, size_t class);
 void policy_rows_begin(struct policy_compiler *compiler, enum policy_field_name field);
 /* One more class, with the scratch's row. */
 int policy_rows_add(struct policy_compiler *compiler, uint32_t *ret_class);

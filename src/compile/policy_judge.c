@@ -42,8 +42,8 @@ struct bounds {
 struct policy_judge {
 	const struct policy_order *order;
 	struct policy_rule_views views;
-	size_t room;                     /* whole blocks */
 	struct bounds bounds[2][BOUNDS]; /* for IPv4 and IPv6 packets */
+	struct bounds blocks[2][BOUNDS]; /* by block: around those of its rules */
 };
 
 static void bound_set(const struct bounds *bounds, size_t rule, uint32_t first, uint32_t last)
@@ -110,22 +110,53 @@ static void judge_bounds(struct policy_judge *judge, size_t rule)
 	}
 }
 
+/* What is around the bounds of a block's rules, so that one look says of 64 blocks which to look at: rules of
+ * neighbours often stand together. */
+static void judge_block(struct policy_judge *judge, int family, int name, size_t block)
+{
+	const struct bounds *bounds = &judge->bounds[family][name];
+	size_t end = (block + 1) * BLOCK < judge->views.count ? (block + 1) * BLOCK : judge->views.count;
+	uint32_t first = UINT32_MAX, last = 0;
+
+	for (size_t i = block * BLOCK; i < end; i++) {
+		uint32_t low = (uint32_t)bounds->first[i] ^ 0x80000000;
+		uint32_t high = low + ((uint32_t)bounds->span[i] ^ 0x80000000);
+
+		first = low < first ? low : first;
+		last = high > last ? high : last;
+	}
+	bound_set(&judge->blocks[family][name], block, first, last);
+}
+
+/* Room for whole blocks.  Behind the last number nothing fits. */
+static int bounds_room(struct bounds *bounds, size_t count)
+{
+	size_t room = (count + BLOCK - 1) / BLOCK * BLOCK;
+	size_t bytes = (room ? room : BLOCK) * sizeof(*bounds->first);
+
+	bounds->first = aligned_alloc(sizeof(lanes), bytes);
+	bounds->span = aligned_alloc(sizeof(lanes), bytes);
+	if (!bounds->first || !bounds->span)
+		return -ENOMEM;
+	for (size_t n = count; n < room; n++)
+		bound_set(bounds, n, PROTO_NEVER, PROTO_NEVER);
+	return 0;
+}
+
+static size_t blocks_of(size_t rules)
+{
+	return (rules + BLOCK - 1) / BLOCK;
+}
+
 static int judge_room(struct policy_judge *judge)
 {
-	judge->room = (judge->views.count + BLOCK - 1) / BLOCK * BLOCK;
-	for (int i = 0; i < 2; i++)
-		for (int k = 0; k < BOUNDS; k++) {
-			struct bounds *bounds = &judge->bounds[i][k];
-			size_t bytes = (judge->room ? judge->room : BLOCK) * sizeof(*bounds->first);
+	size_t count = judge->views.count;
 
-			bounds->first = aligned_alloc(sizeof(lanes), bytes);
-			bounds->span = aligned_alloc(sizeof(lanes), bytes);
-			if (!bounds->first || !bounds->span)
+	for (int i = 0; i < 2; i++)
+		for (int k = 0; k < BOUNDS; k++)
+			if (bounds_room(&judge->bounds[i][k], count) ||
+				bounds_room(&judge->blocks[i][k], blocks_of(count)))
 				return -ENOMEM;
-			/* behind the last rule no packet fits */
-			for (size_t n = judge->views.count; n < judge->room; n++)
-				bound_set(bounds, n, PROTO_NEVER, PROTO_NEVER);
-		}
 	return 0;
 }
 
@@ -146,6 +177,10 @@ int policy_judge_open(const struct policy_order *order, struct policy_judge **re
 	}
 	for (size_t i = 0; i < judge->views.count; i++)
 		judge_bounds(judge, i);
+	for (int i = 0; i < 2; i++)
+		for (int k = 0; k < BOUNDS; k++)
+			for (size_t block = 0; block < blocks_of(judge->views.count); block++)
+				judge_block(judge, i, k, block);
 	*ret_judge = judge;
 	return 0;
 }
@@ -159,6 +194,8 @@ void policy_judge_close(struct policy_judge *judge)
 		for (int k = 0; k < BOUNDS; k++) {
 			free(judge->bounds[i][k].first);
 			free(judge->bounds[i][k].span);
+			free(judge->blocks[i][k].first);
+			free(judge->blocks[i][k].span);
 		}
 	free(judge);
 }
@@ -302,7 +339,8 @@ static bool rule_fits(const struct policy_judge *judge, const struct policy_rule
 	       rest_fits(view, facts);
 }
 
-/* Rules of a block that may fit, a bit each: as many comparisons at once as the CPU can. */
+/* Rules of a block (or blocks, of 64 of them) that may fit, a bit each: as many comparisons at once as the
+ * CPU can. */
 static inline __attribute__((always_inline)) uint64_t block_look(
 	const struct bounds bounds[BOUNDS], size_t block, const uint32_t values[BOUNDS], bool ip6)
 {
@@ -347,6 +385,7 @@ static inline __attribute__((always_inline)) size_t views_search(const struct po
 		[BOUND_SPORT] = facts->sport,
 		[BOUND_DPORT] = facts->dport,
 	};
+	bool ip6 = facts->family == 6;
 
 	if (!facts->family) {
 		for (size_t i = start; i < end; i++)
@@ -354,19 +393,23 @@ static inline __attribute__((always_inline)) size_t views_search(const struct po
 				return i;
 		return end;
 	}
-	for (size_t block = start / BLOCK * BLOCK; block < end; block += BLOCK) {
-		uint64_t mask =
-			block_look(judge->bounds[facts->family == 6], block, values, facts->family == 6);
+	for (size_t group = start / BLOCK / BLOCK * BLOCK; group * BLOCK < end; group += BLOCK) {
+		uint64_t blocks = block_look(judge->blocks[ip6], group, values, ip6);
 
-		if (block < start)
-			mask &= UINT64_MAX << (start - block);
-		for (; mask; mask &= mask - 1) {
-			size_t i = block + (size_t)__builtin_ctzll(mask);
+		if (group < start / BLOCK)
+			blocks &= UINT64_MAX << (start / BLOCK - group);
+		for (; blocks; blocks &= blocks - 1) {
+			size_t block = (group + (size_t)__builtin_ctzll(blocks)) * BLOCK;
+			uint64_t mask = block_look(judge->bounds[ip6], block, values, ip6);
 
-			if (i >= end)
-				return end;
-			if (fits(judge, i, what))
-				return i;
+			if (block < start)
+				mask &= UINT64_MAX << (start - block);
+			for (; mask; mask &= mask - 1) {
+				size_t i = block + (size_t)__builtin_ctzll(mask);
+
+				if (i >= end || fits(judge, i, what))
+					return i < end ? i : end;
+			}
 		}
 	}
 	return end;

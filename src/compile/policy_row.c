@@ -18,15 +18,33 @@ static uint64_t bit_hash(uint32_t bit)
 	return x ^ x >> 31;
 }
 
-void policy_scratch_turn(struct policy_compiler *compiler, uint32_t bit, uint64_t *hash)
+void policy_scratch_clear(struct policy_compiler *compiler)
 {
-	compiler->scratch[bit / 64] ^= 1ULL << bit % 64;
-	*hash ^= bit_hash(bit);
+	memset(compiler->scratch, 0, compiler->row_words * sizeof(*compiler->scratch));
+	memset(compiler->summary, 0, sizeof(compiler->summary));
 }
 
-__u64 *policy_row_words(const struct policy_compiler *compiler, size_t class)
+static const struct policy_unit *row_of(const struct policy_compiler *compiler, size_t class)
 {
-	return compiler->units[compiler->rows.first + class * compiler->row_units + 1].word;
+	return &compiler->units[compiler->rows.first + class * compiler->row_units];
+}
+
+void policy_scratch_take(struct policy_compiler *compiler, uint32_t class)
+{
+	const struct policy_unit *row = row_of(compiler, class);
+
+	memcpy(compiler->scratch, row + 1, compiler->row_words * sizeof(*compiler->scratch));
+	memcpy(compiler->summary, ((const struct policy_row *)row)->summary, sizeof(compiler->summary));
+}
+
+void policy_scratch_turn(struct policy_compiler *compiler, uint32_t bit, uint64_t *hash)
+{
+	uint32_t word = bit / 64;
+
+	compiler->scratch[word] ^= 1ULL << bit % 64;
+	compiler->summary[word / 64] &= ~(1ULL << word % 64);
+	compiler->summary[word / 64] |= (__u64)(compiler->scratch[word] != 0) << word % 64;
+	*hash ^= bit_hash(bit);
 }
 
 /* The first rule of a row, if packets are decided by this field alone: its number + 1. */
@@ -56,8 +74,7 @@ static void row_write(
 	const __u64 *words = compiler->scratch;
 
 	*row = (struct policy_row){0};
-	for (size_t i = 0; i < compiler->row_words; i++)
-		row->summary[i / 64] |= (__u64)(words[i] != 0) << i % 64;
+	memcpy(row->summary, compiler->summary, sizeof(row->summary));
 	if (compiler->order->xdp &&
 		(name == POLICY_BY_SRC4 || name == POLICY_BY_SRC6 || name == POLICY_BY_SRC_SETS))
 		row->alone = row_alone(compiler, name, words);
@@ -129,7 +146,7 @@ int policy_rows_intern(struct policy_compiler *compiler, uint64_t hash, uint32_t
 		uint32_t class = rows->index[at] - 1;
 
 		if (rows->hashes[class] == hash &&
-			!memcmp(policy_row_words(compiler, class), compiler->scratch, bytes)) {
+			!memcmp(row_of(compiler, class) + 1, compiler->scratch, bytes)) {
 			*ret_class = class;
 			return 0;
 		}

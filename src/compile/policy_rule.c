@@ -102,6 +102,7 @@ static int expression_number(
 static int set_refuse(const struct policy_rule_view *view, const struct policy_world *world, const char *name,
 	bool addresses, struct error *error)
 {
+	const char *near = world->set_near ? world->set_near(world->context, name) : NULL;
 	char text[RULE_TEXT_MAX] = "";
 	size_t count;
 
@@ -111,6 +112,8 @@ static int set_refuse(const struct policy_rule_view *view, const struct policy_w
 		return error_want(error, "it is a set of ports: port @%s", name);
 	if (!addresses && world->set(world->context, name) >= 0)
 		return error_want(error, "it is a set of addresses: without 'port'");
+	if (near)
+		return error_want(error, "'%.160s' names it; did you mean '@%s'?", text, near);
 	return error_want(error, "'%.160s' names it; 'weir set add %s ...' makes it", text, name);
 }
 
@@ -235,6 +238,11 @@ int policy_rule_views_make(
 	size_t end = order->count;
 	int r;
 
+	if (order->views) {
+		*views = *order->views;
+		views->lent = true;
+		return 0;
+	}
 	/* nothing behind the last rule that XDP decides changes what it does */
 	while (order->xdp && end && !policy_xdp_decides(order->sources[end - 1].rule))
 		end--;
@@ -253,9 +261,31 @@ int policy_rule_views_make(
 
 void policy_rule_views_clear(struct policy_rule_views *views)
 {
-	free(views->views);
+	if (!views->lent)
+		free(views->views);
 	views->views = NULL;
 	views->count = 0;
+}
+
+int policy_views_open(
+	const struct policy_order *order, struct policy_rule_views **ret_views, struct error *error)
+{
+	struct policy_rule_views *views = calloc(1, sizeof(*views));
+	int r = views ? policy_rule_views_make(views, order, error)
+	              : error_set(error, -ENOMEM, "no memory for the policy");
+
+	if (r)
+		policy_views_close(views);
+	else
+		*ret_views = views;
+	return r;
+}
+
+void policy_views_close(struct policy_rule_views *views)
+{
+	if (views)
+		policy_rule_views_clear(views);
+	free(views);
 }
 
 void policy_rule_range(const struct policy_rule_view *view, enum policy_field_name field, uint32_t *ret_first,

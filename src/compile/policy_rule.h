@@ -33,6 +33,7 @@ struct policy_rule_views {
 	size_t owner_count;
 	const char *expressions[POLICY_EXPRESSIONS_MAX];
 	size_t expression_count;
+	bool lent; /* the order's */
 };
 
 /* 0, -E2BIG, -ENOENT or -ENOMEM. */

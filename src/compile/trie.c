@@ -245,6 +245,7 @@ int trie_open_as(
 		.unit_count = unit_count,
 		.used = trie_units_root(shape->root),
 		.node_count = 1,
+		.node_words = sizeof(struct trie_node) / sizeof(uint32_t) + (shape->family == 4 ? 1 : 4),
 	};
 	trie->trees = calloc((size_t)1 << bits, sizeof(*trie->trees));
 	trie->dirty = calloc((size_t)1 << bits >> 6, sizeof(*trie->dirty));
@@ -253,7 +254,7 @@ int trie_open_as(
 		trie_close(trie);
 		return -ENOMEM;
 	}
-	memset(trie->nodes, 0, sizeof(*trie->nodes));
+	memset(trie->nodes, 0, trie->node_words * sizeof(*trie->nodes));
 	*(struct trie_head *)units = (struct trie_head){
 		.root = shape->root,
 		.family = shape->family,
@@ -273,9 +274,7 @@ void trie_close(struct trie *trie)
 	free(trie->dirty);
 	free(trie->homes);
 	free(trie->retired.blocks);
-	free(trie->fresh.blocks);
-	free(trie->stale.blocks);
-	free(trie->pending);
+	trie_change_free(trie);
 	free(trie);
 }
 
@@ -311,6 +310,7 @@ int trie_write(struct trie *trie)
 	trie->outside_dirty = false;
 	memset(trie->dirty, 0, words * sizeof(*trie->dirty));
 	trie->hold = false;
+	trie_change_free(trie);
 	return 0;
 }
 
@@ -324,7 +324,7 @@ static int prefix_set(struct trie *trie, struct trie_bits bits, unsigned int len
 
 	if (!trie_nodes_reserve(trie, 2))
 		return -ENOMEM;
-	node = trie->nodes + trie_tree_add(trie, tree, bits, length);
+	node = trie_node_at(trie, trie_tree_add(trie, tree, bits, length));
 	held_before = node->held;
 	if (held_before) {
 		number_before = node->number;
@@ -365,12 +365,12 @@ int trie_remove(struct trie *trie, const struct prefix *prefix)
 	index = trie_tree_find(trie, *tree, bits, prefix->length);
 	if (!index)
 		return -ENOENT;
-	number = trie->nodes[index].number;
+	number = trie_node_at(trie, index)->number;
 	trie_tree_remove(trie, tree, bits, prefix->length);
 	r = prefix_touch(trie, bits, prefix->length);
 	if (r) {
 		/* what was freed is there to be used again */
-		struct trie_node *node = trie->nodes + trie_tree_add(trie, tree, bits, prefix->length);
+		struct trie_node *node = trie_node_at(trie, trie_tree_add(trie, tree, bits, prefix->length));
 
 		node->held = true;
 		node->number = number;
@@ -391,7 +391,7 @@ int trie_get(const struct trie *trie, const struct prefix *prefix, uint32_t *ret
 		trie, *tree_of((struct trie *)trie, bits, prefix->length), bits, prefix->length);
 	if (!index)
 		return -ENOENT;
-	*ret_number = trie->nodes[index].number;
+	*ret_number = trie_node_at(trie, index)->number;
 	return 0;
 }
 
@@ -423,15 +423,16 @@ struct walk {
 
 static int walk_node(struct walk *walk, uint32_t index)
 {
-	struct trie_node node = walk->trie->nodes[index];
-	uint32_t words[4] = {htonl((uint32_t)(node.bits.high >> 32)), htonl((uint32_t)node.bits.high),
-		htonl((uint32_t)(node.bits.low >> 32)), htonl((uint32_t)node.bits.low)};
-	struct prefix prefix = {.address.family = walk->trie->family, .length = node.length};
+	const struct trie_node *node = trie_node_at(walk->trie, index);
+	struct trie_bits bits = trie_node_bits(walk->trie, node);
+	uint32_t words[4] = {htonl((uint32_t)(bits.high >> 32)), htonl((uint32_t)bits.high),
+		htonl((uint32_t)(bits.low >> 32)), htonl((uint32_t)bits.low)};
+	struct prefix prefix = {.address.family = walk->trie->family, .length = node->length};
 
-	if (!node.held)
+	if (!node->held)
 		return 0;
 	memcpy(prefix.address.bytes, words, sizeof(words));
-	return walk->function(walk->context, &prefix, node.number);
+	return walk->function(walk->context, &prefix, node->number);
 }
 
 static int walk_tree(struct walk *walk, uint32_t index)
@@ -441,7 +442,7 @@ static int walk_tree(struct walk *walk, uint32_t index)
 
 	if (!index)
 		return 0;
-	memcpy(child, walk->trie->nodes[index].child, sizeof(child));
+	memcpy(child, trie_node_at(walk->trie, index)->child, sizeof(child));
 	r = walk_node(walk, index);
 	if (!r)
 		r = walk_tree(walk, child[0]);
@@ -468,8 +469,8 @@ static int walk_short(struct walk *walk, uint32_t index)
 
 	if (!index)
 		return 0;
-	memcpy(child, trie->nodes[index].child, sizeof(child));
-	r = walk_slots(walk, slot_of(trie, trie->nodes[index].bits));
+	memcpy(child, trie_node_at(trie, index)->child, sizeof(child));
+	r = walk_slots(walk, slot_of(trie, trie_node_bits(trie, trie_node_at(trie, index))));
 	if (!r)
 		r = walk_node(walk, index);
 	if (!r)
@@ -507,8 +508,8 @@ static int walk_outside(struct walk *walk, uint32_t index, bool *done)
 
 	if (!index)
 		return 0;
-	memcpy(child, trie->nodes[index].child, sizeof(child));
-	if (!*done && bits_before(trie->common, trie->nodes[index].bits)) {
+	memcpy(child, trie_node_at(trie, index)->child, sizeof(child));
+	if (!*done && bits_before(trie->common, trie_node_bits(trie, trie_node_at(trie, index)))) {
 		*done = true;
 		r = walk_common(walk, trie->common, trie->common_length);
 	}
@@ -566,7 +567,7 @@ size_t trie_retired(const struct trie *trie)
 
 size_t trie_memory(const struct trie *trie)
 {
-	return trie->node_room * sizeof(*trie->nodes) +
+	return trie->node_room * trie->node_words * sizeof(*trie->nodes) +
 	       ((size_t)1 << trie->bits) * (sizeof(*trie->trees) + 2 * sizeof(uint64_t) / 64) +
 	       (trie->retired.room + trie->fresh.room + trie->stale.room) * sizeof(struct trie_block) +
 	       trie->pending_room * sizeof(*trie->pending);

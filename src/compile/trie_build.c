@@ -152,14 +152,14 @@ static bool ranges_add(struct ranges *ranges, uint32_t start, uint32_t number)
 
 static bool ranges_walk(const struct trie *trie, uint32_t index, uint32_t outside, struct ranges *ranges)
 {
-	const struct trie_node *node = trie->nodes + index;
+	const struct trie_node *node = trie_node_at(trie, index);
 	uint32_t start, number;
 
 	if (!index)
 		return true;
 	if (node->length > ranges->depth + LIST_BITS)
 		return false;
-	start = (uint32_t)(bits_shift(node->bits, ranges->depth).high >> (64 - LIST_BITS));
+	start = (uint32_t)(bits_shift(trie_node_bits(trie, node), ranges->depth).high >> (64 - LIST_BITS));
 	number = node->held ? node->number : outside;
 	return ranges_add(ranges, start, number) && ranges_walk(trie, node->child[0], number, ranges) &&
 	       ranges_walk(trie, node->child[1], number, ranges) &&
@@ -173,10 +173,11 @@ struct pack {
 	uint32_t inside, outside;
 };
 
-static bool pack_add(struct pack *pack, const struct trie_node *node)
+static bool pack_add(struct pack *pack, const struct trie *trie, const struct trie_node *node)
 {
-	unsigned int length = node->length - pack->depth - 1, half = bits_at(node->bits, pack->depth);
-	uint32_t key = (uint32_t)(bits_shift(node->bits, pack->depth + 1).high >> 48) | 1U << (15 - length);
+	struct trie_bits bits = trie_node_bits(trie, node);
+	unsigned int length = node->length - pack->depth - 1, half = bits_at(bits, pack->depth);
+	uint32_t key = (uint32_t)(bits_shift(bits, pack->depth + 1).high >> 48) | 1U << (15 - length);
 
 	if (pack->count[half] == TRIE_PACK_KEYS)
 		return false;
@@ -186,7 +187,7 @@ static bool pack_add(struct pack *pack, const struct trie_node *node)
 
 static bool pack_walk(const struct trie *trie, uint32_t index, uint32_t number, struct pack *pack)
 {
-	const struct trie_node *node = trie->nodes + index;
+	const struct trie_node *node = trie_node_at(trie, index);
 
 	if (!index)
 		return true;
@@ -199,7 +200,7 @@ static bool pack_walk(const struct trie *trie, uint32_t index, uint32_t number, 
 		if ((pack->count[0] || pack->count[1]) && pack->inside != node->number)
 			return false;
 		pack->inside = number = node->number;
-		if (!pack_add(pack, node))
+		if (!pack_add(pack, trie, node))
 			return false;
 	}
 	return pack_walk(trie, node->child[0], number, pack) && pack_walk(trie, node->child[1], number, pack);
@@ -208,7 +209,7 @@ static bool pack_walk(const struct trie *trie, uint32_t index, uint32_t number, 
 /* What is inside a tree, if that is more than one number and can be packed. */
 static bool pack_of(const struct trie *trie, uint32_t index, struct pack *pack)
 {
-	const struct trie_node *node = trie->nodes + index;
+	const struct trie_node *node = trie_node_at(trie, index);
 	bool done;
 
 	if (node->length > pack->depth) {
@@ -256,7 +257,8 @@ static __u64 build_pack(struct trie *trie, const struct pack *pack, struct polic
 static __u64 build_skip(
 	struct trie *trie, uint32_t index, unsigned int depth, unsigned int length, uint32_t outside)
 {
-	struct trie_bits value = bits_shift(trie->nodes[index].bits, depth), mask = bits_mask(length - depth);
+	struct trie_bits value = bits_shift(trie_node_bits(trie, trie_node_at(trie, index)), depth),
+			 mask = bits_mask(length - depth);
 	struct trie_skip *skip;
 	struct policy_unit *unit;
 	uint32_t number;
@@ -279,7 +281,7 @@ static __u64 build_skip(
 static void build_entries(struct trie *trie, uint32_t index, __u64 *entries, uint32_t count,
 	unsigned int depth, uint32_t outside)
 {
-	const struct trie_node *node = trie->nodes + index;
+	const struct trie_node *node = trie_node_at(trie, index);
 	unsigned int bits = (unsigned int)__builtin_ctz(count), above = depth - bits;
 
 	if (!index) {
@@ -300,7 +302,7 @@ static void build_entries(struct trie *trie, uint32_t index, __u64 *entries, uin
 		return;
 	}
 	{
-		uint32_t half = bits_at(node->bits, above) ? count / 2 : 0;
+		uint32_t half = bits_at(trie_node_bits(trie, node), above) ? count / 2 : 0;
 
 		build_entries(trie, index, entries + half, count / 2, depth, outside);
 		build_entries(trie, 0, entries + (half ? 0 : count / 2), count / 2, depth, outside);
@@ -333,7 +335,7 @@ static const struct node_kind *node_kind_of(const struct trie *trie, uint32_t in
 __u64 trie_build(
 	struct trie *trie, uint32_t index, unsigned int depth, uint32_t outside, struct policy_unit *home)
 {
-	const struct trie_node *node = trie->nodes + index;
+	const struct trie_node *node = trie_node_at(trie, index);
 	struct pack pack = {.depth = depth, .outside = outside};
 	struct ranges ranges = {.depth = depth};
 	const struct node_kind *node_kind;
@@ -346,8 +348,8 @@ __u64 trie_build(
 		if (node->length == depth || node->number == outside)
 			return entry_leaf(node->number);
 		if (node->length - depth <= 24)
-			return entry_one(
-				bits_shift(node->bits, depth), node->length - depth, node->number, outside);
+			return entry_one(bits_shift(trie_node_bits(trie, node), depth), node->length - depth,
+				node->number, outside);
 		return build_skip(trie, index, depth, node->length, outside);
 	}
 	if (pack_of(trie, index, &pack))
@@ -454,4 +456,14 @@ int trie_change_end(struct trie *trie)
 	trie->pending_count = 0;
 	trie->failure = 0;
 	return r;
+}
+
+void trie_change_free(struct trie *trie)
+{
+	free(trie->fresh.blocks);
+	free(trie->stale.blocks);
+	free(trie->pending);
+	trie->fresh = trie->stale = (struct trie_blocks){};
+	trie->pending = NULL;
+	trie->pending_room = 0;
 }

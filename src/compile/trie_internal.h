@@ -14,13 +14,14 @@ struct trie_bits {
 	uint64_t high, low;
 };
 
-/* One of the tree: a prefix that has a number, or the place where two paths part. */
+/* One of the tree: a prefix that has a number, or the place where two paths part.  There are two for each
+ * prefix of a large set, so they take no more room than their family needs. */
 struct trie_node {
-	struct trie_bits bits;
 	uint32_t child[2]; /* 0: none */
 	uint16_t number;
 	uint8_t length;
-	bool held; /* it is a prefix of the trie */
+	bool held;       /* it is a prefix of the trie */
+	uint32_t bits[]; /* from the highest on: one word of IPv4, four of IPv6 */
 };
 
 enum block_class {
@@ -58,7 +59,8 @@ struct trie {
 	struct trie_bits common;
 	unsigned int common_length, depth; /* bits in front of the root, and behind it */
 
-	struct trie_node *nodes; /* [0] is none */
+	uint32_t *nodes; /* trie_node_at(); the first is none */
+	size_t node_words;
 	uint32_t node_count, node_room, node_free;
 	size_t count;
 	uint32_t short_tree;
@@ -146,6 +148,22 @@ static inline bool bits_begin(struct trie_bits bits, struct trie_bits with, unsi
 	return bits_common(bits, with, length) == length;
 }
 
+static inline struct trie_node *trie_node_at(const struct trie *trie, uint32_t index)
+{
+	return (struct trie_node *)(trie->nodes + index * trie->node_words);
+}
+
+static inline struct trie_bits trie_node_bits(const struct trie *trie, const struct trie_node *node)
+{
+	struct trie_bits bits = {.high = (uint64_t)node->bits[0] << 32};
+
+	if (trie->family == 6) {
+		bits.high |= node->bits[1];
+		bits.low = (uint64_t)node->bits[2] << 32 | node->bits[3];
+	}
+	return bits;
+}
+
 /* trie_tree.c */
 /* Room for so many more nodes. */
 bool trie_nodes_reserve(struct trie *trie, uint32_t more);
@@ -178,5 +196,7 @@ __u64 trie_build(
 void trie_change_entry(struct trie *trie, __u64 *entry, __u64 value);
 /* Writes the change, or nothing of it: 0, -ENOMEM or -ENOSPC. */
 int trie_change_end(struct trie *trie);
+/* Gives back the room that noting it took: of many changes at once that is a lot. */
+void trie_change_free(struct trie *trie);
 
 #endif

@@ -11,6 +11,7 @@
 #include "balance_tc.skel.h"
 #include "basic/cleanup.h"
 #include "engine/internal.h"
+#include "engine/link.h"
 #include "shared/service.h"
 
 /* Names of Linux 6.6's uapi that Debian 12's headers do not have yet. */
@@ -85,24 +86,14 @@ static const char *link_path(const struct engine *engine, char path[static PATH_
 	return pins_path(&engine->pins, path, name);
 }
 
-/* The interface that a link is on; 0 when that is gone. */
-static uint32_t link_interface(int link)
-{
-	struct bpf_link_info info = {};
-	__u32 length = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(link, &info, &length) < 0
-	               ? 0
-	               : info.xdp.ifindex; /* tcx has it there, too */
-}
-
 static int link_attach(struct engine *engine, uint32_t index)
 {
 	LIBBPF_OPTS(bpf_link_create_opts, options, .flags = LINK_F_BEFORE);
 	char path[PATH_MAX];
 	_cleanup_close_ int link = bpf_obj_get(link_path(engine, path, index));
+	uint32_t program;
 
-	if (link >= 0 && link_interface(link) == index)
+	if (link >= 0 && link_interface(link, &program) == index)
 		return 0;
 	if (link >= 0) {
 		unlink(path);
@@ -114,24 +105,14 @@ static int link_attach(struct engine *engine, uint32_t index)
 	return bpf_obj_pin(link, path) < 0 ? -errno : 0;
 }
 
-/* Those that an earlier agent left get this one's program. */
-static void links_renew(struct engine *engine)
+/* One that an earlier agent left gets this one's program. */
+static void link_renew(struct engine *engine, const struct engine_link *link, void *context)
 {
-	struct pins_walk walk;
-	const char *name;
-
-	pins_walk_begin(&engine->pins, LINK_PIN, &walk);
-	while ((name = pins_walk_next(&walk))) {
-		char path[PATH_MAX];
-		_cleanup_close_ int link = bpf_obj_get(pins_path(&engine->pins, path, name));
-
-		if (link < 0)
-			continue;
-		/* refused: away with it, and who wants it attaches anew */
-		if (balance_tc_load(engine, NULL) < 0 ||
-			bpf_link_update(link, program_of(balance_tc_of(engine)), NULL) < 0)
-			unlink(path);
-	}
+	(void)context;
+	/* refused: away with it, and who wants it attaches anew */
+	if (balance_tc_load(engine, NULL) < 0 ||
+		bpf_link_update(link->fd, program_of(balance_tc_of(engine)), NULL) < 0)
+		unlink(link->path);
 }
 
 int engine_balance_tc_attach(
@@ -164,21 +145,7 @@ void engine_balance_tc_detach(struct engine *engine, uint32_t index)
 void engine_balance_tc_forget_gone(
 	struct engine *engine, const struct engine_interface *interfaces, size_t count)
 {
-	struct pins_walk walk;
-	const char *name;
-
-	pins_walk_begin(&engine->pins, LINK_PIN, &walk);
-	while ((name = pins_walk_next(&walk))) {
-		char path[PATH_MAX];
-		_cleanup_close_ int link = bpf_obj_get(pins_path(&engine->pins, path, name));
-		uint32_t index = link < 0 ? 0 : link_interface(link);
-		bool there = false;
-
-		for (size_t i = 0; i < count; i++)
-			there |= index && interfaces[i].index == index;
-		if (!there)
-			unlink(path);
-	}
+	link_forget_gone(engine, LINK_PIN, interfaces, count);
 }
 
 /* -- the part -- */
@@ -196,7 +163,7 @@ static int balance_tc_open(struct engine *engine, void **ret_state, struct error
 	*ret_state = calloc(1, sizeof(struct balance_tc));
 	if (!*ret_state)
 		return error_set(error, -ENOMEM, "out of memory");
-	links_renew(engine);
+	link_each(engine, LINK_PIN, link_renew, NULL);
 	return 0;
 }
 

@@ -20,8 +20,8 @@
 #include "engine/internal.h"
 #include "engine/shield.h"
 
-#define SEGMENT_FILL (128U << 10)
-#define SEGMENTS_MIN 4
+#define SEGMENT_FILL_MIN (128U << 10)
+#define SEGMENTS_MIN     4
 
 /* Names of Linux 6.6's uapi that Debian 12's headers do not have yet. */
 #define TCX_INGRESS   ((enum bpf_attach_type)46)
@@ -376,15 +376,19 @@ static void set_sizes(struct engine_capture *capture)
 {
 	struct engine_capture_view *view = &capture->view;
 	struct capture_bpf *skeleton = capture->skeleton;
+	/* what a segment has room for besides the places where a block may begin */
+	const size_t besides =
+		sizeof(struct capture_segment) + capture->options.snaplen + CAPTURE_BLOCK_EXTRA;
 
 	view->cpus = capture->engine->meta.cpus;
-	view->fill = SEGMENT_FILL;
-	view->segment_bytes = (sizeof(struct capture_segment) + SEGMENT_FILL + capture->options.snaplen +
-				      CAPTURE_BLOCK_EXTRA + 7) &
-	                      ~(size_t)7;
+	view->segment_bytes = (SEGMENT_FILL_MIN + besides + 7) & ~(size_t)7;
 	view->segments = SEGMENTS_MIN;
 	while (2 * view->segments * view->segment_bytes <= capture->options.ring_bytes)
 		view->segments *= 2;
+	/* their number is a power of two, and all of the ring is theirs */
+	if (view->segments * view->segment_bytes < capture->options.ring_bytes)
+		view->segment_bytes = (capture->options.ring_bytes / view->segments) & ~(size_t)7;
+	view->fill = (uint32_t)(view->segment_bytes - besides);
 	skeleton->rodata->capture_snaplen = capture->options.snaplen;
 	skeleton->rodata->capture_fill = view->fill;
 	skeleton->rodata->capture_segments_cpu = view->segments;

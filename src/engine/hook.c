@@ -18,8 +18,11 @@
 #include "basic/cleanup.h"
 #include "engine/balance_tc.h"
 #include "engine/internal.h"
+#include "engine/link.h"
 
 /* Names of Linux 6.6's uapi that Debian 12's headers do not have yet. */
+#define LINK_PIN "link_" /* link_IFINDEX_in, link_IFINDEX_out */
+
 #define TCX_INGRESS   ((enum bpf_attach_type)46)
 #define TCX_EGRESS    ((enum bpf_attach_type)47)
 #define LINK_F_BEFORE (1U << 3) /* BPF_F_BEFORE without a relative: before everyone */
@@ -53,7 +56,7 @@ static const char *link_path(
 {
 	char name[32];
 
-	snprintf(name, sizeof(name), "link_%u_%s", index, side->suffix);
+	snprintf(name, sizeof(name), LINK_PIN "%u_%s", index, side->suffix);
 	return pins_path(&engine->pins, path, name);
 }
 
@@ -62,18 +65,6 @@ int engine_hook_link(const struct engine *engine, uint32_t index, bool out)
 	char path[PATH_MAX];
 
 	return bpf_obj_get(link_path(engine, path, index, &sides[out]));
-}
-
-/* The interface that a link is on; 0 when that is gone (or the link cannot be asked). */
-static uint32_t link_interface(int link, uint32_t *ret_program)
-{
-	struct bpf_link_info info = {};
-	__u32 length = sizeof(info);
-
-	if (bpf_obj_get_info_by_fd(link, &info, &length) < 0)
-		return 0;
-	*ret_program = info.prog_id;
-	return info.xdp.ifindex; /* the first member of the tcx part, too */
 }
 
 static int tcx_attach(
@@ -403,61 +394,15 @@ int engine_detach(struct engine *engine, uint32_t index)
 	return 0;
 }
 
-typedef void link_function(
-	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context);
-
-static void for_each_link(struct engine *engine, link_function *function, const void *context)
-{
-	struct pins_walk walk;
-	const char *name;
-
-	pins_walk_begin(&engine->pins, "link_", &walk);
-	while ((name = pins_walk_next(&walk))) {
-		char path[PATH_MAX];
-		_cleanup_close_ int link = bpf_obj_get(pins_path(&engine->pins, path, name));
-		size_t length = strlen(name);
-
-		if (link >= 0)
-			function(engine, path, link, &sides[strcmp(name + length - 4, "_out") == 0], context);
-	}
-}
-
-/* The interfaces that there are. */
-struct hook_present {
-	const struct engine_interface *interfaces;
-	size_t count;
-};
-
-static bool is_present(const struct hook_present *present, uint32_t index)
-{
-	for (size_t i = 0; i < present->count; i++)
-		if (present->interfaces[i].index == index)
-			return true;
-	return false;
-}
-
-static void forget_if_gone(
-	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context)
-{
-	const char *name = strrchr(path, '/') + 1;
-	uint32_t program, index = link_interface(link, &program), meant = 0;
-
-	(void)engine;
-	(void)side;
-	if (sscanf(name, "link_%" SCNu32, &meant) != 1 || index != meant || !is_present(context, index))
-		unlink(path);
-}
-
 void engine_forget_gone(struct engine *engine, const struct engine_interface *interfaces, size_t count)
 {
-	const struct hook_present present = {interfaces, count};
 	uint32_t index, next;
 	int more;
 
-	for_each_link(engine, forget_if_gone, &present);
+	link_forget_gone(engine, LINK_PIN, interfaces, count);
 	for (more = bpf_map_get_next_key(engine->hooks_map, NULL, &index); more == 0; index = next) {
 		more = bpf_map_get_next_key(engine->hooks_map, &index, &next);
-		if (!is_present(&present, index))
+		if (!interface_is_among(interfaces, count, index))
 			bpf_map_delete_elem(engine->hooks_map, &index);
 	}
 }
@@ -473,20 +418,16 @@ static bool is_raw_program(uint32_t id)
 	       strncmp(info.name, "watch_raw", 9) == 0;
 }
 
-static void update_link(
-	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context)
+static void update_link(struct engine *engine, const struct engine_link *link, void *context)
 {
-	uint32_t program = 0;
+	const struct hook_side *side = &sides[strcmp(link->name + strlen(link->name) - 4, "_out") == 0];
 
 	(void)context;
-	if (!link_interface(link, &program)) {
-		unlink(path);
-		return;
-	}
 	/* refused: take it away, and attaching finds no hook there and makes a new one */
-	if (bpf_link_update(
-		    link, engine_program(engine, side_program(side, !is_raw_program(program))), NULL) < 0)
-		unlink(path);
+	if (!link->index ||
+		bpf_link_update(link->fd,
+			engine_program(engine, side_program(side, !is_raw_program(link->program))), NULL) < 0)
+		unlink(link->path);
 }
 
 static void update_filter(struct engine *engine, uint32_t index, const struct hook_side *side,
@@ -505,7 +446,7 @@ void engine_replace_programs(struct engine *engine)
 {
 	uint32_t index, *previous = NULL;
 
-	for_each_link(engine, update_link, NULL);
+	link_each(engine, LINK_PIN, update_link, NULL);
 	while (bpf_map_get_next_key(engine->hooks_map, previous, &index) == 0) {
 		struct engine_clsact entry;
 
@@ -517,21 +458,18 @@ void engine_replace_programs(struct engine *engine)
 	}
 }
 
-static void detach_link(
-	struct engine *engine, const char *path, int link, const struct hook_side *side, const void *context)
+static void detach_link(struct engine *engine, const struct engine_link *link, void *context)
 {
 	(void)engine;
-	(void)link;
-	(void)side;
 	(void)context;
-	unlink(path);
+	unlink(link->path);
 }
 
 void engine_detach_all(struct engine *engine)
 {
 	uint32_t index;
 
-	for_each_link(engine, detach_link, NULL);
+	link_each(engine, LINK_PIN, detach_link, NULL);
 	if (engine->requests && !engine_has(engine, "tcx"))
 		engine_filter_sweep(engine);
 	if (engine->hooks_map < 0)

@@ -14,6 +14,9 @@
 
 #define LOG_RATE    1000 /* records a second, until the agent says another rate */
 #define REJECT_RATE 1000 /* answers a second */
+#define ROOM_PART   16   /* of a policy's units there is room for one more each */
+#define ROOM_LEAST  64   /* units */
+#define ROOM_UNITS  4096 /* that are never too many */
 
 struct policy_engine *policy_of(const struct engine *engine)
 {
@@ -24,19 +27,22 @@ struct policy_engine *policy_of(const struct engine *engine)
 
 static void memory_close(struct policy_memory *memory)
 {
-	if (memory->units)
+	if (memory->units) {
 		munmap(memory->units, memory->count * sizeof(struct policy_unit));
+		close(memory->map);
+	}
 	*memory = (struct policy_memory){};
 }
 
-static int memory_map(int map, size_t count, struct policy_memory *ret_memory)
+/* `map` is the memory's from then on. */
+static int memory_map(int *map, size_t count, struct policy_memory *ret_memory)
 {
 	void *units =
-		mmap(NULL, count * sizeof(struct policy_unit), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+		mmap(NULL, count * sizeof(struct policy_unit), PROT_READ | PROT_WRITE, MAP_SHARED, *map, 0);
 
 	if (units == MAP_FAILED)
 		return -errno;
-	*ret_memory = (struct policy_memory){units, count};
+	*ret_memory = (struct policy_memory){units, count, TAKE_FD(*map)};
 	return 0;
 }
 
@@ -58,42 +64,107 @@ static int memory_adopt(struct policy_engine *policy, enum policy_hook hook, __u
 	map = bpf_map_get_fd_by_id(id);
 	if (map < 0 || bpf_obj_get_info_by_fd(map, &info, &length) < 0)
 		return -errno;
-	return memory_map(map, info.max_entries, &policy->memory[hook][place]);
+	return memory_map(&map, info.max_entries, &policy->memory[hook][place]);
+}
+
+static int memory_take_away(
+	struct policy_engine *policy, enum policy_hook hook, __u32 place, struct error *error)
+{
+	if (bpf_map_delete_elem(hook_map(policy, hook), &place) < 0 && errno != ENOENT)
+		return error_set(error, -errno, "cannot take a policy away: %s", strerror(errno));
+	memory_close(&policy->memory[hook][place]);
+	return 0;
+}
+
+/* Units for an image, and for some more, so that what comes with the next rules may be written there, too. */
+static size_t memory_size(size_t units)
+{
+	return units + units / ROOM_PART + ROOM_LEAST;
+}
+
+/* A memory that is there and fits, without holding much more than it needs. */
+static bool memory_fits(const struct policy_memory *memory, size_t units)
+{
+	return memory->units && units <= memory->count &&
+	       memory->count <= memory_size(units) + units + ROOM_UNITS;
+}
+
+/* With `image` in it, or with nothing yet. */
+static int memory_new(struct policy_engine *policy, enum policy_hook hook, __u32 place, size_t count,
+	const struct policy_image *image, struct policy_memory *ret_memory)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	struct policy_memory memory = {};
+	_cleanup_close_ int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "policy", sizeof(__u32),
+		sizeof(struct policy_unit), (__u32)count, &options);
+	int r = map < 0 ? map : memory_map(&map, count, &memory);
+
+	if (!memory.units)
+		return r;
+	if (image) {
+		memcpy(memory.units, image->units, image->count * sizeof(struct policy_unit));
+		((struct policy_header *)memory.units)->brought = clock_ns(CLOCK_MONOTONIC);
+	}
+	if (bpf_map_update_elem(hook_map(policy, hook), &place, &memory.map, BPF_ANY) < 0) {
+		r = -errno;
+		memory_close(&memory);
+		return r;
+	}
+	*ret_memory = memory;
+	return 0;
 }
 
 static int memory_put(struct policy_engine *policy, enum policy_hook hook, __u32 place,
 	const struct policy_image *image, struct error *error)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-	struct policy_memory memory = {};
-	_cleanup_close_ int map = -1;
-	int r = 0;
+	struct policy_memory *there = &policy->memory[hook][place], memory;
+	int r;
 
-	if (!image || !image->count) {
-		if (bpf_map_delete_elem(hook_map(policy, hook), &place) < 0 && errno != ENOENT)
-			return error_set(error, -errno, "cannot take a policy away: %s", strerror(errno));
-		memory_close(&policy->memory[hook][place]);
+	if (!image || !image->count)
+		return memory_take_away(policy, hook, place, error);
+	if (image->units == there->units && memory_fits(there, image->count)) {
+		((struct policy_header *)there->units)->brought = clock_ns(CLOCK_MONOTONIC);
 		return 0;
 	}
-	map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "policy", sizeof(__u32), sizeof(struct policy_unit),
-		(__u32)image->count, &options);
-	if (map < 0)
-		r = map;
-	if (r == 0)
-		r = memory_map(map, image->count, &memory);
-	if (memory.units) {
-		memcpy(memory.units, image->units, image->count * sizeof(struct policy_unit));
-		((struct policy_header *)memory.units)->brought = clock_ns(CLOCK_MONOTONIC);
-		if (bpf_map_update_elem(hook_map(policy, hook), &place, &map, BPF_ANY) < 0)
-			r = -errno;
-	}
-	if (r < 0) {
-		memory_close(&memory);
+	r = memory_new(policy, hook, place, memory_size(image->count), image, &memory);
+	if (r < 0)
 		return error_set(error, r, "cannot bring a policy of %zu KiB into the kernel: %s",
 			image->count * sizeof(struct policy_unit) / 1024, strerror(-r));
+	memory_close(there);
+	*there = memory;
+	return 0;
+}
+
+void policy_memory_match(struct policy_engine *policy, unsigned int number)
+{
+	__u32 place = policy_place(policy, number);
+
+	for (int hook = 0; hook < HOOKS; hook++) {
+		const struct policy_memory *in_force = &policy->memory[hook][place];
+		struct policy_memory *there = &policy->memory[hook][place ^ 1], memory;
+
+		if (there->count >= in_force->count ||
+			memory_new(policy, hook, place ^ 1, in_force->count, NULL, &memory) < 0)
+			continue;
+		memory_close(there);
+		*there = memory;
 	}
-	memory_close(&policy->memory[hook][place]);
-	policy->memory[hook][place] = memory;
+}
+
+/* The kernel comes back from a change of a map of maps when no program runs any more that began before it;
+ * this one changes nothing. */
+int policy_memory_wait(struct policy_engine *policy)
+{
+	for (int hook = 0; hook < HOOKS && policy->read; hook++)
+		for (__u32 place = 0; place < PLACES && policy->read; place++) {
+			const struct policy_memory *memory = &policy->memory[hook][place];
+
+			if (!memory->units)
+				continue;
+			if (bpf_map_update_elem(hook_map(policy, hook), &place, &memory->map, BPF_ANY) < 0)
+				return -errno;
+			policy->read = false;
+		}
 	return 0;
 }
 
@@ -244,6 +315,7 @@ static int policy_open(struct engine *engine, void **ret_state, struct error *er
 	policy->engine = engine;
 	policy->limit_sources = -1;
 	policy->log_rate = LOG_RATE;
+	policy->read = true;
 	policy->stats = calloc(engine->view.cpus, sizeof(*policy->stats));
 	if (!policy->stats)
 		return error_set(error, -ENOMEM, "out of memory");

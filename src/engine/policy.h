@@ -19,8 +19,23 @@
 extern const struct engine_part policy_part;
 
 /*
+ * The memory of the place of policy `number` that is not in force, which no packet is judged by any more: to
+ * be written anew (policy_compile_in()).  None (NULL, 0) where there is none yet.
+ */
+struct engine_policy_room {
+	struct policy_unit *units;
+	size_t count;
+};
+int engine_policy_room(struct engine *engine, unsigned int number, bool xdp,
+	struct engine_policy_room *ret_room, struct error *error);
+/* A moment when nobody waits: what was in force before the last switch becomes such a room, or one is made.
+ */
+void engine_policy_rest(struct engine *engine);
+
+/*
  * Brings an image to the place of policy `number` that is not in force (for tc and, where it is not NULL, for
- * XDP). The policy in force is not touched.  Translated expressions go with it.
+ * XDP); one that was made in the place's room stands there.  The policy in force is not touched.  Translated
+ * expressions go with it.
  */
 int engine_policy_bring(struct engine *engine, unsigned int number, const struct policy_image *image,
 	const struct policy_image *xdp, struct error *error);

@@ -24,6 +24,7 @@ struct policy_programs {
 struct policy_memory {
 	struct policy_unit *units; /* NULL: none */
 	size_t count;
+	int map;
 };
 
 struct policy_clock {
@@ -41,6 +42,7 @@ struct policy_engine {
 	int limit_sources;          /* their buckets, while the agent knows them; -1 */
 	struct policy_check *check; /* mapped */
 	struct policy_memory memory[HOOKS][PLACES];
+	bool read; /* some packet may still be judged by a place that is not in force */
 	struct policy_programs programs[PROGRAMS_MAX];
 	uint64_t brought;  /* policies */
 	uint32_t log_rate; /* records a second */
@@ -59,6 +61,13 @@ int policy_load(struct policy_engine *policy, struct error *error);
 /* Brings an image into a place, or takes away what stands there (`image` NULL, or empty). */
 int policy_memory_bring(struct policy_engine *policy, enum policy_hook hook, __u32 place,
 	const struct policy_image *image, struct error *error);
+
+/* Makes the place of policy `number` that is not in force as large as the other, if it is not: so that the
+ * first change does not wait for memory to be cleared. */
+void policy_memory_match(struct policy_engine *policy, unsigned int number);
+
+/* Waits until no packet is judged any more by what is not in force. */
+int policy_memory_wait(struct policy_engine *policy);
 
 /* Where policy `number` is in force from. */
 __u32 policy_place(const struct policy_engine *policy, unsigned int number);

@@ -70,6 +70,7 @@ static bool lapse(struct policy_engine *policy)
 
 	if (!now->deadline || (int32_t)(tick_now(policy) - now->deadline) < 0)
 		return false;
+	policy->read = true;
 	store(now->kept, POLICY_KEPT_SOME);
 	store(now->places, now->places_before);
 	store(now->present, now->present_before);
@@ -92,6 +93,39 @@ static int check_not_waiting(struct policy_engine *policy, struct error *error)
 __u32 policy_place(const struct policy_engine *policy, unsigned int number)
 {
 	return 2 * number + (policy->now->places >> number & 1);
+}
+
+int engine_policy_room(struct engine *engine, unsigned int number, bool xdp,
+	struct engine_policy_room *ret_room, struct error *error)
+{
+	struct policy_engine *policy = policy_of(engine);
+	const struct policy_memory *memory;
+	int r = policy_load(policy, error);
+
+	if (r == 0)
+		r = check_not_waiting(policy, error);
+	if (r < 0)
+		return r;
+	memory = &policy->memory[xdp ? HOOK_XDP : HOOK_TC][policy_place(policy, number) ^ 1];
+	r = memory->units ? policy_memory_wait(policy) : 0;
+	if (r < 0)
+		return error_set(
+			error, r, "cannot wait for packets on their way through the rules: %s", strerror(-r));
+	*ret_room = (struct engine_policy_room){memory->units, memory->count};
+	return 0;
+}
+
+void engine_policy_rest(struct engine *engine)
+{
+	struct policy_engine *policy = policy_of(engine);
+
+	if (!policy->skeleton)
+		return;
+	/* if something fails, whoever wants a room hears of it */
+	for (unsigned int number = 0; number < POLICY_NUMBER_MAX && !policy->now->deadline; number++)
+		if (policy->now->present >> number & 1)
+			policy_memory_match(policy, number);
+	policy_memory_wait(policy);
 }
 
 int engine_policy_bring(struct engine *engine, unsigned int number, const struct policy_image *image,
@@ -172,6 +206,7 @@ int engine_policy_switch(struct engine *engine, uint64_t changed, uint64_t prese
 	follow_connections(
 		policy, asks_for_state(policy, now->places ^ changed, present) ||
 				(deadline_ns && asks_for_state(policy, now->places, now->present)));
+	policy->read = true;
 	store(now->present, present);
 	if (present)
 		store(now->active, 1);
@@ -211,6 +246,7 @@ int engine_policy_rollback(struct engine *engine, struct error *error)
 		return 0;
 	if (!now->deadline)
 		return error_set(error, -ENOENT, "no change of the rules waits for a confirmation");
+	policy->read = true;
 	store(now->kept, POLICY_KEPT_SOME);
 	store(now->present, now->present_before);
 	store(now->places, now->places_before);

@@ -110,30 +110,32 @@ static int arrays_map(struct engine *engine, struct services_kernel *services, s
 	return 0;
 }
 
-/* The memory at a place of a map of maps: what is there, or new. */
-static int inner_map(const struct bpf_map *outer, const char *name, __u32 place, uint32_t units, bool make,
-	void **ret_memory)
+/* New memory at a place of a map of maps, for what was there. */
+static int inner_make(
+	const struct bpf_map *outer, const char *name, __u32 place, uint32_t units, void **ret_memory)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE);
+	_cleanup_close_ int map = bpf_map_create(
+		BPF_MAP_TYPE_ARRAY, name, sizeof(__u32), sizeof(struct policy_unit), units, &options);
+
+	if (map < 0)
+		return map;
+	if (bpf_map_update_elem(bpf_map__fd(outer), &place, &map, BPF_ANY) < 0)
+		return -errno;
+	return memory_map(map, units * sizeof(struct policy_unit), ret_memory);
+}
+
+/* The memory that is there; -ENOENT: none.  Only as long as the agent is root may it ask for a map by its id.
+ */
+static int inner_find(const struct bpf_map *outer, __u32 place, uint32_t units, void **ret_memory)
+{
 	_cleanup_close_ int map = -1;
 	__u32 id;
-	int r = 0;
 
-	if (bpf_map_lookup_elem(bpf_map__fd(outer), &place, &id) == 0) {
-		map = bpf_map_get_fd_by_id(id);
-		if (map < 0)
-			return map;
-	} else {
-		if (!make)
-			return 0;
-		map = bpf_map_create(
-			BPF_MAP_TYPE_ARRAY, name, sizeof(__u32), sizeof(struct policy_unit), units, &options);
-		if (map < 0)
-			return map;
-		if (bpf_map_update_elem(bpf_map__fd(outer), &place, &map, BPF_ANY) < 0)
-			r = -errno;
-	}
-	return r < 0 ? r : memory_map(map, units * sizeof(struct policy_unit), ret_memory);
+	if (bpf_map_lookup_elem(bpf_map__fd(outer), &place, &id) < 0)
+		return -errno;
+	map = bpf_map_get_fd_by_id(id);
+	return map < 0 ? map : memory_map(map, units * sizeof(struct policy_unit), ret_memory);
 }
 
 /* Rings that a book names: an earlier agent left them. */
@@ -142,32 +144,35 @@ static int rings_map(struct services_kernel *services, const struct policy_unit 
 	const struct service_book *head = (const struct service_book *)book;
 	int r = 0;
 
-	for (__u32 i = 1; i <= head->count && i < SERVICE_BOOK_UNITS && r == 0; i++) {
+	for (__u32 i = 1; i <= head->count && i < SERVICE_BOOK_UNITS && (r == 0 || r == -ENOENT); i++) {
 		const struct service *service = (const struct service *)&book[i];
 		const __u32 rings[] = {service->ring, service->before};
 
-		for (int which = 0; which < 2 && r == 0; which++)
+		for (int which = 0; which < 2 && (r == 0 || r == -ENOENT); which++)
 			if (rings[which] && rings[which] < SERVICE_RINGS_MAX &&
 				!services->rings[rings[which]])
-				r = inner_map(services->skeleton->maps.service_rings, "service_ring",
-					rings[which], SERVICE_RING_UNITS, false,
-					(void **)&services->rings[rings[which]]);
+				r = inner_find(services->skeleton->maps.service_rings, rings[which],
+					SERVICE_RING_UNITS, (void **)&services->rings[rings[which]]);
 	}
-	return r;
+	return r == -ENOENT ? 0 : r;
 }
 
 /* Books are made at once.  Of rings only those are asked for that a book names: up to Linux 6.7 each look
  * into a map of maps waits for all CPUs, some ten milliseconds. */
 static int inner_maps(struct services_kernel *services)
 {
+	const struct bpf_map *books = services->skeleton->maps.service_books;
 	int r = 0;
 
 	services->rings = calloc(SERVICE_RINGS_MAX, sizeof(*services->rings));
 	if (!services->rings)
 		return -ENOMEM;
-	for (__u32 i = 0; i < 2 && r == 0; i++)
-		r = inner_map(services->skeleton->maps.service_books, "service_book", i, SERVICE_BOOK_UNITS,
-			true, (void **)&services->books[i]);
+	for (__u32 i = 0; i < 2 && r == 0; i++) {
+		r = inner_find(books, i, SERVICE_BOOK_UNITS, (void **)&services->books[i]);
+		if (r == -ENOENT)
+			r = inner_make(
+				books, "service_book", i, SERVICE_BOOK_UNITS, (void **)&services->books[i]);
+	}
 	for (int i = 0; i < 2 && r == 0; i++)
 		r = rings_map(services, services->books[i]);
 	return r;
@@ -301,9 +306,10 @@ int engine_service_ring_set(
 
 	if (!services->skeleton || !number || number >= SERVICE_RINGS_MAX || count > SERVICE_RING_SLOTS)
 		return error_set(error, -EINVAL, "there is no ring %u of %u slots", number, count);
+	/* what an earlier agent may have left in its place is no book's */
 	if (!services->rings[number])
-		r = inner_map(services->skeleton->maps.service_rings, "service_ring", number,
-			SERVICE_RING_UNITS, true, (void **)&services->rings[number]);
+		r = inner_make(services->skeleton->maps.service_rings, "service_ring", number,
+			SERVICE_RING_UNITS, (void **)&services->rings[number]);
 	if (r < 0)
 		return error_set(error, r, "cannot make the memory of a ring: %s", strerror(-r));
 	memcpy(services->rings[number], slots, count * sizeof(*slots));

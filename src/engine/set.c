@@ -17,6 +17,8 @@
 
 struct set_maps {
 	int tries[2]; /* IPv4, IPv6 */
+	int none;     /* a chunk that stands where no other does any more; -1: not needed yet */
+	__u32 none_id;
 	int places_map;
 	struct set_places *places;
 };
@@ -28,6 +30,8 @@ static void set_close(void *state)
 	for (int i = 0; i < 2; i++)
 		if (maps->tries[i] >= 0)
 			close(maps->tries[i]);
+	if (maps->none >= 0)
+		close(maps->none);
 	if (maps->places)
 		munmap(maps->places, (size_t)sysconf(_SC_PAGESIZE));
 	if (maps->places_map >= 0)
@@ -89,7 +93,7 @@ static int set_open(struct engine *engine, void **ret_state, struct error *error
 
 	if (!maps)
 		return error_set(error, -ENOMEM, "out of memory");
-	*maps = (struct set_maps){.tries = {-1, -1}, .places_map = -1};
+	*maps = (struct set_maps){.tries = {-1, -1}, .none = -1, .places_map = -1};
 	*ret_state = maps;
 	r = map_get(engine, "set_trie4", tries_make, &maps->tries[0], error);
 	if (r == 0)
@@ -183,39 +187,58 @@ void engine_set_memory_close(struct engine_set_memory *memory)
 
 /* -- places -- */
 
-/* Chunks are filled in from the first on and taken out from the last on, so they are without a gap even
- * where an agent was killed meanwhile. */
-static int slot_clear(int tries, __u32 first, size_t from)
+/* The kernel waits after each change of a map of maps until nobody reads what was there: once for all of
+ * them, if it can (6.8). */
+static int chunks_put(int tries, __u32 first, const int *chunks, size_t count)
 {
-	__u32 key, id;
-	size_t end = from;
+	LIBBPF_OPTS(bpf_map_batch_opts, options);
+	__u32 keys[SET_CHUNKS] = {}, n = (__u32)count;
 
-	for (key = first + (__u32)end; end < SET_CHUNKS && bpf_map_lookup_elem(tries, &key, &id) == 0; key++)
-		end++;
-	for (; end > from; end--) {
-		key = first + (__u32)end - 1;
-		if (bpf_map_delete_elem(tries, &key) < 0 && errno != ENOENT)
+	for (size_t i = 0; i < count; i++)
+		keys[i] = first + (__u32)i;
+	if (!count || bpf_map_update_batch(tries, keys, chunks, &n, &options) == 0)
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		if (bpf_map_update_elem(tries, &keys[i], &chunks[i], BPF_ANY) < 0)
 			return -errno;
-	}
 	return 0;
 }
 
-/* The kernel waits after each change of a map of maps until nobody reads what was there: once for all of
- * them, if it can (6.8). */
-static int slot_fill(int tries, __u32 first, const struct engine_set_memory *memory)
+static int none_make(struct set_maps *maps)
 {
-	LIBBPF_OPTS(bpf_map_batch_opts, options);
-	__u32 count = (__u32)chunks_of(memory), n = count;
-	__u32 keys[SET_CHUNKS] = {};
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+	_cleanup_close_ int none = -1;
 
-	for (__u32 i = 0; i < count; i++)
-		keys[i] = first + i;
-	if (bpf_map_update_batch(tries, keys, memory->chunks, &n, &options) == 0)
+	if (maps->none >= 0)
 		return 0;
-	for (__u32 i = 0; i < count; i++)
-		if (bpf_map_update_elem(tries, &keys[i], &memory->chunks[i], BPF_ANY) < 0)
-			return -errno;
+	none = chunk_make();
+	if (none < 0)
+		return none;
+	if (bpf_obj_get_info_by_fd(none, &info, &size) < 0)
+		return -errno;
+	maps->none_id = info.id;
+	maps->none = TAKE_FD(none);
 	return 0;
+}
+
+/* Frees the chunks of a slot from this one on.  To take each out would be a wait for each, so one that is
+ * never read takes their places at once.  They are without a gap even where an agent was killed meanwhile. */
+static int slot_clear(struct set_maps *maps, int tries, __u32 first, size_t from)
+{
+	int chunks[SET_CHUNKS];
+	__u32 key, id;
+	size_t count = 0;
+	int r = none_make(maps);
+
+	if (r < 0)
+		return r;
+	for (key = first + (__u32)from; from + count < SET_CHUNKS; key++) {
+		if (bpf_map_lookup_elem(tries, &key, &id) < 0 || id == maps->none_id)
+			break;
+		chunks[count++] = maps->none;
+	}
+	return chunks_put(tries, first + (__u32)from, chunks, count);
 }
 
 /* The first chunk of the slot that no place has. */
@@ -237,7 +260,7 @@ static __u32 slot_free(const __u64 *tries)
 int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int place,
 	const struct engine_set_memory *memory, struct error *error)
 {
-	const struct set_maps *maps = engine_part_state(engine, &set_part);
+	struct set_maps *maps = engine_part_state(engine, &set_part);
 	int tries = maps->tries[family == 6], r = 0;
 	__u64 *places = family == 6 ? maps->places->tries6 : maps->places->tries4;
 	__u64 before = places[place], now = 0;
@@ -246,9 +269,9 @@ int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int 
 		const struct trie_head *head = (const void *)memory->units;
 		__u32 first = slot_free(places);
 
-		r = slot_clear(tries, first, chunks_of(memory));
+		r = slot_clear(maps, tries, first, chunks_of(memory));
 		if (r == 0)
-			r = slot_fill(tries, first, memory);
+			r = chunks_put(tries, first, memory->chunks, chunks_of(memory));
 		now = SET_TRIE(first, head->root, head->common, head->common_length);
 	}
 	if (r < 0)
@@ -259,18 +282,16 @@ int engine_set_memory_bring(struct engine *engine, uint8_t family, unsigned int 
 	if (!before)
 		return 0;
 	engine_set_wait(engine);
-	r = slot_clear(tries, SET_TRIE_CHUNK(before), 0);
+	r = slot_clear(maps, tries, SET_TRIE_CHUNK(before), 0);
 	return r < 0 ? error_set(error, r, "cannot free a set's memory: %s", strerror(-r)) : 0;
 }
 
 void engine_set_wait(struct engine *engine)
 {
-	const struct set_maps *maps = engine_part_state(engine, &set_part);
-	/* any change of a map of maps waits; this one puts a map where none is looked for and takes it away
-	 */
-	_cleanup_close_ int map = chunk_make();
-	__u32 key = SET_CHUNK_WAIT;
+	struct set_maps *maps = engine_part_state(engine, &set_part);
+	const __u32 key = SET_CHUNK_WAIT;
 
-	if (map >= 0 && bpf_map_update_elem(maps->tries[0], &key, &map, BPF_ANY) == 0)
-		bpf_map_delete_elem(maps->tries[0], &key);
+	/* any change of a map of maps waits; this one is where none is looked for */
+	if (none_make(maps) == 0)
+		bpf_map_update_elem(maps->tries[0], &key, &maps->none, BPF_ANY);
 }

@@ -118,6 +118,7 @@ static int programs_load(struct engine *engine, struct shape_kernel *shape, stru
 	int r, map;
 
 	shape->skeleton->rodata->shape_tick_shift = tick_shift(engine);
+	shape->skeleton->rodata->shape_hold_shift = shape_hold_shift_of(shape->cpus);
 	bpf_map__set_max_entries(shape->skeleton->maps.shape_counts, shape->cpus * SHAPE_CLASSES_MAX);
 	r = component_load(engine, shape->skeleton->obj, "class", error);
 	if (r == 0)
@@ -241,6 +242,12 @@ static int meter_make(const struct shape_class *now, const struct shape_class *n
 	return 0;
 }
 
+/* What packets found out of a class is no longer so, nor does a CPU hold anything of it. */
+static void state_forget(struct shape_state *state)
+{
+	store(state->fresh, ((load(state->fresh) >> 2) + 1) << 2 | SHAPE_STALE);
+}
+
 static void counts_clear(struct shape_kernel *shape, uint32_t number)
 {
 	for (unsigned int cpu = 0; cpu < shape->cpus; cpu++)
@@ -290,7 +297,7 @@ int engine_shape_class_set(struct engine *engine, uint32_t number, const struct 
 	store(now->ceiling, class->ceiling);
 	store(*control_of(now), control.word);
 	store(now->generation, class->generation);
-	store(shape->states[number].fresh, SHAPE_STALE);
+	state_forget(&shape->states[number]);
 	return 0;
 }
 
@@ -301,7 +308,7 @@ void engine_shape_class_clear(struct engine *engine, uint32_t number)
 	if (!shape->classes || number >= SHAPE_CLASSES_MAX)
 		return;
 	store(shape->classes[number].generation, 0);
-	store(shape->states[number].fresh, SHAPE_STALE);
+	state_forget(&shape->states[number]);
 }
 
 int engine_shape_class(struct engine *engine, uint32_t number, struct shape_class *ret_class)

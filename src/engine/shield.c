@@ -17,6 +17,7 @@
 #include "engine/chain.h"
 #include "engine/forward.h"
 #include "engine/internal.h"
+#include "engine/link.h"
 #include "engine/nat.h"
 #include "engine/steer.h"
 #include "shared/policy.h"
@@ -209,42 +210,9 @@ static const char *link_path(const struct engine *engine, char path[static PATH_
 	return pins_path(&engine->pins, path, name);
 }
 
-/* The interface that a link is on; 0 when that is gone. */
-static uint32_t link_interface(int link, uint32_t *ret_program)
-{
-	struct bpf_link_info info = {};
-	__u32 length = sizeof(info);
-
-	if (bpf_obj_get_info_by_fd(link, &info, &length) < 0)
-		return 0;
-	*ret_program = info.prog_id;
-	return info.xdp.ifindex;
-}
-
-typedef void link_function(
-	struct engine *engine, const char *path, uint32_t meant, int link, const void *context);
-
-static void for_each_link(struct engine *engine, link_function *function, const void *context)
-{
-	struct pins_walk walk;
-	const char *name;
-
-	pins_walk_begin(&engine->pins, LINK_PIN, &walk);
-	while ((name = pins_walk_next(&walk))) {
-		char path[PATH_MAX];
-		_cleanup_close_ int link = bpf_obj_get(pins_path(&engine->pins, path, name));
-
-		if (link >= 0)
-			function(engine, path, (uint32_t)strtoul(name + strlen(LINK_PIN), NULL, 10), link,
-				context);
-	}
-}
-
-static void link_count(struct engine *engine, const char *path, uint32_t meant, int link, const void *context)
+static void link_count(struct engine *engine, const struct engine_link *link, void *context)
 {
 	(void)engine;
-	(void)path;
-	(void)meant;
 	(void)link;
 	++*(size_t *)context;
 }
@@ -257,11 +225,10 @@ static bool link_is_generic(uint32_t index, uint32_t program)
 	return bpf_xdp_query((int)index, 0, &options) == 0 && options.skb_prog_id == program;
 }
 
-static void link_renew(struct engine *engine, const char *path, uint32_t meant, int link, const void *context)
+static void link_renew(struct engine *engine, const struct engine_link *link, void *context)
 {
 	struct shield *shield = shield_of(engine);
-	uint32_t program = 0, index = link_interface(link, &program);
-	bool generic = link_is_generic(index, program);
+	bool generic = link_is_generic(link->index, link->program);
 	const struct shield_bpf *skeleton;
 
 	(void)context;
@@ -269,34 +236,14 @@ static void link_renew(struct engine *engine, const char *path, uint32_t meant, 
 		whole_load(engine, shield, NULL);
 	skeleton = generic ? shield->whole : shield->skeleton;
 	/* refused: away with it, and who wants it attaches anew */
-	if (index != meant || !skeleton ||
-		bpf_link_update(link, bpf_program__fd(skeleton->progs.shield), NULL) < 0)
-		unlink(path);
-}
-
-struct shield_present {
-	const struct engine_interface *interfaces;
-	size_t count;
-};
-
-static void link_forget(
-	struct engine *engine, const char *path, uint32_t meant, int link, const void *context)
-{
-	const struct shield_present *present = context;
-	uint32_t program, index = link_interface(link, &program);
-
-	(void)engine;
-	for (size_t i = 0; i < present->count; i++)
-		if (index == meant && present->interfaces[i].index == index)
-			return;
-	unlink(path);
+	if (link->index != link->meant || !skeleton ||
+		bpf_link_update(link->fd, bpf_program__fd(skeleton->progs.shield), NULL) < 0)
+		unlink(link->path);
 }
 
 void engine_shield_forget_gone(struct engine *engine, const struct engine_interface *interfaces, size_t count)
 {
-	const struct shield_present present = {interfaces, count};
-
-	for_each_link(engine, link_forget, &present);
+	link_forget_gone(engine, LINK_PIN, interfaces, count);
 }
 
 void engine_shield_query(struct engine *engine, uint32_t index, struct engine_shield *ret_shield)
@@ -475,11 +422,11 @@ static int shield_open(struct engine *engine, void **ret_state, struct error *er
 	if (!shield)
 		return error_set(error, -ENOMEM, "out of memory");
 	*ret_state = shield;
-	for_each_link(engine, link_count, &links);
+	link_each(engine, LINK_PIN, link_count, &links);
 	if (links)
 		r = engine_shield_load(engine, error);
 	if (links && r == 0)
-		for_each_link(engine, link_renew, NULL);
+		link_each(engine, LINK_PIN, link_renew, NULL);
 	return r;
 }
 

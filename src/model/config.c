@@ -16,7 +16,6 @@
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* No configuration is near it; a device file given by mistake is. */
-#define FILE_BYTES_MAX     (16 * 1024 * 1024)
 #define INTERFACE_NAME_MAX 15 /* IFNAMSIZ without the NUL */
 
 #define MS 1000000ULL
@@ -916,7 +915,7 @@ int config_read_file(const char *file, struct config *ret_config, struct error *
 {
 	_cleanup_free_ char *text = NULL;
 	size_t length = 0;
-	int r = yaml_file_read(file, FILE_BYTES_MAX, &text, &length, error);
+	int r = yaml_file_read(file, CONFIG_BYTES_MAX, &text, &length, error);
 
 	return r < 0 ? r : config_read_text(text, length, file, ret_config, error);
 }

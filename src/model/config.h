@@ -155,6 +155,8 @@ struct config {
 	enum log_level log_level;
 };
 
+#define CONFIG_BYTES_MAX (16 * 1024 * 1024) /* of a file */
+
 /* Defaults; config_free() undoes. */
 int config_init(struct config *ret_config);
 void config_free(struct config *config);

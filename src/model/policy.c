@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "basic/cleanup.h"
+#include "model/rule.h"
 #include "model/service.h"
 #include "model/set.h"
 #include "model/yaml.h"
@@ -50,8 +51,11 @@ void policy_text_init(struct policy_text *ret_policy)
 void policy_text_clear(struct policy_text *policy)
 {
 	list_free(policy->host.rules);
-	for (size_t i = 0; i < POLICY_SECTIONS; i++)
+	free(policy->host.rules_at);
+	for (size_t i = 0; i < POLICY_SECTIONS; i++) {
 		list_free(policy->sections[i].texts);
+		free(policy->sections[i].at);
+	}
 	for (size_t i = 0; i < policy->set_count; i++) {
 		free(policy->sets[i].file);
 		free(policy->sets[i].entries);
@@ -60,6 +64,7 @@ void policy_text_clear(struct policy_text *policy)
 		list_free(policy->tenants[i].interfaces);
 		list_free(policy->tenants[i].cgroups);
 		list_free(policy->tenants[i].list.rules);
+		free(policy->tenants[i].list.rules_at);
 	}
 	free(policy->sets);
 	free(policy->tenants);
@@ -329,6 +334,91 @@ static int partners_order(size_t *partner, size_t count)
 	return 0;
 }
 
+/* What two lines have in common that are the same class with other rates; else nothing has it but this line.
+ */
+static void line_name(struct lines *names, char side, const char *text)
+{
+	_cleanup_free_ char *name = NULL;
+	char before[2] = {side};
+	struct rule rule;
+
+	if (rule_parse(text, &rule, NULL) == 0) {
+		name = rule_class_text(&rule);
+		rule_clear(&rule);
+	}
+	lines_add(names, name ? "" : before, name ? name : text);
+}
+
+/* New partners that stand on another side of a pair that there was are none. */
+static void partners_uncross(const struct lines *names, size_t *partner)
+{
+	size_t low = 0, high = SIZE_MAX;
+
+	for (size_t j = 0; j < names->count; j++) {
+		if (names->text[j][0] == '=')
+			low = partner[j];
+		else if (partner[j] < low)
+			partner[j] = SIZE_MAX;
+	}
+	for (size_t j = names->count; j-- > 0;) {
+		if (names->text[j][0] == '=')
+			high = partner[j];
+		else if (partner[j] > high)
+			partner[j] = SIZE_MAX;
+	}
+}
+
+/* Of lines without a partner those are partners that make the same class; the others keep theirs. */
+static int partners_extend(const struct lines *from, const struct lines *to, size_t *partner)
+{
+	struct lines a = {}, b = {};
+	size_t *back = calloc(from->count + 1, sizeof(*back));
+	char pair[32];
+	int r = 0;
+
+	for (size_t j = 0; back && j < to->count; j++)
+		if (partner[j] != SIZE_MAX)
+			back[partner[j]] = j + 1;
+	for (size_t i = 0; back && i < from->count; i++) {
+		snprintf(pair, sizeof(pair), "=%zu", back[i]);
+		if (back[i])
+			lines_add(&a, pair, "");
+		else
+			line_name(&a, '-', from->text[i]);
+	}
+	for (size_t j = 0; back && j < to->count; j++) {
+		snprintf(pair, sizeof(pair), "=%zu", j + 1);
+		if (partner[j] != SIZE_MAX)
+			lines_add(&b, pair, "");
+		else
+			line_name(&b, '+', to->text[j]);
+	}
+	r = !back || a.failed || b.failed ? -ENOMEM : partners_find(&a, &b, partner);
+	if (r == 0)
+		partners_uncross(&b, partner);
+	if (r == 0)
+		r = partners_order(partner, to->count);
+	lines_free(&a);
+	lines_free(&b);
+	free(back);
+	return r;
+}
+
+/* Both are there: the same, or the same class with other rates. */
+static int line_same(
+	const char *from, const char *to, const char *tenant, policy_diff_function *function, void *context)
+{
+	_cleanup_free_ char *text = NULL;
+
+	if (strcmp(from, to) == 0)
+		return 0;
+	if (asprintf(&text, "%s (before: %s)", to, from) < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	return function(context, '~', tenant, text);
+}
+
 static int lines_compare(const struct lines *from, const struct lines *to, const char *tenant,
 	policy_diff_function *function, void *context)
 {
@@ -340,13 +430,18 @@ static int lines_compare(const struct lines *from, const struct lines *to, const
 		r = partners_find(from, to, partner);
 	if (r == 0)
 		r = partners_order(partner, to->count);
-	for (size_t j = 0, same; r == 0 && (j < to->count || i < from->count); j = same + 1) {
+	if (r == 0)
+		r = partners_extend(from, to, partner);
+	for (size_t j = 0, same, end; r == 0 && (j < to->count || i < from->count); j = same + 1) {
 		for (same = j; same < to->count && partner[same] == SIZE_MAX;)
 			same++;
-		while (r == 0 && i < (same < to->count ? partner[same] : from->count))
+		end = same < to->count && partner[same] < from->count ? partner[same] : from->count;
+		while (r == 0 && i < end)
 			r = function(context, '-', tenant, from->text[i++]);
 		for (; r == 0 && j < same; j++)
 			r = function(context, '+', tenant, to->text[j]);
+		if (r == 0 && same < to->count && i < from->count)
+			r = line_same(from->text[i], to->text[same], tenant, function, context);
 		i++;
 	}
 	free(partner);

@@ -52,6 +52,7 @@ struct policy_list {
 	enum policy_action defaults[2]; /* in, out: POLICY_ACCEPT, POLICY_DROP or POLICY_REJECT */
 	bool log;                       /* what the default drops or rejects */
 	char **rules;                   /* as rule_print() writes them; NULL-terminated; NULL: none */
+	size_t *rules_at;               /* where each begins in its file's text; NULL: it came from none */
 	size_t rule_count;
 };
 
@@ -81,6 +82,7 @@ enum policy_section {
 struct policy_sentences {
 	char **texts; /* without the verb in front, as rule_print() writes them; NULL-terminated; NULL: none
 	               */
+	size_t *at;   /* where each begins in its file's text; NULL: it came from none */
 	size_t count;
 };
 
@@ -112,7 +114,8 @@ int policy_text_print(const struct policy_text *policy, FILE *out);
 
 /*
  * What makes one policy of the other, line by line: '-' goes, '+' comes, '~' changes ("set blocklist: 2
- * entries come (192.0.2.1, 192.0.2.8), 1 goes (10.0.0.0/8)", three shown at most), in the order of the lists;
+ * entries come (192.0.2.1, 192.0.2.8), 1 goes (10.0.0.0/8)", three shown at most; "limit out udp to 2mbit
+ * (before: limit out udp to 1mbit)", a class whose rates alone change), in the order of the lists;
  * a rule that moves goes and comes.  `tenant` is "" for the host.  A function that returns non-zero ends it
  * with that.  Sets that `to` does not have stay, and are no difference; of a set in a file that is there the
  * entries are compared.  0 or -ENOMEM.

@@ -190,6 +190,7 @@ static int read_sentence(struct yaml *y, const struct yaml_field *field, struct 
 		free(printed);
 		return r;
 	}
+	sentences->at[sentences->count] = at;
 	sentences->texts[sentences->count++] = printed;
 	return 0;
 }
@@ -218,8 +219,9 @@ static int section_read(struct yaml *y, const struct yaml_field *field, struct f
 		return -EINVAL;
 	}
 	section.sentences->texts = calloc(count + 1, sizeof(char *));
+	section.sentences->at = calloc(count + 1, sizeof(*section.sentences->at));
 	section.rules = calloc(count + 1, sizeof(*section.rules));
-	if (!section.sentences->texts || !section.rules)
+	if (!section.sentences->texts || !section.sentences->at || !section.rules)
 		r = yaml_fail_memory(y);
 	while (r == 0 && (item = fy_node_sequence_iterate(value, &iterator)))
 		r = read_sentence(y, field, item, key_at, kind, &section);
@@ -331,9 +333,11 @@ static int rules_read(struct yaml *y, const struct yaml_field *field, struct fy_
 		return -EINVAL;
 	}
 	list->rules = calloc((size_t)count + 1, sizeof(*list->rules));
-	if (!list->rules)
+	list->rules_at = calloc((size_t)count + 1, sizeof(*list->rules_at));
+	if (!list->rules || !list->rules_at)
 		return yaml_fail_memory(y);
 	while (r == 0 && (item = fy_node_sequence_iterate(value, &iterator))) {
+		list->rules_at[list->rule_count] = yaml_at(y, item, key_at);
 		r = read_rule(y, field, item, key_at, of_tenant, &list->rules[list->rule_count]);
 		if (r == 0)
 			list->rule_count++;

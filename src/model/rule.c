@@ -71,6 +71,11 @@ bool rule_is_declared(const struct rule *rule)
 	return rule->verb == RULE_SHAPE;
 }
 
+bool rule_makes_class(const struct rule *rule)
+{
+	return rule_is_declared(rule) || (rule_is_shape(rule) && rule->verb != RULE_ASSIGN);
+}
+
 int rule_choice_read(struct sentence *s, const char *const *known, const char *expected, const char *want,
 	unsigned int *ret_choice)
 {

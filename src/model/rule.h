@@ -175,6 +175,8 @@ bool rule_is_on_sockets(const struct rule *rule);
 bool rule_is_shape(const struct rule *rule);
 /* Does it declare a class?  match.direction, `class`, `shape` and the comment are all that it has. */
 bool rule_is_declared(const struct rule *rule);
+/* Does it make a class, as one of these or by a rate of its own? */
+bool rule_makes_class(const struct rule *rule);
 /* Does it name this set?  NULL: any. */
 bool rule_names_set(const struct rule *rule, const char *name);
 
@@ -194,6 +196,10 @@ char *rule_text(const struct rule *rule, struct error *error);
 /* Changes what a rule that shapes, or declares a class, says of rates: `text` is a change of shape.h, "to
  * 20mbit weight 3".  0, or -EINVAL with `error` set; then the rule is as it was. */
 int rule_shape_change(struct rule *rule, const char *text, struct error *error);
+/* The sentence of a rule that makes a class, but for its rates: two that differ in rates, burst, weight,
+ * priority or engine alone have the same, and are the same class.  To be freed; NULL: it makes none, or no
+ * memory. */
+char *rule_class_text(const struct rule *rule);
 /* The sentence that a change makes of the rule's: of rates as above, of a service's backend as service.h has
  * them ("drain 10.0.0.1").  To be freed; NULL with `error`. */
 char *rule_change(const struct rule *rule, const char *text, struct error *error);

@@ -3,8 +3,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "basic/cleanup.h"
+
+#define LIST_PIECE     65536                  /* bytes of a list that are read at once */
 #define ENTRY_TEXT_MAX (2 * ADDRESS_TEXT_MAX) /* longest entry, with the NUL: a range */
 
 /* An entry as it stands in its line, and where the error goes. */
@@ -307,25 +311,28 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r';
 }
 
-/* A list holds one kind. */
-struct kind_check {
+/* A list as far as it was read.  It holds one kind. */
+struct list {
+	const char *name;
+	bool skip_bad;
 	set_entry_function *function;
 	void *context;
 	enum set_kind kind;
 	bool mixed;
+	size_t lines, bad;
 };
 
 static int kind_check(void *context, const struct set_entry *entry)
 {
-	struct kind_check *check = context;
+	struct list *list = context;
 
-	if (check->kind == SET_EMPTY)
-		check->kind = entry->kind;
-	if (check->kind != entry->kind) {
-		check->mixed = true;
+	if (list->kind == SET_EMPTY)
+		list->kind = entry->kind;
+	if (list->kind != entry->kind) {
+		list->mixed = true;
 		return -EINVAL;
 	}
-	return check->function(check->context, entry);
+	return list->function(list->context, entry);
 }
 
 static int fail_line(const char *line, size_t length, size_t bad, size_t number, const char *name,
@@ -342,12 +349,10 @@ static int fail_line(const char *line, size_t length, size_t bad, size_t number,
 	return problem->code;
 }
 
-int set_list_parse(const char *text, size_t length, const char *name, bool skip_bad,
-	set_entry_function *function, void *context, size_t *ret_bad, struct error *error)
+/* Whole lines of it. */
+static int lines_read(struct list *list, const char *text, size_t length, struct error *error)
 {
-	struct kind_check check = {.function = function, .context = context};
 	const char *end = text + length, *line, *next;
-	size_t bad = 0, number = 0;
 
 	for (line = text; line < end; line = next) {
 		struct error problem = {0};
@@ -358,7 +363,7 @@ int set_list_parse(const char *text, size_t length, const char *name, bool skip_
 		if (!stop)
 			stop = end;
 		next = stop + 1;
-		number++;
+		list->lines++;
 		while (from < stop && is_space(*from))
 			from++;
 		for (to = from; to < stop && *to != '#' && *to != ';';)
@@ -369,26 +374,79 @@ int set_list_parse(const char *text, size_t length, const char *name, bool skip_
 			continue;
 		reader.text = from;
 		reader.length = (size_t)(to - from);
-		r = entry_read(&reader, kind_check, &check);
+		r = entry_read(&reader, kind_check, list);
 		if (r == 0)
 			continue;
-		if (check.mixed) {
+		if (list->mixed) {
 			error_set(&problem, -EINVAL, "%s in a list of %s",
-				check.kind == SET_PORTS ? "an address" : "a port",
-				check.kind == SET_PORTS ? "ports" : "addresses");
+				list->kind == SET_PORTS ? "an address" : "a port",
+				list->kind == SET_PORTS ? "ports" : "addresses");
 			error_want(&problem, "one kind in a set; the first entry decides which");
-			check.mixed = false;
+			list->mixed = false;
 		} else if (!problem.code) {
 			return r; /* the function's own reason */
 		}
-		bad++;
-		if (!skip_bad)
+		list->bad++;
+		if (!list->skip_bad)
 			return fail_line(line, (size_t)(stop - line), (size_t)(from - line) + reader.bad,
-				number, name, &problem, error);
+				list->lines, list->name, &problem, error);
 	}
-	if (ret_bad)
-		*ret_bad = bad;
 	return 0;
+}
+
+int set_list_parse(const char *text, size_t length, const char *name, bool skip_bad,
+	set_entry_function *function, void *context, size_t *ret_bad, struct error *error)
+{
+	struct list list = {.name = name, .skip_bad = skip_bad, .function = function, .context = context};
+	int r = lines_read(&list, text, length, error);
+
+	if (r == 0 && ret_bad)
+		*ret_bad = list.bad;
+	return r;
+}
+
+/* The end of the last whole line, or of all where nothing follows any more. */
+static size_t lines_whole(const char *text, size_t length, bool last)
+{
+	const char *end = last ? NULL : memrchr(text, '\n', length);
+
+	return last ? length : end ? (size_t)(end - text) + 1 : 0;
+}
+
+int set_list_stream(set_list_source *source, void *from, const char *name, bool skip_bad,
+	set_entry_function *function, void *context, size_t *ret_bad, struct error *error)
+{
+	struct list list = {.name = name, .skip_bad = skip_bad, .function = function, .context = context};
+	_cleanup_free_ char *text = NULL;
+	size_t size = 0, held = 0;
+	ssize_t more = 1;
+	int r = 0;
+
+	while (more > 0 && r == 0) {
+		size_t whole;
+
+		/* a line that is longer than a piece */
+		if (held == size) {
+			size_t larger = size ? size * 2 : LIST_PIECE;
+			char *grown = realloc(text, larger);
+
+			if (!grown)
+				return -ENOMEM;
+			text = grown;
+			size = larger;
+		}
+		more = source(from, text + held, size - held);
+		if (more < 0)
+			return (int)more;
+		held += (size_t)more;
+		whole = lines_whole(text, held, more == 0);
+		r = lines_read(&list, text, whole, error);
+		held -= whole;
+		memmove(text, text + whole, held);
+	}
+	if (r == 0 && ret_bad)
+		*ret_bad = list.bad;
+	return r;
 }
 
 int set_entry_print(const struct set_entry *entry, char *buffer, size_t size)

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "basic/address.h"
 #include "basic/error.h"
@@ -42,6 +43,13 @@ int set_entry_parse(const char *text, set_entry_function *function, void *contex
  * with that.
  */
 int set_list_parse(const char *text, size_t length, const char *name, bool skip_bad,
+	set_entry_function *function, void *context, size_t *ret_bad, struct error *error);
+
+/* The same, of a list that comes in pieces, so that nobody has to hold all of it: the source writes up to
+ * `size` bytes and says how many, 0 at the end, or a negative number, with which the reading ends.  -ENOMEM.
+ */
+typedef ssize_t set_list_source(void *from, char *buffer, size_t size);
+int set_list_stream(set_list_source *source, void *from, const char *name, bool skip_bad,
 	set_entry_function *function, void *context, size_t *ret_bad, struct error *error);
 
 int set_entry_print(const struct set_entry *entry, char *buffer, size_t size); /* 0 or -ENOSPC */

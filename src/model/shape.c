@@ -47,6 +47,8 @@ const char *const shape_term_names[] = {[SHAPE_TERM_GUARANTEE] = "guarantee",
 	[SHAPE_TERM_ENGINE] = "engine",
 	NULL};
 
+#define RATE_ANY 8000 /* in place of one that does not matter */
+
 #define want(s, ...) (error_want((s)->error, __VA_ARGS__), -EINVAL)
 
 void shape_terms_init(struct shape_terms *ret_terms)
@@ -658,6 +660,24 @@ int rule_shape_change(struct rule *rule, const char *text, struct error *error)
 		rule->packet.rate.burst = terms.burst ? terms.burst : rule_burst_usual(&rule->packet);
 	}
 	return 0;
+}
+
+char *rule_class_text(const struct rule *rule)
+{
+	struct rule plain = *rule;
+
+	if (!rule_makes_class(rule))
+		return NULL;
+	shape_terms_init(&plain.shape);
+	memcpy(plain.shape.under, rule->shape.under, sizeof(plain.shape.under));
+	if (rule->verb == RULE_GUARANTEE)
+		plain.shape.guarantee_bps = RATE_ANY;
+	if (rule->verb == RULE_LIMIT) {
+		plain.shape.ceiling_bps = RATE_ANY;
+		plain.packet.rate.rate = RATE_ANY / 8;
+		plain.packet.rate.burst = rule_burst_usual(&plain.packet);
+	}
+	return rule_text(&plain, NULL);
 }
 
 int shape_change_check(const char *text, struct error *error)

@@ -39,7 +39,7 @@ struct capture_cpu {
 	__u64 reserved[6];
 	/* the reader's */
 	__u64 tail;     /* segments given back */
-	__s64 clock_ns; /* to add to CLOCK_TAI for what stands in the file */
+	__s64 clock_ns; /* to add to CLOCK_MONOTONIC for what stands in the file */
 	__u64 reserved2[6];
 };
 

@@ -22,7 +22,8 @@
  *   3. The ring: the slot of the connection's hash (bpf/lib/service_find.h); TURNS: one after the other.
  *      A packet that begins (SYN; of other protocols the first one) goes where `ring` says.  One that goes on
  *      (TCP without SYN) goes where `before` says, if that is another one: it was there when its connection
- *      began.  Both are written down in 2 where they differ.
+ *      began.  Both are written down in 2 where they differ; but nothing of a TCP connection whose backend
+ *      is gone: who gets its packets ends it, and its line says so.
  *
  * So what is not written down stands where one ring has it: `ring`, or as long as there is one `before`,
  * which stays the same through further changes, until nobody can be left of the time before the first of

@@ -120,6 +120,28 @@ enum shape_fresh {
 
 #define SHAPE_RATE_SHIFT 24
 
+/*
+ * From a bucket that is nearly full a CPU takes more than a packet needs, and lets the next ones pass by that
+ * alone, without a step that all CPUs have to see.  What all hold together is at most a sixteenth of
+ * the burst (SHAPE_HOLD_SHIFT), and so much less the bucket is taken to hold meanwhile: a class never passes
+ * more than its burst and its rate.  Small bursts are not divided.  A hold ends with the reading of the clock
+ * in whose time it was taken: struct shape_count has that reading's number beside the bytes.
+ */
+#define SHAPE_HOLD_SHIFT 4
+#define SHAPE_HOLD_LEAST 131072U /* bytes of burst */
+#define SHAPE_HOLD_BITS  16      /* of the bytes */
+#define SHAPE_HOLD_NONE  63      /* a shift that leaves none */
+
+/* What a burst is divided by, as a shift, for what one of `cpus` may hold. */
+static inline __attribute__((always_inline, unused)) __u32 shape_hold_shift_of(__u32 cpus)
+{
+	__u32 shift = SHAPE_HOLD_SHIFT;
+
+	while (1ULL << (shift - SHAPE_HOLD_SHIFT) < cpus)
+		shift++;
+	return shift;
+}
+
 /* What the control loop of pacing knows of a class (bpf/lib/share.h): the value of the map `shape_shares`.
  * Rates are wire bytes a second. */
 struct shape_share {
@@ -204,7 +226,7 @@ struct shape_count {
 	__u64 dropped_packets, dropped_bytes;
 	__u64 marked_packets; /* ECN */
 	__u32 plain_last;     /* tick of the last of those */
-	__u32 reserved;
+	__u32 held;           /* reading << SHAPE_HOLD_BITS | bytes: what this CPU took in advance */
 };
 
 _Static_assert(sizeof(struct shape_meter) == 64, "one cache line");

@@ -56,7 +56,7 @@ enum socket_event {
 /* How every record begins; of events without figures it is all. */
 struct socket_head {
 	__u64 time_ns;
-	__u64 cookie; /* names the socket as long as the host is up */
+	__u64 cookie; /* names the socket: the kernel's number, or (SOCKET_COOKIE_OURS) one of the record's */
 	__u32 owner;  /* shared/owner.h */
 	__s32 error;  /* errno, positive; 0: none */
 	__u32 latency_us;
@@ -70,6 +70,10 @@ struct socket_head {
 	__u8 accepted;
 	__u8 reserved[6];
 };
+
+/* A socket that ends and never had a number of the kernel's: this bit, the CPU, how many it has closed. */
+#define SOCKET_COOKIE_OURS      (1ULL << 52)
+#define SOCKET_COOKIE_CPU_SHIFT 40
 
 /* A record of SOCKET_CLOSE, and an entry of a list. */
 struct socket_record {

@@ -566,15 +566,24 @@ static void a_beginning_goes_by_the_new_ring_and_is_written_down_only_where_ring
 	assert_int_equal(written(services.balance->maps.service_embryos), 0);
 }
 
+/* Everything begins anew, and with it a connection to `backend`: its port. */
+static uint16_t begin_at(const struct variant *variant, uint32_t backend)
+{
+	uint16_t port = 1000;
+
+	begin(variant);
+	while (backend_for(port, SYN) != backend)
+		port++;
+	return port;
+}
+
 static void a_drained_backend_keeps_its_connections_and_one_that_is_down_does_not(void **state)
 {
 	const struct variant both = {.ring = 1}, other = {.ring = 2};
-	uint16_t port = 1000;
+	uint16_t port;
 
 	(void)state;
-	begin(&both);
-	while (backend_for(port, SYN) != 1)
-		port++;
+	port = begin_at(&both, 1);
 	assert_int_equal(backend_for(port, ACK), 1);
 	services.backends[1].state = SERVICE_BACKEND_DRAINING;
 	bring(&other, 1);
@@ -592,15 +601,28 @@ static void a_drained_backend_keeps_its_connections_and_one_that_is_down_does_no
 	assert_int_equal(backend_for(port, ACK), 3);
 }
 
+static void a_syn_that_comes_again_stays_though_its_backend_drains(void **state)
+{
+	const struct variant both = {.ring = 1}, other = {.ring = 2};
+	uint16_t port;
+
+	(void)state;
+	port = begin_at(&both, 1);
+	services.backends[1].state = SERVICE_BACKEND_DRAINING;
+	bring(&other, 1);
+	assert_int_equal(backend_for(port, SYN), 1);
+	assert_int_equal(backend_for(port, ACK), 1);
+	/* that of another client is a new connection */
+	assert_int_equal(backend_for(port + 1000, SYN), 3);
+}
+
 static void a_number_that_is_another_backends_now_holds_no_connection(void **state)
 {
 	const struct variant both = {.ring = 1}, other = {.ring = 2};
-	uint16_t port = 1000;
+	uint16_t port;
 
 	(void)state;
-	begin(&both);
-	while (backend_for(port, SYN) != 1)
-		port++;
+	port = begin_at(&both, 1);
 	backend_for(port, ACK);
 	bring(&other, 1);
 	assert_int_equal(backend_for(port, ACK), 1);
@@ -1079,6 +1101,7 @@ int main(void)
 		cmocka_unit_test(
 			a_beginning_goes_by_the_new_ring_and_is_written_down_only_where_rings_differ),
 		cmocka_unit_test(a_drained_backend_keeps_its_connections_and_one_that_is_down_does_not),
+		cmocka_unit_test(a_syn_that_comes_again_stays_though_its_backend_drains),
 		cmocka_unit_test(a_number_that_is_another_backends_now_holds_no_connection),
 		cmocka_unit_test(
 			a_syn_that_comes_again_or_amid_a_connection_stays_and_one_behind_its_end_chooses_anew),

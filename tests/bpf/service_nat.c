@@ -1001,6 +1001,7 @@ static void a_beginning_whose_half_was_pushed_out_gets_both_again(void **state)
 static void of_a_backend_that_is_gone_nothing_is_kept(void **state)
 {
 	const struct variant variant = {};
+	uint16_t port;
 	int verdict;
 
 	(void)state;
@@ -1010,12 +1011,15 @@ static void of_a_backend_that_is_gone_nothing_is_kept(void **state)
 	port_for(1000, ACK, &verdict);
 	assert_int_equal(verdict, XDP_TX);
 	assert_int_equal(written(services.balance->maps.service_flows), 0);
-	/* drained it keeps what it has */
+	/* drained it keeps what it has, and what is about to be answered */
 	establish(1001);
+	port = port_for(1002, SYN, &verdict);
 	services.backends[1].state = SERVICE_BACKEND_DRAINING;
 	port_for(1001, ACK, &verdict);
 	assert_int_equal(verdict, XDP_TX);
 	assert_int_equal(written(services.balance->maps.service_flows), 2);
+	assert_int_equal(port_for(1002, SYN, &verdict), port);
+	assert_int_equal(verdict, XDP_TX);
 }
 
 /* -- others -- */

@@ -58,18 +58,19 @@ static void *map_memory(const struct bpf_map *map, size_t bytes)
 	return where;
 }
 
-static int open_programs(void **state)
+static int programs_load(bool holding)
 {
 	__u32 place;
 	int program;
 
-	(void)state;
 	cpus = (unsigned int)libbpf_num_possible_cpus();
 	shape = shape_bpf__open();
 	test = shape_test_bpf__open();
 	if (!shape || !test)
 		return -1;
 	shape->rodata->shape_tick_shift = 6;
+	if (holding)
+		shape->rodata->shape_hold_shift = shape_hold_shift_of(cpus);
 	bpf_map__set_max_entries(shape->maps.shape_counts, cpus * SHAPE_CLASSES_MAX);
 	bpf_map__set_max_entries(shape->maps.rule_counts, cpus * POLICY_COUNTERS_MAX);
 	bpf_map__set_max_entries(shape->maps.flow_cache4, 16);
@@ -94,6 +95,18 @@ static int open_programs(void **state)
 	counts = map_memory(shape->maps.shape_counts, (size_t)cpus * SHAPE_CLASSES_MAX * sizeof(*counts));
 	numbering = map_memory(shape->maps.shape_numbering, sizeof(*numbering));
 	return 0;
+}
+
+static int open_programs(void **state)
+{
+	(void)state;
+	return programs_load(false);
+}
+
+static int open_holding(void **state)
+{
+	(void)state;
+	return programs_load(true);
 }
 
 static int close_programs(void **state)
@@ -263,14 +276,13 @@ static void send_on_all(uint32_t path, uint32_t bytes, int repeat)
 #define SIZE  1000U
 #define FIRST 100000 /* packets sent at once: room for what comes in until all senders are there */
 
-/* Never more than the burst and what came in; and all of that, but for what a tick may hide of the burst. */
-static void the_rate_is_exact_on_several_cpus(void **state)
+/* All CPUs send at once: never more passes than the burst and what came in; and all of that but `hidden`. */
+static void send_and_compare(uint64_t hidden)
 {
 	unsigned int used = cpus < CPUS ? cpus : CPUS;
 	uint64_t before, began, ended, least, most;
 	struct shape_count count;
 
-	(void)state;
 	class_make(1, SHAPE_POLICER, RATE, BURST);
 	PATH(1, 1);
 	before = clock_ns(CLOCK_MONOTONIC);
@@ -282,7 +294,7 @@ static void the_rate_is_exact_on_several_cpus(void **state)
 		ended = clock_ns(CLOCK_MONOTONIC);
 	} while (hand_over(1, SIZE, 1) == NEXT);
 	most = BURST + (clock_ns(CLOCK_MONOTONIC) - before) * RATE / SECOND + 1;
-	least = BURST - (RATE >> 6) + (ended - began) * RATE / SECOND - SIZE;
+	least = BURST - hidden + (ended - began) * RATE / SECOND - SIZE;
 	count = count_of(1);
 	print_message("%llu bytes, %llu to %llu were due\n", (unsigned long long)count.sent_bytes,
 		(unsigned long long)least, (unsigned long long)most);
@@ -291,6 +303,63 @@ static void the_rate_is_exact_on_several_cpus(void **state)
 	assert_int_equal(count.sent_bytes, count.sent_packets * SIZE);
 	assert_int_equal(count.dropped_bytes, count.dropped_packets * SIZE);
 	assert_in_range(count.sent_bytes, least, most);
+}
+
+/* A tick may hide a part of the burst. */
+static void the_rate_is_exact_on_several_cpus(void **state)
+{
+	(void)state;
+	send_and_compare(RATE >> 6);
+}
+
+/* And what CPUs hold. */
+static void what_cpus_hold_is_part_of_the_burst(void **state)
+{
+	(void)state;
+	send_and_compare((RATE >> 6) + (2ULL * cpus << SHAPE_HOLD_BITS));
+}
+
+static uint32_t held_bytes(unsigned int number)
+{
+	uint32_t bytes = 0;
+
+	for (unsigned int cpu = 0; cpu < cpus; cpu++)
+		bytes +=
+			counts[(size_t)cpu * SHAPE_CLASSES_MAX + number].held & ((1U << SHAPE_HOLD_BITS) - 1);
+	return bytes;
+}
+
+static void a_hold_ends_when_the_class_changes(void **state)
+{
+	cpu_set_t before, set;
+
+	(void)state;
+	CPU_ZERO(&set);
+	CPU_SET((unsigned int)sched_getcpu(), &set);
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	assert_int_equal(sched_setaffinity(0, sizeof(set), &set), 0);
+	class_make(1, SHAPE_POLICER, 1, 64000000);
+	PATH(1, 1);
+	hand_over(1, 100, 3);
+	assert_true(held_bytes(1) >= 100);
+	/* while it lasts the bucket is not asked */
+	states[1].bucket.spent += 64000000;
+	assert_int_equal(hand_over(1, 100, 1), NEXT);
+	assert_true(held_bytes(1) >= 100);
+	/* as the agent does */
+	states[1].fresh = ((states[1].fresh >> 2) + 1) << 2 | SHAPE_STALE;
+	assert_int_equal(hand_over(1, 100, 1), DROP);
+	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+}
+
+static void nothing_is_held_of_a_small_burst(void **state)
+{
+	(void)state;
+	class_make(1, SHAPE_POLICER, 1, SHAPE_HOLD_LEAST - 1);
+	PATH(1, 1);
+	hand_over(1, 100, 3);
+	assert_int_equal(held_bytes(1), 0);
+	assert_int_equal(count_of(1).sent_packets, 3);
 }
 
 /* The rate changes while all CPUs send: what each rate gives out passes, and the burst once. */
@@ -656,7 +725,17 @@ int main(void)
 		cmocka_unit_test_setup(a_class_alone_counts_for_its_rule, forget_all),
 		cmocka_unit_test_setup(without_a_number_each_packet_is_asked_about, forget_all),
 	};
+	const struct CMUnitTest holding[] = {
+		cmocka_unit_test_setup(a_policer_lets_its_burst_pass_and_no_more, forget_all),
+		cmocka_unit_test_setup(what_cpus_hold_is_part_of_the_burst, forget_all),
+		cmocka_unit_test_setup(a_hold_ends_when_the_class_changes, forget_all),
+		cmocka_unit_test_setup(nothing_is_held_of_a_small_burst, forget_all),
+		cmocka_unit_test_setup(every_ceiling_of_a_path_holds, forget_all),
+		cmocka_unit_test_setup(ecn_is_marked_before_anything_is_dropped, forget_all),
+	};
+	int failed;
 
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-	return cmocka_run_group_tests(tests, open_programs, close_programs);
+	failed = cmocka_run_group_tests(tests, open_programs, close_programs);
+	return failed + cmocka_run_group_tests(holding, open_holding, close_programs);
 }

@@ -32,9 +32,29 @@ static int entry_check(void *context, const struct set_entry *entry)
 	return 0;
 }
 
+struct pieces {
+	const char *text;
+	size_t length;
+};
+
+/* By sevens: lines end in the middle of a piece, and between two. */
+static ssize_t piece_take(void *from, char *buffer, size_t size)
+{
+	struct pieces *pieces = from;
+	size_t length = pieces->length < 7 ? pieces->length : 7;
+
+	REQUIRE(size);
+	length = length < size ? length : size;
+	memcpy(buffer, pieces->text, length);
+	pieces->text += length;
+	pieces->length -= length;
+	return (ssize_t)length;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
-	size_t strict = 0, lenient = 0, bad = 0;
+	size_t strict = 0, lenient = 0, pieced = 0, bad = 0, pieced_bad = 0;
+	struct pieces pieces;
 	struct error error = {0};
 	char *text = malloc(size + 1);
 	int r;
@@ -47,6 +67,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 	REQUIRE(set_list_parse(text, size, "list", true, entry_check, &lenient, &bad, NULL) == 0);
 	REQUIRE((r == 0) == (bad == 0));
 	REQUIRE(r < 0 ? lenient >= strict && error.what[0] && error.line : lenient == strict);
+	pieces = (struct pieces){text, size};
+	REQUIRE(set_list_stream(piece_take, &pieces, "list", true, entry_check, &pieced, &pieced_bad, NULL) ==
+		0);
+	REQUIRE(pieced == lenient && pieced_bad == bad);
 	set_name_check(text, &error);
 	free(text);
 	return 0;

@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -406,6 +407,12 @@ class Capture:
 # ------------------------------------------------------------------------------------------------ the lab
 
 
+def ends_with_cleaning():
+    """Lets who is ended by SIGTERM, a bench by timeout(1), close its labs: what they left would go on to cost others."""
+    owner = os.getpid()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143) if os.getpid() == owner else os._exit(143))
+
+
 class Lab:
     """All that one test makes, and the end of it."""
 
@@ -423,6 +430,8 @@ class Lab:
         self.namespaces, self.processes, self.agents = [], [], []
         self.qdiscs = {}
         self.cleanups = []
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            ends_with_cleaning()
 
     # Building.
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -164,6 +165,41 @@ def capture_snap_length_and_count(lab):
 
 
 @test()
+def capture_told_twice_to_end(lab):
+    """Two signals at once, as timeout(1) sends them, are one: the capture ends in order, with its statistics"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    for number in range(5):
+        captured = Captured(lab, agent, "icmp", name=f"{number}.pcapng")
+        captured.interrupt()
+        captured.interrupt()
+        expect_equal(captured.wait().statistics["w0"]["lost"], 0, "lost packets")
+        expect("0 packets captured" in captured.messages(), captured.messages())
+
+
+@test()
+def capture_cuts_anywhere(lab):
+    """Whatever the snap length, and wherever the kernel holds a packet's bytes, the file has the packet's first ones"""
+    host, peer = lab.hosts(mtu=9000)
+    agent = lab.agent(host)
+    frames = []
+    for payload in (*range(0, 120, 3), 1000, 5000):  # of 5000 bytes the kernel holds 14 in front, the others in pages
+        length = struct.pack("!H", 8 + payload)
+        frames.append(bytes.fromhex("020000000101 020000000102 0800 4500") + struct.pack("!H", 28 + payload) +
+                      bytes.fromhex("0001 0000 4011 0000 0a010003 0a010004 0fa0 0035") + length + bytes(2) +
+                      os.urandom(payload))
+    captures = {cut: Captured(lab, agent, "udp port 53", "-s", cut, "-c", 2 * len(frames), name=f"{cut}.pcapng")
+                for cut in (32, 33, 63, 64, 65, 96, 128, 129)}
+    send_frames(host, "w0", frames)
+    send_frames(peer, "p0", frames)
+    for cut, captured in captures.items():
+        packets = captured.wait().packets
+        for direction in ("out", "in"):
+            expect_equal([(p.data, p.length) for p in packets if p.direction == direction],
+                         [(frame[:cut], len(frame)) for frame in frames], f"{direction}, cut at {cut}")
+
+
+@test()
 def capture_read_by_wireshark(lab):
     """tshark and capinfos read the file: times, interface, filter, statistics, and the process of each packet"""
     need("tshark", "capinfos")
@@ -296,6 +332,8 @@ def capture_bad_questions(lab):
             (["by pid 4194304"], 1, "there is no process 4194304; the id of one that runs"),
             (["by unit no-such-unit"], 1, "there is no unit no-such-unit.service; one that runs or is installed"),
             (["by cgroup /no-such.slice"], 1, "there is no cgroup /no-such.slice"),
+            (["at xdp by user root"], 1, "whose a packet is is not known at xdp; tc or drop"),
+            (["tcp at socket by pid 1"], 1, "whose a packet is is not known at socket; tc or drop"),
             (["by usr root"], 1, "unknown kind of owner 'usr'; did you mean 'user'?"),
             (["-s", "3"], 2, "a number from 32 to 262144"),
             (["-c", "0"], 2, "--count: '0' is not such a number")):

@@ -185,6 +185,8 @@ def denied_calls_fail_with_eperm(lab):
     expect_equal(hits(agent), dict(zip(ids, (2, 3, 4, 2))), "hits")
     answer = listed(agent)
     expect_equal((answer["denied"], answer["unidentified"]), (11, 0), "denied and unidentified")
+    wait_for(lambda: sorted(e["call"] for e in agent.get("/v1/audit", limit=1000)["audit"] if e["kind"] == "denied")
+             == sorted(case[0] for case in cases), 10, "the calls in the audit trail")
     for number in ids:
         delete(agent, number)
     expect_calls(guest, "guest after", *((*case, "ok") for case in cases))

@@ -149,3 +149,27 @@ def rejects_are_no_amplifier(lab):
     expect_equal(found["rejected"] + found["unanswered"], count, "told and not told")
     expect(0 < found["rejected"] <= 1000 * (seconds + 1), f"{found['rejected']} answers in {seconds:.1f} s")
     expect_equal(len(captured(capture)), found["rejected"], "answers that the peer saw")
+
+
+@test()
+def rules_say_where_they_run(lab):
+    """rules and explain say xdp of what is decided there, and tc of all else: what goes out, what asks for states, rules for
+    interfaces that a tenant has, those of a tenant that has cgroups alone; a packet whose interface is not said comes from where
+    the host would answer it"""
+    host, peer = lab.hosts()
+    lab.pair(host, "w1", peer, "p1", 2)
+    _, path = cgroup_directory(lab, f"{lab.name}-where")
+    agent = lab.agent(host, "interfaces: [lo, w0, w1]\nxdp: native\n")
+    agent.wait_watched("w0")
+    agent.wait_watched("w1")
+    apply(agent, "drop in udp to port 7", "drop out udp to port 7", "drop in udp to port 8 state new", "drop in on w0 udp to port 9",
+          "drop in on w1 udp to port 9",
+          head=f"tenants:\n  wire:\n    interfaces: [w1]\n    rules: [drop in udp to port 1, drop in on w0 udp to port 2]\n"
+               f"  jail:\n    cgroups: [{path}]\n    rules: [drop in udp to port 3]\n")
+    wait_for(lambda: rules(agent)[0]["hook"] == "xdp" and rules(agent, tenant="wire")[0]["hook"] == "xdp", 10, "XDP")
+    for tenant, wanted in (("", ["xdp", "tc", "tc", "xdp", "tc"]), ("wire", ["xdp", "tc"]), ("jail", ["tc"])):
+        expect_equal([entry["hook"] for entry in rules(agent, **({"tenant": tenant} if tenant else {}))], wanted, f"of {tenant!r}")
+    for source, wanted in (("10.1.0.2", "xdp"), ("10.1.0.1", "tc"), ("fd00:1::2", "xdp")):
+        there = "fd00:1::1" if ":" in source else "10.1.0.1"
+        told = done(agent, "GET", "/v1/explain", packet=f"in udp from {source} to {there} port 7")
+        expect_equal((told["verdict"], told["hook"]), ("drop", wanted), f"{told}")

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import urllib.parse
+from http.client import HTTPException
 
 from lab import UnixConnection, expect, expect_equal, udp_socket, wait_for
 from suite import each, test, variants
@@ -252,6 +253,22 @@ def warnings_name_what_hides(lab):
     refused(agent, 400, "'drop in from @gone' names it", "POST", "/v1/policy", policy("drop in", "drop in from @gone"))
     answer = apply(agent, "drop in tcp", "drop in tcp to port 80")
     expect("nothing gets past rule" in answer["warnings"][0], f"{answer}")
+
+
+@test()
+def names_that_are_not_there_have_a_near_one(lab):
+    """who names an interface or a set that is not there is told which one is called nearly so"""
+    host, peer = lab.hosts()
+    lab.pair(host, "lab0", peer, "lab1", 2)
+    agent = lab.agent(host)
+    answer = done(agent, "POST", "/v1/rules/add", text="drop in on lab9 tcp")
+    expect_equal(answer["warnings"], [f"there is no interface lab9: until there is, nothing fits rule {answer['rules'][0]['id']}: "
+                                      "drop in on lab9 tcp; did you mean lab0?"], "warnings")
+    answer = done(agent, "POST", "/v1/rules/add", text="drop in on elsewhere")
+    expect("did you mean" not in answer["warnings"][0], f"{answer}")
+    done(agent, "POST", "/v1/sets/add", body="10.1.0.2", name="bastions")
+    refused(agent, 400, "did you mean '@bastions'?", "POST", "/v1/rules/add", text="drop in from @bastion")
+    refused(agent, 400, "weir set add gone ...", "POST", "/v1/rules/add", text="drop in from @gone")
 
 
 @test(seconds=60)
@@ -505,6 +522,54 @@ def an_applied_policy_outlives_the_agent(lab):
     expect_equal([r["text"] for r in found["rules"]], ["drop in tcp to port 23", live["text"]], "rules after a reload")
     expect_equal((found["default"]["in"]["verdict"], found["applied"]), ("accept", False), "default, applied")
     expect(echo.once(), "no echo after the reload")
+
+
+class Adder(threading.Thread):
+    """Adds one rule after the other, until nobody answers any more."""
+
+    def __init__(self, agent, first):
+        super().__init__(daemon=True)
+        self.agent, self.next, self.answered = agent, first, []
+        self.start()
+
+    def run(self):
+        while True:
+            text = f"drop in tcp to port {self.next}"
+            try:
+                add(self.agent, text)
+            except (OSError, HTTPException):
+                return
+            self.answered.append(text)
+            self.next += 1
+
+
+@test(seconds=60)
+def an_agent_killed_while_it_changes_rules_leaves_whole_ones(lab):
+    """an agent that is killed while rules come one after the other leaves a policy that judges all packets; the next agent
+    has every rule that was answered for, at most one more, and goes on changing them"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    sentences = [f"drop in udp from 10.77.{n >> 8}.{n & 255} to port {n + 1000}" for n in range(1000)]
+    sentences += ["count in udp to port 7", "drop in udp to port 9"]
+    apply(agent, *sentences)
+    echo, dropped = Echo(lab, host, peer), Echo(lab, host, peer, port=9)
+    dropped.server.settimeout(0.1)
+    for number in range(3):
+        adder = Adder(agent, 2000 + 1000 * number)
+        wait_for(lambda adder=adder: adder.answered, 10, "a rule that is added")
+        time.sleep(0.005 * number)  # at another point of a change
+        agent.stop(signal.SIGKILL)
+        adder.join()
+        expect(echo.once() and not dropped.once(), "what is in force is no whole policy")
+        agent.start()
+        found = texts(agent)
+        sentences += adder.answered
+        more = found[len(sentences):]
+        expect_equal(found[:len(sentences)], sentences, "rules that were answered for")
+        expect(more in ([], [f"drop in tcp to port {adder.next}"]), f"rules that nobody has added: {more}")
+        sentences += more
+        expect(echo.once() and not dropped.once(), "the next agent judges otherwise")
 
 
 @test()

@@ -46,7 +46,8 @@ def services_are_listed(lab):
     """a service is listed with its backends, its sentence and what was counted; in the status, the metrics and the audit
     trail, too; deleted it is nowhere any more"""
     host, _ = lab.hosts()
-    agent = lab.agent(host)
+    agent = lab.agent(host, "interfaces: [w0, lo]\n")
+    agent.wait_watched("lo")
     expect_equal(services(agent), [], "none")
     web = add(agent, WEB)
     expect_equal((web["name"], web["address"], web["port"], web["proto"], web["deliver"], web["choice"], web["slots"]),
@@ -54,6 +55,7 @@ def services_are_listed(lab):
     expect_equal([(entry["address"], entry["port"], entry["weight"], entry["state"], entry["share_wanted"])
                   for entry in web["backends"]],
                  [("10.1.0.2", 443, 2, "up", 0.6667), ("10.1.0.3", 443, 1, "up", 0.3333)], "backends")
+    expect_equal([entry["interface"] for entry in web["hooks"]], ["w0"], "where it is balanced: not at lo")
     dns = add(agent, "dns udp 2001:db8::53 port 53 to fd00:1::2 deliver l2")
     expect_equal([entry["name"] for entry in services(agent)], ["web", "dns"], "the list")
     expect_equal(services(agent, name="dns")[0]["id"], dns["id"], "one by its name")
@@ -152,6 +154,26 @@ def services_outlive_the_agent(lab):
     expect_equal(ring(agent, ports), first, "where new connections go")
     change(agent, "web", "undrain 10.1.0.3")
     expect("10.1.0.3" in ring(agent, ports).values(), "changes go on")
+
+
+@test()
+def rings_of_an_earlier_agent(lab):
+    """an agent that was started behind one that was killed makes all the changes there may be, whatever rings that one had made
+    and had no use for any more"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host)
+    for number in range(4):
+        add(agent, f"s{number} tcp 203.0.113.{number} port 80 to 10.1.0.2, 10.1.0.3")
+    for number in range(3):
+        done(agent, "POST", "/v1/services/delete", name=f"s{number}")
+    agent.stop(signal.SIGKILL)
+    agent.start()
+    for number in range(3):
+        add(agent, f"n{number} tcp 203.0.113.{number} port 80 to 10.1.0.2 weight {number + 2}, 10.1.0.3")
+        change(agent, "s3", f"set 10.1.0.2 weight {number + 2}")
+    for number in range(3):
+        got = ring(agent, range(1000, 1030), to=f"203.0.113.{number} port 80")
+        expect_equal(set(got.values()), {"10.1.0.2", "10.1.0.3"}, f"where new connections of n{number} go")
 
 
 @test()

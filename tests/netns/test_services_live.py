@@ -118,12 +118,13 @@ def thousands_of_connections(lab):
 @test(seconds=60)
 def floods_push_nobody_out(lab):
     """floods of SYNs, of ACKs and of datagrams from a hundred thousand sources cost no established connection while the
-    ring changes, and none that begins meanwhile, however little memory there is for them"""
+    ring changes, and none of TCP that begins meanwhile, however little memory there is for them"""
     farm = Farm(lab, config=FORGETFUL + "balance: {flows: 4096}\n")
     farm.add(f"web tcp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1)}")
     farm.add(f"dns udp {SERVICE[4]} port 80 to {farm.to(4, b1=1, b2=1)} choose turns")
-    crowds = [farm.crowd("tcp"), farm.crowd("udp")]
+    crowds, late = [farm.crowd("tcp"), farm.crowd("udp")], farm.crowd("udp")
     all_done(everybody(crowds, "open", 300), "when they began")
+    all_done(everybody(crowds, "ask"), "before the floods")  # what has sent one packet alone might be of one
 
     def flood(kind):
         count = int(100000 * lab.scale)
@@ -134,9 +135,11 @@ def floods_push_nobody_out(lab):
         for name in ("web", "dns"):
             farm.change(name, text)
         all_done(everybody(crowds, "ask"), f"in the {step} flood")
-        all_done(everybody(crowds, "open", 300), f"when they began in the {step} flood")
-        # what has sent one packet alone might be of the flood
+        all_done([crowds[0].do("open", 300), late.do("open", 300)], f"when they began in the {step} flood")
         all_done(everybody(crowds, "ask"), f"once more in the {step} flood")
+        # a datagram alone might be of the flood, and is forgotten with it: the next one then begins anew, maybe elsewhere
+        answer = late.do("ask")
+        expect_equal((answer["reset"], answer["silent"]), (0, 0), f"datagrams that nobody answered in the {step} flood")
         for one in floods:
             one.wait(40)
         all_done(everybody(crowds, "ask"), f"behind the {step} flood")
@@ -215,6 +218,30 @@ def ends_are_used_again(lab):
         farm.change("web", f"set {farm.to(4, b1=weight)}")
         time.sleep(1.1)  # as long as a client waits before it uses ends again
         all_done([crowd.do("short", 1000)], f"with weight {weight}")
+
+
+@test()
+def ends_of_a_backend_that_went(lab):
+    """a connection whose backend was taken away is reset; one that its client then makes from the same address and port goes where
+    new ones go, and not to where the connections stay that are older than the changes: that one drains"""
+    one_cpu()
+    farm = Farm(lab)
+    for family in (4, 6):
+        farm.add(f"web{family} tcp {SERVICE[family]} port 80 to {farm.to(family, b1=1)}")
+    # nearly all ports there are are taken: new connections get those of the ones that end
+    farm.client.sysctl("net.ipv4.ip_local_port_range=20000 20499")
+    crowds = {family: farm.crowd(family=family, sources=SOURCES[family][:1]) for family in (4, 6)}
+    for family, crowd in crowds.items():
+        all_done([crowd.do("short", 1)], "at first")
+        for more in ({"b2": 1}, {"b3": 9}):
+            farm.change(f"web{family}", f"add {farm.to(family, **more)}")
+        began = crowd.do("open", 450)
+        all_done([began], "when they began")
+        farm.change(f"web{family}", f"drain {farm.backends['b1'].address[family]}")
+        farm.change(f"web{family}", f"remove {farm.backends['b3'].address[family]}")
+        expect_equal(crowd.do("ask")["of"], {"b3": began["by"]["b3"]}, f"IPv{family}: connections that broke")
+        again = crowd.do("short", began["by"]["b3"])
+        expect_equal(again["by"], {"b2": began["by"]["b3"]}, f"IPv{family}: who answers those that come from the same ports: {again}")
 
 
 @test()

@@ -16,6 +16,7 @@ from test_shield import packets as counted
 
 CLIENT = {4: "10.1.0.2", 6: "fd00:1::2"}
 OFF = "interfaces: [w0]\nxdp: off\n"
+UDP_SEGMENT = 103
 
 
 class Offloaded(Site):
@@ -62,6 +63,59 @@ def tc_delivers_everything(lab):
             expect_equal(service["hook"], "tc", "the hook")
             expect_equal(service["hooks"], [{"interface": "w0", "hook": "tc", "why": "XDP is off"}], "by interface")
             done(site.agent, "POST", "/v1/services/delete", name=f"s{family}")
+    site.agent.losses()
+
+
+@test()
+def tc_keeps_segments_of_datagrams_apart(lab):
+    """datagrams that a client hands to its card as one (UDP GSO) reach one backend each for itself, by ipip, gue and l2, in both
+    families, and are counted as so many; such as do not fit the tunnel are told to be too big"""
+    site = Offloaded(lab)
+    for deliver in ("ipip", "gue", "l2"):
+        for family in (4, 6):
+            add(site.agent, f"s{family} udp {SERVICE[family]} port 80 to {site.to(family)} deliver {deliver}")
+            with site.client:
+                sock = socket.socket(address_family(SERVICE[family]), socket.SOCK_DGRAM)
+            sock.settimeout(0.5)
+            sock.connect((SERVICE[family], 80))
+
+            def asked(sock=sock):
+                with contextlib.suppress(TimeoutError):
+                    sock.send(b"x")
+                    return sock.recv(100)
+                return None
+
+            wait_for(asked, 15, "an answer from a backend")
+            sock.settimeout(5)
+
+            def answers(count, sock=sock):
+                got = []
+                while len(got) < count:
+                    name, size = sock.recv(100).split()[:2]
+                    if int(size) > 1:  # or it is to a question that was asked again
+                        got.append((int(size), name))
+                return sorted(got)
+
+            before = services(site.agent, name=f"s{family}")[0]["packets"]
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+            sock.send(b"x" * 2500)
+            got = answers(3)
+            expect_equal([size for size, _ in got], [500, 1000, 1000], f"{deliver}: bytes of each")
+            expect_equal(len({name for _, name in got}), 1, f"{deliver}: backends that answered: {got}")
+            counted_now = services(site.agent, name=f"s{family}")[0]["packets"]
+            expect(counted_now >= before + 3, f"{deliver}: packets that were counted: {counted_now}, {before} before")
+            # as large as the client's link has them: nothing fits around
+            largest = {4: 1472, 6: 1452}[family]
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, largest)
+            sock.send(b"x" * (largest + 500))
+            if deliver == "l2":
+                expect_equal([size for size, _ in answers(2)], [500, largest], "l2: large ones")
+            else:
+                wait_for(lambda family=family: services(site.agent, name=f"s{family}")[0]["lost"]["too_big"], 5,
+                         f"{deliver}, IPv{family}: what does not fit")
+            sock.close()
+            done(site.agent, "POST", "/v1/services/delete", name=f"s{family}")
+            site.client.ip(f"-{family}", "route", "flush", "cache")  # what the client has learned of the way
     site.agent.losses()
 
 
@@ -134,8 +188,8 @@ def tc_takes_tags_off(lab):
 
 @test()
 def tc_services_come_behind_the_rules_of_xdp(lab):
-    """in tc, too, what a rule drops or limits as XDP would never comes to a service, and is counted; and a rule that only the
-    stack's packets are for does not stand in a service's way"""
+    """in tc, too, what a rule drops, by a set, or limits as XDP would never comes to a service, and is counted; and a rule that
+    only the stack's packets are for does not stand in a service's way"""
     site = Site(lab, config=OFF)
     for family in (4, 6):
         add(site.agent, f"s{family} {SERVICE[family]} port 80 to {site.to(family)}")
@@ -160,7 +214,8 @@ def tc_services_come_behind_the_rules_of_xdp(lab):
         with contextlib.suppress(BlockingIOError):
             expect(False, f"over the limit came through: {sock.recv(100)}")
         sock.close()
-        number = rule_add(site.agent, f"drop in tcp from {CLIENT[family]} to port 80")["id"]
+        done(site.agent, "POST", "/v1/sets/load", f"{CLIENT[family]}\n", name="bad")
+        number = rule_add(site.agent, "drop in tcp from @bad to port 80")["id"]
         with contextlib.suppress(TimeoutError):
             site.connect(family, 1)
             expect(False, "a connection was made that a rule forbids")

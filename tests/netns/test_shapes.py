@@ -273,6 +273,50 @@ def a_change_of_rate_is_not_a_change_of_rules(lab):
 
 
 @test()
+def an_applied_rate_changes_its_class(lab):
+    """a policy in which rates, burst, weight and priority of a class are others changes the class that is there: it keeps its
+    id and what it has counted, through a rollback, an agent that is killed and a start with another file; another match is
+    another class"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    agent.wait_watched("w0")
+    sender = udp_socket(host, "10.1.0.1")
+    sent = 0
+
+    def send(what):
+        sender.sendto(b"x" * 100, ("10.1.0.2", 9))
+        wait_for(lambda: {entry["sent_packets"] for entry in shapes(agent) if entry["id"] in ids} == {sent + 1}, 5,
+                 f"{what}: {sent + 1} packets in both classes")
+        return sent + 1
+
+    def texts(rate, weight):
+        return f"shapes:\n  - bulk under w0 weight {weight}\nrules:\n  - limit out on w0 to 100mbit\n" \
+               f"  - limit out udp to port 9 to {rate}\n  - assign out udp to port 9 to bulk\n"
+
+    first = done(agent, "POST", "/v1/policy", texts("10mbit", 1))
+    expect_equal((first["added"], first["changed"], first["removed"]), (4, 0, 0), f"{first}")
+    ids = {entry["id"] for entry in shapes(agent) if "w0 to" not in entry["text"]}
+    expect_equal(len(ids), 2, "classes of the packets")
+    sent = send("at first")
+    answer = done(agent, "POST", "/v1/policy", texts("20mbit burst 1mb priority high", 3))
+    expect_equal((answer["added"], answer["changed"], answer["removed"], answer["kept"]), (0, 2, 0, 2), f"{answer}")
+    sent = send("at other rates")
+    done(agent, "POST", "/v1/policy", texts("30mbit", 3), confirm="1h")
+    sent = send("not confirmed")
+    done(agent, "POST", "/v1/policy/rollback")
+    sent = send("taken back")
+    expect_equal({entry["rate_bps"] for entry in shapes(agent) if entry["id"] in ids} - {0}, {20000000}, "its rate")
+    done(agent, "POST", "/v1/policy", texts("40mbit", 1))
+    agent.stop(signal.SIGKILL)
+    agent.start()
+    sent = send("with the next agent")
+    answer = done(agent, "POST", "/v1/policy", texts("40mbit", 1).replace("limit out udp to port 9 to", "limit out udp to"))
+    expect_equal((answer["added"], answer["changed"], answer["removed"]), (1, 0, 1), f"another match: {answer}")
+    expect_equal(len(ids & {entry["id"] for entry in shapes(agent)}), 1, "the one that was declared stays")
+    sender.close()
+
+
+@test()
 def policies_carry_classes(lab):
     """a policy's section `shapes` comes and goes with it: applied, compared, confirmed or taken back, saved, and read by the
     next start"""
@@ -286,8 +330,8 @@ def policies_carry_classes(lab):
     expect_equal(done(agent, "GET", "/v1/policy").split(), body.split(), "the policy as it is printed")
     less = body.replace("20mbit", "30mbit")
     difference = done(agent, "POST", "/v1/policy/diff", less)["diff"]
-    expect_equal(sorted((line["sign"], line["text"]) for line in difference),
-                 [("+", "shape bulk under w0 ceiling 30mbit"), ("-", "shape bulk under w0 ceiling 20mbit")],
+    expect_equal([(line["sign"], line["text"]) for line in difference],
+                 [("~", "shape bulk under w0 ceiling 30mbit (before: shape bulk under w0 ceiling 20mbit)")],
                  "what differs")
     done(agent, "POST", "/v1/policy", less, confirm="1h")
     expect_equal(sorted(e["rate_bps"] for e in shapes(agent)), [5000000, 30000000, 100000000], "not yet confirmed")
@@ -298,6 +342,7 @@ def policies_carry_classes(lab):
     expect_equal(sorted(e["rate_bps"] for e in shapes(agent)), [5000000, 30000000, 100000000], "confirmed")
     got, answer = ask(agent, "POST", "/v1/policy", body.replace("to small", "to smal"))
     expect_equal((got, "there is no class 'smal'" in answer["error"]["what"]), (400, True), f"{answer}")
+    expect_equal((answer["error"]["line"], answer["error"]["column"]), (6, 5), f"where: {answer}")
     expect_equal(sorted(e["rate_bps"] for e in shapes(agent)), [5000000, 30000000, 100000000], "after what was refused")
     done(agent, "POST", "/v1/policy/save")
     kept = shapes(agent)

@@ -8,6 +8,8 @@
 #include "bpf/lib/policy.h"
 #include "lib/policy.h"
 
+#define AGAIN_UNITS (1U << 18)
+
 struct policy {
 	struct policy_image image;
 	struct policy_judge *judge;
@@ -15,17 +17,25 @@ struct policy {
 	const struct policy_header *header;
 };
 
-static void policy_open(struct policy *policy, const struct policy_order *order)
+/* `room`: where it is to be compiled; 0: in a memory of its own. */
+static void policy_open_in(
+	struct policy *policy, const struct policy_order *order, struct policy_unit *room, size_t room_count)
 {
 	struct error error = {0};
+	int r = room_count ? policy_compile_in(order, room, room_count, &policy->image, &error)
+	                   : policy_compile(order, &policy->image, &error);
 
-	if (policy_compile(order, &policy->image, &error) ||
-		policy_judge_open(order, &policy->judge, &error)) {
+	if (r || policy_judge_open(order, &policy->judge, &error)) {
 		error_print(&error, "policy: ", stderr);
 		fail();
 	}
 	policy->memory = (struct trie_memory){policy->image.units, policy->image.count};
 	policy->header = (const void *)policy->image.units;
+}
+
+static void policy_open(struct policy *policy, const struct policy_order *order)
+{
+	policy_open_in(policy, order, NULL, 0);
 }
 
 static void policy_close(struct policy *policy)
@@ -102,6 +112,50 @@ static void test_random(void **unused)
 		expect_all_judged(&rules.order, 2000, &state);
 		policy_rules_clear(&rules);
 	}
+}
+
+/* A memory that had other policies before, and other things before them. */
+static void test_again(void **unused)
+{
+	struct policy_unit *room = malloc(AGAIN_UNITS * sizeof(*room)), behind;
+	uint64_t state = 20261122;
+
+	(void)unused;
+	assert_non_null(room);
+	memset(room, 0xa5, AGAIN_UNITS * sizeof(*room));
+	for (int round = 0; round < 40; round++) {
+		struct policy_rules rules = {0};
+		struct policy_headers headers;
+		struct policy_image image = {.count = 4711}, other;
+		struct policy policy;
+		struct error error = {0};
+
+		policy_rules_random(&rules, 1 + random_below(&state, round % 4 ? 40 : 300), &state);
+		rules.order.xdp = round % 5 == 4;
+		assert_int_equal(policy_compile(&rules.order, &other, &error), 0);
+		assert_true(other.count < AGAIN_UNITS);
+
+		/* just enough, and too little by one; nothing is written behind it */
+		behind = room[other.count];
+		policy_open_in(&policy, &rules.order, room, other.count);
+		assert_int_equal(policy.image.count, other.count);
+		assert_memory_equal(&room[other.count], &behind, sizeof(behind));
+		policy_headers_make(&headers, policy.judge, 500, &state);
+		for (size_t i = 0; i < headers.count; i++)
+			expect_judged(&policy, &rules.order, &headers.facts[i]);
+		behind = room[other.count - 1];
+		assert_int_equal(
+			policy_compile_in(&rules.order, room, other.count - 1, &image, &error), -ENOSPC);
+		assert_memory_equal(&room[other.count - 1], &behind, sizeof(behind));
+		assert_int_equal(image.count, 4711);
+		EXPECT_TEXT(error.what, "", "%zu units", other.count - 1);
+
+		policy_headers_clear(&headers);
+		policy_close(&policy);
+		policy_image_clear(&other);
+		policy_rules_clear(&rules);
+	}
+	free(room);
 }
 
 static void test_empty(void **unused)
@@ -422,6 +476,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		TEST("rules of every kind decide as they say", test_random),
+		TEST("a memory that had another policy before takes one as a new one does", test_again),
 		TEST("no rule decides nothing", test_empty),
 		TEST("classes are in the rules that shape", classes_are_in_the_rules_that_shape),
 		TEST("what may change within a flow is not kept with it", test_fickle),

@@ -125,6 +125,35 @@ static void test_other_words(void **state)
 	rule_list_clear(&b);
 }
 
+/* A class with other rates is the class that there was, one that is about other packets is not; who has the
+ * very sentence comes first. */
+static void test_changed_classes(void **state)
+{
+	struct rule_list a = list_of(TEXTS("limit out udp to 1mbit", "limit out udp to 2mbit",
+					     "shape bulk under eth0 weight 1", "guarantee out tcp 3mbit",
+					     "limit out tcp to 5/s"),
+				 &none, true),
+			 b;
+
+	(void)state;
+	b = list_of(
+		TEXTS("guarantee out tcp 4mbit priority high", "limit out udp to 3mbit burst 64kb",
+			"limit out udp to 1mbit", "shape bulk under eth1 weight 1", "limit out tcp to 6/s"),
+		&a, true);
+	assert_ptr_not_equal(b.slots[0].entry, a.slots[3].entry);
+	assert_int_equal(b.slots[0].entry->id, a.slots[3].entry->id);
+	assert_int_equal(b.slots[0].entry->counter, a.slots[3].entry->counter);
+	assert_true(rule_entry_is_same(b.slots[0].entry, a.slots[3].entry));
+	assert_int_equal(b.slots[1].entry->id, a.slots[1].entry->id);
+	assert_ptr_equal(b.slots[2].entry, a.slots[0].entry);
+	assert_int_not_equal(b.slots[3].entry->id, a.slots[2].entry->id);
+	assert_int_not_equal(b.slots[4].entry->id, a.slots[4].entry->id);
+	rule_list_clear(&a);
+	/* its places are there as long as somebody has them */
+	assert_int_not_equal(b.slots[0].entry->counter, RULE_NO_PLACE);
+	rule_list_clear(&b);
+}
+
 /* Only rules of files are looked for when live ones stay. */
 static void test_live_apart(void **state)
 {
@@ -385,6 +414,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_same_sentences),
 		cmocka_unit_test(test_other_words),
+		cmocka_unit_test(test_changed_classes),
 		cmocka_unit_test(test_live_apart),
 		cmocka_unit_test(test_merge),
 		cmocka_unit_test(test_kinds),

@@ -154,6 +154,75 @@ static void bad_lines_end_a_list_or_are_counted(void **state)
 	assert_int_equal(error.line, 2);
 }
 
+/* Gives so many bytes at once, then fails if it is told to. */
+struct dripping {
+	const char *text;
+	size_t length, step;
+	int failure;
+};
+
+static ssize_t drip(void *from, char *buffer, size_t size)
+{
+	struct dripping *source = from;
+	size_t length = source->step < source->length ? source->step : source->length;
+
+	if (!source->length)
+		return source->failure;
+	length = length < size ? length : size;
+	memcpy(buffer, source->text, length);
+	source->text += length;
+	source->length -= length;
+	return (ssize_t)length;
+}
+
+static void lists_may_come_in_pieces(void **state)
+{
+	static const char list[] = "10.0.0.0/8 # private\n\n192.0.2.1\n  10.0.0.300\r\n::1";
+	static const char long_end[] = "\n10.0.0.1\n10.0.0.2x";
+	const size_t long_length = 200000;
+	char *text = malloc(long_length + sizeof(long_end));
+	struct error error = {};
+	size_t bad = 7;
+
+	(void)state;
+	assert_non_null(text);
+	for (size_t step = 1; step <= sizeof(list); step++) {
+		struct dripping source = {list, sizeof(list) - 1, step, 0};
+		struct collected all = {};
+
+		assert_int_equal(
+			set_list_stream(drip, &source, "list", true, collect, &all, &bad, &error), 0);
+		assert_string_equal(all.text, "10.0.0.0/8 192.0.2.1 ::1");
+		assert_int_equal(bad, 1);
+
+		source = (struct dripping){list, sizeof(list) - 1, step, 0};
+		all = (struct collected){};
+		error = (struct error){};
+		assert_int_equal(
+			set_list_stream(drip, &source, "list", false, collect, &all, NULL, &error), -EINVAL);
+		assert_string_equal(all.text, "10.0.0.0/8 192.0.2.1");
+		assert_int_equal(error.line, 4);
+		assert_int_equal(error.column, 3);
+
+		source = (struct dripping){list, 10, step, -EIO};
+		assert_int_equal(
+			set_list_stream(drip, &source, "list", false, collect, &all, NULL, &error), -EIO);
+	}
+	/* a line that is longer than any piece */
+	memset(text, '#', long_length);
+	memcpy(text + long_length, long_end, sizeof(long_end));
+	{
+		struct dripping source = {text, strlen(text), SIZE_MAX, 0};
+		struct collected all = {};
+
+		assert_int_equal(
+			set_list_stream(drip, &source, "list", false, collect, &all, NULL, &error), -EINVAL);
+		assert_string_equal(all.text, "10.0.0.1");
+		assert_int_equal(error.line, 3);
+	}
+	free(text);
+}
+
 static void what_the_caller_says_ends_a_list(void **state)
 {
 	struct collected all = {.fail_at = 2};
@@ -193,6 +262,7 @@ int main(void)
 			wrong_entries_say_what_would_be_right_and_where),
 		TEST("lists have comments and blank lines", lists_have_comments_and_blank_lines),
 		TEST("bad lines end a list or are counted", bad_lines_end_a_list_or_are_counted),
+		TEST("lists may come in pieces", lists_may_come_in_pieces),
 		TEST("what the caller says ends a list", what_the_caller_says_ends_a_list),
 		TEST("names are plain", names_are_plain),
 	};

@@ -52,7 +52,7 @@ static void expect_parents(const char *const *texts, const uint32_t *parents, si
 	struct error error = {};
 
 	book_fill(&book, texts);
-	if (shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, &error) < 0)
+	if (shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL, &error) < 0)
 		fail_msg("%s; %s", error.what, error.want);
 	for (uint32_t id = 1; id <= count; id++) {
 		const struct shape_node *node = node_of(&plan, id);
@@ -97,7 +97,7 @@ static void links_have_a_rest(void **state)
 
 	(void)state;
 	book_fill(&book, texts);
-	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL), 0);
+	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL, NULL), 0);
 	assert_int_equal(plan.count, 3);
 	for (size_t i = 0; i < plan.count; i++) {
 		const struct shape_node *node = &plan.nodes[i];
@@ -155,12 +155,13 @@ static void refused_books_say_why(void **state)
 		struct error error = {};
 
 		book_fill(&book, cases[i].texts);
-		assert_true(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, &error) < 0);
+		assert_true(shape_plan_make(
+				    &book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL, &error) < 0);
 		assert_string_equal(error.what, cases[i].what);
 		assert_null(plan.nodes);
 		/* what is in force stays, whatever it is */
 		assert_int_equal(
-			shape_plan_make(&book, SHAPE_PLAN_KEEP, interface_of, NULL, &plan, &error), 0);
+			shape_plan_make(&book, SHAPE_PLAN_KEEP, interface_of, NULL, &plan, NULL, &error), 0);
 		shape_plan_clear(&plan);
 		rulebook_clear(&book);
 	}
@@ -237,12 +238,13 @@ static void every_book_has_a_plan_or_a_reason(void **state)
 		seed = number * 2654435761U;
 		book_random(sentences, texts);
 		book_fill(&book, texts);
-		r = shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, &error);
+		r = shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL, &error);
 		if (r < 0) {
 			assert_int_not_equal(error.what[0], 0);
 			bad++;
-			assert_int_equal(
-				shape_plan_make(&book, SHAPE_PLAN_KEEP, interface_of, NULL, &plan, NULL), 0);
+			assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_KEEP, interface_of, NULL, &plan,
+						 NULL, NULL),
+				0);
 		} else {
 			good++;
 		}
@@ -263,7 +265,7 @@ static void expect_rates(const char *const *texts, const uint64_t *mbit, size_t 
 	size_t count = 0;
 
 	book_fill(&book, texts);
-	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL), 0);
+	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL, NULL), 0);
 	assert_int_equal(shape_htb_make(NULL, &plan, &tree, &classes, &count), 0);
 	for (uint32_t id = 1; id <= mbit_count; id++) {
 		uint64_t rate = 0;
@@ -339,7 +341,7 @@ static void no_tree_promises_more_than_it_has(void **state)
 		seed = number * 2654435761U;
 		book_random(sentences, texts);
 		book_fill(&book, texts);
-		if (shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL) == 0) {
+		if (shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL, NULL) == 0) {
 			assert_int_equal(shape_htb_make(NULL, &plan, &tree, &classes, &count), 0);
 			htb_check(classes, count);
 			checked += count > 2; /* more than what every tree has */
@@ -364,7 +366,7 @@ static void a_change_of_rate_keeps_the_class(void **state)
 	(void)state;
 	book_fill(&book, texts);
 	before = book.policies[0].list.slots[0].entry;
-	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL), 0);
+	assert_int_equal(shape_plan_make(&book, SHAPE_PLAN_STRICT, interface_of, NULL, &plan, NULL, NULL), 0);
 	shape_plan_clear(&plan);
 	after = rule_entry_change(before, "to 20mbit", &error);
 	assert_non_null(after);

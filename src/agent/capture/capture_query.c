@@ -80,6 +80,11 @@ static int read_owner(struct capture *capture, const char *text, struct error *e
 
 	if (!text)
 		return 0;
+	if (capture->place != CAPTURE_TC && capture->place != CAPTURE_DROP) {
+		error_set(error, -EINVAL, "whose a packet is is not known at %s",
+			capture_place_names[capture->place]);
+		return error_want(error, "tc or drop");
+	}
 	if (!value) {
 		error_set(error, -EINVAL, "'%s' does not name an owner", text);
 		return error_want(error, "such as: user bob, pid 1, unit nginx, exe /usr/bin/curl");

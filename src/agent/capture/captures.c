@@ -22,6 +22,8 @@
 #define SETTLE_NS      1000000       /* a packet this old is in its ring, whichever CPU it was on */
 #define LOOK_NS        1000000000ULL /* interfaces and the clock are looked at so often */
 #define STATISTICS_NS  5000000000ULL
+#define CLOCK_READS    5
+#define CLOCK_APART_NS 1000
 
 const char *const capture_place_names[CAPTURE_PLACES + 1] = {[CAPTURE_TC] = "tc",
 	[CAPTURE_XDP] = "xdp",
@@ -144,11 +146,23 @@ static int look_at_interfaces(struct capture *capture, struct error *error)
 
 void capture_set_clock(const struct engine_capture_view *view)
 {
-	int64_t apart_ns = (int64_t)(clock_ns(CLOCK_TAI) - clock_ns(CLOCK_REALTIME));
-	int64_t seconds = (apart_ns + (apart_ns < 0 ? -500000000 : 500000000)) / 1000000000;
+	uint64_t took_ns = UINT64_MAX;
+	int64_t apart_ns = 0;
 
+	/* whoever reads two clocks may be interrupted between them */
+	for (int i = 0; i < CLOCK_READS; i++) {
+		uint64_t before_ns = clock_ns(CLOCK_MONOTONIC), real_ns = clock_ns(CLOCK_REALTIME);
+		uint64_t between_ns = clock_ns(CLOCK_MONOTONIC) - before_ns;
+
+		if (between_ns < took_ns) {
+			took_ns = between_ns;
+			apart_ns = (int64_t)(real_ns - before_ns - between_ns / 2);
+		}
+	}
+	/* what is no further apart than reading them takes has not been set, and packets stay in order */
 	for (unsigned int cpu = 0; cpu < view->cpus; cpu++)
-		view->states[cpu].clock_ns = -seconds * 1000000000;
+		if (llabs(view->states[cpu].clock_ns - apart_ns) > CLOCK_APART_NS + (int64_t)took_ns)
+			view->states[cpu].clock_ns = apart_ns;
 }
 
 /* -- beginning and end -- */

@@ -98,7 +98,7 @@ extern const char *const capture_place_names[CAPTURE_PLACES + 1];
 
 /* captures.c */
 struct capture_target *capture_target_find(const struct capture *capture, uint32_t index);
-/* CLOCK_TAI is CLOCK_REALTIME and some whole seconds, and somebody may set either. */
+/* Tells the programs what CLOCK_REALTIME is ahead of CLOCK_MONOTONIC: somebody may have set it. */
 void capture_set_clock(const struct engine_capture_view *view);
 
 /* capture_take.c */

@@ -10,12 +10,13 @@
 #include <string.h>
 
 #include "agent/internal.h"
+#include "agent/owner/guards.h"
 #include "agent/owner/owners.h"
 #include "agent/owner/sockets.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
-#define AUDIT_MAGIC   0x7469647561000001ULL
+#define AUDIT_MAGIC   0x7469647561000002ULL
 #define CHANGES_ROOM  1024
 #define LIMIT_DEFAULT 1000
 #define LINES_AT_ONCE 256  /* of a long answer */
@@ -39,7 +40,7 @@ struct audit_entry {
 	uint32_t local[4], remote[4];
 	uint16_t lport, rport;
 	uint8_t kind, family, protocol;
-	uint8_t call; /* that was denied: enum socket_event */
+	uint8_t call; /* that was denied: enum guard_call */
 	char command[OWNER_COMMAND_MAX];
 };
 
@@ -160,7 +161,7 @@ static void entry_write(struct agent *agent, struct json_write *out, const struc
 		owner_write(agent, out, entry->owner);
 	socket_addresses_write(out, &head);
 	if (entry->kind == AUDIT_DENIED) {
-		json_write_string(out, "call", socket_event_name(entry->call));
+		json_write_string(out, "call", guard_call_name(entry->call));
 		json_write_number(out, "rule", entry->error_or_rule);
 	} else if (entry->error_or_rule) {
 		json_write_string(out, "error", socket_error_name((int)entry->error_or_rule));
@@ -278,8 +279,14 @@ static struct audit_accept *accept_of(struct audit *audit, uint64_t cookie)
 	return &audit->accepts[cookie % ACCEPTS];
 }
 
-static void entry_add(
-	struct audit *audit, const struct socket_head *what, enum audit_kind kind, uint32_t number)
+/* What an entry has besides what is known of any socket. */
+struct audit_sort {
+	enum audit_kind kind;
+	uint32_t error_or_rule;
+	enum guard_call call; /* that was denied */
+};
+
+static void entry_add(struct audit *audit, const struct socket_head *what, struct audit_sort sort)
 {
 	struct audit_head *head = audit->head;
 	size_t used = (head->entries % head->entries_room + 1) * sizeof(struct audit_entry);
@@ -295,29 +302,29 @@ static void entry_add(
 	entry = entry_at(audit, head->entries);
 	*entry = (struct audit_entry){
 		.time_ns = answer_wall_ns(what->time_ns),
-		.error_or_rule = number,
+		.error_or_rule = sort.error_or_rule,
 		.lport = what->lport,
 		.rport = what->rport,
-		.kind = (uint8_t)kind,
+		.kind = (uint8_t)sort.kind,
 		.family = what->family,
 		.protocol = what->protocol,
-		.call = what->event,
+		.call = (uint8_t)sort.call,
 	};
 	memcpy(entry->local, what->local, sizeof(entry->local));
 	memcpy(entry->remote, what->remote, sizeof(entry->remote));
 	owner_set(audit->agent, entry, what->owner);
-	if (kind == AUDIT_ACCEPT)
+	if (sort.kind == AUDIT_ACCEPT)
 		*accept_of(audit, what->cookie) = (struct audit_accept){what->cookie, head->entries};
 	__atomic_store_n(&head->entries, head->entries + 1, __ATOMIC_RELEASE);
 	tell(audit, &(struct audit_told){.agent = audit->agent, .entry = entry});
 }
 
-void audit_denied(struct agent *agent, const struct socket_head *what, uint32_t rule)
+void audit_denied(struct agent *agent, const struct socket_head *what, enum guard_call call, uint32_t rule)
 {
 	struct audit *audit = audit_of(agent);
 
 	if (audit)
-		entry_add(audit, what, AUDIT_DENIED, rule);
+		entry_add(audit, what, (struct audit_sort){AUDIT_DENIED, rule, call});
 }
 
 /* Whose an accepted connection was in the end. */
@@ -343,23 +350,24 @@ void audit_socket(struct agent *agent, const struct socket_head *what)
 		return;
 	switch (what->event) {
 	case SOCKET_CONNECT:
-		entry_add(audit, what, AUDIT_CONNECT, 0);
+		entry_add(audit, what, (struct audit_sort){.kind = AUDIT_CONNECT});
 		break;
 	case SOCKET_ACCEPT:
-		entry_add(audit, what, AUDIT_ACCEPT, 0);
+		entry_add(audit, what, (struct audit_sort){.kind = AUDIT_ACCEPT});
 		break;
 	case SOCKET_LISTEN:
-		entry_add(audit, what, AUDIT_LISTEN, 0);
+		entry_add(audit, what, (struct audit_sort){.kind = AUDIT_LISTEN});
 		break;
 	case SOCKET_BIND:
 		if (what->protocol == IPPROTO_UDP) /* TCP says when it listens */
-			entry_add(audit, what, AUDIT_BIND, 0);
+			entry_add(audit, what, (struct audit_sort){.kind = AUDIT_BIND});
 		break;
 	case SOCKET_CLOSE:
 		if (what->accepted)
 			accept_close(audit, what);
 		else if (what->before == TCP_SYN_SENT)
-			entry_add(audit, what, AUDIT_CONNECT, (uint32_t)what->error);
+			entry_add(audit, what,
+				(struct audit_sort){AUDIT_CONNECT, .error_or_rule = (uint32_t)what->error});
 		break;
 	default:
 		break;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "agent/module.h"
+#include "shared/guard.h"
 #include "shared/socket.h"
 
 struct agent;
@@ -31,9 +32,9 @@ struct audit_who audit_who(struct evhttp_request *request);
 __attribute__((format(printf, 3, 4))) void audit_change_by(
 	struct agent *agent, const struct audit_who *who, const char *format, ...);
 
-/* Notes that a socket rule refused a call.  Of `what`: the addresses, ports, family, protocol, owner and
- * error; `event` is the call (SOCKET_CREATE, SOCKET_BIND, SOCKET_CONNECT).  `rule` is the rule's number. */
-void audit_denied(struct agent *agent, const struct socket_head *what, uint32_t rule);
+/* Notes that a socket rule refused a call.  Of `what`: the time, addresses, ports, family, protocol and
+ * owner.  `rule` is the rule's number. */
+void audit_denied(struct agent *agent, const struct socket_head *what, enum guard_call call, uint32_t rule);
 
 /* Notes what the socket monitor saw; events that the trail has no kind for are left out. */
 void audit_socket(struct agent *agent, const struct socket_head *what);

@@ -87,16 +87,18 @@ int guards_adopt(struct agent *agent, struct error *error)
 
 /* -- denied calls -- */
 
-static const struct {
-	const char *noun;
-	enum socket_event event;
-} calls[GUARD_CALLS] = {
-	[GUARD_CREATE] = {"create", SOCKET_CREATE},
-	[GUARD_BIND] = {"bind", SOCKET_BIND},
-	[GUARD_CONNECT] = {"connect", SOCKET_CONNECT},
-	[GUARD_SEND] = {"send", SOCKET_CONNECT},
-	[GUARD_CONNECT_DATAGRAM] = {"connect", SOCKET_CONNECT},
-};
+const char *guard_call_name(enum guard_call call)
+{
+	static const char *const names[GUARD_CALLS] = {
+		[GUARD_CREATE] = "create",
+		[GUARD_BIND] = "bind",
+		[GUARD_CONNECT] = "connect",
+		[GUARD_SEND] = "send",
+		[GUARD_CONNECT_DATAGRAM] = "connect",
+	};
+
+	return call < GUARD_CALLS ? names[call] : "?";
+}
 
 static void denial_log(struct guards *guards, const struct guard_denial *denial)
 {
@@ -116,7 +118,7 @@ static void denial_log(struct guards *guards, const struct guard_denial *denial)
 			denial->port);
 	}
 	log_info("rule %u denied %.16s (pid %u, uid %u) %s%s; %" PRIu64 " more since the last such line: %s",
-		denial->rule, denial->command, denial->pid, denial->uid, calls[denial->call].noun, where,
+		denial->rule, denial->command, denial->pid, denial->uid, guard_call_name(denial->call), where,
 		entry->unlogged, entry->text);
 	entry->logged_ns = denial->time_ns;
 	entry->unlogged = 0;
@@ -127,8 +129,6 @@ static void denial_audit(struct guards *guards, const struct guard_denial *denia
 	struct socket_head head = {
 		.time_ns = denial->time_ns,
 		.owner = denial->owner,
-		.error = EPERM,
-		.event = (uint8_t)calls[denial->call].event,
 		.family = denial->family,
 		.protocol = (uint8_t)denial->protocol,
 	};
@@ -140,7 +140,7 @@ static void denial_audit(struct guards *guards, const struct guard_denial *denia
 		memcpy(head.remote, denial->address, sizeof(head.remote));
 		head.rport = denial->port;
 	}
-	audit_denied(guards->agent, &head, denial->rule);
+	audit_denied(guards->agent, &head, denial->call, denial->rule);
 }
 
 static void on_denial(void *context, const struct guard_denial *denial)

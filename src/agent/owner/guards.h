@@ -8,6 +8,7 @@
 #include "agent/module.h"
 #include "agent/rule/rulebook.h"
 #include "basic/error.h"
+#include "shared/guard.h"
 
 struct agent;
 struct evbuffer;
@@ -20,6 +21,9 @@ int guards_adopt(struct agent *agent, struct error *error);
 /* "call", "hits", "rate_hits", "last_hit" of an entry, and the totals. */
 void guards_write_entry(const struct agent *agent, struct json_write *out, struct rule_entry *entry);
 void guards_write_stats(const struct agent *agent, struct json_write *out);
+
+/* "create", "bind", "connect" or "send". */
+const char *guard_call_name(enum guard_call call);
 
 extern const struct module guard_module;
 

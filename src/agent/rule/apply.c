@@ -14,6 +14,7 @@
 #include "agent/rule/policies.h"
 #include "agent/rule/rules.h"
 #include "agent/set/sets.h"
+#include "agent/shape/shape_plan.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
@@ -51,8 +52,15 @@ static char **sentences_make(
 	return sentences;
 }
 
-static int sentences_apply(struct agent *agent, const struct policy_sentences *sections,
-	const struct policy_list *text, const struct rule_list *old, bool any, struct rule_list *ret_list,
+/* What a book is made of: the places of counters and classes, and the book before. */
+struct ground {
+	struct rule_places *places;
+	const struct rulebook *before;
+	bool keep; /* the live rules of that one stay */
+};
+
+static int sentences_apply(const struct ground *ground, const struct policy_sentences *sections,
+	const struct policy_list *text, const struct rule_list *old, struct rule_list *ret_list,
 	struct error *error)
 {
 	size_t made = 0;
@@ -61,23 +69,23 @@ static int sentences_apply(struct agent *agent, const struct policy_sentences *s
 
 	if (!sentences)
 		return error_set(error, -ENOMEM, "out of memory");
-	r = rule_list_make(rules_places(agent), sentences, old, any, ret_list, error);
+	r = rule_list_make(ground->places, sentences, old, !ground->keep, ret_list, error);
 	for (size_t i = 0; i < made; i++)
 		free(sentences[i]);
 	free(sentences);
 	return r;
 }
 
-static int list_apply(struct agent *agent, const struct policy_sentences *sections,
-	const struct policy_list *text, const struct rule_list *old, bool keep, struct rule_policy *policy,
+static int list_apply(const struct ground *ground, const struct policy_sentences *sections,
+	const struct policy_list *text, const struct rule_list *old, struct rule_policy *policy,
 	struct error *error)
 {
 	struct rule_list list;
-	int r = sentences_apply(agent, sections, text, old, !keep, &list, error);
+	int r = sentences_apply(ground, sections, text, old, &list, error);
 
 	if (r < 0)
 		return r;
-	if (keep)
+	if (ground->keep)
 		r = rule_list_merge(&list, old);
 	rule_list_clear(&policy->list);
 	policy->list = list;
@@ -87,41 +95,106 @@ static int list_apply(struct agent *agent, const struct policy_sentences *sectio
 	return r < 0 ? error_set(error, r, "out of memory") : 0;
 }
 
-static int tenant_apply(struct agent *agent, const struct policy_tenant *tenant, bool keep,
+static int tenant_apply(const struct ground *ground, const struct policy_tenant *tenant,
 	struct rulebook *book, struct error *error)
 {
 	static const struct rule_list none;
-	const struct rulebook *now = rules_book(agent);
-	const struct rule_policy *before = rulebook_policy(now, tenant->name);
+	const struct rule_policy *before = rulebook_policy(ground->before, tenant->name);
 	struct rule_policy *policy;
-	int r = rulebook_tenant_add(book, now, tenant->name, &policy, error);
+	int r = rulebook_tenant_add(book, ground->before, tenant->name, &policy, error);
 
 	if (r < 0)
 		return r;
 	policy->generation = before ? before->generation : 0;
 	if (rule_policy_give(policy, tenant->interfaces, tenant->cgroups) < 0)
 		return error_set(error, -ENOMEM, "out of memory");
-	return list_apply(agent, NULL, &tenant->list, before ? &before->list : &none, keep, policy, error);
+	return list_apply(ground, NULL, &tenant->list, before ? &before->list : &none, policy, error);
 }
 
-int apply_book(struct agent *agent, const struct policy_text *policy, bool keep, struct rulebook *ret_book,
+static int book_make(const struct ground *ground, const struct policy_text *policy, struct rulebook *ret_book,
 	struct error *error)
 {
-	const struct rule_policy *host = &rules_book(agent)->policies[0];
+	const struct rule_policy *host = &ground->before->policies[0];
 	struct rulebook book;
 	int r = rulebook_init(&book);
 
 	if (r < 0)
 		return error_set(error, r, "out of memory");
 	book.policies[0].generation = host->generation;
-	book.applied = !keep;
-	r = list_apply(agent, policy->sections, &policy->host, &host->list, keep, &book.policies[0], error);
+	book.applied = !ground->keep;
+	r = list_apply(ground, policy->sections, &policy->host, &host->list, &book.policies[0], error);
 	for (size_t i = 0; i < policy->tenant_count && r == 0; i++)
-		r = tenant_apply(agent, &policy->tenants[i], keep, &book, error);
+		r = tenant_apply(ground, &policy->tenants[i], &book, error);
 	if (r < 0)
 		rulebook_clear(&book);
 	else
 		*ret_book = book;
+	return r;
+}
+
+int apply_book(struct agent *agent, const struct policy_text *policy, bool keep, struct rulebook *ret_book,
+	struct error *error)
+{
+	const struct ground ground = {rules_places(agent), rules_book(agent), keep};
+
+	return book_make(&ground, policy, ret_book, error);
+}
+
+/* -- without an agent -- */
+
+/* Where the sentence of a list of the book stands in the text; SIZE_MAX: it came from none. */
+static size_t sentence_at(const struct policy_text *policy, size_t list, size_t place)
+{
+	const struct policy_list *text = list ? &policy->tenants[list - 1].list : &policy->host;
+
+	for (size_t i = 0; list == 0 && i < POLICY_SECTIONS; i++) {
+		const struct policy_sentences *sentences = &policy->sections[i];
+
+		if (place < sentences->count)
+			return sentences->at ? sentences->at[place] : SIZE_MAX;
+		place -= sentences->count;
+	}
+	return text->rules_at && place < text->rule_count ? text->rules_at[place] : SIZE_MAX;
+}
+
+static void error_locate(struct error *error, const struct policy_text *policy, const struct rulebook *book,
+	const struct rule_entry *about, const char *text, const char *name)
+{
+	for (size_t p = 0; p < book->count; p++)
+		for (size_t i = 0; i < book->policies[p].list.count; i++) {
+			size_t at = SIZE_MAX;
+
+			if (book->policies[p].list.slots[i].entry == about)
+				at = sentence_at(policy, p, i);
+			if (at != SIZE_MAX) {
+				error_at(error, name, text, at);
+				return;
+			}
+		}
+}
+
+int apply_check(const struct policy_text *policy, const char *text, const char *name, struct error *error)
+{
+	struct rule_places *places = calloc(1, sizeof(*places));
+	struct rulebook none = {}, book = {};
+	struct shape_plan plan = {};
+	const struct rule_entry *about = NULL;
+	int r;
+
+	if (!places || rulebook_init(&none) < 0) {
+		free(places);
+		error_set(error, -ENOMEM, "out of memory");
+		return -ENOMEM;
+	}
+	r = book_make(&(struct ground){places, &none, false}, policy, &book, error);
+	if (r == 0)
+		r = shape_plan_make(&book, SHAPE_PLAN_ABSENT, NULL, NULL, &plan, &about, error);
+	if (r < 0 && about)
+		error_locate(error, policy, &book, about, text, name);
+	shape_plan_clear(&plan);
+	rulebook_clear(&book);
+	rulebook_clear(&none);
+	free(places);
 	return r;
 }
 
@@ -260,10 +333,11 @@ static int body_read(struct evhttp_request *request, struct policy_text *ret_pol
 	return policy_text_read(text, length, name ? name : "policy", ret_policy, error);
 }
 
-/* How many rules of one book are in the other, too: the entries that both share. */
-static size_t rules_shared(const struct rulebook *a, const struct rulebook *b)
+/* How many rules of one book are in the other, too: the entries that both share.  *ret_changed: how many of
+ * the others are rules of that one with other words. */
+static size_t rules_shared(const struct rulebook *a, const struct rulebook *b, size_t *ret_changed)
 {
-	size_t shared = 0;
+	size_t shared = 0, changed = 0;
 
 	for (size_t p = 0; p < b->count; p++)
 		for (size_t i = 0; i < b->policies[p].list.count; i++)
@@ -272,13 +346,18 @@ static size_t rules_shared(const struct rulebook *a, const struct rulebook *b)
 		for (size_t i = 0; i < a->policies[p].list.count; i++)
 			a->policies[p].list.slots[i].entry->previous = a->policies[p].list.slots[i].entry;
 	for (size_t p = 0; p < b->count; p++)
-		for (size_t i = 0; i < b->policies[p].list.count; i++)
-			shared += b->policies[p].list.slots[i].entry->previous != NULL;
+		for (size_t i = 0; i < b->policies[p].list.count; i++) {
+			const struct rule_entry *entry = b->policies[p].list.slots[i].entry;
+
+			shared += entry->previous != NULL;
+			changed += !entry->previous && entry->id; /* who is new has none yet */
+		}
+	*ret_changed = changed;
 	return shared;
 }
 
 struct applied {
-	size_t rules, added, removed, kept;
+	size_t rules, added, removed, changed, kept;
 	uint64_t started_ns;
 	struct rules_change change;
 };
@@ -293,6 +372,7 @@ static void applied_write(struct agent *agent, struct json_write *out, const str
 	json_write_number(out, "rules", applied->rules);
 	json_write_number(out, "added", applied->added);
 	json_write_number(out, "removed", applied->removed);
+	json_write_number(out, "changed", applied->changed);
 	json_write_number(out, "kept", applied->kept);
 	json_write_number(out, "checked", applied->change.result.checked);
 	json_write_real(out, "seconds", (double)(agent_now_ns() - applied->started_ns) / 1e9, 3);
@@ -455,10 +535,13 @@ static void applied_answer(struct job *job, const struct rules_change *change)
 
 	applied->change = *change;
 	if (!change->check) {
-		log_info("policy %s applied: %zu rules, %zu new, %zu gone", job->name ? job->name : "",
-			applied->rules, applied->added, applied->removed);
-		audit_change_by(job->agent, &job->who, "applied %.120s: %zu rules, %zu new, %zu gone",
-			job->name ? job->name : "a policy", applied->rules, applied->added, applied->removed);
+		log_info("policy %s applied: %zu rules, %zu new, %zu changed, %zu gone",
+			job->name ? job->name : "", applied->rules, applied->added, applied->changed,
+			applied->removed);
+		audit_change_by(job->agent, &job->who,
+			"applied %.120s: %zu rules, %zu new, %zu changed, %zu gone",
+			job->name ? job->name : "a policy", applied->rules, applied->added, applied->changed,
+			applied->removed);
 	}
 	applied_write(job->agent, &json, applied);
 	job_answer(job, &json, NULL);
@@ -474,6 +557,22 @@ static void on_applied(void *context, int r, const struct rules_change *change, 
 	else
 		applied_answer(job, change);
 	job_release(job);
+}
+
+/* An error that is about a sentence of the file says where that stands. */
+static void refusal_locate(struct job *job, const char *query, struct error *error)
+{
+	struct evbuffer *body = evhttp_request_get_input_buffer(job->request);
+	size_t length = evbuffer_get_length(body);
+	const char *sent = length ? (const char *)evbuffer_pullup(body, -1) : NULL;
+	char *text = sent ? strndup(sent, length) : NULL; /* with a NUL behind it */
+	_cleanup_free_ char *name = query_value(query, "name");
+	struct error found = {};
+
+	if (text && !error->line && apply_check(&job->policy, text, name ? name : "policy", &found) < 0 &&
+		strcmp(found.what, error->what) == 0)
+		*error = found;
+	free(text);
 }
 
 static int apply(struct job *job, const char *query, bool *ret_progress, struct error *error)
@@ -501,10 +600,13 @@ static int apply(struct job *job, const char *query, bool *ret_progress, struct 
 	applied->change.whole = applied->change.all = true;
 	applied->change.sets = &job->policy;
 	applied->rules = rulebook_rules(&book);
-	applied->kept = rules_shared(rules_book(agent), &book);
-	applied->added = applied->rules - applied->kept;
-	applied->removed = before - applied->kept;
-	return rules_commit_later(agent, &book, &applied->change, on_applied, job, error);
+	applied->kept = rules_shared(rules_book(agent), &book, &applied->changed);
+	applied->added = applied->rules - applied->kept - applied->changed;
+	applied->removed = before - applied->kept - applied->changed;
+	r = rules_commit_later(agent, &book, &applied->change, on_applied, job, error);
+	if (r < 0)
+		refusal_locate(job, query, error);
+	return r;
 }
 
 static void reply_apply(struct agent *agent, struct evhttp_request *request)

@@ -20,6 +20,13 @@ struct agent;
 int apply_book(struct agent *agent, const struct policy_text *policy, bool keep, struct rulebook *ret_book,
 	struct error *error);
 
+/*
+ * Whether the sentences of a policy go together, as far as that can be told without an agent and a kernel:
+ * classes have a place, and what they are promised is there.  `text` is the file's, `name` its name, for the
+ * line and column of an error.  0, or a negative errno with `error`.
+ */
+int apply_check(const struct policy_text *policy, const char *text, const char *name, struct error *error);
+
 /* Where the policy is kept for the next start.  0, or a negative errno: nowhere. */
 int apply_save_path(struct agent *agent, char *buffer, size_t size, struct error *error);
 

@@ -67,7 +67,22 @@ static int owner_search(
 	return r;
 }
 
-/* What this host would send it from; without `on`, by which interface, too. */
+/* Without `on`: by the interface that leads to the other end, as this host routes.  None that is watched:
+ * any. */
+static void interface_suppose(struct agent *agent, struct packet_description *packet)
+{
+	const struct address *other = packet->out ? &packet->destination : &packet->source;
+	uint8_t own[sizeof(other->bytes)];
+	uint32_t index = 0;
+
+	if (*packet->interface || engine_route(agent->engine, packet->family, other->bytes, &index, own) < 0)
+		return;
+	for (size_t i = 0; i < agent->watched_count; i++)
+		if (agent->watched[i].index == index && agent->watched[i].state == WATCH_WATCHED)
+			memcpy(packet->interface, agent->watched[i].name, sizeof(packet->interface));
+}
+
+/* What this host would send it from. */
 static int source_find(struct agent *agent, struct packet_description *packet, struct error *error)
 {
 	char text[ADDRESS_TEXT_MAX];
@@ -80,9 +95,6 @@ static int source_find(struct agent *agent, struct packet_description *packet, s
 			address_print(text, sizeof(text), &packet->destination));
 		return error_want(error, "on INTERFACE, and from ADDRESS");
 	}
-	for (size_t i = 0; i < agent->watched_count && !*packet->interface; i++)
-		if (agent->watched[i].index == index)
-			memcpy(packet->interface, agent->watched[i].name, sizeof(packet->interface));
 	return 0;
 }
 
@@ -102,6 +114,7 @@ static int explain(struct agent *agent, const char *text, struct policy_explanat
 		if (r < 0)
 			return r;
 	}
+	interface_suppose(agent, ret_packet);
 	interface = interface_find(agent, ret_packet->interface, error);
 	if (!interface)
 		return error->code;

@@ -43,6 +43,13 @@ static const struct port_range *name_ports(void *context, const char *name, size
 	return sets->port_set(sets->context, name, ret_count);
 }
 
+static const char *name_set_near(void *context, const char *name)
+{
+	const struct policy_world *sets = &((const struct policies_names *)context)->sets;
+
+	return sets->set_near(sets->context, name);
+}
+
 int policies_names_open(struct agent *agent, struct policies_names *ret_names)
 {
 	int r = engine_interfaces(agent->engine, &ret_names->interfaces, &ret_names->count);
@@ -55,6 +62,7 @@ int policies_names_open(struct agent *agent, struct policies_names *ret_names)
 		.interface = name_index,
 		.set = name_set,
 		.port_set = name_ports,
+		.set_near = name_set_near,
 		.combinations = ret_names->sets.combinations,
 		.combination_count = ret_names->sets.combination_count,
 	};
@@ -80,6 +88,7 @@ struct policies_work {
 	size_t count;
 	struct policies_names names;
 	struct policy_order tc, xdp;
+	struct policy_rule_views *tc_views, *xdp_views;
 	struct policy_image tc_image, xdp_image;
 };
 
@@ -91,6 +100,8 @@ void policies_work_free(struct policies_work *work)
 	free(work->sources);
 	free(work->changed);
 	free(work->fresh);
+	policy_views_close(work->tc_views);
+	policy_views_close(work->xdp_views);
 	policies_names_close(&work->names);
 	policy_image_clear(&work->tc_image);
 	policy_image_clear(&work->xdp_image);
@@ -335,13 +346,30 @@ int policies_work_new(struct agent *agent, const struct rule_policy *policy, con
 	return r;
 }
 
+/* Where it will be read, if there is room for it. */
+static int image_make(struct policies_work *work, struct policy_order *order,
+	struct policy_rule_views **ret_views, struct policy_image *image, struct error *error)
+{
+	struct engine_policy_room room;
+	int r = policy_views_open(order, ret_views, error);
+
+	if (r < 0)
+		return r;
+	order->views = *ret_views;
+	r = engine_policy_room(work->agent->engine, work->policy->number, order->xdp, &room, error);
+	if (r < 0)
+		return r;
+	r = room.units ? policy_compile_in(order, room.units, room.count, image, error) : -ENOSPC;
+	return r == -ENOSPC ? policy_compile(order, image, error) : r;
+}
+
 int policies_work_run(struct policies_work *work, struct error *error)
 {
 	struct engine *engine = work->agent->engine;
-	int r = policy_compile(&work->tc, &work->tc_image, error);
+	int r = image_make(work, &work->tc, &work->tc_views, &work->tc_image, error);
 
 	if (r == 0)
-		r = policy_compile(&work->xdp, &work->xdp_image, error);
+		r = image_make(work, &work->xdp, &work->xdp_views, &work->xdp_image, error);
 	if (r == 0)
 		r = engine_policy_bring(engine, work->policy->number, &work->tc_image,
 			work->xdp_image.count ? &work->xdp_image : NULL, error);

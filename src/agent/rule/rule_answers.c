@@ -16,6 +16,7 @@
 #include "agent/rule/shields.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
+#include "basic/text.h"
 #include "basic/units.h"
 
 #define WARNINGS_MAX   8 /* of one answer */
@@ -164,15 +165,39 @@ static bool hides(const struct rule_entry *wide, const struct rule_entry *narrow
 	       !is_absent(&wide->rule);
 }
 
+/* Empty: none is near. */
+static void interface_nearest(const char *name, char near[static IF_NAMESIZE])
+{
+	struct if_nameindex *all = if_nameindex();
+	_cleanup_free_ const char **known = NULL;
+	const char *nearest = NULL;
+	size_t count = 0;
+
+	*near = '\0';
+	while (all && all[count].if_name)
+		count++;
+	known = calloc(count + 1, sizeof(*known));
+	for (size_t i = 0; known && i < count; i++)
+		known[i] = all[i].if_name;
+	if (known)
+		nearest = text_nearest(name, known);
+	if (nearest)
+		snprintf(near, IF_NAMESIZE, "%s", nearest);
+	if_freenameindex(all);
+}
+
 /* A name of an interface that is not there: right, if it comes later, and a mistake else. */
 static bool warn_of_interface(struct json_write *out, const struct rule_entry *entry, const char *name)
 {
-	char text[RULE_TEXT_MAX + 96];
+	char text[RULE_TEXT_MAX + 128], near[IF_NAMESIZE];
 
 	if (!name[0] || if_nametoindex(name))
 		return false;
-	snprintf(text, sizeof(text), "there is no interface %s: until there is, nothing fits rule %u: %s",
-		name, entry->id, entry->text);
+	interface_nearest(name, near);
+	snprintf(text, sizeof(text),
+		*near ? "there is no interface %s: until there is, nothing fits rule %u: %s; did you mean %s?"
+		      : "there is no interface %s: until there is, nothing fits rule %u: %s",
+		name, entry->id, entry->text, near);
 	json_write_string(out, NULL, text);
 	return true;
 }
@@ -268,7 +293,7 @@ static void reply_rule(struct agent *agent, struct evhttp_request *request, uint
 		return;
 	json_write_object_begin(&json, NULL);
 	json_write_array_begin(&json, "rules");
-	rule_write_entry(agent, &json, &policy->list.slots[place]);
+	rule_write_entry(agent, &json, policy, &policy->list.slots[place]);
 	json_write_array_end(&json);
 	json_write_array_begin(&json, "warnings");
 	warnings_write(agent, &json, &policy->list, policy->list.slots[place].entry);

@@ -185,9 +185,10 @@ static size_t rows_fill(const struct agent *agent, const struct rule_list *list,
 	return count;
 }
 
-static int rows_write(struct agent *agent, struct json_write *out, const struct rule_list *list,
+static int rows_write(struct agent *agent, struct json_write *out, const struct rule_policy *policy,
 	const struct rule_question *question)
 {
+	const struct rule_list *list = &policy->list;
 	_cleanup_free_ struct row *rows = calloc(list->count + 1, sizeof(*rows));
 	size_t count;
 
@@ -196,12 +197,13 @@ static int rows_write(struct agent *agent, struct json_write *out, const struct 
 	count = rows_fill(agent, list, question, rows);
 	json_write_array_begin(out, "rules");
 	for (size_t i = 0; i < count && i < question->limit; i++)
-		rule_write_entry(agent, out, rows[i].slot);
+		rule_write_entry(agent, out, policy, rows[i].slot);
 	json_write_array_end(out);
 	return 0;
 }
 
-void rule_write_entry(struct agent *agent, struct json_write *out, const struct rule_slot *slot)
+void rule_write_entry(struct agent *agent, struct json_write *out, const struct rule_policy *policy,
+	const struct rule_slot *slot)
 {
 	struct rule_entry *entry = slot->entry;
 
@@ -212,7 +214,7 @@ void rule_write_entry(struct agent *agent, struct json_write *out, const struct 
 	if (rule_entry_is_on_sockets(entry))
 		json_write_string(out, "hook", "socket");
 	if (rule_entry_is_on_packets(entry))
-		json_write_string(out, "hook", shields_hook(agent, &entry->rule));
+		json_write_string(out, "hook", shields_hook(agent, policy, &entry->rule));
 	json_write_string(out, "source", slot->live ? "api" : "file");
 	if (rule_entry_is_on_sockets(entry))
 		guards_write_entry(agent, out, entry);
@@ -257,7 +259,7 @@ void reply_rule_list(struct agent *agent, struct evhttp_request *request)
 		return;
 	}
 	json_write_object_begin(&json, NULL);
-	r = rows_write(agent, &json, &policy->list, &question);
+	r = rows_write(agent, &json, policy, &question);
 	policies_write_defaults(agent, &json, policy);
 	json_write_number(&json, "generation", policy->generation);
 	json_write_boolean(&json, "applied", rules_book(agent)->applied);

@@ -8,11 +8,10 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 
-#define STORE_MAGIC   0x656c7572U /* "rule" */
-#define STORE_LAYOUT  1U
-#define STORE_BYTES   (64U << 20) /* of a copy, at most */
-#define STORE_BOOKS   3U          /* now, before, back */
-#define STORE_UNKNOWN UINT32_MAX
+#define STORE_MAGIC  0x656c7572U /* "rule" */
+#define STORE_LAYOUT 1U
+#define STORE_BYTES  (64U << 20) /* of a copy, at most */
+#define STORE_BOOKS  3U          /* now, before, back */
 
 /* At the beginning of a copy; the entries, then the books follow, each part padded to 8 bytes. */
 struct store_head {
@@ -55,8 +54,7 @@ struct store_slot {
 /* -- writing -- */
 
 struct writer {
-	uint8_t *base;
-	size_t used, size;
+	size_t used;
 	struct rule_store *store;
 	struct engine_region *region;
 	int error;
@@ -96,54 +94,6 @@ static uint32_t put_texts(struct writer *writer, char *const *texts)
 	return count;
 }
 
-/* Entries of all books, each once: books mostly have the same ones.  Sorted by address. */
-struct entry_set {
-	const struct rule_entry **entries;
-	size_t count;
-};
-
-static int compare_pointers(const void *a, const void *b)
-{
-	const struct rule_entry *x = *(const struct rule_entry *const *)a,
-				*y = *(const struct rule_entry *const *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void entry_set_add(struct entry_set *set, const struct rulebook *book)
-{
-	for (size_t p = 0; p < book->count; p++)
-		for (size_t i = 0; i < book->policies[p].list.count; i++)
-			set->entries[set->count++] = book->policies[p].list.slots[i].entry;
-}
-
-static int entry_set_make(struct entry_set *set, const struct rulebook *const books[STORE_BOOKS])
-{
-	size_t count = 0, kept = 0;
-
-	for (unsigned int b = 0; b < STORE_BOOKS; b++)
-		count += rulebook_rules(books[b]);
-	set->entries = calloc(count + 1, sizeof(struct rule_entry *));
-	if (!set->entries)
-		return -ENOMEM;
-	for (unsigned int b = 0; b < STORE_BOOKS; b++)
-		entry_set_add(set, books[b]);
-	qsort(set->entries, set->count, sizeof(struct rule_entry *), compare_pointers);
-	for (size_t i = 0; i < set->count; i++)
-		if (!i || set->entries[i] != set->entries[i - 1])
-			set->entries[kept++] = set->entries[i];
-	set->count = kept;
-	return 0;
-}
-
-static uint32_t entry_set_place(const struct entry_set *set, const struct rule_entry *entry)
-{
-	const struct rule_entry **found =
-		bsearch(&entry, set->entries, set->count, sizeof(struct rule_entry *), compare_pointers);
-
-	return found ? (uint32_t)(found - set->entries) : STORE_UNKNOWN;
-}
-
 static void put_entry(struct writer *writer, const struct rule_entry *entry)
 {
 	struct store_entry head = {
@@ -153,7 +103,7 @@ static void put_entry(struct writer *writer, const struct rule_entry *entry)
 		.limit = entry->limit,
 		.ends_ns = entry->ends_ns,
 		.pid_start = entry->pid_start,
-		.length = (uint32_t)strlen(entry->text) + 1,
+		.length = entry->length,
 		.class = entry->class == RULE_NO_PLACE ? 0 : (uint16_t)entry->class,
 		.rest = entry->rest == RULE_NO_PLACE ? 0 : (uint16_t)entry->rest,
 	};
@@ -162,7 +112,30 @@ static void put_entry(struct writer *writer, const struct rule_entry *entry)
 	put(writer, entry->text, head.length);
 }
 
-static void put_policy(struct writer *writer, const struct rule_policy *policy, const struct entry_set *set)
+/* Entries of all books, each once: books mostly have the same ones. */
+static uint32_t put_entries(struct writer *writer, const struct rulebook *const books[STORE_BOOKS])
+{
+	uint64_t writing = ++writer->store->writings;
+	uint32_t count = 0;
+
+	for (unsigned int b = 0; b < STORE_BOOKS; b++)
+		for (size_t p = 0; p < books[b]->count; p++) {
+			const struct rule_list *list = &books[b]->policies[p].list;
+
+			for (size_t i = 0; i < list->count; i++) {
+				struct rule_entry *entry = list->slots[i].entry;
+
+				if (entry->written == writing)
+					continue;
+				entry->written = writing;
+				entry->place = count++;
+				put_entry(writer, entry);
+			}
+		}
+	return count;
+}
+
+static void put_policy(struct writer *writer, const struct rule_policy *policy)
 {
 	struct store_policy head = {
 		.number = policy->number,
@@ -182,19 +155,19 @@ static void put_policy(struct writer *writer, const struct rule_policy *policy, 
 	put_texts(writer, policy->cgroups);
 	for (size_t i = 0; i < policy->list.count; i++) {
 		const struct rule_slot *slot = &policy->list.slots[i];
-		struct store_slot stored = {entry_set_place(set, slot->entry), slot->live};
+		struct store_slot stored = {slot->entry->place, slot->live};
 
 		put(writer, &stored, sizeof(stored));
 	}
 }
 
-static void put_book(struct writer *writer, const struct rulebook *book, const struct entry_set *set)
+static void put_book(struct writer *writer, const struct rulebook *book)
 {
 	struct store_book head = {(uint32_t)book->count, book->applied};
 
 	put(writer, &head, sizeof(head));
 	for (size_t i = 0; i < book->count; i++)
-		put_policy(writer, &book->policies[i], set);
+		put_policy(writer, &book->policies[i]);
 }
 
 /* FNV-1a over words: all parts are padded to them. */
@@ -226,14 +199,14 @@ static struct store_head *head_of(struct rule_store *store, unsigned int copy)
 	return store->copies[copy].base;
 }
 
-static int copy_write(struct writer *writer, const struct rule_record *record, const struct entry_set *set)
+static int copy_write(struct writer *writer, const struct rule_record *record)
 {
+	const struct rulebook *const books[STORE_BOOKS] = {&record->now, &record->before, &record->back};
 	struct store_head head = {
 		.magic = STORE_MAGIC,
 		.layout = STORE_LAYOUT,
 		.state = record->state,
 		.next_id = record->next_id,
-		.entries = (uint32_t)set->count,
 		.deadline_ns = record->deadline_ns,
 		.whole = record->whole,
 		.changed = record->changed,
@@ -242,11 +215,9 @@ static int copy_write(struct writer *writer, const struct rule_record *record, c
 	const uint8_t *base;
 
 	put(writer, &head, sizeof(head));
-	for (size_t i = 0; i < set->count; i++)
-		put_entry(writer, set->entries[i]);
-	put_book(writer, &record->now, set);
-	put_book(writer, &record->before, set);
-	put_book(writer, &record->back, set);
+	head.entries = put_entries(writer, books);
+	for (unsigned int b = 0; b < STORE_BOOKS; b++)
+		put_book(writer, books[b]);
 	if (writer->error < 0)
 		return writer->error;
 	base = writer->region->base;
@@ -258,17 +229,13 @@ static int copy_write(struct writer *writer, const struct rule_record *record, c
 
 int rule_store_write(struct rule_store *store, const struct rule_record *record, struct error *error)
 {
-	const struct rulebook *const books[STORE_BOOKS] = {&record->now, &record->before, &record->back};
 	unsigned int older = !store->newer;
 	struct writer writer = {.store = store, .region = &store->copies[older]};
-	struct entry_set set = {};
-	int r = entry_set_make(&set, books);
+	int r;
 
-	if (r == 0 && writer.region->size)
+	if (writer.region->size)
 		__atomic_store_n(&head_of(store, older)->serial, 0, __ATOMIC_SEQ_CST);
-	if (r == 0)
-		r = copy_write(&writer, record, &set);
-	free(set.entries);
+	r = copy_write(&writer, record);
 	if (r == -ENOSPC) {
 		error_set(error, -E2BIG, "too much: rules with more than %u bytes in all", STORE_BYTES);
 		return error_want(error, "fewer rules, or shorter comments");
@@ -278,6 +245,18 @@ int rule_store_write(struct rule_store *store, const struct rule_record *record,
 	__atomic_store_n(&head_of(store, older)->serial, ++store->serial, __ATOMIC_SEQ_CST);
 	store->newer = older;
 	return 0;
+}
+
+void rule_record_settle(struct rule_record *record)
+{
+	struct rulebook *forgotten = record->whole ? &record->back : &record->before;
+
+	rulebook_clear(forgotten);
+	if (record->whole)
+		record->back = record->before;
+	record->before = (struct rulebook){};
+	record->whole = false;
+	record->state = RULES_SETTLED;
 }
 
 void rule_store_state(struct rule_store *store, enum rule_state state)
@@ -515,6 +494,8 @@ int rule_store_read(struct rule_store *store, struct rule_places *places, struct
 		return error_set(
 			error, r, "cannot read the rules that the last agent kept: %s", strerror(-r));
 	}
+	if (record.state == RULES_SETTLED)
+		rule_record_settle(&record);
 	*ret_record = record;
 	return 0;
 }

@@ -36,11 +36,15 @@ struct rule_record {
 	uint64_t places_before; /* of policy_now, when `before` was in force */
 };
 
+/* `now` is in force for good: what was before is where a rollback goes to, or is forgotten. */
+void rule_record_settle(struct rule_record *record);
+
 struct rule_store {
 	struct engine *engine;
 	struct engine_region copies[2];
 	unsigned int newer;
 	uint64_t serial;
+	uint64_t writings; /* that were begun */
 };
 
 int rule_store_open(struct engine *engine, struct rule_store *ret_store, struct error *error);
@@ -48,7 +52,7 @@ void rule_store_close(struct rule_store *store);
 
 /* 0; -E2BIG with `error`: more than is kept; or another negative errno.  What was kept before stays then. */
 int rule_store_write(struct rule_store *store, const struct rule_record *record, struct error *error);
-/* Only the state has changed. */
+/* Only the state has changed; RULES_SETTLED: as rule_record_settle() has changed the record, too. */
 void rule_store_state(struct rule_store *store, enum rule_state state);
 
 /* What an earlier agent kept.  A rule that cannot be read any more (its user is unknown now) is left out and

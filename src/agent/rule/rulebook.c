@@ -85,9 +85,7 @@ static int class_take(struct rule_places *places, uint32_t *number, struct error
 
 bool rule_entry_is_class(const struct rule_entry *entry)
 {
-	const struct rule *rule = &entry->rule;
-
-	return rule_is_declared(rule) || (rule_is_shape(rule) && rule->verb != RULE_ASSIGN);
+	return rule_makes_class(&entry->rule);
 }
 
 int rule_entry_class(struct rule_entry *entry, bool link, struct error *error)
@@ -184,6 +182,7 @@ static struct rule_entry *entry_make(
 	entry->places = places;
 	entry->counter = entry->limit = entry->class = entry->rest = RULE_NO_PLACE;
 	entry->rule = rule;
+	entry->length = (uint32_t)length + 1;
 	memcpy(entry->text, printed, length + 1);
 	if (entry_complete(entry, pid_start, error) < 0) {
 		rule_entry_release(entry);
@@ -456,6 +455,102 @@ static bool entry_means(const struct rule_entry *entry, const struct rule_entry 
 	       entry->pid_start == now->pid_start;
 }
 
+/* -- classes that stay, with other rates -- */
+
+/* A class by what does not change with its rates. */
+struct class_name {
+	char *text;
+	size_t place;
+	struct rule_entry *entry;
+};
+
+static int compare_class_names(const void *a, const void *b)
+{
+	const struct class_name *x = a, *y = b;
+	int r = strcmp(x->text, y->text);
+
+	return r ? r : (x->place > y->place) - (x->place < y->place);
+}
+
+static int class_name_add(struct class_name *names, size_t *count, size_t place, struct rule_entry *entry)
+{
+	char *text = rule_class_text(&entry->rule);
+
+	if (!text)
+		return -ENOMEM;
+	names[*count] = (struct class_name){text, place, entry};
+	++*count;
+	return 0;
+}
+
+/* Those of the old list that no sentence has taken. */
+static int classes_left(const struct finder *finder, struct class_name *names, size_t *count)
+{
+	for (uint32_t chain = 0; chain <= finder->mask; chain++)
+		for (uint32_t at = finder->heads[chain]; at; at = finder->next[at - 1]) {
+			struct rule_entry *entry = finder->list->slots[at - 1].entry;
+
+			if (rule_entry_is_class(entry) && class_name_add(names, count, at, entry) < 0)
+				return -ENOMEM;
+		}
+	return 0;
+}
+
+static int classes_new(const struct rule_list *list, struct class_name *names, size_t *count)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		struct rule_entry *entry = list->slots[i].entry;
+
+		if (!entry->id && rule_entry_is_class(entry) && class_name_add(names, count, i, entry) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* As rule_entry_change() does. */
+static void entry_become(struct rule_entry *entry, struct rule_entry *before)
+{
+	rule_entry_share(entry, before);
+	entry->id = before->id;
+	entry->generation = before->generation;
+	entry->ends_ns = before->ends_ns;
+	entry->family = before->family;
+}
+
+static void class_names_free(struct class_name *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		free(names[i].text);
+	free(names);
+}
+
+/* A sentence that makes the class that another one made, with other rates, is that one changed. */
+static int classes_keep(const struct finder *finder, const struct rule_list *list)
+{
+	struct class_name *old = calloc(finder->list->count + 1, sizeof(*old));
+	struct class_name *new = calloc(list->count + 1, sizeof(*new));
+	size_t old_count = 0, new_count = 0, i = 0, j = 0;
+	int r = old && new ? classes_left(finder, old, &old_count) : -ENOMEM;
+
+	if (r == 0 && old_count)
+		r = classes_new(list, new, &new_count);
+	if (r == 0 && new_count) {
+		qsort(old, old_count, sizeof(*old), compare_class_names);
+		qsort(new, new_count, sizeof(*new), compare_class_names);
+	}
+	while (r == 0 && i < old_count && j < new_count) {
+		int order = strcmp(old[i].text, new[j].text);
+
+		if (order == 0 && entry_means(old[i].entry, new[j].entry))
+			entry_become(new[j].entry, old[i].entry);
+		i += order <= 0;
+		j += order >= 0;
+	}
+	class_names_free(old, old_count);
+	class_names_free(new, new_count);
+	return r;
+}
+
 /* An entry for a sentence, with a use for the caller. */
 static struct rule_entry *entry_for(
 	struct rule_places *places, const char *text, struct finder *finder, struct error *error)
@@ -494,7 +589,7 @@ static int list_make(struct rule_places *places, char *const *texts, struct find
 		if (rule_list_insert(list, list->count, entry, false) < 0)
 			return error_set(error, -ENOMEM, "out of memory");
 	}
-	return 0;
+	return classes_keep(finder, list) < 0 ? error_set(error, -ENOMEM, "out of memory") : 0;
 }
 
 int rule_list_make(struct rule_places *places, char *const *texts, const struct rule_list *old, bool any,

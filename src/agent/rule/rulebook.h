@@ -48,13 +48,17 @@ struct rule_entry {
 	uint64_t ends_ns;          /* CLOCK_MONOTONIC; 0: stays */
 	uint64_t pid_start;        /* of `by pid`: when the process began, in ticks of 10 ms */
 	uint32_t family;           /* … and its family + 1 (engine/family.h); 0: it alone */
+	uint64_t ended_ns;         /* … and since when none of it was seen to live; 0: some does */
 	struct guard_rule *guard;  /* of a rule on sockets: as the kernel has it */
 	struct rule rule;
 	const struct rule_entry *previous; /* for whoever compares two lists just now */
+	uint64_t written;                  /* for whoever writes books down: by which writing … */
+	uint32_t place;                    /* … and as which entry */
 	struct rule_meter meter;
 	/* of denied calls */
 	uint64_t logged_ns;
 	uint64_t unlogged; /* that were reported since, and not logged */
+	uint32_t length;   /* of the text, with the NUL */
 	char text[];       /* as rule_print() writes it */
 };
 
@@ -160,7 +164,8 @@ void rule_list_clear(struct rule_list *list);
 
 /*
  * A new list for these sentences, out of entries of `old` where the sentence stays (each used once), and of
- * new ones.  `any`: rules that came through the API count as well; else only those of files.
+ * new ones; of those one that makes a class of `old` with other rates has that one's id and places.  `any`:
+ * rules that came through the API count as well; else only those of files.
  */
 int rule_list_make(struct rule_places *places, char *const *texts, const struct rule_list *old, bool any,
 	struct rule_list *ret_list, struct error *error);

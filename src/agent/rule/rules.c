@@ -33,7 +33,8 @@
 #include "shared/forward.h"
 #include "shared/service.h"
 
-#define LARGE_RULES 1000 /* from which on a change is another thread's work for a while */
+#define ENDED_STAYS_NS 10000000000ULL /* a rule about processes that have all ended */
+#define LARGE_RULES    1000           /* from which on a change is another thread's work for a while */
 
 struct rules {
 	struct agent *agent;
@@ -426,25 +427,22 @@ static int book_switch(struct commit *commit, struct error *error)
 	return 0;
 }
 
-/* The change is made for good: what was before is where a rollback goes to, or is forgotten. */
+/* What is kept for the next agent is what there is. */
+static void record_write(struct rules *rules)
+{
+	struct error problem = {};
+
+	if (rule_store_write(&rules->store, &rules->record, &problem) < 0)
+		log_warning("%s", problem.what);
+}
+
+/* The change is made for good, and the next agent knows it. */
 static void book_settle(struct rules *rules)
 {
 	struct rule_record *record = &rules->record;
 	const struct rulebook *const books[] = {&record->now, &record->back};
-	struct error problem = {};
 
-	if (record->whole) {
-		rulebook_clear(&record->back);
-		record->back = record->before;
-	} else {
-		rulebook_clear(&record->before);
-	}
-	record->before = (struct rulebook){};
-	record->whole = false;
-	record->state = RULES_SETTLED;
 	rules->interfaces = policies_interfaces(rules->agent, &record->now);
-	if (rule_store_write(&rules->store, record, &problem) < 0)
-		log_warning("%s", problem.what);
 	hits_sweep(rules);
 	families_sweep(rules->agent, books, sizeof(books) / sizeof(books[0]));
 	timer_set(rules);
@@ -453,6 +451,14 @@ static void book_settle(struct rules *rules)
 	services_settle(rules->agent, &record->now, NULL);
 	forwards_settle(rules->agent, &record->now, NULL);
 	steers_settle(rules->agent, false);
+}
+
+/* A change that was written down on its way: that it is made is a word. */
+static void change_settle(struct rules *rules)
+{
+	rule_record_settle(&rules->record);
+	rule_store_state(&rules->store, RULES_SETTLED);
+	book_settle(rules);
 }
 
 static int check_settled(const struct rules *rules, struct error *error)
@@ -547,7 +553,7 @@ static int commit_end(struct commit *commit, int r, struct error *error)
 		forwards_settle(rules->agent, &rules->record.now, &rules->record.before);
 		steers_settle(rules->agent, true);
 	} else {
-		book_settle(rules);
+		change_settle(rules);
 	}
 	return logs_wait(rules->agent, error);
 }
@@ -715,6 +721,8 @@ static void book_return(struct rules *rules)
 	rulebook_clear(&gone);
 	rules->tracking = policies_tracking(&record->now);
 	sets_rollback(rules->agent);
+	rule_record_settle(record);
+	record_write(rules);
 	book_settle(rules);
 }
 
@@ -734,7 +742,7 @@ int rules_confirm(struct agent *agent, struct error *error)
 		return r;
 	}
 	sets_confirm(rules->agent);
-	book_settle(rules);
+	change_settle(rules);
 	return 0;
 }
 
@@ -777,6 +785,7 @@ static void on_returned(void *context, int r, const struct rules_change *change,
 
 	if (r == 0) {
 		rulebook_clear(&rules->record.back);
+		record_write(rules);
 		book_settle(rules);
 	}
 	rollback->function(rollback->context, r, change, error);
@@ -980,18 +989,6 @@ void rules_interfaces_changed(struct agent *agent)
 		rules_refresh(agent, NULL);
 }
 
-static void rules_tick(struct agent *agent, void *state, uint64_t now_ns)
-{
-	struct rules *rules = state;
-	struct error problem = {};
-
-	(void)agent;
-	(void)now_ns;
-	if (rules->stale && !rules->running && rules->record.state != RULES_PENDING &&
-		rules_refresh(rules->agent, &problem) < 0)
-		log_warning("the rules are as they were compiled before: %s", problem.what);
-}
-
 void rules_saved(struct agent *agent)
 {
 	struct rules *rules = rules_of(agent);
@@ -1001,10 +998,18 @@ void rules_saved(struct agent *agent)
 		for (size_t i = 0; i < now->policies[p].list.count; i++)
 			now->policies[p].list.slots[i].live = now->policies[p].list.slots[i].entry->ends_ns;
 	now->applied = false;
+	record_write(rules);
 	book_settle(rules);
 }
 
 /* -- rules that end -- */
+
+/* Its time is over, or those whom it is about have ended. */
+static bool entry_is_over(const struct rule_entry *entry, uint64_t now)
+{
+	return (entry->ends_ns && entry->ends_ns <= now) ||
+	       (entry->ended_ns && now - entry->ended_ns >= ENDED_STAYS_NS);
+}
 
 static bool list_expire(struct rule_list *list, uint64_t now)
 {
@@ -1014,9 +1019,8 @@ static bool list_expire(struct rule_list *list, uint64_t now)
 	for (size_t i = 0; i < list->count; i++) {
 		struct rule_slot slot = list->slots[i];
 
-		if (slot.entry->ends_ns && slot.entry->ends_ns <= now) {
+		if (entry_is_over(slot.entry, now)) {
 			some = true;
-			log_info("rule %u has ended: %s", slot.entry->id, slot.entry->text);
 			rule_entry_release(slot.entry);
 		} else {
 			list->slots[kept++] = slot;
@@ -1026,14 +1030,64 @@ static bool list_expire(struct rule_list *list, uint64_t now)
 	return some;
 }
 
+static void tell_ended(struct agent *agent, const struct rulebook *book, uint64_t now)
+{
+	for (size_t p = 0; p < book->count; p++)
+		for (size_t i = 0; i < book->policies[p].list.count; i++) {
+			const struct rule_entry *entry = book->policies[p].list.slots[i].entry;
+
+			if (!entry_is_over(entry, now))
+				continue;
+			log_info("rule %u has ended: %s", entry->id, entry->text);
+			audit_change(agent, NULL, "rule %u has ended: %s", entry->id, entry->text);
+		}
+}
+
+/* Takes away what is over; false: nothing is. */
+static bool expire(struct rules *rules)
+{
+	struct rules_change change = {};
+	struct error problem = {};
+	struct rulebook before = {}, next = {};
+	uint64_t now = agent_now_ns();
+	bool some = false;
+
+	if (rulebook_copy(&rules->record.now, &before) == 0 && rulebook_copy(&before, &next) == 0)
+		for (size_t i = 0; i < next.count; i++)
+			some |= list_expire(&next.policies[i].list, now);
+	if (some && commit_now(rules, &next, &change, &problem) == 0)
+		tell_ended(rules->agent, &before, now);
+	else if (some)
+		log_warning("rules that have ended cannot be taken away: %s", problem.what);
+	rulebook_clear(&next);
+	rulebook_clear(&before);
+	return some;
+}
+
+/* Rules about processes: that none of them lives is told for a moment, then the rule goes. */
+static void families_look(struct rules *rules, uint64_t now)
+{
+	const struct rulebook *book = &rules->record.now;
+	bool some = false;
+
+	for (size_t p = 0; p < book->count; p++)
+		for (size_t i = 0; i < book->policies[p].list.count; i++) {
+			struct rule_entry *entry = book->policies[p].list.slots[i].entry;
+
+			if (!families_ended(rules->agent, entry))
+				entry->ended_ns = 0;
+			else if (!entry->ended_ns)
+				entry->ended_ns = now;
+			else
+				some |= entry_is_over(entry, now);
+		}
+	if (some)
+		expire(rules);
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *context)
 {
 	struct rules *rules = context;
-	struct rules_change change = {};
-	struct error problem = {};
-	struct rulebook next;
-	uint64_t now = agent_now_ns();
-	bool some = false;
 
 	(void)fd;
 	(void)what;
@@ -1045,15 +1099,22 @@ static void on_timer(evutil_socket_t fd, short what, void *context)
 		lapse(rules);
 		return;
 	}
-	if (rulebook_copy(&rules->record.now, &next) < 0)
-		return;
-	for (size_t i = 0; i < next.count; i++)
-		some |= list_expire(&next.policies[i].list, now);
-	if (some && commit_now(rules, &next, &change, &problem) < 0)
-		log_warning("rules that have ended cannot be taken away: %s", problem.what);
-	rulebook_clear(&next);
-	if (!some)
+	if (!expire(rules))
 		timer_set(rules);
+}
+
+static void rules_tick(struct agent *agent, void *state, uint64_t now_ns)
+{
+	struct rules *rules = state;
+	struct error problem = {};
+
+	if (!rules->running && rules->record.state == RULES_SETTLED)
+		families_look(rules, now_ns);
+	if (!rules->running)
+		engine_policy_rest(agent->engine);
+	if (rules->stale && !rules->running && rules->record.state != RULES_PENDING &&
+		rules_refresh(rules->agent, &problem) < 0)
+		log_warning("the rules are as they were compiled before: %s", problem.what);
 }
 
 /* -- the module -- */
@@ -1076,7 +1137,6 @@ static void change_finish(struct rules *rules)
 	struct rule_record *record = &rules->record;
 	struct engine *engine = rules->agent->engine;
 	struct policy_now now = {};
-	struct error problem = {};
 	struct rulebook gone;
 
 	if (record->state == RULES_CONFIRMING)
@@ -1095,19 +1155,11 @@ static void change_finish(struct rules *rules)
 		record->before = gone;
 		record->whole = false;
 	}
-	if (record->whole) {
-		rulebook_clear(&record->back);
-		record->back = record->before;
-		record->before = (struct rulebook){};
-	}
-	rulebook_clear(&record->before);
-	record->whole = false;
 	if (record->state == RULES_SETTLED)
 		return;
 	/* places change from now on: the next agent could not tell by them any more */
-	record->state = RULES_SETTLED;
-	if (rule_store_write(&rules->store, record, &problem) < 0)
-		log_warning("%s", problem.what);
+	rule_record_settle(record);
+	record_write(rules);
 }
 
 /* What an earlier agent left is what is in force. */

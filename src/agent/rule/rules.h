@@ -113,7 +113,8 @@ int rules_policy_named(
 
 /* rule_list.c: GET /v1/rules, and one rule of it. */
 void reply_rule_list(struct agent *agent, struct evhttp_request *request);
-void rule_write_entry(struct agent *agent, struct json_write *out, const struct rule_slot *slot);
+void rule_write_entry(struct agent *agent, struct json_write *out, const struct rule_policy *policy,
+	const struct rule_slot *slot);
 /* "pending", while a change waits for its confirmation. */
 void rules_write_pending(const struct agent *agent, struct json_write *out);
 

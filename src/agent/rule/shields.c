@@ -6,6 +6,7 @@
 
 #include "agent/forward/steers.h"
 #include "agent/internal.h"
+#include "agent/rule/rules.h"
 #include "basic/log.h"
 #include "compile/policy.h"
 #include "engine/balance.h"
@@ -182,7 +183,18 @@ void shields_reconcile(struct agent *agent)
 	search_begin(shields);
 }
 
-const char *shields_hook(const struct agent *agent, const struct rule *rule)
+/* Is it this policy that judges what comes in by the interface?  The host's does where no tenant's does. */
+static bool policy_judges(
+	const struct rulebook *book, const struct rule_policy *policy, const char *interface)
+{
+	for (size_t i = 1; i < book->count; i++)
+		for (char *const *name = book->policies[i].interfaces; name && *name; name++)
+			if (strcmp(*name, interface) == 0)
+				return policy == &book->policies[i];
+	return policy == book->policies;
+}
+
+const char *shields_hook(struct agent *agent, const struct rule_policy *policy, const struct rule *rule)
 {
 	const struct shields *shields = shields_of(agent);
 	const char *name = rule->match.interface;
@@ -190,7 +202,8 @@ const char *shields_hook(const struct agent *agent, const struct rule *rule)
 	if (shields && policy_xdp_decides(rule))
 		for (size_t i = 0; i < shields->count; i++)
 			if (shields->places[i].shield.mode &&
-				(!*name || strcmp(name, shields->places[i].name) == 0))
+				(!*name || strcmp(name, shields->places[i].name) == 0) &&
+				policy_judges(rules_book(agent), policy, shields->places[i].name))
 				return "xdp";
 	return "tc";
 }
@@ -227,6 +240,9 @@ void shields_service_write(const struct agent *agent, struct json_write *out)
 	for (size_t i = 0; shields && engine_balance_wanted(agent->engine) && i < shields->count; i++) {
 		const struct shield_place *place = &shields->places[i];
 
+		/* what comes in by lo is the host's own, unless XDP is asked for there */
+		if (place->loopback && !place->shield.mode && !*place->failure)
+			continue;
 		json_write_object_begin(out, NULL);
 		json_write_string(out, "interface", place->name);
 		json_write_string(out, "hook", place_service_hook(place));

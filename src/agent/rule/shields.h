@@ -13,12 +13,14 @@
 #include "shared/policy.h"
 
 struct agent;
+struct rule_policy;
 
 /* Brings what is attached to what is wanted; for whoever has changed the rules or the interfaces. */
 void shields_reconcile(struct agent *agent);
 
-/* Where a rule on packets is decided as early as it can be: "xdp" (on some interface at least) or "tc". */
-const char *shields_hook(const struct agent *agent, const struct rule *rule);
+/* Where a rule of a policy on packets is decided as early as it can be: "xdp" (on some interface at least
+ * that the policy judges) or "tc". */
+const char *shields_hook(struct agent *agent, const struct rule_policy *policy, const struct rule *rule);
 
 /* Where services are balanced, on the interface of this name, or (empty) in all: "xdp", "xdp-generic" (on no
  * interface native), "tc" (on none has XDP), or "none". */

@@ -307,17 +307,19 @@ static bool flow_is_over(const struct sweep *sweep, const struct service_key *ke
 		&sweep->memory->backends[flow->backend % SERVICE_BACKENDS_MAX];
 	uint32_t service = backend->service % SERVICES_MAX, age = sweep->now - last;
 	uint32_t idle = flow->flags & SERVICE_FLOW_SOURCE ? sweep->affinity[service] : sweep->idle[service];
+	bool gone;
 
 	/* a port of nat is not kept for what only TCP needs */
 	if (flow_has_other(flow) && key->proto != IPPROTO_TCP)
 		idle = sweep->idle_nat;
 	if (age > UINT32_MAX / 2)
 		return false; /* written since we looked at the clock */
-	if (backend->state == SERVICE_BACKEND_NONE || backend->generation != flow->generation)
+	gone = backend->state == SERVICE_BACKEND_NONE || backend->generation != flow->generation;
+	/* nat's port is free; else the datapath is to know, as long as the client maybe does not, that its
+	 * backend is gone */
+	if (flow->flags & SERVICE_FLOW_RST || (gone && flow_has_other(flow)))
 		return age > sweep->rst;
-	if (flow->flags & SERVICE_FLOW_RST)
-		return age > sweep->rst;
-	if (flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2))
+	if (gone || flow->flags & (SERVICE_FLOW_FIN | SERVICE_FLOW_FIN2))
 		return age > sweep->fin;
 	return idle && age > idle;
 }

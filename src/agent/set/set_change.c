@@ -151,16 +151,22 @@ void set_refuse(struct evhttp_request *request, const struct error *error)
 			r == -ENOMEM ? "Internal Server Error" : "Bad Request", error);
 }
 
-int set_fail_unknown(const struct sets *sets, const char *name, struct error *error)
+const char *set_nearest(const struct sets *sets, const char *name)
 {
 	const struct set_head *head = set_store_head(sets->store);
-	const char *known[SET_MAX + 1] = {NULL}, *nearest;
+	const char *known[SET_MAX + 1] = {NULL};
 	size_t count = 0;
 
 	for (unsigned int set = 0; set < SET_MAX; set++)
 		if (head->slots[set].name[0])
 			known[count++] = head->slots[set].name;
-	nearest = text_nearest(name, known);
+	return text_nearest(name, known);
+}
+
+int set_fail_unknown(const struct sets *sets, const char *name, struct error *error)
+{
+	const char *nearest = set_nearest(sets, name);
+
 	error_set(error, -ENOENT, "there is no set '%.31s'", name);
 	if (nearest)
 		error_want(error, "did you mean '%s'?", nearest);
@@ -251,15 +257,25 @@ static int few_change(struct sets *sets, const struct set_request *change, const
 	return r;
 }
 
-size_t set_request_lines(const char *text, size_t length)
+size_t set_request_lines(struct evbuffer *body)
 {
+	struct evbuffer_iovec piece;
+	struct evbuffer_ptr at;
 	size_t lines = 0;
+	bool ended = true;
 
-	for (const char *p = text; p && p < text + length; lines++) {
-		p = memchr(p, '\n', (size_t)(text + length - p));
-		p = p ? p + 1 : NULL;
+	evbuffer_ptr_set(body, &at, 0, EVBUFFER_PTR_SET);
+	while (evbuffer_peek(body, -1, &at, &piece, 1) > 0 && piece.iov_len) {
+		const char *p = piece.iov_base, *end = p + piece.iov_len;
+
+		ended = end[-1] == '\n';
+		for (p = memchr(p, '\n', piece.iov_len); p; p = memchr(p, '\n', (size_t)(end - p))) {
+			lines++;
+			p++;
+		}
+		evbuffer_ptr_set(body, &at, piece.iov_len, EVBUFFER_PTR_ADD);
 	}
-	return lines;
+	return lines + !ended;
 }
 
 static void change_reply(struct agent *agent, struct evhttp_request *request, const char *const *parameters,
@@ -277,14 +293,14 @@ static void change_reply(struct agent *agent, struct evhttp_request *request, co
 
 	if (r == 0 && removes && change.set < 0)
 		r = set_fail_unknown(sets, change.name, &error);
+	if (r == 0 && !removes && set_request_lines(evhttp_request_get_input_buffer(request)) > FEW) {
+		set_load_start(sets, request, &change, false);
+		free(change.name);
+		return;
+	}
 	if (r == 0) {
 		text = set_request_body(request, &length);
 		r = text ? 0 : error_set(&error, -ENOMEM, "out of memory");
-	}
-	if (r == 0 && !removes && set_request_lines(text, length) > FEW) {
-		set_load_start(sets, request, &change, TAKE(text), length, false);
-		free(change.name);
-		return;
 	}
 	if (r == 0)
 		r = entries_read(sets, change.name, text, length, change.skip_bad, &entries, &bad, &error);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /* Large changes of a set: read and built by a thread, beside everything else. */
 #include <errno.h>
+#include <event2/buffer.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -24,8 +26,8 @@ struct set_load {
 	unsigned int set;
 	bool skip_bad, cut, replace;
 	uint64_t expires_ns;
-	char *text, *who;
-	size_t length;
+	struct evbuffer *list; /* what is left of it; the thread's */
+	size_t lines;
 	uint64_t began_ns;
 	size_t read, built; /* progress: entries */
 	size_t bad, before;
@@ -55,6 +57,12 @@ static int loading_put(void *context, const struct set_entry *entry)
 	return 0;
 }
 
+/* What was read is not held any longer. */
+static ssize_t list_take(void *from, char *buffer, size_t size)
+{
+	return evbuffer_remove(from, buffer, size);
+}
+
 static int load_load(struct set_load *load)
 {
 	struct sets *sets = sets_of(load->agent);
@@ -65,8 +73,9 @@ static int load_load(struct set_load *load)
 
 	set_store_copy(sets->store, EVERY_SET, 0, SET_NEXT);
 	set_store_copy(sets->store, others, SET_NOW, SET_NEXT);
-	r = set_list_parse(load->text, load->length, slot->name, load->skip_bad, loading_put, &loading,
+	r = set_list_stream(list_take, load->list, slot->name, load->skip_bad, loading_put, &loading,
 		&load->bad, &load->error);
+	malloc_trim(0); /* the list came in many small pieces */
 	if (r == -ENOSPC)
 		error_set(&load->error, r, "there is no room for more than %d entries in all sets",
 			SET_ENTRIES_MAX);
@@ -101,9 +110,9 @@ static void set_load_free(struct set_load *load)
 		close(load->done);
 	set_tries_close(&load->tries);
 	feed_free(load->feed);
-	free(load->text);
-	free(load->who);
+	evbuffer_free(load->list);
 	free(load);
+	malloc_trim(0);
 }
 
 /* Has what was loaded decide. */
@@ -170,7 +179,7 @@ static void on_progress(evutil_socket_t fd, short what, void *context)
 	json_write_object_begin(&json, NULL);
 	json_write_string(&json, "phase", built ? "building" : "reading");
 	json_write_number(&json, "done", built ? built : __atomic_load_n(&load->read, __ATOMIC_RELAXED));
-	json_write_number(&json, "total", set_request_lines(load->text, load->length));
+	json_write_number(&json, "total", load->lines);
 	json_write_object_end(&json);
 	feed_publish(load->feed, NULL, &json);
 	json_write_free(&json);
@@ -199,24 +208,28 @@ static int load_open(struct sets *sets, struct set_load *load)
 	return -r;
 }
 
-/* Takes `text`.  Answers with a line of progress every quarter of a second, then with the result or an error.
+/* Takes the request's body.  Answers with a line of progress every quarter of a second, then with the result
+ * or an error.
  */
-void set_load_start(struct sets *sets, struct evhttp_request *request, const struct set_request *change,
-	char *text, size_t length, bool replace)
+void set_load_start(
+	struct sets *sets, struct evhttp_request *request, const struct set_request *change, bool replace)
 {
+	struct evbuffer *body = evhttp_request_get_input_buffer(request), *list = evbuffer_new();
+	size_t length = evbuffer_get_length(body);
 	struct set_load *load = calloc(1, sizeof(*load));
 	struct error error = {};
 	int set = change->set;
 
-	if (set < 0 && load) {
+	if (set < 0 && load && list) {
 		set = sets_make(sets, change->name, true, &error);
 		if (set >= 0)
 			sets->made |= 1ULL << set;
 	}
-	if (!load || set < 0) {
+	if (!load || !list || set < 0) {
 		free(load);
-		free(text);
-		if (set < 0)
+		if (list)
+			evbuffer_free(list);
+		if (error.code)
 			set_refuse(request, &error);
 		else
 			reply_failure(request, -ENOMEM);
@@ -229,10 +242,11 @@ void set_load_start(struct sets *sets, struct evhttp_request *request, const str
 		.skip_bad = change->skip_bad,
 		.expires_ns = change->expires_ns,
 		.replace = replace,
-		.text = text,
-		.length = length,
+		.list = list,
+		.lines = set_request_lines(body),
 		.began_ns = agent_now_ns(),
 		.before = set_store_count(sets->store, (unsigned int)set)};
+	evbuffer_add_buffer(list, body);
 	sets->load = load;
 	if (load_open(sets, load) < 0) {
 		sets->load = NULL;
@@ -251,16 +265,11 @@ void set_reply_load(struct agent *agent, struct evhttp_request *request)
 	struct sets *sets = sets_of(agent);
 	struct set_request change = {};
 	struct error error = {};
-	size_t length = 0;
-	int r = set_request_read(sets, request, parameters, &change, &error);
-	char *text = r == 0 ? set_request_body(request, &length) : NULL;
 
-	if (r < 0)
+	if (set_request_read(sets, request, parameters, &change, &error) < 0)
 		set_refuse(request, &error);
-	else if (!text)
-		reply_failure(request, -ENOMEM);
 	else
-		set_load_start(sets, request, &change, text, length, true);
+		set_load_start(sets, request, &change, true);
 	free(change.name);
 }
 

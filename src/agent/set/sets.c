@@ -119,6 +119,11 @@ static const struct port_range *world_port_set(void *context, const char *name, 
 	return sets->ports[set] ? sets->ports[set] : none;
 }
 
+static const char *world_set_near(void *context, const char *name)
+{
+	return set_nearest(context, name);
+}
+
 void sets_world(struct agent *agent, struct policy_world *world)
 {
 	struct sets *sets = sets_of(agent);
@@ -131,6 +136,7 @@ void sets_world(struct agent *agent, struct policy_world *world)
 	world->context = sets;
 	world->set = world_set;
 	world->port_set = world_port_set;
+	world->set_near = world_set_near;
 	world->combinations = head->combinations;
 	world->combination_count = sets->compiled_combinations;
 }
@@ -325,15 +331,19 @@ static int text_put(void *context, const struct set_entry *entry)
 	return reading->failure;
 }
 
+static ssize_t file_take(void *from, char *buffer, size_t size)
+{
+	size_t length = fread(buffer, 1, size, from);
+
+	return length || !ferror((FILE *)from) ? (ssize_t)length : -EIO;
+}
+
 /* Reads what a policy says about one set into the version SET_NEXT.  1: it is the file that was read before.
  */
 static int text_read(struct sets *sets, const struct policy_set *from, unsigned int set, struct error *error)
 {
 	_cleanup_fclose_ FILE *file = NULL;
-	_cleanup_free_ char *text = NULL;
-	const char *list = from->entries;
 	struct reading reading = {.sets = sets, .set = set};
-	size_t length = from->length;
 	struct set_source source = {};
 	struct stat status;
 	int r;
@@ -354,16 +364,15 @@ static int text_read(struct sets *sets, const struct policy_set *from, unsigned 
 		if (status.st_size > POLICY_FILE_BYTES_MAX)
 			return error_set(error, -EFBIG, "set '%s': %s is larger than %d MiB", from->name,
 				from->file, POLICY_FILE_BYTES_MAX >> 20);
-		length = (size_t)status.st_size;
-		text = malloc(length + 1);
-		if (!text)
-			return error_set(error, -ENOMEM, "out of memory");
-		length = fread(text, 1, length, file);
-		list = text;
 	}
 	set_store_copy(sets->store, 1ULL << set, 0, SET_NEXT);
-	r = set_list_parse(
-		list, length, from->file ? from->file : from->name, false, text_put, &reading, NULL, error);
+	r = file ? set_list_stream(file_take, file, from->file, false, text_put, &reading, NULL, error)
+	         : set_list_parse(
+			   from->entries, from->length, from->name, false, text_put, &reading, NULL, error);
+	if (r == -EIO)
+		error_set(error, r, "set '%s': cannot read %s", from->name, from->file);
+	if (r == -ENOMEM)
+		error_set(error, r, "out of memory");
 	if (reading.failure)
 		r = error_set(error, reading.failure, "set '%s': %s", from->name,
 			reading.failure == -EINVAL ? "it holds the other kind: addresses, or ports"

@@ -87,8 +87,9 @@ int set_request_read(struct sets *sets, struct evhttp_request *request, const ch
 	struct set_request *change, struct error *error);
 char *set_request_body(
 	struct evhttp_request *request, size_t *ret_length); /* with a NUL; NULL without memory */
-size_t set_request_lines(const char *text, size_t length);
+size_t set_request_lines(struct evbuffer *body);
 void set_refuse(struct evhttp_request *request, const struct error *error); /* answers, by error->code */
+const char *set_nearest(const struct sets *sets, const char *name);         /* the name of a set, or NULL */
 int set_fail_unknown(const struct sets *sets, const char *name, struct error *error);
 int set_fail_kind(struct error *error, const char *name, enum set_kind kind);
 void set_reply_add(struct agent *agent, struct evhttp_request *request);
@@ -98,10 +99,11 @@ void set_reply_flush(struct agent *agent, struct evhttp_request *request);
 void set_reply_destroy(struct agent *agent, struct evhttp_request *request);
 
 /* set_load.c */
-/* Takes `text`.  Answers with a line of progress every quarter of a second, then with the result or an error.
+/* Takes the request's body.  Answers with a line of progress every quarter of a second, then with the result
+ * or an error.
  */
-void set_load_start(struct sets *sets, struct evhttp_request *request, const struct set_request *change,
-	char *text, size_t length, bool replace);
+void set_load_start(
+	struct sets *sets, struct evhttp_request *request, const struct set_request *change, bool replace);
 void set_load_stop(struct set_load *load); /* waits for its thread */
 void set_load_write(struct json_write *out, const struct sets *sets, const struct set_load *load);
 const char *set_load_name(const struct sets *sets, const struct set_load *load); /* of the set */

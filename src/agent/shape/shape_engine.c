@@ -43,34 +43,14 @@ static int refuse(struct error *error, const char *what, const char *want)
 	return error_want(error, "%s", want);
 }
 
-/* It may be another sentence than the one that comes: a second link takes the first one from who named none.
- */
-static int refuse_nowhere(const struct shape_node *node, struct error *error)
-{
-	error_set(error, -EINVAL,
-		"a queue belongs to an interface, and this class would be on all of them: %.120s",
-		node->entry->text);
-	return error_want(error, "on INTERFACE, or under INTERFACE");
-}
-
-/* Does what a sentence asks for make sense at all? */
+/* Has this kernel what a sentence asks for? */
 static int wish_check(struct engine *engine, const struct shape_node *node, struct error *error)
 {
 	enum shape_wish wish = shape_node_terms(node)->wish;
 
-	if ((wish == SHAPE_WISH_HTB || wish == SHAPE_WISH_FQ || wish == SHAPE_WISH_PACING) && node->in)
-		return refuse(error, "pacing, htb and fq hold what leaves",
-			node->out ? "limit out ..." : "engine policer, or engine ifb");
-	if (wish == SHAPE_WISH_IFB && node->out)
-		return refuse(error, "engine ifb queues what comes in",
-			node->in ? "limit in ..." : "engine htb for what leaves");
-	if (wish == SHAPE_WISH_AUTO || wish == SHAPE_WISH_PACING || wish == SHAPE_WISH_POLICER)
-		return 0;
-	if (!node->interface[0])
-		return refuse_nowhere(node, error);
 	if (wish == SHAPE_WISH_FQ && !engine_qdisc_has(engine, "fq"))
 		return refuse(error, "this kernel has no qdisc fq", "engine pacing, htb or policer");
-	if (wish != SHAPE_WISH_FQ && !engine_qdisc_has(engine, "htb"))
+	if ((wish == SHAPE_WISH_HTB || wish == SHAPE_WISH_IFB) && !engine_qdisc_has(engine, "htb"))
 		return refuse(error, "this kernel has no qdisc htb", "engine pacing, fq or policer");
 	return 0;
 }
@@ -91,26 +71,20 @@ static enum shape_wish node_wish(
 	return engine_qdisc_has(shapes->agent->engine, "htb") ? SHAPE_WISH_HTB : SHAPE_WISH_FQ;
 }
 
-static int tree_wish(const struct shapes *shapes, struct shape_tree *tree, const struct shape_node *node,
-	struct error *error)
+static void tree_wish(const struct shapes *shapes, struct shape_tree *tree, const struct shape_node *node)
 {
 	bool asked;
 	const char *reason;
 	enum shape_wish wish = node_wish(shapes, node, &asked, &reason);
 
 	if (wish != SHAPE_WISH_HTB && wish != SHAPE_WISH_FQ && wish != SHAPE_WISH_IFB)
-		return 0;
+		return;
 	tree->fresh |= asked && !(shapes->live && shapes->live[node->number].entry == node->entry);
-	if (tree->wish == SHAPE_WISH_AUTO || (asked && !tree->asked)) {
-		tree->wish = wish;
-		tree->asked = asked;
-		tree->reason = reason;
-		return 0;
-	}
-	if (!asked || tree->wish == wish)
-		return 0;
-	error_set(error, -EINVAL, "%s has one queue, and both htb and fq are asked for", tree->interface);
-	return error_want(error, "the same engine for all classes on it");
+	if (tree->wish != SHAPE_WISH_AUTO && (!asked || tree->asked))
+		return;
+	tree->wish = wish;
+	tree->asked = asked;
+	tree->reason = reason;
 }
 
 /* -- what there can be -- */
@@ -264,8 +238,8 @@ static int node_join(const struct shapes *shapes, const struct shape_node *node,
 	int r = mode == SHAPE_PLAN_KEEP ? 0 : wish_check(shapes->agent->engine, node, error);
 
 	if (r == 0 && tree)
-		r = tree_wish(shapes, tree, node, error);
-	return mode == SHAPE_PLAN_KEEP ? 0 : r;
+		tree_wish(shapes, tree, node);
+	return r;
 }
 
 int shape_engines_choose(struct shapes *shapes, const struct shape_plan *plan, enum shape_plan_mode mode,

@@ -23,6 +23,7 @@ struct planner {
 	size_t declared_count;
 	uint32_t *links; /* places of links */
 	size_t link_count;
+	const struct rule_entry *about; /* what is looked at */
 };
 
 static const char *const directions[] = {"comes in", "leaves"};
@@ -129,8 +130,10 @@ static int entries_plan(struct planner *planner, struct error *error)
 	for (size_t p = 0; p < planner->book->count && r == 0; p++) {
 		const struct rule_list *list = &planner->book->policies[p].list;
 
-		for (size_t i = 0; i < list->count && r == 0; i++)
+		for (size_t i = 0; i < list->count && r == 0; i++) {
+			planner->about = list->slots[i].entry;
 			r = entry_plan(planner, p == 0, list->slots[i].entry, error);
+		}
 	}
 	return r;
 }
@@ -196,15 +199,17 @@ static uint32_t link_find(const struct planner *planner, const char *name, bool 
 }
 
 /* Each name, and each link, once. */
-static int names_check(const struct planner *planner, struct error *error)
+static int names_check(struct planner *planner, struct error *error)
 {
 	const struct shape_node *nodes = planner->plan.nodes;
 
 	for (size_t i = 1; i < planner->declared_count; i++) {
-		const char *name = nodes[planner->declared[i]].entry->rule.class;
+		uint32_t one = planner->declared[i - 1], other = planner->declared[i];
+		const char *name = nodes[other].entry->rule.class;
 
-		if (strcmp(name, nodes[planner->declared[i - 1]].entry->rule.class) != 0)
+		if (strcmp(name, nodes[one].entry->rule.class) != 0)
 			continue;
+		planner->about = nodes[one > other ? one : other].entry;
 		error_set(error, -EEXIST, "there is a class '%s' already", name);
 		error_want(error, "another name, or 'weir change' of the one that is there");
 		return refuse(planner, error);
@@ -215,6 +220,7 @@ static int names_check(const struct planner *planner, struct error *error)
 
 		if (first == planner->links[i])
 			continue;
+		planner->about = link->entry;
 		error_set(error, -EEXIST, "what %s %s has a rate already: %.120s", directions[link->out],
 			link->interface, nodes[first].entry->text);
 		error_want(error, "'weir change' of that one, or 'weir delete' first");
@@ -356,8 +362,10 @@ static int parents_find(struct planner *planner, struct error *error)
 {
 	int r = 0;
 
-	for (size_t i = 0; i < planner->plan.count && r == 0; i++)
+	for (size_t i = 0; i < planner->plan.count && r == 0; i++) {
+		planner->about = planner->plan.nodes[i].entry;
 		r = parent_find(planner, &planner->plan.nodes[i], error);
+	}
 	return r;
 }
 
@@ -367,6 +375,7 @@ static int node_climb(struct planner *planner, uint32_t place, struct error *err
 	struct shape_node *nodes = planner->plan.nodes, *node = &nodes[place];
 	uint32_t depth = 0, at = node->parent;
 
+	planner->about = node->entry;
 	for (; at != SHAPE_PLAN_NONE && depth < SHAPE_DEPTH_MAX; at = nodes[at].parent, depth++) {
 		if (at != place)
 			continue;
@@ -390,6 +399,7 @@ static int node_join(struct planner *planner, struct shape_node *node, struct er
 {
 	struct shape_node *nodes = planner->plan.nodes, *parent = &nodes[node->parent], *root = parent;
 
+	planner->about = node->entry;
 	while (root->parent != SHAPE_PLAN_NONE)
 		root = &nodes[root->parent];
 	if (parent->out != node->out || parent->in != node->in) {
@@ -426,9 +436,82 @@ static int tree_make(struct planner *planner, struct error *error)
 	return r;
 }
 
+/* -- what they ask to be held by -- */
+
+static bool wish_queues(enum shape_wish wish)
+{
+	return wish == SHAPE_WISH_HTB || wish == SHAPE_WISH_FQ || wish == SHAPE_WISH_IFB;
+}
+
+/* Does what a sentence asks for make sense at all? */
+static int wish_check(const struct planner *planner, const struct shape_node *node, struct error *error)
+{
+	enum shape_wish wish = shape_node_terms(node)->wish;
+
+	if ((wish == SHAPE_WISH_HTB || wish == SHAPE_WISH_FQ || wish == SHAPE_WISH_PACING) && node->in) {
+		error_set(error, -EINVAL, "pacing, htb and fq hold what leaves");
+		error_want(error, "%s", node->out ? "limit out ..." : "engine policer, or engine ifb");
+		return refuse(planner, error);
+	}
+	if (wish == SHAPE_WISH_IFB && node->out) {
+		error_set(error, -EINVAL, "engine ifb queues what comes in");
+		error_want(error, "%s", node->in ? "limit in ..." : "engine htb for what leaves");
+		return refuse(planner, error);
+	}
+	if (!wish_queues(wish) || node->interface[0])
+		return 0;
+	/* It may be another sentence than the one that comes: a second link takes the first one from who
+	 * named none. */
+	error_set(error, -EINVAL,
+		"a queue belongs to an interface, and this class would be on all of them: %.120s",
+		node->entry->text);
+	error_want(error, "on INTERFACE, or under INTERFACE");
+	return refuse(planner, error);
+}
+
+/* One queue on an interface: what leaves it waits in htb or in fq. */
+static int queues_check(struct planner *planner, const struct shape_node *node,
+	const struct shape_node **queues, size_t *count, struct error *error)
+{
+	enum shape_wish wish = shape_node_terms(node)->wish;
+
+	if (!wish_queues(wish) || !node->interface[0])
+		return 0;
+	for (size_t i = 0; i < *count; i++) {
+		if (queues[i]->out != node->out || strcmp(queues[i]->interface, node->interface) != 0)
+			continue;
+		if (shape_node_terms(queues[i])->wish == wish)
+			return 0;
+		error_set(error, -EINVAL, "%s has one queue, and both htb and fq are asked for",
+			node->interface);
+		error_want(error, "the same engine for all classes on it");
+		return refuse(planner, error);
+	}
+	if (*count < SHAPE_TREES_MAX)
+		queues[(*count)++] = node;
+	return 0;
+}
+
+static int wishes_check(struct planner *planner, struct error *error)
+{
+	const struct shape_node *queues[SHAPE_TREES_MAX] = {};
+	size_t count = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < planner->plan.count && r == 0; i++) {
+		const struct shape_node *node = &planner->plan.nodes[i];
+
+		planner->about = node->entry;
+		r = wish_check(planner, node, error);
+		if (r == 0)
+			r = queues_check(planner, node, queues, &count, error);
+	}
+	return r;
+}
+
 /* -- whether the sums are right -- */
 
-static int guarantee_check(const struct planner *planner, const struct shape_node *node, struct error *error)
+static int guarantee_check(struct planner *planner, const struct shape_node *node, struct error *error)
 {
 	const struct shape_terms *terms = shape_node_terms(node);
 	const struct shape_node *parent = &planner->plan.nodes[node->parent];
@@ -437,6 +520,7 @@ static int guarantee_check(const struct planner *planner, const struct shape_nod
 
 	if (!ceiling || terms->guarantee_bps <= ceiling)
 		return 0;
+	planner->about = node->entry;
 	error_set(error, -EINVAL, "a guarantee of %s is above the %s of %.80s",
 		rate_print(wanted, sizeof(wanted), terms->guarantee_bps),
 		rate_print(there, sizeof(there), ceiling), shape_node_name(parent));
@@ -444,7 +528,7 @@ static int guarantee_check(const struct planner *planner, const struct shape_nod
 	return refuse(planner, error);
 }
 
-static int sum_check(const struct planner *planner, const struct shape_node *node, struct error *error)
+static int sum_check(struct planner *planner, const struct shape_node *node, struct error *error)
 {
 	const struct shape_terms *terms = shape_node_terms(node);
 	uint64_t has = terms->guarantee_bps ? terms->guarantee_bps : terms->ceiling_bps;
@@ -452,6 +536,7 @@ static int sum_check(const struct planner *planner, const struct shape_node *nod
 
 	if (!has || node->promised_bps <= has)
 		return 0;
+	planner->about = node->entry;
 	error_set(error, -EINVAL, "the guarantees below %.80s add up to %s, and it has %s",
 		shape_node_name(node), rate_print(wanted, sizeof(wanted), node->promised_bps),
 		rate_print(there, sizeof(there), has));
@@ -536,8 +621,10 @@ static int slots_tell(struct planner *planner, struct error *error)
 	for (size_t p = 0; p < planner->book->count && r == 0; p++) {
 		struct rule_list *list = &planner->book->policies[p].list;
 
-		for (size_t i = 0; i < list->count && r == 0; i++)
+		for (size_t i = 0; i < list->count && r == 0; i++) {
+			planner->about = list->slots[i].entry;
 			r = slot_tell(planner, &list->slots[i], error);
+		}
 	}
 	return r;
 }
@@ -617,11 +704,11 @@ static int nodes_sort(struct shape_plan *plan)
 }
 
 int shape_plan_make(struct rulebook *book, enum shape_plan_mode mode, shape_plan_interface *interface,
-	void *context, struct shape_plan *ret_plan, struct error *error)
+	void *context, struct shape_plan *ret_plan, const struct rule_entry **ret_about, struct error *error)
 {
 	struct planner planner = {.book = book, .mode = mode, .interface = interface, .context = context};
 	static int (*const steps[])(struct planner *, struct error *) = {
-		entries_plan, names_collect, parents_find, tree_make, sums_check, slots_tell};
+		entries_plan, names_collect, parents_find, tree_make, wishes_check, sums_check, slots_tell};
 	struct error problem = {};
 	int r = 0;
 
@@ -638,6 +725,8 @@ int shape_plan_make(struct rulebook *book, enum shape_plan_mode mode, shape_plan
 	free(planner.links);
 	if (r < 0) {
 		shape_plan_clear(&planner.plan);
+		if (ret_about)
+			*ret_about = planner.about;
 		if (error)
 			*error = problem;
 		return r;

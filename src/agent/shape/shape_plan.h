@@ -39,6 +39,7 @@ struct shape_node {
 };
 
 #define SHAPE_PLAN_NONE UINT32_MAX
+#define SHAPE_TREES_MAX 64 /* interfaces and directions with a queue */
 
 struct shape_plan {
 	struct shape_node *nodes; /* parents before their children */
@@ -51,10 +52,11 @@ typedef uint32_t shape_plan_interface(void *context, const char *name);
 
 /*
  * Makes the plan of a book, gives its classes their numbers, and tells each rule that shapes which it gives
- * packets (rule_slot.class).  0, or a negative errno with `error`.
+ * packets (rule_slot.class).  `interface` is only asked with SHAPE_PLAN_STRICT.  0, or a negative errno with
+ * `error`, and in *ret_about, if it is not NULL, the sentence that it is about.
  */
 int shape_plan_make(struct rulebook *book, enum shape_plan_mode mode, shape_plan_interface *interface,
-	void *context, struct shape_plan *ret_plan, struct error *error);
+	void *context, struct shape_plan *ret_plan, const struct rule_entry **ret_about, struct error *error);
 void shape_plan_clear(struct shape_plan *plan);
 /* The name of a class as a person knows it: of a declared one; of a link its interface; else the sentence. */
 const char *shape_node_name(const struct shape_node *node);

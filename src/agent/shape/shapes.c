@@ -412,7 +412,7 @@ static int draft_make(struct shapes *shapes, struct rulebook *book, enum shape_p
 		free(draft);
 		return error_set(error, -ENOMEM, "out of memory");
 	}
-	r = shape_plan_make(book, mode, index_of, &interfaces, &draft->plan, error);
+	r = shape_plan_make(book, mode, index_of, &interfaces, &draft->plan, NULL, error);
 	free(interfaces.list);
 	if (r == 0) {
 		draft->choices = calloc(draft->plan.count + 1, sizeof(*draft->choices));

@@ -11,8 +11,6 @@
 
 #define SHAPE_REASON_MAX 160
 
-#define SHAPE_TREES_MAX 64 /* interfaces and directions with a queue */
-
 /* What holds a class's rate, and why. */
 struct shape_choice {
 	enum shape_engine engine;

@@ -6,6 +6,8 @@
 #ifndef WEIR_BPF_ENCAPSULATE_H
 #define WEIR_BPF_ENCAPSULATE_H
 
+#include <stddef.h>
+
 #include "bpf/lib/service_hop.h"
 #include "bpf/lib/service_work.h"
 #include "bpf/lib/tunnel.h"
@@ -14,16 +16,19 @@
 
 packet_inline void link_to(void *data, const struct service_backend *backend)
 {
-	const __u16 *dmac = (const void *)backend->dmac, *smac = (const void *)backend->smac;
-	__u16 *to = data;
+	/* both addresses stand together, four bytes at a time */
+	const __u32 *macs = (const void *)backend->dmac;
+	__u32 *to = data;
 	int i;
 
 	PACKET_UNROLL
-	for (i = 0; i < 3; i++) {
-		to[i] = dmac[i];
-		to[i + 3] = smac[i];
-	}
+	for (i = 0; i < 3; i++)
+		to[i] = macs[i];
 }
+
+_Static_assert(offsetof(struct service_backend, smac) == offsetof(struct service_backend, dmac) + 6 &&
+		       offsetof(struct service_backend, dmac) % 4 == 0,
+	"the addresses of a link header, in its order");
 
 /* The link header but its addresses: tags stay on the link that the packet came by.  There is room for two.
  */

@@ -234,7 +234,7 @@ packet_inline enum flow_fate flow_account4(PACKET_CONTEXT *context, struct packe
 	flow_fill(line, line, sight, p->tcp_flags);
 	flow_publish(line->serial, flow_next_serial(stats));
 look:
-	if (names_on)
+	if (names_on && name_is_due(context, p, &line->marks))
 		name_look(context, p, &line->marks, sight->kind & FLOW_KIND_OUT);
 counted:
 	stats->cached += sight->packets;
@@ -319,7 +319,7 @@ push_out:
 	flow_fill(line, rest, sight, p->tcp_flags);
 	flow_publish(rest->serial, flow_next_serial(stats));
 look:
-	if (names_on)
+	if (names_on && name_is_due(context, p, &line->marks))
 		name_look(context, p, &line->marks, sight->kind & FLOW_KIND_OUT);
 counted:
 	stats->cached += sight->packets;

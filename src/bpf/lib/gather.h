@@ -6,9 +6,8 @@
 
 #include "bpf/lib/condition.h"
 #include "bpf/lib/decision.h"
-#include "bpf/lib/facts.h"
+#include "bpf/lib/facts_sets.h"
 #include "bpf/lib/seek.h"
-#include "bpf/lib/set.h"
 #include "bpf/lib/tenant.h"
 
 /* -- facts -- */
@@ -65,34 +64,6 @@ static __noinline int decide_owners_of(struct decision *d)
 	if (key.owner == OWNER_SUPPOSED)
 		return 0;
 	bpf_map_update_elem(&decide_owners, &key, &owners, BPF_ANY);
-	return 0;
-}
-
-/* -- sets -- */
-
-packet_inline __u32 decide_set_of6(__u32 place, const __be32 *address)
-{
-	return set_find6(place, policy_high(address), policy_high(address + 2));
-}
-
-/* Which combinations of sets the addresses are in, if that is asked for.  As the search below, a function
- * that is verified by itself: what its callers know would have the verifier go through it again and again. */
-packet_function int decide_sets_of(struct policy_facts *facts, __u32 asked, __u32 place)
-{
-	if (!facts)
-		return 0;
-	facts->src_sets = facts->dst_sets = 0;
-	if (facts->family == 4) {
-		if (asked & 1 << POLICY_BY_SRC_SETS)
-			facts->src_sets = set_find4(place, bpf_ntohl(facts->src[0]));
-		if (asked & 1 << POLICY_BY_DST_SETS)
-			facts->dst_sets = set_find4(place, bpf_ntohl(facts->dst[0]));
-	} else if (facts->family == 6) {
-		if (asked & 1 << POLICY_BY_SRC_SETS)
-			facts->src_sets = decide_set_of6(place, facts->src);
-		if (asked & 1 << POLICY_BY_DST_SETS)
-			facts->dst_sets = decide_set_of6(place, facts->dst);
-	}
 	return 0;
 }
 

@@ -22,6 +22,10 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
 struct ns_common {
 	unsigned int inum;
 };
@@ -59,6 +63,7 @@ struct sock_common {
 	int skc_bound_dev_if;
 	unsigned long skc_flags;
 	possible_net_t skc_net;
+	atomic64_t skc_cookie; /* 0: nobody has asked for it */
 	struct {
 		union {
 			__be32 u6_addr32[4];

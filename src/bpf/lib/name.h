@@ -176,6 +176,29 @@ packet_inline void name_take(struct __sk_buff *skb, const struct packet *p, __u3
 		stats->taken++;
 }
 
+/* A packet without payload: of the handshake; who never says a word is not waited for. */
+packet_inline void name_wait(struct flow_marks *marks)
+{
+	if (!(marks->names & NAME_MORE) && ++marks->names == NAME_MORE)
+		marks->names = NAME_DONE;
+}
+
+/* Has name_look() to be called for a packet of a flow that is not done?  What is most often so is settled
+ * here, without a call: the other end of a connection, and its handshake. */
+packet_inline int name_is_due(struct __sk_buff *skb, const struct packet *p, struct flow_marks *marks)
+{
+	if (p->proto != PACKET_PROTO_TCP || !(p->kind & FLOW_KIND_PORTS) || p->reason != PARSE_OK ||
+		p->sport == bpf_htons(NAME_PORT_DNS))
+		return 1;
+	if (marks->origin & FLOW_ORIGIN_RESPONDER)
+		marks->names = NAME_DONE;
+	else if (skb->len <= p->header_bytes)
+		name_wait(marks);
+	else
+		return 1;
+	return 0;
+}
+
 /* Looks at a packet of a flow that is not done. */
 packet_function int name_look(struct __sk_buff *skb, struct packet *p, struct flow_marks *marks, int out)
 {
@@ -194,10 +217,8 @@ packet_function int name_look(struct __sk_buff *skb, struct packet *p, struct fl
 	}
 	length = name_payload(skb, p);
 	if (!length) {
-		/* the handshake; who never says a word is not waited for */
-		if (p->proto == PACKET_PROTO_TCP && !(marks->names & NAME_MORE) &&
-			++marks->names == NAME_MORE)
-			marks->names = NAME_DONE;
+		if (p->proto == PACKET_PROTO_TCP)
+			name_wait(marks);
 		return 0;
 	}
 	if (marks->names & NAME_MORE)

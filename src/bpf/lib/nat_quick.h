@@ -249,7 +249,7 @@ packet_inline int nat_quick_holds(const struct nat_line *line, __u32 serial, __u
 
 /* May packets go on to the backend, which is quick->number? */
 packet_inline const struct service_backend *nat_quick_backend(
-	const struct service *service, const struct quick *quick)
+	const struct service *service, struct quick *quick)
 {
 	const struct service_backend *backend = service_backend(quick->number);
 

@@ -285,7 +285,9 @@ packet_function int nat_goes_on(void)
 		return 0;
 	if (work->error)
 		return backend != (void *)0;
-	again = work->begins && (nat->embryo || flow->flags & NAT_CLOSING);
+	/* A SYN that comes again before it is answered is of the same connection, also where its backend has
+	 * begun to drain: the answer to the first may be on its way. */
+	again = work->begins && flow->flags & NAT_CLOSING;
 	if (!service_usable(backend, work->number, again) || backend->generation != flow->generation ||
 		(nat->embryo && !nat_belongs(nat_entry(&nat->other, 1), &nat->key))) {
 		nat_delete(&nat->key, nat->embryo);
@@ -294,7 +296,7 @@ packet_function int nat_goes_on(void)
 		return 0;
 	}
 	nat_touch(nat, flow, work->now);
-	if (again && flow->flags & NAT_CLOSING)
+	if (again)
 		nat_begin_again(nat, flow);
 	flags = service_flow_flags(work) & ~flow->flags;
 	if (flags)

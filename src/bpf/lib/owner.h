@@ -270,7 +270,7 @@ static long owner_walk_up(__u32 index, void *context)
 static long owner_write_part(__u32 index, void *context)
 {
 	struct owner_walk *walk = context;
-	__u32 used = walk->used, length;
+	__u32 used = walk->used & (OWNER_PATH_MAX - 1), length; /* it is less, as the verifier has to see */
 	struct dentry *dentry;
 	char *text;
 
@@ -289,11 +289,21 @@ static long owner_write_part(__u32 index, void *context)
 	return 0;
 }
 
+/* What is asked once for a process is in functions that are not static: the verifier looks at such a one
+ * once for all its calls, not behind each way that leads there.  It takes no pointer into the kernel, but an
+ * address. */
+#define owner_function __attribute__((noinline))
+
+static __always_inline __u64 owner_address(const void *pointer)
+{
+	return -socket_key(pointer);
+}
+
 /* The path of the executable, across mounts, from the leaf up; then written from the top down.  A path that
  * is too long loses its beginning. */
-static __noinline int owner_read_exe(struct owner_entry *entry, struct task_struct *task)
+owner_function int owner_read_exe(struct owner_entry *entry, __u64 task)
 {
-	struct file *file = BPF_CORE_READ(task, mm, exe_file);
+	struct file *file = BPF_CORE_READ((struct task_struct *)task, mm, exe_file);
 	struct owner_walk walk = {.entry = entry};
 
 	if (!entry || !file)
@@ -358,9 +368,10 @@ static long owner_climb_down(__u32 index, void *context)
 	return 0;
 }
 
-static __noinline int owner_read_cgroup(struct owner_entry *entry, struct task_struct *task)
+owner_function int owner_read_cgroup(struct owner_entry *entry, __u64 task)
 {
-	struct owner_climb climb = {.entry = entry, .node = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn)};
+	struct owner_climb climb = {
+		.entry = entry, .node = BPF_CORE_READ((struct task_struct *)task, cgroups, dfl_cgrp, kn)};
 
 	if (!entry || !climb.node)
 		return 0;
@@ -445,12 +456,15 @@ static long owner_hash_exe_byte(__u32 index, void *context)
 	return 0;
 }
 
-static __noinline int owner_hash(struct owner_entry *entry)
+owner_function int owner_hash(struct owner_entry *entry)
 {
 	struct owner_hashing hashing = {.entry = entry, .path = OWNER_HASH_BASIS};
 
 	if (!entry)
 		return 0;
+	/* 0, as depth is in a new entry.  Linux 6.1 goes through a step once, with what it knows in front of
+	 * the loop, and takes out what then seems never to happen: it is not to know these. */
+	hashing.digits = hashing.depth = entry->owner.depth;
 	bpf_loop(OWNER_PATH_MAX, owner_hash_exe_byte, &hashing, 0);
 	entry->owner.exe_hash = hashing.path;
 	hashing.path = OWNER_HASH_BASIS;
@@ -488,8 +502,8 @@ static __noinline __u32 owner_record(struct owner_key *key, struct task_struct *
 	leader = (void *)BPF_CORE_READ(task, group_leader);
 	bpf_probe_read_kernel_str(entry->owner.command, sizeof(entry->owner.command),
 		leader + bpf_core_field_offset(struct task_struct, comm));
-	owner_read_exe(entry, task);
-	owner_read_cgroup(entry, task);
+	owner_read_exe(entry, owner_address(task));
+	owner_read_cgroup(entry, owner_address(task));
 	owner_hash(entry);
 	if (bpf_map_update_elem(&owner_ids, key, &id, BPF_NOEXIST)) {
 		/* another thread of the process was faster */
@@ -549,11 +563,10 @@ static __noinline __attribute__((unused)) int owner_identify(
 	struct owner_claim *recent;
 	__u32 zero = 0;
 
-	if (!claim)
-		return 0;
 	recent = bpf_map_lookup_elem(&owner_recent, &zero);
-	if (recent)
-		*claim = *recent;
+	if (!claim || !recent)
+		return 0;
+	*claim = *recent;
 	if (claim->id && claim->check == owner_check(claim) && owner_is_current(claim, task))
 		return 0;
 	claim->id = owner_of_task(task);
@@ -562,8 +575,7 @@ static __noinline __attribute__((unused)) int owner_identify(
 	claim->cred = (__u64)task->cred;
 	claim->cgroups = (__u64)task->cgroups;
 	claim->check = owner_check(claim);
-	if (recent)
-		*recent = *claim;
+	*recent = *claim;
 	return 0;
 }
 
@@ -577,25 +589,39 @@ static __always_inline void owner_passes(void)
 		*passed = bpf_jiffies64();
 }
 
+/* Takes an empty place of a set for a key to come; SOCKET_WAYS: none is empty. */
+owner_function __u32 socket_take(__u64 hash, __u32 further)
+{
+	struct socket_set *set = socket_set_at(hash, further);
+	__u32 n;
+
+	if (!set)
+		return SOCKET_WAYS;
+	_Pragma("clang loop unroll(disable)") for (n = 0; n < SOCKET_WAYS; n++)
+	{
+		__u32 way = (hash >> 32) + n & (SOCKET_WAYS - 1);
+
+		if (!set->key[way] && !__sync_val_compare_and_swap(&set->key[way], 0, SOCKET_TAKEN))
+			return way;
+	}
+	return SOCKET_WAYS;
+}
+
 /* An empty entry for a socket that has none; NULL: no room.  Two at once for the same socket may both make
  * one; then the first stays in use, and both end with the socket. */
 static __noinline __attribute__((unused)) struct socket_owner *socket_make(__u64 key)
 {
 	__u64 hash = socket_hash(key);
 	struct socket_set *set;
-	__u32 i, n;
+	__u32 i, way;
 
 	_Pragma("clang loop unroll(disable)") for (i = 0; i < SOCKET_REACH; i++)
 	{
 		set = socket_set_at(hash, i);
 		if (!set)
 			return (void *)0;
-		_Pragma("clang loop unroll(disable)") for (n = 0; n < SOCKET_WAYS; n++)
-		{
-			__u32 way = (hash >> 32) + n & (SOCKET_WAYS - 1);
-
-			if (set->key[way] || __sync_val_compare_and_swap(&set->key[way], 0, SOCKET_TAKEN))
-				continue;
+		way = socket_take(hash, i);
+		if (way < SOCKET_WAYS) {
 			__builtin_memset(&set->owner[way], 0, sizeof(set->owner[way]));
 			__sync_lock_test_and_set(&set->key[way], key);
 			return &set->owner[way];

@@ -396,6 +396,25 @@ packet_inline enum parse_reason packet_read_ip6(
 	return packet_read_l4(data, l3 + sizeof(*ip), end, p);
 }
 
+packet_inline int packet_is_tag(__be16 ethertype)
+{
+	return ethertype == bpf_htons(PACKET_ETH_VLAN) || ethertype == bpf_htons(PACKET_ETH_QINQ);
+}
+
+/* What packet_parse() does with what stands behind the Ethernet header and its tags. */
+packet_inline enum parse_reason packet_parse_network(
+	PACKET_CONTEXT *context, void *data, void *l3, void *end, __be16 ethertype, struct packet *p)
+{
+	p->ethertype = ethertype;
+	p->l3_offset = l3 - data;
+	p->header_bytes = p->l3_offset;
+	if (__builtin_expect(ethertype == bpf_htons(PACKET_ETH_IPV4), 1))
+		return packet_read_ip4(data, l3, end, p);
+	if (ethertype == bpf_htons(PACKET_ETH_IPV6))
+		return packet_read_ip6(context, data, l3, end, p);
+	return packet_is_tag(ethertype) ? PARSE_VLAN_DEPTH : PARSE_NOT_IP;
+}
+
 /*
  * Reads the packet in [data, end) into `p`, which the caller has zeroed.
  *
@@ -418,8 +437,7 @@ packet_inline enum parse_reason packet_parse(
 		for (i = 0; i < PACKET_VLANS_MAX; i++) {
 			struct packet_vlan *vlan = l3;
 
-			if (ethertype != bpf_htons(PACKET_ETH_VLAN) &&
-				ethertype != bpf_htons(PACKET_ETH_QINQ))
+			if (!packet_is_tag(ethertype))
 				break;
 			p->ethertype = ethertype;
 			if ((void *)(vlan + 1) > end)
@@ -431,16 +449,7 @@ packet_inline enum parse_reason packet_parse(
 			l3 += sizeof(*vlan);
 		}
 	}
-	p->ethertype = ethertype;
-	p->l3_offset = l3 - data;
-	p->header_bytes = p->l3_offset;
-	if (__builtin_expect(ethertype == bpf_htons(PACKET_ETH_IPV4), 1))
-		return packet_read_ip4(data, l3, end, p);
-	if (ethertype == bpf_htons(PACKET_ETH_IPV6))
-		return packet_read_ip6(context, data, l3, end, p);
-	if (ethertype == bpf_htons(PACKET_ETH_VLAN) || ethertype == bpf_htons(PACKET_ETH_QINQ))
-		return PARSE_VLAN_DEPTH;
-	return PARSE_NOT_IP;
+	return packet_parse_network(context, data, l3, end, ethertype, p);
 }
 
 #endif

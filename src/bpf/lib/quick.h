@@ -61,8 +61,8 @@ packet_inline int quick_account(struct __sk_buff *skb, __u32 link_bytes, int out
 	settled = flow_is_settled(in_force, held, line->counts.last, sight.now, tcp_flags);
 	if (in_force && !settled)
 		return 0;
-	if (flow_seeks(&line->counts, &line->marks, &sight, tcp_flags)) {
-		if (out || owner_off || !flow_looks_spent(stats, sight.now))
+	if (!owner_off && flow_seeks(&line->counts, &line->marks, &sight, tcp_flags)) {
+		if (out || !flow_looks_spent(stats, sight.now))
 			return 0;
 		stats->postponed++;
 		sight.origin = FLOW_OWNER_DUE;

@@ -267,6 +267,7 @@ packet_function int service_kept(void)
 		if (!work->error)
 			service_forget(&key, flow);
 		work->over = over;
+		work->gone = !over;
 		return 0;
 	}
 	if (work->error)
@@ -361,6 +362,20 @@ packet_inline int service_is_due(__u32 last, __u32 now)
 	return (last ^ now) >> SERVICE_TOUCH_SHIFT || service_is_silent(last, now);
 }
 
+/* Had the connection of a TCP packet a backend that is gone?  Whom it is sent to now ends it: nothing of it
+ * is kept, and what begins with its ends is another. */
+packet_inline int service_is_gone(
+	const struct service_work *work, const struct service *service, __u32 backend_of_line)
+{
+	const struct service_backend *backend = service_backend(backend_of_line);
+
+	if (work->begins || work->error || work->later || work->key.proto != PACKET_PROTO_TCP)
+		return 0;
+	return work->gone || (work->known && backend &&
+				     (!service_usable(backend, service->number, 0) ||
+					     (__s32)(work->last - backend->since) <= 0));
+}
+
 /* A packet whose line knows the backend: has what is written down to be touched, too? */
 packet_inline int service_due(const struct service_work *work, const struct service *service)
 {
@@ -379,8 +394,9 @@ packet_inline __u32 service_held(const struct service_work *work, const struct s
 	if (!work->known || !service_usable(backend, service->number, 0) ||
 		(__s32)(work->last - backend->since) <= 0)
 		return 0;
-	/* a SYN that comes again is of the same connection as the first; else it begins another one */
-	if (work->begins && (work->tcp_flags != PACKET_TCP_SYN || backend->state != SERVICE_BACKEND_UP))
+	/* A SYN that comes again is of the same connection as the first, also where its backend has begun to
+	 * drain: the answer to the first may be on its way.  Else it begins another one. */
+	if (work->begins && work->tcp_flags != PACKET_TCP_SYN)
 		return 0;
 	return work->backend;
 }
@@ -501,9 +517,9 @@ packet_function int service_choose(PACKET_CONTEXT *context)
 			service_keep(!service_flow_flags(work));
 	}
 	work->backend = held;
+	work->over = work->gone = 0;
 	if (held)
 		goto found;
-	work->over = 0;
 	work->backend = written ? service_kept() : 0;
 	if (!work->backend && service_lives(work, service, line)) {
 		work->backend = line;
@@ -513,7 +529,8 @@ packet_function int service_choose(PACKET_CONTEXT *context)
 	if (!work->backend) {
 		/* what has no SYN begins with its first packet */
 		begins = work->begins || (work->key.proto != PACKET_PROTO_TCP && !work->error);
-		keep = service_choose_anew(work, service, begins);
+		work->gone = service_is_gone(work, service, line);
+		keep = service_choose_anew(work, service, begins) && !work->gone;
 		backend = service_backend(work->backend);
 		if (!backend || backend->state == SERVICE_BACKEND_NONE ||
 			(service->flags & SERVICE_CLOSED && !service_usable(backend, service->number, 0)))

@@ -93,11 +93,19 @@ trie_inline __u32 service_in_ranges(
 	return 0;
 }
 
+/* The first word of struct service_port. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define SERVICE_PORT_KEY(address, proto, port) ((address) | (__u64)(port) << 32 | (__u64)(proto) << 48)
+#else
+#define SERVICE_PORT_KEY(address, proto, port) ((__u64)(address) << 32 | (__u32)(port) << 16 | (proto) << 8)
+#endif
+
 /* Unit of the service of an address' number; 0: none has this protocol and port. `port` is 0 where there is
  * none. */
 trie_inline __u32 service_find(
 	void *memory, const struct service_book *book, __u32 address, __u8 proto, __be16 port)
 {
+	const __u64 wanted = SERVICE_PORT_KEY(address, proto, port);
 	__u32 home = service_port_hash(address, proto, port), i, j;
 
 #ifdef __bpf__
@@ -111,8 +119,7 @@ trie_inline __u32 service_find(
 		if (!unit)
 			return 0;
 		for (j = 0; j < 4; j++)
-			if (entries[j].address == address && entries[j].port == port &&
-				entries[j].proto == proto)
+			if (unit->word[2 * j] == wanted)
 				return entries[j].service;
 		if (!entries[3].service)
 			break;

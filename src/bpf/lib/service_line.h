@@ -159,12 +159,14 @@ packet_function int service_account(void)
 	return 0;
 }
 
-/* The flow's line knows from now on where its packets go. */
+/* The flow's line knows from now on where its packets go, and that its connection is over where that lost its
+ * backend: as if the client had sent a RST. */
 packet_function int service_remember(void)
 {
 	struct service_work *work = service_work();
 	struct flow_decision *decision;
 	const struct service *service;
+	struct flow_marks *marks;
 	__u32 way, index;
 
 	if (!work || !work->way)
@@ -174,19 +176,24 @@ packet_function int service_remember(void)
 	index = work->set;
 	if (work->packet.family == 6) {
 		struct flow_rest_set6 *rest = bpf_map_lookup_elem(&flow_rest6, &index);
+		struct flow_set6 *set = bpf_map_lookup_elem(&flow_cache6, &index);
 
-		if (!rest || !service)
+		if (!rest || !set || !service)
 			return 0;
 		decision = &rest->line[way].decision;
+		marks = &set->line[way].marks;
 	} else {
 		struct flow_set4 *set = bpf_map_lookup_elem(&flow_cache4, &index);
 
 		if (!set || !service)
 			return 0;
 		decision = &set->line[way].decision;
+		marks = &set->line[way].marks;
 	}
 	decision->rule = service->rule;
 	decision->backend = work->backend;
+	if (work->gone)
+		*(__u32 *)marks |= FLOW_MARKS(PACKET_TCP_RST, 0, 0);
 	return 0;
 }
 

@@ -17,6 +17,7 @@
 #include "bpf/lib/service_work.h"
 
 #define QUICK_FRAGMENT 0x3fff /* offset, and whether more follow */
+#define QUICK_TURNS    (PACKET_TCP_FIN | PACKET_TCP_SYN | PACKET_TCP_RST)
 
 /* What was found out about a packet. */
 struct quick {
@@ -25,7 +26,8 @@ struct quick {
 	__u32 ip_bytes; /* from the network header on */
 	__u32 number;   /* of the backend */
 	__u32 begins;
-	__u32 flags; /* TCP */
+	__u32 flags;  /* TCP */
+	__u32 around; /* bytes that are put around it */
 	struct tunnel tunnel;
 };
 
@@ -34,38 +36,43 @@ packet_inline int quick_read(const struct packet_tcp *l4, __u8 proto, struct qui
 {
 	if (proto == PACKET_PROTO_UDP)
 		return 1;
+	if (proto != PACKET_PROTO_TCP || l4->data_offset < 5 << 4)
+		return 0;
 	quick->flags = l4->flags;
-	quick->begins = (quick->flags & (PACKET_TCP_SYN | PACKET_TCP_ACK)) == PACKET_TCP_SYN;
-	return proto == PACKET_PROTO_TCP && l4->data_offset >= 5 << 4 &&
-	       !(quick->flags & (PACKET_TCP_FIN | PACKET_TCP_RST)) &&
-	       (quick->begins || !(quick->flags & PACKET_TCP_SYN));
+	if (!(quick->flags & QUICK_TURNS))
+		return 1;
+	quick->begins = 1;
+	return (quick->flags & (QUICK_TURNS | PACKET_TCP_ACK)) == PACKET_TCP_SYN;
 }
 
-/* May the backend that the flow's line names be used, without a look at what is written down? */
+/* May the backend that the flow's line names be used, without a look at what is written down?  What is usual
+ * is asked first, and of what is rare only whether there is any. */
 packet_inline int quick_holds(const struct service *service, const struct service_backend *backend,
 	const struct flow_counts *counts, const struct flow_marks *marks, const struct quick *quick)
 {
-	if (!service_usable(backend, service->number, quick->begins) ||
-		(__s32)(counts->last - backend->since) <= 0 || flow_is_full(counts))
+	if (!service_usable(backend, service->number, quick->begins))
 		return 0;
-	if (service->flags & SERVICE_QUIC || (quick->begins && marks->tcp_flags != PACKET_TCP_SYN))
+	if ((__s32)(counts->last - backend->since) <= 0 || flow_is_full(counts))
 		return 0;
-	if (!(service->flags & SERVICE_WRITTEN))
+	if (quick->begins && marks->tcp_flags != PACKET_TCP_SYN)
+		return 0;
+	if (__builtin_expect(!(service->flags & (SERVICE_WRITTEN | SERVICE_QUIC)), 1))
 		return 1;
-	return !service_is_due(counts->last, quick->now) &&
-	       !(quick->flags & PACKET_TCP_ACK && !(marks->tcp_flags & PACKET_TCP_ACK));
+	if (service->flags & SERVICE_QUIC || service_is_due(counts->last, quick->now))
+		return 0;
+	return !(quick->flags & PACKET_TCP_ACK) || marks->tcp_flags & PACKET_TCP_ACK;
 }
 
-/* Can it be sent there at once? */
+/* Can it be sent there at once, with so many bytes around it?  As encapsulate_mtu() has it. */
 packet_inline int quick_fits(
-	const struct service *service, const struct service_backend *backend, const struct quick *quick)
+	const struct service *service, const struct service_backend *backend, struct quick *quick)
 {
-	__u32 mtu;
-
 	if (!hop_is_fresh(backend, quick->now))
 		return 0;
-	mtu = encapsulate_mtu(service, backend);
-	return !mtu || quick->ip_bytes <= mtu;
+	quick->around = encapsulate_bytes(service, backend);
+	if (quick->ip_bytes + quick->around > backend->mtu && backend->mtu > quick->around)
+		return 0;
+	return !service->mtu || quick->ip_bytes <= service->mtu;
 }
 
 /* Counts what goes on in a line that is there. */
@@ -93,7 +100,7 @@ packet_inline void quick_count(struct quick *quick, int anew)
 packet_inline int quick_send(struct xdp_md *context, const struct service *service,
 	const struct service_backend *backend, const struct quick *quick, __u32 family)
 {
-	__u32 around = encapsulate_bytes(service, backend), ifindex = backend->ifindex;
+	__u32 around = quick->around, ifindex = backend->ifindex;
 	__be16 ethertype;
 	void *data, *end;
 
@@ -140,14 +147,16 @@ packet_inline int quick_find4(struct quick_line4 *at, __u32 now)
 	__u64 hash = flow_hash4(at->addresses, at->ports, at->kinds);
 	struct flow_set4 *set;
 	struct flow_line4 *line;
+	/* not in *at: what a helper gets the address of is not kept in registers, nor what is beside it */
+	__u32 cpu = bpf_get_smp_processor_id(), index = cpu * flow_sets4 + (hash & (flow_sets4 - 1));
 	__u32 home = hash >> 62, i;
 
-	at->cpu = bpf_get_smp_processor_id();
-	at->index = at->cpu * flow_sets4 + (hash & (flow_sets4 - 1));
-	set = bpf_map_lookup_elem(&flow_cache4, &at->index);
-	at->stats = bpf_map_lookup_elem(&flow_stats, &at->cpu);
+	set = bpf_map_lookup_elem(&flow_cache4, &index);
+	at->stats = bpf_map_lookup_elem(&flow_stats, &cpu);
 	if (!set || !at->stats)
 		return 0;
+	at->cpu = cpu;
+	at->index = index;
 	PACKET_UNROLL
 	for (i = 0; i < FLOW_WAYS; i++) {
 		line = &set->line[(home + i) % FLOW_WAYS];
@@ -176,7 +185,7 @@ packet_inline void quick_fill4(
 		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
 
 	if (line->serial) {
-		flow_emit4(line, at->stats, at->cpu, at->index % flow_sets4 * FLOW_WAYS + at->way);
+		flow_emit4(line, at->stats, at->cpu, (at->index & (flow_sets4 - 1)) * FLOW_WAYS + at->way);
 		flow_publish(line->serial, 0);
 	}
 	*(__u64 *)&line->src = at->addresses;
@@ -232,17 +241,18 @@ packet_inline int quick_find6(struct quick_line6 *at, __u32 now)
 	struct flow_set6 *set;
 	__u64 *line_src, *line_dst;
 	struct flow_line6 *line;
-	__u32 home, i;
+	__u32 cpu = bpf_get_smp_processor_id(), home, index, i;
 
 	hash = flow_mix(
 		flow_mix(hash, at->dst[1], flow_seed[0]), at->ports ^ (__u64)at->kinds << 24, flow_seed[1]);
-	at->cpu = bpf_get_smp_processor_id();
-	at->index = at->cpu * flow_sets6 + (hash & (flow_sets6 - 1));
-	set = bpf_map_lookup_elem(&flow_cache6, &at->index);
-	rest_set = bpf_map_lookup_elem(&flow_rest6, &at->index);
-	at->stats = bpf_map_lookup_elem(&flow_stats, &at->cpu);
+	index = cpu * flow_sets6 + (hash & (flow_sets6 - 1));
+	set = bpf_map_lookup_elem(&flow_cache6, &index);
+	rest_set = bpf_map_lookup_elem(&flow_rest6, &index);
+	at->stats = bpf_map_lookup_elem(&flow_stats, &cpu);
 	if (!set || !rest_set || !at->stats)
 		return 0;
+	at->cpu = cpu;
+	at->index = index;
 	home = hash >> 62;
 	PACKET_UNROLL
 	for (i = 0; i < FLOW_WAYS; i++) {
@@ -277,7 +287,8 @@ packet_inline void quick_fill6(
 		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
 
 	if (rest->serial) {
-		flow_emit6(line, rest, at->stats, at->cpu, at->index % flow_sets6 * FLOW_WAYS + at->way);
+		flow_emit6(
+			line, rest, at->stats, at->cpu, (at->index & (flow_sets6 - 1)) * FLOW_WAYS + at->way);
 		flow_publish(rest->serial, 0);
 	}
 	*(__u64 *)&line->src[0] = at->src[0];

@@ -10,12 +10,11 @@
 #define WEIR_BPF_SERVICE_RULES_H
 
 #include "bpf/lib/decide.h"
-#include "bpf/lib/facts.h"
+#include "bpf/lib/facts_sets.h"
 #include "bpf/lib/limit.h"
 #include "bpf/lib/note.h"
 #include "bpf/lib/policy.h"
 #include "bpf/lib/service_work.h"
-#include "bpf/lib/set.h"
 #include "bpf/lib/tell.h"
 #include "bpf/lib/tenant.h"
 #include "bpf/lib/trie.h"
@@ -103,14 +102,6 @@ packet_inline void service_rules_tell(struct __sk_buff *skb, const struct servic
 	bpf_ringbuf_submit(record, 0);
 }
 
-/* The combination of sets that an address is in. */
-static __noinline __u32 service_sets(const __be32 *address, __u32 family, __u32 place)
-{
-	if (family == 4)
-		return set_find4(place, bpf_ntohl(address[0]));
-	return set_find6(place, policy_high(address), policy_high(address + 2));
-}
-
 /* Does a rule drop the packet?  All that is to be counted and told of it then is. */
 static __noinline int service_ruled_out(struct __sk_buff *skb)
 {
@@ -119,7 +110,7 @@ static __noinline int service_ruled_out(struct __sk_buff *skb)
 	struct service_asked asked = {};
 	const struct policy_header *header;
 	struct service_rules *rules;
-	__u32 zero = 0, place, sets, number;
+	__u32 zero = 0, place, number;
 
 	asked.rules = rules = bpf_map_lookup_elem(&service_rules, &zero);
 	if (!in_force || !work || !rules)
@@ -138,11 +129,7 @@ static __noinline int service_ruled_out(struct __sk_buff *skb)
 	rules->now = work->now;
 	rules->drop = 0;
 	facts_read(&work->packet, skb->ifindex, 0, &rules->facts);
-	sets = in_force->places >> SET_PLACE & 1;
-	if (header->asked & 1 << POLICY_BY_SRC_SETS)
-		rules->facts.src_sets = service_sets(rules->facts.src, rules->facts.family, sets);
-	if (header->asked & 1 << POLICY_BY_DST_SETS)
-		rules->facts.dst_sets = service_sets(rules->facts.dst, rules->facts.family, sets);
+	facts_sets(&rules->facts, header->asked, in_force->places >> SET_PLACE & 1);
 	policy_begin(asked.policy, &rules->cursor, &rules->facts);
 	bpf_loop(SERVICE_RULES_MAX, service_rules_step, &asked, 0);
 	if (!rules->drop)

@@ -49,7 +49,7 @@ packet_function int balance_sort(PACKET_CONTEXT *context)
 	p = &work->packet;
 	if (p->kind & FLOW_KIND_ICMP && service_is_discovery(p))
 		return BALANCE_PASS;
-	work->known = work->begins = work->error = work->later = 0;
+	work->known = work->begins = work->error = work->later = work->gone = 0;
 	work->backend = work->way = 0;
 	work->sport = p->kind & FLOW_KIND_PORTS ? p->sport : 0;
 	work->dport = p->kind & FLOW_KIND_PORTS ? p->dport : 0;

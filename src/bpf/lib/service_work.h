@@ -53,6 +53,7 @@ struct service_work {
 	__u32 fragment_offset; /* of the fragment header of IPv6 */
 	__u32 option;          /* of TCP: where it is looked for */
 	__u8 over;             /* what was written down of these ends was of a connection that is over */
+	__u8 gone;             /* the backend of its connection is: that has ended */
 	__u8 begins;           /* a connection, as far as the packet tells */
 	__u8 error;            /* an ICMP error about one */
 	__u8 later;            /* a fragment that is not the first */

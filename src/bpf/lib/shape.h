@@ -37,6 +37,9 @@
 /* A tick is shorter than a second divided by two to the power of this. */
 const volatile __u32 shape_tick_shift = 6;
 
+/* What a CPU may hold of a bucket (shared/shape.h): the burst, shifted so far. */
+const volatile __u32 shape_hold_shift = SHAPE_HOLD_NONE;
+
 /* How long what stands in the bucket's line is good for.  A change of the class ends that at once, or, where
  * a packet is just writing it, so late at most. */
 #define SHAPE_FRESH_NS (1ULL << 28)
@@ -152,14 +155,41 @@ static __always_inline int shape_is_local_tcp(struct __sk_buff *skb, struct shap
 
 /* -- the policer -- */
 
-/* May the packet pass, by the bucket's line alone?  0: that does not tell. */
-static __always_inline int shape_allows_unread(
-	struct shape_packet *p, struct shape_state *state, __u32 number)
+/* What this CPU holds of the class, in bytes. */
+static __always_inline __u32 shape_held(const struct shape_count *count, __u32 fresh)
 {
-	__u32 fresh = *(volatile __u32 *)&state->fresh;
-	__u64 read, cap, mark, spent, gone;
-	__s64 left, ago;
+	__u32 held = count->held ^ (fresh >> 2) << SHAPE_HOLD_BITS;
 
+	return held >> SHAPE_HOLD_BITS ? 0 : held;
+}
+
+static __always_inline void shape_hold(struct shape_count *count, __u32 fresh, __u32 bytes)
+{
+	count->held = (fresh >> 2) << SHAPE_HOLD_BITS | bytes;
+}
+
+/* What a CPU may hold of a bucket of this burst, or a little less. */
+static __always_inline __u32 shape_hold_of(__u64 burst)
+{
+	__u64 bytes = burst >> shape_hold_shift;
+
+	if (burst < SHAPE_HOLD_LEAST)
+		return 0;
+	return bytes >> SHAPE_HOLD_BITS ? (1U << SHAPE_HOLD_BITS) - 1 : bytes;
+}
+
+/* May the packet pass, by the bucket's line and this CPU's alone?  0: that does not tell. */
+static __always_inline int shape_allows_unread(
+	struct shape_packet *p, struct shape_state *state, struct shape_count *count, __u32 number)
+{
+	__u32 fresh = *(volatile __u32 *)&state->fresh, held = shape_held(count, fresh), hold;
+	__u64 read, cap, mark, spent, gone;
+	__s64 left, ago, needed;
+
+	if (held >= p->bytes) {
+		shape_hold(count, fresh, held - p->bytes);
+		return 1;
+	}
 	if ((fresh & 3) != SHAPE_METERED && (fresh & 3) != SHAPE_FREE)
 		return 0;
 	read = *(volatile __u64 *)&state->read;
@@ -178,10 +208,16 @@ static __always_inline int shape_allows_unread(
 		return 0;
 	if (left > (__s64)cap)
 		left = cap;
-	if (left < (__s64)p->bytes ||
-		__sync_val_compare_and_swap(&state->bucket.spent, spent, read - left + p->bytes) != spent)
+	needed = p->bytes - held;
+	hold = left > (__s64)(cap - (cap >> 2)) ? shape_hold_of(cap) : 0;
+	if (left < needed + hold || left - needed - hold < (__s64)mark)
+		hold = 0;
+	if (left < needed || __sync_val_compare_and_swap(
+				     &state->bucket.spent, spent, read - left + needed + hold) != spent)
 		return 0;
-	if (left - (__s64)p->bytes < (__s64)mark)
+	if (held | hold)
+		shape_hold(count, fresh, hold);
+	if (left - needed < (__s64)mark)
 		p->mark = number;
 	return 1;
 }
@@ -200,6 +236,7 @@ static __always_inline void shape_remember(
 		return;
 	if (kind == SHAPE_METERED && burst <= 2 * hidden)
 		kind = SHAPE_STALE;
+	hidden += (__u64)shape_hold_of(burst) << (shape_hold_shift - SHAPE_HOLD_SHIFT);
 	*(volatile __u64 *)&state->read = read;
 	*(volatile __u64 *)&state->read_ns = shape_now(p);
 	*(volatile __u64 *)&state->cap = burst - hidden;
@@ -208,17 +245,20 @@ static __always_inline void shape_remember(
 	__sync_lock_test_and_set(&state->fresh, ((fresh >> 2) + 1) << 2 | kind);
 }
 
-/* May the packet pass? */
+/* May the packet pass?  With a new reading of the clock all holds end, so the whole burst may be there. */
 static __always_inline int shape_police(
 	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
 {
 	const struct shape_meter *meter = &class->meters[class->meter & 1];
+	struct shape_count *count = shape_count_of(p, number);
+	__u32 held = count ? shape_held(count, *(volatile __u32 *)&state->fresh) : 0;
 	__u64 now = token_clock_now(&meter->clock, shape_now(p));
 	__s64 left;
 
+	held = held < p->bytes ? held : 0;
 	if (class->engine == SHAPE_POLICER && !class->htb)
 		shape_remember(p, class, state, now);
-	if (!token_bucket_take(&state->bucket, &meter->clock, p->bytes, now))
+	if (!token_bucket_take(&state->bucket, &meter->clock, p->bytes - held, now))
 		return 0;
 	left = (__s64)(now - *(volatile __u64 *)&state->bucket.spent);
 	if (left < (__s64)meter->mark)

@@ -54,20 +54,17 @@ packet_inline void header4_write(struct packet_ip4 *ip, const struct service_bac
 	const struct tunnel *tunnel, __u32 length, __u8 proto)
 {
 	__be32 source = backend->source ? backend->source : tunnel_source4(tunnel->client, tunnel->port);
-	__u64 sum;
+	__be32 first = bpf_htonl(0x45000000 | (__u32)tunnel->tos << 16 | (__u16)length);
+	__be16 third = bpf_htons(ENCAPSULATE_TTL << 8 | proto);
+	__be32 *words = (void *)ip; /* version and length; identification and fragment; TTL and protocol */
+	__u64 sum = (__u64)first + third + source + backend->address[0];
 
-	ip->version_ihl = 0x45;
-	ip->tos = tunnel->tos;
-	ip->total_length = bpf_htons(length);
-	ip->id = 0;
-	ip->fragment = 0;
-	ip->ttl = ENCAPSULATE_TTL;
-	ip->proto = proto;
+	words[0] = first;
+	words[1] = 0;
+	*(__be16 *)&words[2] = third;
+	ip->checksum = checksum_fold(sum);
 	ip->src = source;
 	ip->dst = backend->address[0];
-	sum = bpf_htons(0x4500 | tunnel->tos) + ip->total_length +
-	      (__u64)bpf_htons(ENCAPSULATE_TTL << 8 | proto) + source + backend->address[0];
-	ip->checksum = checksum_fold(sum);
 }
 
 packet_inline void header6_write(struct packet_ip6 *ip, const struct service_backend *backend,

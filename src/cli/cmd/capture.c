@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -329,7 +328,6 @@ static void ask_end(struct capture *capture)
 	if (capture->ending)
 		return;
 	capture->ending = true;
-	signal(SIGINT, SIG_DFL); /* whoever is impatient */
 	if (asprintf(&query, "id=%s", capture->id) < 0)
 		query = NULL;
 	else if (client_open(capture->cli, &client, &error) == 0)

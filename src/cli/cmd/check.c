@@ -2,8 +2,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "agent/rule/apply.h"
 #include "cli/ask.h"
 #include "cli/cli.h"
+#include "cli/file.h"
 #include "model/config.h"
 
 static int check_json(const char *file, const struct error *error)
@@ -34,16 +36,28 @@ static int check_json(const char *file, const struct error *error)
 	return 0;
 }
 
+/* All that a start looks at before it asks the kernel. */
+static int file_check(const char *file, struct error *error)
+{
+	_cleanup_free_ char *text = NULL;
+	struct config config;
+	size_t length = 0;
+	int r = file_read(file, CONFIG_BYTES_MAX, &text, &length, error);
+
+	if (r == 0)
+		r = config_read_text(text, length, file, &config, error);
+	if (r < 0)
+		return r;
+	r = apply_check(&config.policy, text, file, error);
+	config_free(&config);
+	return r;
+}
+
 int cmd_check(const struct cli *cli)
 {
 	const char *file = cli->words[0];
-	struct config config;
-	struct error error;
-	int r;
-
-	r = config_read_file(file, &config, &error);
-	if (r == 0)
-		config_free(&config);
+	struct error error = {};
+	int r = file_check(file, &error);
 
 	if (cli->json) {
 		if (check_json(file, r < 0 ? &error : NULL) < 0) {

@@ -68,11 +68,16 @@ static int document_read(const char *file, struct document *document)
 
 static void applied_print(const struct cli *cli, const json_t *answer)
 {
-	printf("%s: %" PRIu64 " rule%s (%" PRIu64 " new, %" PRIu64 " gone, %" PRIu64 " as before), %" PRIu64
+	uint64_t changed = json_get_number(answer, "changed");
+	char changes[40] = "";
+
+	if (changed)
+		snprintf(changes, sizeof(changes), ", %" PRIu64 " changed", changed);
+	printf("%s: %" PRIu64 " rule%s (%" PRIu64 " new, %" PRIu64 " gone%s, %" PRIu64 " as before), %" PRIu64
 	       " packets checked, %.3f s\n",
 		json_is_true(json_object_get(answer, "applied")) ? "applied" : "can be applied",
 		json_get_number(answer, "rules"), json_get_number(answer, "rules") == 1 ? "" : "s",
-		json_get_number(answer, "added"), json_get_number(answer, "removed"),
+		json_get_number(answer, "added"), json_get_number(answer, "removed"), changes,
 		json_get_number(answer, "kept"), json_get_number(answer, "checked"),
 		json_number_value(json_object_get(answer, "seconds")));
 	if (!cli->check)
