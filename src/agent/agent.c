@@ -163,13 +163,24 @@ static void on_scan(evutil_socket_t fd, short what, void *context)
 	schedule_scan(agent);
 }
 
+static bool table_is_old(const struct agent *agent, uint64_t now_ns)
+{
+	return now_ns - collected_at(agent->collector) >= REFRESH_NS;
+}
+
+void agent_refresh_table(struct agent *agent)
+{
+	if (table_is_old(agent, agent_now_ns()))
+		collect_all(agent->collector);
+}
+
 void agent_refresh(struct agent *agent)
 {
 	uint64_t now_ns = agent_now_ns();
 	bool first = !agent->asked_ns || now_ns - agent->asked_ns >= ATTENTION_NS;
 
 	agent->asked_ns = now_ns;
-	if (now_ns - collected_at(agent->collector) >= REFRESH_NS)
+	if (table_is_old(agent, now_ns))
 		agent_collect(agent);
 	if (first)
 		schedule_scan(agent);

@@ -66,8 +66,11 @@ struct agent {
 uint64_t agent_now_ns(void);
 int agent_reload(struct agent *agent, struct error *error);
 void agent_stop(struct agent *agent, enum agent_end end);
-/* Has the table brought up to date, unless it was a moment ago. */
+/* Has the table brought up to date for a question, unless it was a moment ago; with that goes the modules' regular
+ * work. */
 void agent_refresh(struct agent *agent);
+/* The table alone: for who is in the middle of a change, where the modules' work has no place. */
+void agent_refresh_table(struct agent *agent);
 
 /* Waits for a file descriptor, until the agent ends.  0 or a negative errno. */
 int agent_wait_for(struct agent *agent, int fd, event_callback_fn function, void *context);

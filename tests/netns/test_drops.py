@@ -394,11 +394,11 @@ def kill_and_adopt(lab):
         agent.kill(signal.SIGKILL)
         agent.process.wait()
         agent.start()
+    wait_for(lambda: agent.get("/v1/drops")["recent"], 5, "records go on")
     sender.send_signal(signal.SIGKILL)
     sender.wait()
     dropped = difference.kernel("Udp.NoPorts")
     expect_equal(difference.weir("NO_SOCKET"), dropped, "drops counted")
-    expect(agent.get("/v1/drops")["recent"], "records go on")
 
 
 @test("sanitize")

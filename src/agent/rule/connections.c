@@ -342,7 +342,7 @@ void connections_pick_up(struct agent *agent)
 	uint64_t now_ns;
 	int r;
 
-	agent_refresh(agent);
+	agent_refresh_table(agent);
 	now_ns = agent_now_ns();
 	for (uint32_t i = 0; i < table_flow_count(agent->table); i++)
 		pick_up_flow(connections, i, now_ns);
