@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * Nanoseconds that a packet of a service takes in the program at XDP: bench-service [ROUNDS [PACKETS [LINES
- * [WORD]]]]
+ * Nanoseconds that a packet of a service takes in the program at XDP: bench-service [--against PROGRAM]
+ * [ROUNDS [PACKETS [LINES [WORD]]]]
  *
  * One service address of either family, 100 backends, Maglev.  A program around the measured one restores the
  * packet before each run and takes the next flow (bench/service.bpf.c); what it takes with a program that
@@ -12,6 +12,14 @@
  * (a SYN, too: that of a connection that was there).  With 1,048,576 flows and the usual LINES none does:
  * each packet chooses its backend anew, pushes a line out and fills it, and since nobody reads the ring of
  * records, each line that is pushed out is counted lost.
+ *
+ * --against measures another balancer beside weir: a loaded program of XDP, by its id or the path it is
+ * pinned at, called as weir's is, by tail call.  In each round both get the same packets, each after as many
+ * to warm up, now one first, now the other.  Whoever loads it makes it serve 10.200.1.1 (TCP and UDP) and
+ * fc00:1::1 (TCP) with as many backends on the ports below that are to be compared.  Cases where it does not
+ * what weir does (passes a service's packet on to the stack, or keeps one that is no service's) have no
+ * figure.  Before the first round it has seen each flow once; a balancer that remembers only so many
+ * connections a second is to be loaded without that bound if those are to be established.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -51,8 +59,8 @@ struct bench_case {
 	enum packet_kind kind;
 	uint32_t flows;
 	uint16_t port; /* which service: deliver, and whether flows are accounted */
-	struct service_bench_bpf *around, *bare;
-	double ns[ROUNDS_MAX];
+	struct service_bench_bpf *around, *bare, *other; /* NULL: nothing to compare */
+	double ns[ROUNDS_MAX], other_ns[ROUNDS_MAX];
 };
 
 #define PORT_IPIP     80
@@ -79,6 +87,7 @@ static struct bench_case cases[] = {
 	{.name = "TCP new (SYN)", .kind = PACKET_SYN4, .flows = 65536, .port = PORT_IPIP},
 	{.name = "TCP new (SYN)", .kind = PACKET_SYN4, .flows = 1048576, .port = PORT_IPIP},
 	{.name = "TCP new (SYN), flows off", .kind = PACKET_SYN4, .flows = 65536, .port = PORT_NO_FLOWS},
+	{.name = "TCP new (SYN), flows off", .kind = PACKET_SYN4, .flows = 1048576, .port = PORT_NO_FLOWS},
 	{.name = "TCP established, nat", .kind = PACKET_TCP4, .flows = 1, .port = PORT_NAT},
 	{.name = "TCP established, nat", .kind = PACKET_TCP4, .flows = 1024, .port = PORT_NAT},
 	{.name = "TCP established, nat", .kind = PACKET_TCP4, .flows = 65536, .port = PORT_NAT},
@@ -93,6 +102,19 @@ static struct bench_case cases[] = {
 	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 1024, .port = PORT_IPIP},
 	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 65536, .port = PORT_IPIP},
 	{.name = "TCP established, IPv6", .kind = PACKET_TCP6, .flows = 1048576, .port = PORT_IPIP},
+	{.name = "TCP established, IPv6, flows off", .kind = PACKET_TCP6, .flows = 1, .port = PORT_NO_FLOWS},
+	{.name = "TCP established, IPv6, flows off",
+		.kind = PACKET_TCP6,
+		.flows = 1024,
+		.port = PORT_NO_FLOWS},
+	{.name = "TCP established, IPv6, flows off",
+		.kind = PACKET_TCP6,
+		.flows = 65536,
+		.port = PORT_NO_FLOWS},
+	{.name = "TCP established, IPv6, flows off",
+		.kind = PACKET_TCP6,
+		.flows = 1048576,
+		.port = PORT_NO_FLOWS},
 };
 
 #define CASES (sizeof(cases) / sizeof(cases[0]))
@@ -139,16 +161,16 @@ static void packet_make(const struct bench_case *c, uint8_t packet[static FRAME]
 		memcpy(l4 + 12, (const uint8_t[]){0x50, c->kind == PACKET_SYN4 ? 2 : 0x10, 2, 0}, 4);
 }
 
-static void measured_set(const struct service_bench_bpf *around, const struct bpf_program *program)
+static void measured_set(const struct service_bench_bpf *around, int fd)
 {
-	int fd = bpf_program__fd(program);
 	__u32 zero = 0;
 
 	if (bpf_map_update_elem(bpf_map__fd(around->maps.measured), &zero, &fd, BPF_ANY) < 0)
 		die("measured");
 }
 
-static struct service_bench_bpf *around_make(const struct bench_case *c, const struct bpf_program *program)
+/* `fd` -1: around what passes all. */
+static struct service_bench_bpf *around_make(const struct bench_case *c, int fd)
 {
 	struct service_bench_bpf *around = service_bench_bpf__open();
 	uint8_t packet[FRAME];
@@ -162,12 +184,13 @@ static struct service_bench_bpf *around_make(const struct bench_case *c, const s
 	memcpy((void *)around->rodata->headers, packet, sizeof(around->rodata->headers));
 	if (service_bench_bpf__load(around) < 0)
 		die("load");
-	measured_set(around, program ? program : around->progs.bare_pass);
+	measured_set(around, fd < 0 ? bpf_program__fd(around->progs.bare_pass) : fd);
 	return around;
 }
 
 /* Nanoseconds of one run. */
-static double measure(const struct bench_case *c, const struct service_bench_bpf *around, uint32_t packets)
+static double run(const struct bench_case *c, const struct service_bench_bpf *around, uint32_t packets,
+	uint32_t *ret_verdict)
 {
 	uint8_t packet[FRAME], out[256];
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = FRAME, .data_out = out,
@@ -176,11 +199,54 @@ static double measure(const struct bench_case *c, const struct service_bench_bpf
 	packet_make(c, packet);
 	if (bpf_prog_test_run_opts(bpf_program__fd(around->progs.restore), &options) < 0)
 		die("test run");
-	if (options.retval == XDP_ABORTED || options.retval == XDP_DROP) {
-		fprintf(stderr, "bench-service: %s: verdict %u\n", c->name, options.retval);
+	*ret_verdict = options.retval;
+	return options.duration;
+}
+
+static double measure(const struct bench_case *c, const struct service_bench_bpf *around, uint32_t packets)
+{
+	uint32_t verdict;
+	double ns = run(c, around, packets, &verdict);
+
+	if (verdict == XDP_ABORTED || verdict == XDP_DROP) {
+		fprintf(stderr, "bench-service: %s: verdict %u\n", c->name, verdict);
 		exit(1);
 	}
-	return options.duration;
+	return ns;
+}
+
+static double measure_warm(
+	const struct bench_case *c, const struct service_bench_bpf *around, uint32_t packets, uint32_t before)
+{
+	measure(c, around, before);
+	return measure(c, around, packets);
+}
+
+/* A program that somebody else has loaded: by its id, or where it is pinned. */
+static int program_find(const char *what)
+{
+	int fd = what[strspn(what, "0123456789")] ? bpf_obj_get(what)
+	                                          : bpf_prog_get_fd_by_id((uint32_t)strtoul(what, NULL, 10));
+
+	if (fd < 0)
+		die(what);
+	return fd;
+}
+
+/* NULL: it does something else with such packets. */
+static struct service_bench_bpf *other_make(const struct bench_case *c, int fd)
+{
+	const bool sent = c->kind != PACKET_OTHER4 && c->kind != PACKET_OTHER6;
+	struct service_bench_bpf *other = around_make(c, fd);
+	uint32_t verdict;
+
+	run(c, other, 1, &verdict);
+	if (sent ? verdict == XDP_TX || verdict == XDP_REDIRECT : verdict == XDP_PASS) {
+		measure(c, other, c->flows);
+		return other;
+	}
+	service_bench_bpf__destroy(other);
+	return NULL;
 }
 
 static const uint16_t ports[] = {PORT_IPIP, PORT_NO_FLOWS, PORT_GUE, PORT_L2, PORT_NAT, PORT_NAT_ANY};
@@ -290,17 +356,55 @@ static int compare(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
+/* Both programs in turns, and what is around them. */
+static void measure_round(struct bench_case *c, int round, uint32_t packets, uint32_t lines)
+{
+	/* the lines as its packets leave them */
+	uint32_t before = c->flows < 2 * lines ? c->flows : 2 * lines;
+	double bare;
+
+	if (before < packets / 4)
+		before = packets / 4;
+	if (c->other && round % 2)
+		c->other_ns[round] = measure_warm(c, c->other, packets, before);
+	c->ns[round] = measure_warm(c, c->around, packets, before);
+	if (c->other && round % 2 == 0)
+		c->other_ns[round] = measure_warm(c, c->other, packets, before);
+	bare = measure(c, c->bare, packets);
+	c->ns[round] -= bare;
+	c->other_ns[round] -= bare;
+}
+
+static void show(struct bench_case *c, int rounds)
+{
+	double median, other;
+
+	qsort(c->ns, (size_t)rounds, sizeof(double), compare);
+	median = c->ns[rounds / 2];
+	printf("%-34s %9u %8.1f %8.1f", c->name, c->flows, median, c->ns[0]);
+	if (c->other) {
+		qsort(c->other_ns, (size_t)rounds, sizeof(double), compare);
+		other = c->other_ns[rounds / 2];
+		printf(" %8.1f %8.1f %8.2f", other, c->other_ns[0], median / other);
+	}
+	printf("\n");
+}
+
 int main(int argc, char **argv)
 {
-	int rounds = argc > 1 ? atoi(argv[1]) : 7;
-	uint32_t packets = argc > 2 ? (uint32_t)atoi(argv[2]) : 1048576;
-	uint32_t lines = argc > 3 ? (uint32_t)atoi(argv[3]) : LINES;
-	const char *only = argc > 4 ? argv[4] : "";
+	const char *against = argc > 2 && !strcmp(argv[1], "--against") ? argv[2] : NULL;
+	int first = against ? 3 : 1;
+	int rounds = argc > first ? atoi(argv[first]) : 7;
+	uint32_t packets = argc > first + 1 ? (uint32_t)atoi(argv[first + 1]) : 1048576;
+	uint32_t lines = argc > first + 2 ? (uint32_t)atoi(argv[first + 2]) : LINES;
+	const char *only = argc > first + 3 ? argv[first + 3] : "";
+	int other = against ? program_find(against) : -1;
 	struct services services;
 	cpu_set_t cpu;
 
 	if (rounds < 1 || rounds > ROUNDS_MAX || !packets || !lines || lines & (lines - 1)) {
-		fprintf(stderr, "usage: bench-service [ROUNDS [PACKETS [LINES [WORD]]]]\n");
+		fprintf(stderr,
+			"usage: bench-service [--against PROGRAM] [ROUNDS [PACKETS [LINES [WORD]]]]\n");
 		return 2;
 	}
 	CPU_ZERO(&cpu);
@@ -312,34 +416,28 @@ int main(int argc, char **argv)
 		return 1;
 	services_make(&services);
 	for (size_t i = 0; i < CASES; i++) {
-		cases[i].around =
-			around_make(&cases[i], cases[i].port ? services.balance->progs.balance : NULL);
-		cases[i].bare = around_make(&cases[i], NULL);
-		if (!cases[i].port)
-			measured_set(cases[i].around, cases[i].around->progs.bare_room20);
-		if (cases[i].port >= PORT_NAT && cases[i].kind != PACKET_SYN4 && is_asked(&cases[i], only))
-			establish(&services, &cases[i]);
-	}
-	for (int round = 0; round < rounds; round++)
-		for (size_t i = 0; i < CASES; i++) {
-			struct bench_case *c = &cases[i];
-			/* the lines as its packets leave them */
-			uint32_t before = c->flows < 2 * lines ? c->flows : 2 * lines;
-
-			if (!is_asked(c, only))
-				continue;
-			measure(c, c->around, before < packets / 4 ? packets / 4 : before);
-			c->ns[round] = measure(c, c->around, packets);
-			c->ns[round] -= measure(c, c->bare, packets);
-		}
-	printf("%-34s %9s %8s %8s\n", "", "flows", "ns", "least");
-	for (size_t i = 0; i < CASES; i++) {
 		struct bench_case *c = &cases[i];
 
-		qsort(c->ns, (size_t)rounds, sizeof(double), compare);
-		if (is_asked(c, only))
-			printf("%-34s %9u %8.1f %8.1f\n", c->name, c->flows, c->ns[rounds / 2], c->ns[0]);
+		c->around = around_make(c, c->port ? bpf_program__fd(services.balance->progs.balance) : -1);
+		c->bare = around_make(c, -1);
+		if (!c->port)
+			measured_set(c->around, bpf_program__fd(c->around->progs.bare_room20));
+		if (c->port >= PORT_NAT && c->kind != PACKET_SYN4 && is_asked(c, only))
+			establish(&services, c);
+		if (c->port && against && is_asked(c, only))
+			c->other = other_make(c, other);
 	}
+	for (int round = 0; round < rounds; round++)
+		for (size_t i = 0; i < CASES; i++)
+			if (is_asked(&cases[i], only))
+				measure_round(&cases[i], round, packets, lines);
+	printf("%-34s %9s %8s %8s", "", "flows", "ns", "least");
+	if (against)
+		printf(" %8s %8s %8s", "other", "least", "of other");
+	printf("\n");
+	for (size_t i = 0; i < CASES; i++)
+		if (is_asked(&cases[i], only))
+			show(&cases[i], rounds);
 	services_close(&services);
 	return 0;
 }
