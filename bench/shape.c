@@ -10,9 +10,10 @@
  *     bench-shape ask ADDRESS PORT SECONDS INTERVAL_MS BYTES
  *
  * The stage stands in for netem, which this kind of machine lacks.  Frames pass as the kernel hands them
- * over, not cut into segments (GSO), and it counts what they are on a wire: every INTERVAL_MS it writes a
- * line with the time and the bytes, headers included, that have come from A and from B so far.  `ask` writes
- * the percentiles of the round trips of its requests, in microseconds.
+ * over, not cut into segments (GSO), a thread for each direction, and it counts what they are on a wire:
+ * every INTERVAL_MS it writes a line with the time, the bytes, headers included, that have come from A and
+ * from B so far, and the frames that it lost.  `ask` writes the percentiles of the round trips of its
+ * requests, in microseconds.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,13 +24,15 @@
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -59,15 +62,17 @@ static int fail(const char *what)
 
 struct frame {
 	uint64_t leaves_ns;
-	ssize_t bytes;
+	size_t bytes;
 	char data[FRAME_MAX];
 };
 
+/* One direction, a thread's own. */
 struct side {
-	int socket;
+	int socket, to;
+	uint64_t delay_ns;
 	struct frame *frames; /* FRAMES of them */
 	uint64_t first, next;
-	uint64_t wire_bytes, lost;
+	_Atomic uint64_t wire_bytes, lost;
 };
 
 static int side_open(struct side *side, const char *interface)
@@ -85,6 +90,7 @@ static int side_open(struct side *side, const char *interface)
 		setsockopt(side->socket, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) < 0 ||
 		setsockopt(side->socket, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
 		setsockopt(side->socket, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0 ||
+		setsockopt(side->socket, SOL_PACKET, PACKET_QDISC_BYPASS, &one, sizeof(one)) < 0 ||
 		bind(side->socket, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -1;
 	return 0;
@@ -94,7 +100,7 @@ static int side_open(struct side *side, const char *interface)
 static uint64_t wire_bytes(const struct frame *frame)
 {
 	struct virtio_net_hdr header;
-	uint64_t bytes = (uint64_t)frame->bytes - sizeof(header), payload;
+	uint64_t bytes = frame->bytes - sizeof(header), payload;
 
 	memcpy(&header, frame->data, sizeof(header));
 	if (header.gso_type == VIRTIO_NET_HDR_GSO_NONE || !header.gso_size || bytes <= header.hdr_len)
@@ -103,40 +109,106 @@ static uint64_t wire_bytes(const struct frame *frame)
 	return payload + (payload + header.gso_size - 1) / header.gso_size * header.hdr_len;
 }
 
-static void side_take(struct side *side, uint64_t delay_ns)
+static struct frame *side_frame(const struct side *side, uint64_t number)
 {
+	return &side->frames[number % FRAMES];
+}
+
+static void side_take(struct side *side)
+{
+	struct mmsghdr messages[BURST] = {0};
+	struct iovec rooms[BURST];
+	uint64_t room = FRAMES - (side->next - side->first), now;
 	char nothing[64];
+	int count;
 
-	for (int i = 0; i < BURST; i++) {
-		struct frame *frame = &side->frames[side->next % FRAMES];
+	if (!room) {
+		side->lost += recv(side->socket, nothing, sizeof(nothing), 0) >= 0;
+		return;
+	}
+	if (room > BURST)
+		room = BURST;
+	for (uint64_t i = 0; i < room; i++) {
+		rooms[i] = (struct iovec){side_frame(side, side->next + i)->data, FRAME_MAX};
+		messages[i].msg_hdr = (struct msghdr){.msg_iov = &rooms[i], .msg_iovlen = 1};
+	}
+	count = recvmmsg(side->socket, messages, (unsigned int)room, 0, NULL);
+	now = now_ns();
+	for (int i = 0; i < count; i++) {
+		struct frame *frame = side_frame(side, side->next++);
 
-		if (side->next - side->first == FRAMES) {
-			if (recv(side->socket, nothing, sizeof(nothing), 0) < 0)
-				return;
-			side->lost++;
-			continue;
-		}
-		frame->bytes = recv(side->socket, frame->data, sizeof(frame->data), 0);
-		if (frame->bytes <= (ssize_t)sizeof(struct virtio_net_hdr))
-			return;
-		frame->leaves_ns = now_ns() + delay_ns;
+		frame->bytes = messages[i].msg_len;
+		frame->leaves_ns = now + side->delay_ns;
 		side->wire_bytes += wire_bytes(frame);
-		side->next++;
 	}
 }
 
-/* Hands over what has waited long enough; when the next has, 0: none waits. */
-static uint64_t side_give(struct side *side, int to)
+/* Hands over what has waited long enough. */
+static void side_give(struct side *side)
 {
+	struct mmsghdr messages[BURST] = {0};
+	struct iovec frames[BURST];
 	uint64_t now = now_ns();
+	unsigned int due = 0;
+	int count;
 
-	while (side->first != side->next && side->frames[side->first % FRAMES].leaves_ns <= now) {
-		struct frame *frame = &side->frames[side->first++ % FRAMES];
+	for (; due < BURST && side->first + due != side->next; due++) {
+		struct frame *frame = side_frame(side, side->first + due);
 
-		if (send(to, frame->data, (size_t)frame->bytes, 0) < 0)
-			side->lost++;
+		if (frame->leaves_ns > now)
+			break;
+		frames[due] = (struct iovec){frame->data, frame->bytes};
+		messages[due].msg_hdr = (struct msghdr){.msg_iov = &frames[due], .msg_iovlen = 1};
 	}
-	return side->first == side->next ? 0 : side->frames[side->first % FRAMES].leaves_ns;
+	if (!due)
+		return;
+	count = sendmmsg(side->to, messages, due, 0);
+	if (count < 0) {
+		count = 1; /* the first of them cannot be sent */
+		side->lost++;
+	}
+	side->first += (uint64_t)count;
+}
+
+/* Until something has come or is to leave. */
+static void side_wait(const struct side *side)
+{
+	struct pollfd ready = {side->socket, POLLIN, 0};
+	struct timespec pause = {1, 0};
+
+	if (side->first != side->next) {
+		uint64_t leaves = side_frame(side, side->first)->leaves_ns, now = now_ns();
+
+		if (leaves <= now)
+			return;
+		pause = (struct timespec){
+			(time_t)((leaves - now) / NS_PER_S), (long)((leaves - now) % NS_PER_S)};
+	}
+	ppoll(&ready, 1, &pause, NULL);
+}
+
+static void *side_run(void *data)
+{
+	struct side *side = data;
+
+	for (;;) {
+		side_take(side);
+		side_give(side);
+		side_wait(side);
+	}
+	return NULL;
+}
+
+/* What it had no room for, in its buffer and in the kernel's. */
+static uint64_t side_lost(struct side *side)
+{
+	struct tpacket_stats stats;
+	socklen_t length = sizeof(stats);
+
+	/* the kernel begins anew with each question */
+	if (getsockopt(side->socket, SOL_PACKET, PACKET_STATISTICS, &stats, &length) == 0)
+		side->lost += stats.tp_drops;
+	return side->lost;
 }
 
 static int stage(char **arguments)
@@ -144,37 +216,27 @@ static int stage(char **arguments)
 	uint64_t delay_ns = (uint64_t)(atof(arguments[2]) * 1e6),
 		 step = strtoull(arguments[3], NULL, 10) * 1000000;
 	static struct side sides[2];
-	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
 	uint64_t says = now_ns();
+	pthread_t thread;
 
-	if (timer < 0 || side_open(&sides[0], arguments[0]) < 0 || side_open(&sides[1], arguments[1]) < 0)
+	if (side_open(&sides[0], arguments[0]) < 0 || side_open(&sides[1], arguments[1]) < 0 ||
+		prctl(PR_SET_TIMERSLACK, 1) < 0)
 		return fail("cannot open the interfaces");
-	for (;;) {
-		struct pollfd ready[] = {
-			{sides[0].socket, POLLIN, 0}, {sides[1].socket, POLLIN, 0}, {timer, POLLIN, 0}};
-		struct itimerspec when = {0};
-		uint64_t next = says, expired;
+	for (int i = 0; i < 2; i++) {
+		sides[i].to = sides[!i].socket;
+		sides[i].delay_ns = delay_ns;
+		errno = pthread_create(&thread, NULL, side_run, &sides[i]);
+		if (errno)
+			return fail("cannot run");
+	}
+	for (;; says += step) {
+		struct timespec next = {(time_t)(says / NS_PER_S), (long)(says % NS_PER_S)};
 
-		for (int i = 0; i < 2; i++) {
-			uint64_t leaves;
-
-			side_take(&sides[i], delay_ns);
-			leaves = side_give(&sides[i], sides[!i].socket);
-			if (leaves && leaves < next)
-				next = leaves;
-		}
-		if (now_ns() >= says) {
-			printf("%.6f %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", (double)now_ns() / 1e9,
-				sides[0].wire_bytes, sides[1].wire_bytes, sides[0].lost + sides[1].lost);
-			fflush(stdout);
-			says += step;
-		}
-		when.it_value.tv_sec = (time_t)(next / NS_PER_S);
-		when.it_value.tv_nsec = (long)(next % NS_PER_S);
-		timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
-		poll(ready, 3, 1000);
-		if (read(timer, &expired, sizeof(expired)) < 0 && errno != EAGAIN)
-			return fail("timer");
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+		printf("%.6f %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", (double)now_ns() / 1e9,
+			sides[0].wire_bytes, sides[1].wire_bytes,
+			side_lost(&sides[0]) + side_lost(&sides[1]));
+		fflush(stdout);
 	}
 }
 
@@ -232,57 +294,71 @@ static int connect_to(const char *host, const char *port, const char *congestion
 	return stream;
 }
 
+/* Waits for one of many at a price that does not grow with their number, as poll()'s does. */
+static int watch(int set, int stream, uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.fd = stream};
+
+	return epoll_ctl(set, EPOLL_CTL_ADD, stream, &event);
+}
+
 static int receive(char **arguments)
 {
-	static struct pollfd ready[FLOWS_MAX + 1];
+	static struct epoll_event ready[BURST];
 	static char data[1 << 18];
-	nfds_t count = 1;
+	int listener = listen_on(arguments[0]), set = epoll_create1(0), count, enough = 32768;
 
-	ready[0] = (struct pollfd){listen_on(arguments[0]), POLLIN, 0};
-	if (ready[0].fd < 0)
+	if (listener < 0 || set < 0 || watch(set, listener, EPOLLIN) < 0)
 		return fail("cannot listen");
-	while (poll(ready, count, -1) >= 0) {
-		for (nfds_t i = count; i-- > 1;) {
-			if (!ready[i].revents || recv(ready[i].fd, data, sizeof(data), MSG_TRUNC) > 0)
+	while ((count = epoll_wait(set, ready, BURST, -1)) >= 0) {
+		for (int i = 0; i < count; i++) {
+			int stream = ready[i].data.fd;
+
+			if (stream != listener) {
+				if (recv(stream, data, sizeof(data), MSG_TRUNC) <= 0)
+					close(stream);
 				continue;
-			close(ready[i].fd);
-			ready[i] = ready[--count];
+			}
+			stream = accept(listener, NULL, NULL);
+			/* woken once for many packets: each is answered all the same */
+			if (stream < 0 || watch(set, stream, EPOLLIN) < 0 ||
+				setsockopt(stream, SOL_SOCKET, SO_RCVLOWAT, &enough, sizeof(enough)) < 0)
+				return fail("accept");
 		}
-		if (ready[0].revents && count <= FLOWS_MAX)
-			ready[count++] = (struct pollfd){accept(ready[0].fd, NULL, NULL), POLLIN, 0};
 	}
-	return fail("poll");
+	return fail("epoll_wait");
 }
 
 static int send_streams(char **arguments)
 {
-	static struct pollfd ready[FLOWS_MAX];
+	static struct epoll_event ready[BURST];
+	static int streams[FLOWS_MAX];
 	static char data[1 << 17];
-	int flows = atoi(arguments[2]);
+	int flows = atoi(arguments[2]), set = epoll_create1(0);
 	uint64_t end = now_ns() + (uint64_t)(atof(arguments[4]) * 1e9);
 
 	if (flows < 1 || flows > FLOWS_MAX)
 		return fail("flows");
 	for (int i = 0; i < flows; i++) {
-		ready[i] = (struct pollfd){
-			connect_to(arguments[0], arguments[1], arguments[3], SOCK_NONBLOCK), POLLOUT, 0};
-		if (ready[i].fd < 0)
+		streams[i] = connect_to(arguments[0], arguments[1], arguments[3], SOCK_NONBLOCK);
+		if (streams[i] < 0 || watch(set, streams[i], EPOLLOUT) < 0)
 			return fail("cannot connect");
 	}
 	while (now_ns() < end) {
-		if (poll(ready, (nfds_t)flows, 100) < 0)
-			return fail("poll");
-		for (int i = 0; i < flows; i++)
-			if (ready[i].revents && send(ready[i].fd, data, sizeof(data), MSG_DONTWAIT) < 0 &&
-				errno != EAGAIN)
+		int count = epoll_wait(set, ready, BURST, 100);
+
+		if (count < 0)
+			return fail("epoll_wait");
+		for (int i = 0; i < count; i++)
+			if (send(ready[i].data.fd, data, sizeof(data), MSG_DONTWAIT) < 0 && errno != EAGAIN)
 				return fail("send");
 	}
 	for (int i = 0; i < flows; i++) {
 		/* what is still there is not sent: the next round begins with nothing on its way */
 		struct linger now = {1, 0};
 
-		setsockopt(ready[i].fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-		close(ready[i].fd);
+		setsockopt(streams[i], SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		close(streams[i]);
 	}
 	return 0;
 }
