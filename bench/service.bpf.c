@@ -12,6 +12,7 @@
 const volatile __u32 packet_bytes = 74;
 const volatile __u32 family = 4;
 const volatile __u32 flow_mask = 0;   /* flows - 1: a power of two */
+const volatile __u32 factor = 1;      /* odd: all flows come, in no order */
 const volatile __u64 headers[8] = {}; /* the first 64 bytes */
 
 static __u32 counter;
@@ -39,8 +40,7 @@ SEC("xdp") int restore(struct xdp_md *context)
 		return XDP_ABORTED;
 	words = data;
 	_Pragma("clang loop unroll(full)") for (i = 0; i < 8; i++) words[i] = headers[i];
-	/* an odd factor: all flows, in no order */
-	flow = counter++ * 2654435761U & flow_mask;
+	flow = counter++ * factor & flow_mask;
 	if (family == 4)
 		*(__be32 *)(data + 26) = bpf_htonl(0x0b000000 | flow);
 	else

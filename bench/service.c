@@ -18,8 +18,8 @@
  * to warm up, now one first, now the other.  Whoever loads it makes it serve 10.200.1.1 (TCP and UDP) and
  * fc00:1::1 (TCP) with as many backends on the ports below that are to be compared.  Cases where it does not
  * what weir does (passes a service's packet on to the stack, or keeps one that is no service's) have no
- * figure.  Before the first round it has seen each flow once; a balancer that remembers only so many
- * connections a second is to be loaded without that bound if those are to be established.
+ * figure.  Before the first round it has seen each flow once, in another order; a balancer that remembers
+ * only so many connections a second is to be loaded without that bound if those are to be established.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -43,6 +43,11 @@
 #define ROUNDS_MAX 99
 #define FLOWS      (1U << 22) /* that may be written down */
 #define FRAME      74
+
+/* The order in which flows come; and that in which another balancer first sees them, lest what it remembers
+ * lies in memory as they come. */
+#define FACTOR       2654435761U
+#define FACTOR_FIRST 2246822519U
 
 enum packet_kind {
 	PACKET_TCP4,
@@ -170,7 +175,7 @@ static void measured_set(const struct service_bench_bpf *around, int fd)
 }
 
 /* `fd` -1: around what passes all. */
-static struct service_bench_bpf *around_make(const struct bench_case *c, int fd)
+static struct service_bench_bpf *around_make(const struct bench_case *c, int fd, uint32_t factor)
 {
 	struct service_bench_bpf *around = service_bench_bpf__open();
 	uint8_t packet[FRAME];
@@ -181,6 +186,7 @@ static struct service_bench_bpf *around_make(const struct bench_case *c, int fd)
 	around->rodata->packet_bytes = FRAME;
 	around->rodata->family = c->kind == PACKET_TCP6 || c->kind == PACKET_OTHER6 ? 6 : 4;
 	around->rodata->flow_mask = c->flows - 1;
+	around->rodata->factor = factor;
 	memcpy((void *)around->rodata->headers, packet, sizeof(around->rodata->headers));
 	if (service_bench_bpf__load(around) < 0)
 		die("load");
@@ -237,16 +243,16 @@ static int program_find(const char *what)
 static struct service_bench_bpf *other_make(const struct bench_case *c, int fd)
 {
 	const bool sent = c->kind != PACKET_OTHER4 && c->kind != PACKET_OTHER6;
-	struct service_bench_bpf *other = around_make(c, fd);
+	struct service_bench_bpf *first = around_make(c, fd, FACTOR_FIRST);
 	uint32_t verdict;
+	bool same;
 
-	run(c, other, 1, &verdict);
-	if (sent ? verdict == XDP_TX || verdict == XDP_REDIRECT : verdict == XDP_PASS) {
-		measure(c, other, c->flows);
-		return other;
-	}
-	service_bench_bpf__destroy(other);
-	return NULL;
+	run(c, first, 1, &verdict);
+	same = sent ? verdict == XDP_TX || verdict == XDP_REDIRECT : verdict == XDP_PASS;
+	if (same)
+		measure(c, first, c->flows);
+	service_bench_bpf__destroy(first);
+	return same ? around_make(c, fd, FACTOR) : NULL;
 }
 
 static const uint16_t ports[] = {PORT_IPIP, PORT_NO_FLOWS, PORT_GUE, PORT_L2, PORT_NAT, PORT_NAT_ANY};
@@ -418,8 +424,9 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < CASES; i++) {
 		struct bench_case *c = &cases[i];
 
-		c->around = around_make(c, c->port ? bpf_program__fd(services.balance->progs.balance) : -1);
-		c->bare = around_make(c, -1);
+		c->around = around_make(
+			c, c->port ? bpf_program__fd(services.balance->progs.balance) : -1, FACTOR);
+		c->bare = around_make(c, -1, FACTOR);
 		if (!c->port)
 			measured_set(c->around, bpf_program__fd(c->around->progs.bare_room20));
 		if (c->port >= PORT_NAT && c->kind != PACKET_SYN4 && is_asked(c, only))
