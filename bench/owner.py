@@ -11,17 +11,20 @@ and chance, so this runs five times a round), and of requests and answers on one
 the differences of each round, on against off, the median and the quartiles.
 
 Then wrk asks nginx for a small file, each on a CPU of its own: PAIRS (36) times with weir off and on, a second each, in
-turns off, on, on, off.  Printed: of the quotients of the pairs the median, and between which two it is with 95 %: of the
-requests a second, and of the CPU time that nginx alone, and both, take for a request.  The server has no idle time, so a
-share more of that is a share less of requests; what others on the machine do in between is not in it.
+turns off, on, on, off.  Both go on for the two halves of a pair, with the same connections (wrk stands still while agents
+end and start): where in memory a new process comes to lie is some percent more or less.  Printed: of the quotients of the
+pairs the median, and between which two it is with 95 %: of the requests a second, and of the CPU time that nginx alone, and
+both, take for a request; then what the agent takes.  The server has no idle time, so a share more of that is a share less
+of requests; what others on the machine do in between is not in it.
 """
 
+import http.client
 import json
 import math
 import os
 import re
-import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -35,6 +38,7 @@ from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-er
 LOADS = {"connections": 20_000, "datagrams": 200_000, "stream": 200_000, "requests": 60_000}
 RUNS = {"stream": 5}
 WRK_SECONDS = 1  # short: the more pairs, the closer together the bounds, and the less changes within a pair
+SETTLE_SECONDS = 1  # the first drop has the agent read the kernel's symbols, once: 0.1 s of a CPU
 OFF = """interfaces: [lo]
 owners: {enabled: off}
 sockets: {enabled: off}
@@ -47,7 +51,7 @@ NGINX = """daemon off; worker_processes 1; worker_cpu_affinity 01; pid {dir}/ngi
 events {{ worker_connections 512; }}
 http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
   uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-  server {{ listen 127.0.0.1:8080; location / {{ return 200 "{text}"; }} }} }}
+  server {{ listen 127.0.0.1:8080; location / {{ return 200 "{text}"; }} location /status {{ stub_status; }} }} }}
 """
 # title, load, parts that the figure is divided by
 ROWS = (("connection, both ends", "connections", 1), ("connection, one end", "connections", 2),
@@ -63,25 +67,45 @@ def figures(host, build):
 
 
 def on_cpu_ns(pid):
-    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
-        return int(file.read().split()[0])
+    """What all threads of a process have run, those that have ended, too."""
+    return time.clock_gettime_ns(~pid << 3 | 2)  # as clock_getcpuclockid() makes it
 
 
-def children_ns():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return 1e9 * (used.ru_utime + used.ru_stime)
+def answered(host):
+    """Requests that nginx has answered."""
+    with host:
+        connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=10)
+        connection.request("GET", "/status")
+        said = connection.getresponse().read().decode()
+        connection.close()
+    return int(re.search(r"requests\s+\d+ \d+ (\d+)", said).group(1))
 
 
-def requests(host, worker):
-    """What a request costs: the worker of nginx, both, and (the reciprocal of how many there are) seconds."""
-    nginx, both = on_cpu_ns(worker), children_ns()
-    said = subprocess.check_output(
-        host.command("taskset", "-c", "1", "wrk", "-t1", "-c32", f"-d{WRK_SECONDS}s", "http://127.0.0.1:8080/"),
-        text=True)
-    nginx, both = on_cpu_ns(worker) - nginx, children_ns() - both
-    count = int(re.search(r"(\d+) requests in", said).group(1))
-    rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", said).group(1))
-    return {"nginx": nginx / count, "both": (nginx + both) / count, "seconds": 1 / rate}
+def requests(host, worker, wrk, agent):
+    """What a request costs: the worker of nginx, both, the agent, and (the reciprocal of how many there are) seconds."""
+    def now():
+        return answered(host), time.monotonic(), on_cpu_ns(worker), on_cpu_ns(wrk), on_cpu_ns(agent)
+
+    os.kill(wrk, signal.SIGCONT)
+    answered(host)  # the end of that connection is a drop
+    time.sleep(SETTLE_SECONDS)
+    before = now()
+    time.sleep(WRK_SECONDS)
+    count, seconds, nginx_ns, wrk_ns, agent_ns = (after - b for after, b in zip(now(), before))
+    os.kill(wrk, signal.SIGSTOP)  # while agents end and start
+    return {"nginx": nginx_ns / count, "both": (nginx_ns + wrk_ns) / count, "agent": agent_ns / count,
+            "seconds": seconds / count}
+
+
+def pair(lab, host, worker, order):
+    """Figures of these configurations, one after the other, of the same wrk."""
+    wrk = lab.start(*host.command("taskset", "-c", "1", "wrk", "-t1", "-c32", "-d600s", "http://127.0.0.1:8080/"),
+                    stdout=subprocess.DEVNULL)
+    found = {config: measure(lab, host, config, lambda agent: requests(host, worker, wrk.pid, agent.pid))
+             for config in order}
+    wrk.kill()
+    wrk.wait()
+    return found
 
 
 def serve(lab, host):
@@ -111,7 +135,7 @@ def measure(lab, host, config, figure):
         empty = subprocess.Popen([f"{lab.build}/bench/bench-hooks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if empty.stdout.readline() != b"attached\n":
             raise SystemExit("bench/owner: bench-hooks cannot attach")
-    found = figure()
+    found = figure(agent)
     if empty:
         empty.stdin.close()
         empty.wait()
@@ -152,6 +176,8 @@ def show_http(pairs):
                         for p in pairs)
         print(f"{title:<48}" + "".join(f"{1 / v if count else v:>9.0f}" for v in values.values())
               + f"   {statistics.median(shares):+.2f} % ({shares[low]:+.2f} to {shares[-1 - low]:+.2f})")
+    agents = (statistics.median(p[config]["agent"] for p in pairs) for config in ("off", "on"))
+    print(f"{'CPU ns a request, the agent':<48}" + "".join(f"{ns:>9.0f}" for ns in agents))
 
 
 def others():
@@ -175,15 +201,15 @@ def main():
         rounds = []
         for turn in range(count):
             order = list(CONFIGS)[turn % len(CONFIGS):] + list(CONFIGS)[:turn % len(CONFIGS)]
-            rounds.append({config: measure(lab, host, config, lambda: figures(host, build)) for config in order})
+            rounds.append({config: measure(lab, host, config, lambda _: figures(host, build)) for config in order})
         if rounds:
             show(rounds)
         if pair_count and not (shutil.which("nginx") and shutil.which("wrk")):
             print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
         elif pair_count:
             worker = serve(lab, host)
-            show_http([{config: measure(lab, host, config, lambda: requests(host, worker))
-                        for config in (("off", "on") if turn % 2 else ("on", "off"))} for turn in range(pair_count)])
+            show_http([pair(lab, host, worker, ("off", "on") if turn % 2 else ("on", "off"))
+                       for turn in range(pair_count)])
     finally:
         lab.close()
     if there:
