@@ -3,14 +3,14 @@
  * bench-class: what a packet's way through its classes costs in tc, in nanoseconds.
  *
  * Flows whose verdict is kept go through weir's entry program: without a class, with one policed class of
- * 10,000 whose path is plain (the bucket, the class's counters; shared/shape.h), with the same under a number
- * of its own ("path": by that the rule's counter, too), and with three levels (a policed class, a tenant, a
- * policed link, which all flows share).  What a class costs is the difference.  "clock" reads the clock for
- * each packet, which the policer saves within a tick.  Two walks, which do nothing else, tell how much of
- * that is cache lines: a counter for each class in a line of its own, and the four lines that weir touches
- * for a class (its path, and by that the rule's counter, the bucket, the class's counters).  Figures are net
- * of the wrapper with an empty program behind it; rounds are interleaved and their order rotates; the median
- * is printed.
+ * 10,000 whose path is plain (what the CPU holds of the bucket, the class's counters; shared/shape.h), with
+ * the same under a number of its own ("path": another's rule led here, whose counter counts, too), and with
+ * three levels (a policed class, a tenant, a policed link, which all flows share), which is plain again. What
+ * a class costs is the difference.  "clock" reads the clock for each packet, which the policer saves within a
+ * tick.  Two walks, which do nothing else, tell how much of that is cache lines: a counter for each class in
+ * a line of its own, and the four lines that a class may cost (its path, and by that the rule's counter, the
+ * bucket, the class's counters).  Figures are net of the wrapper with an empty program behind it; rounds are
+ * interleaved and their order rotates; the median is printed.
  *
  * Usage: bench-class [-c CPU] [-n REPEAT] [-r ROUNDS]
  */
@@ -122,13 +122,14 @@ static void class_make(struct shape_class *class, uint32_t number, uint64_t ceil
 /* The number of the path whose lowest class is this one. */
 static uint32_t path_of(enum subject subject, uint32_t class)
 {
-	return subject == CLASS || subject == CLASS_CLOCK ? class : SHAPE_CLASSES_MAX + class;
+	return subject == CLASS_PATH ? SHAPE_CLASSES_MAX + class : class;
 }
 
 static void open_shape(const struct bench *bench, struct datapath *path, enum subject subject)
 {
 	struct shape_bpf *shape = path->shape = shape_bpf__open();
 	struct shape_class *classes;
+	struct shape_hint *hints;
 	__u32 place = SHAPE_APPLY;
 	int program, r;
 
@@ -148,19 +149,27 @@ static void open_shape(const struct bench *bench, struct datapath *path, enum su
 	if (bpf_map_update_elem(bpf_map__fd(path->watch->maps.shape_programs), &place, &program, BPF_ANY) < 0)
 		die("program array", errno);
 	classes = map_memory(shape->maps.shape_classes, SHAPE_CLASSES_MAX * sizeof(*classes));
+	hints = map_memory(shape->maps.shape_hints, SHAPE_CLASSES_MAX * sizeof(*hints));
 	for (uint32_t i = 1; i <= CLASSES; i++) {
-		struct shape_path entry = {.class = {(__u16)i}, .counter = {COUNTER + i}};
+		struct shape_path entry = {.class = {(__u16)i}, .counter = {(__u16)(COUNTER + i)}};
 		__u32 number = path_of(subject, i);
 
 		/* a rate that is not reached, and much more burst than a tick brings */
 		class_make(&classes[i], i, 2000000000, 400000000);
+		/* as shape_find would have it: whose own rule led here has no other counter */
+		if (subject != CLASS_PATH) {
+			entry.counter[0] = 0;
+			entry.plain = 1;
+		}
 		if (subject == TREE) {
+			hints[i].parent = TENANT;
 			entry.class[1] = TENANT;
 			entry.class[2] = LINK;
 		}
 		if (bpf_map_update_elem(bpf_map__fd(shape->maps.shape_paths), &number, &entry, BPF_ANY) < 0)
 			die("a path", errno);
 	}
+	hints[TENANT].parent = LINK;
 	class_make(&classes[TENANT], TENANT, 0, 0);
 	class_make(&classes[LINK], LINK, 20000000000, 4000000000);
 }

@@ -101,17 +101,31 @@ __attribute__((noinline)) int shape_class_take_back(
 	return 0;
 }
 
-/* The class in place `end` of the path refuses the packet: those in front of it have not seen it. */
-static __noinline int shape_refuse(
-	struct __sk_buff *skb, struct shape_packet *p, const struct shape_path *path, __u32 end)
+/* A packet that the class's own rule led to it. */
+static __always_inline void shape_count_plain(struct shape_count *count, const struct shape_packet *p)
 {
+	count->plain_packets += p->packets;
+	count->plain_bytes += p->bytes;
+	count->plain_last = p->tick;
+}
+
+/* The class in place `end` of the path refuses the packet: those in front of it have not seen it, and those
+ * behind it, bits of `plain`, only count it for their rules. */
+static __noinline int shape_refuse(
+	struct __sk_buff *skb, struct shape_packet *p, const struct shape_path *path, __u32 end, __u32 plain)
+{
+	struct shape_count *count;
 	__u32 i;
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SHAPE_PATH_MAX; i++) {
-		if (i >= end)
-			break;
-		shape_class_take_back(skb, p, path->class[i]);
+		if (i < end) {
+			shape_class_take_back(skb, p, path->class[i]);
+		} else if (i > end && plain >> i & 1) {
+			count = shape_count_of(p, path->class[i]);
+			if (count)
+				shape_count_plain(count, p);
+		}
 	}
 	note_drop(p->rule, p->packets);
 	return SHAPE_DROP;
@@ -154,44 +168,49 @@ static __always_inline void shape_count_rules(
 	const struct shape_path *path, const struct shape_packet *p, __u32 now)
 {
 #pragma clang loop unroll(disable)
-	for (__u32 i = 0; i < SHAPE_RULES_MAX; i++) {
-		if (!path->counter[i])
-			break;
-		decide_count(path->counter[i], p->packets, p->bytes, now);
-	}
+	for (__u32 i = 0; i < SHAPE_RULES_MAX; i++)
+		if (path->counter[i])
+			decide_count(path->counter[i], p->packets, p->bytes, now);
 }
 
-/* What becomes of a packet with this path. */
-static __always_inline int shape_pass(
-	struct __sk_buff *skb, struct shape_packet *p, const struct shape_path *path, __u32 path_number)
+/* What becomes of a packet with this path, whose first `passed` classes have let it go.  `plain` is the
+ * path's, or 0 where its rules have counted it. */
+static __always_inline int shape_pass(struct __sk_buff *skb, struct shape_packet *p,
+	const struct shape_path *path, __u32 path_number, __u32 plain, __u32 passed)
 {
 	struct shape_state *state;
 	struct shape_count *count;
+	struct shape_hint *hint;
 	__u32 i, number, asked;
 
 #pragma clang loop unroll(disable)
-	for (i = 0; i < SHAPE_PATH_MAX; i++) {
+	for (i = passed; i < SHAPE_PATH_MAX; i++) {
 		number = path->class[i];
 		if (!number)
 			break;
-		state = bpf_map_lookup_elem(&shape_states, &number);
 		count = shape_count_of(p, number);
-		if (!state || !count)
+		hint = bpf_map_lookup_elem(&shape_hints, &number);
+		if (!count || !hint)
 			continue;
-		/* The bucket is taken from by a locked instruction, behind which nothing is loaded before it
-		 * is done: what is wanted then is asked for before, and comes at the same time. */
-		(void)*(volatile __u64 *)&count->sent_packets;
-		if (!shape_allows_unread(p, state, count, number)) {
+		if (plain >> i & 1)
+			shape_count_plain(count, p);
+		if (shape_spends(count, hint, p->bytes))
+			goto sent;
+		state = bpf_map_lookup_elem(&shape_states, &number);
+		if (!state)
+			continue;
+		if (!shape_allows_unread(p, state, count, hint, number)) {
 			p->direct = !(path->above >> i & 1);
 			asked = shape_class_ask(skb, p, number);
 			if (!asked) {
 				count->dropped_packets += p->packets;
 				count->dropped_bytes += p->bytes;
-				return shape_refuse(skb, p, path, i);
+				return shape_refuse(skb, p, path, i, plain);
 			}
 			if (asked == 2)
 				continue;
 		}
+	sent:
 		count->sent_packets += p->packets;
 		count->sent_bytes += p->bytes;
 	}
@@ -209,25 +228,72 @@ static __always_inline int shape_pass(
 	return SHAPE_NEXT;
 }
 
-/* A packet with a plain path, by two cache lines.  0: those do not tell. */
-static __always_inline int shape_pass_plain(struct __sk_buff *skb, struct shape_packet *p, __u32 number)
-{
-	struct shape_state *state = bpf_map_lookup_elem(&shape_states, &number);
-	struct shape_count *count = shape_count_of(p, number);
+/* A packet of a plain path on its way up: the class that is next, and how many have let it go. */
+struct shape_climb {
+	__u32 class, passed;
+};
 
-	if (!state || !count)
-		return 0;
-	(void)*(volatile __u64 *)&count->sent_packets; /* as above */
-	if (!shape_allows_unread(p, state, count, number))
-		return 0;
-	count->sent_packets += p->packets;
-	count->sent_bytes += p->bytes;
-	count->plain_packets += p->packets;
-	count->plain_bytes += p->bytes;
-	count->plain_last = p->tick;
-	if (p->mark)
-		shape_mark(skb, p);
-	return 1;
+/* By the counters and states of its classes; 1: all have let it go. */
+static __always_inline int shape_climb_unread(struct shape_packet *p, struct shape_climb *climb)
+{
+	__u32 i, number = climb->class;
+	struct shape_count *count;
+	struct shape_state *state;
+	struct shape_hint *hint;
+
+#pragma clang loop unroll(disable)
+	for (i = climb->passed; i < SHAPE_DEPTH_MAX; i++) {
+		count = shape_count_of(p, number);
+		hint = bpf_map_lookup_elem(&shape_hints, &number);
+		state = bpf_map_lookup_elem(&shape_states, &number);
+		if (!count || !hint || !state)
+			break;
+		if (!shape_spends(count, hint, p->bytes) &&
+			!shape_allows_unread(p, state, count, hint, number))
+			break;
+		count->sent_packets += p->packets;
+		count->sent_bytes += p->bytes;
+		if (!i)
+			shape_count_plain(count, p);
+		climb->passed = i + 1;
+		number = *(volatile __u16 *)&hint->parent;
+		if (!number)
+			return 1;
+	}
+	return 0;
+}
+
+/* A packet of a plain path, by what this CPU holds of its classes; 1: all have let it go.  That is so of
+ * most, so it comes first and by itself: the fewer instructions, the earlier the next packet's memory is
+ * asked for. */
+static __always_inline int shape_climb_held(const struct shape_ask *ask, struct shape_climb *climb)
+{
+	__u32 base = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX, packets = ask->packets, i, place;
+	__u32 bytes = ask->bytes, number = climb->class;
+	struct shape_count *count;
+	struct shape_hint *hint;
+
+	PACKET_UNROLL
+	for (i = 0; i < SHAPE_DEPTH_MAX; i++) {
+		place = base + (number & (SHAPE_CLASSES_MAX - 1));
+		count = bpf_map_lookup_elem(&shape_counts, &place);
+		hint = bpf_map_lookup_elem(&shape_hints, &number);
+		if (!count || !hint || !shape_spends(count, hint, bytes))
+			break;
+		count->sent_packets += packets;
+		count->sent_bytes += bytes;
+		if (!i) {
+			count->plain_packets += packets;
+			count->plain_bytes += bytes;
+			count->plain_last = ask->now;
+		}
+		number = *(volatile __u16 *)&hint->parent;
+		if (!number)
+			return 1;
+	}
+	climb->class = number;
+	climb->passed = i;
+	return 0;
 }
 
 SEC("tc") int shape_apply(struct __sk_buff *skb)
@@ -235,23 +301,30 @@ SEC("tc") int shape_apply(struct __sk_buff *skb)
 	__u32 zero = 0, number;
 	const struct shape_ask *ask = bpf_map_lookup_elem(&shape_asks, &zero);
 	const struct shape_path *path;
-	struct shape_packet p = {.local = 2};
+	struct shape_climb climb = {};
+	struct shape_packet p;
 
 	if (!ask || !ask->path)
 		return SHAPE_NEXT;
-	number = ask->path;
-	p.packets = ask->packets;
-	p.bytes = ask->bytes;
-	p.tick = ask->now;
-	p.out = ask->out != 0;
-	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
-	if (number < SHAPE_CLASSES_MAX && shape_pass_plain(skb, &p, number))
+	number = climb.class = ask->path;
+	if (number < SHAPE_CLASSES_MAX && shape_climb_held(ask, &climb))
 		return SHAPE_NEXT;
+	p = (struct shape_packet){.packets = ask->packets,
+		.bytes = ask->bytes,
+		.tick = ask->now,
+		.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX,
+		.out = ask->out != 0,
+		.local = 2};
+	if (number < SHAPE_CLASSES_MAX && shape_climb_unread(&p, &climb)) {
+		if (p.mark)
+			shape_mark(skb, &p);
+		return SHAPE_NEXT;
+	}
 	path = bpf_map_lookup_elem(&shape_paths, &number);
 	if (!path)
 		return SHAPE_NEXT;
 	shape_count_rules(path, &p, ask->now);
-	return shape_pass(skb, &p, path, number);
+	return shape_pass(skb, &p, path, number, path->plain, climb.passed);
 }
 
 /* -- the path of a flow -- */
@@ -301,11 +374,12 @@ __attribute__((noinline)) int shape_path_climb(
 	return below;
 }
 
-/* Notes which of its classes stand above others. */
+/* Notes which of its classes stand above others, and which count for the rules that led here. */
 __attribute__((noinline)) int shape_path_note(struct shape_path *path)
 {
 	const struct shape_class *class;
-	__u32 i, j, number;
+	const struct shape_state *state;
+	__u32 i, j, number, own;
 
 	if (!path)
 		return 0;
@@ -319,6 +393,15 @@ __attribute__((noinline)) int shape_path_note(struct shape_path *path)
 		for (j = 0; j < SHAPE_PATH_MAX; j++)
 			if (class->parent && path->class[j] == class->parent)
 				path->above |= 1U << j;
+		state = bpf_map_lookup_elem(&shape_states, &number);
+		own = state ? *(const volatile __u32 *)&state->counter : 0;
+#pragma clang loop unroll(disable)
+		for (j = 0; j < SHAPE_RULES_MAX; j++) {
+			if (!own || path->counter[j] != own || path->plain >> i & 1)
+				continue;
+			path->counter[j] = 0;
+			path->plain |= 1U << i;
+		}
 	}
 	return 0;
 }
@@ -392,7 +475,8 @@ static __always_inline int shape_path_make(const struct decide_ask *ask, struct 
 	for (i = 0; i < SHAPE_RULES_MAX; i++) {
 		if (i >= ask->class_count)
 			break;
-		path->counter[i] = ask->counters[i];
+		if (ask->counters[i] < POLICY_COUNTERS_MAX)
+			path->counter[i] = ask->counters[i];
 		below |= shape_path_climb(path, ask->classes[i], ask->ifindex, out);
 	}
 	link = bpf_map_lookup_elem(&shape_links, &key);
@@ -408,20 +492,37 @@ static __always_inline int shape_path_make(const struct decide_ask *ask, struct 
 	return kind == SHAPE_BRIEF;
 }
 
+/* Is it a class and all that stands above it, and no more? */
+static __always_inline int shape_path_is_whole(const struct shape_path *path)
+{
+	const struct shape_hint *hint;
+	__u32 i, number, parent;
+
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SHAPE_DEPTH_MAX; i++) {
+		number = path->class[i];
+		hint = bpf_map_lookup_elem(&shape_hints, &number);
+		parent = hint ? *(const volatile __u16 *)&hint->parent : 0;
+		if (path->class[i + 1] != parent)
+			return 0;
+		if (!parent)
+			return 1;
+	}
+	return 0;
+}
+
 /* The number of a plain path; 0: it is none. */
 static __always_inline __u32 shape_path_plain(const struct shape_path *path)
 {
-	const struct shape_state *state;
-	const struct shape_path *known;
+	const __u64 *words = (const __u64 *)path, *known;
 	__u32 number = path->class[0];
 
-	state = bpf_map_lookup_elem(&shape_states, &number);
 	known = bpf_map_lookup_elem(&shape_paths, &number);
-	if (!state || !known || number >= SHAPE_CLASSES_MAX || path->class[1] || !path->counter[0] ||
-		path->counter[1] || path->counter[0] != *(const volatile __u32 *)&state->counter)
+	if (!known || number >= SHAPE_CLASSES_MAX || path->plain != 1 || path->counter[0] ||
+		path->counter[1] || path->counter[2] || path->counter[3] || !shape_path_is_whole(path))
 		return 0;
 	/* two CPUs at once write the same */
-	if ((known->class[0] != number || known->counter[0] != path->counter[0]) &&
+	if ((known[0] != words[0] || known[3] != words[3]) &&
 		bpf_map_update_elem(&shape_paths, &number, path, BPF_ANY))
 		return 0;
 	return number;
@@ -512,7 +613,7 @@ SEC("tc") int shape_find(struct __sk_buff *skb)
 	p.tick = ask->now;
 	p.out = ask->out != 0;
 	p.counts = bpf_get_smp_processor_id() * SHAPE_CLASSES_MAX;
-	return shape_pass(skb, &p, path, number); /* the rules have counted it */
+	return shape_pass(skb, &p, path, number, 0, 0);
 }
 
 SEC("tc") int shape_explain(struct __sk_buff *skb)

@@ -15,7 +15,7 @@
 /* The value of the pinned map "meta": what an adopting agent has to know before it touches anything. */
 #define META_MAGIC 0x72696577 /* "weir" */
 #define META_LAYOUT                                                                                          \
-	16 /* of the shared structs and of the agent's regions; changes whenever one of them does */
+	17 /* of the shared structs and of the agent's regions; changes whenever one of them does */
 
 struct engine_meta {
 	uint32_t magic, layout;

@@ -27,6 +27,7 @@ struct shape_kernel {
 	struct shape_class *classes;
 	struct shape_state *states;
 	struct shape_count *counts; /* of all CPUs */
+	struct shape_hint *hints;
 	struct shape_numbering *numbering;
 	unsigned int cpus;
 	uint64_t swept_ns;
@@ -55,11 +56,14 @@ static void maps_unmap(struct shape_kernel *shape)
 		munmap(shape->states, SHAPE_CLASSES_MAX * sizeof(*shape->states));
 	if (shape->counts)
 		munmap(shape->counts, counts_bytes(shape));
+	if (shape->hints)
+		munmap(shape->hints, SHAPE_CLASSES_MAX * sizeof(*shape->hints));
 	if (shape->numbering)
 		munmap(shape->numbering, sizeof(*shape->numbering));
 	shape->classes = NULL;
 	shape->states = NULL;
 	shape->counts = NULL;
+	shape->hints = NULL;
 	shape->numbering = NULL;
 }
 
@@ -77,6 +81,8 @@ static int maps_map(struct shape_kernel *shape, struct error *error)
 			PROT_READ | PROT_WRITE, (void **)&shape->states},
 		{shape->skeleton->maps.shape_counts, counts_bytes(shape), PROT_READ | PROT_WRITE,
 			(void **)&shape->counts},
+		{shape->skeleton->maps.shape_hints, SHAPE_CLASSES_MAX * sizeof(struct shape_hint),
+			PROT_READ | PROT_WRITE, (void **)&shape->hints},
 		{shape->skeleton->maps.shape_numbering, sizeof(struct shape_numbering),
 			PROT_READ | PROT_WRITE, (void **)&shape->numbering},
 	};
@@ -243,9 +249,12 @@ static int meter_make(const struct shape_class *now, const struct shape_class *n
 }
 
 /* What packets found out of a class is no longer so, nor does a CPU hold anything of it. */
-static void state_forget(struct shape_state *state)
+static void state_forget(struct shape_kernel *shape, uint32_t number)
 {
+	struct shape_state *state = &shape->states[number];
+
 	store(state->fresh, ((load(state->fresh) >> 2) + 1) << 2 | SHAPE_STALE);
+	__atomic_fetch_add(&shape->hints[number].recall, SHAPE_RECALL, __ATOMIC_SEQ_CST);
 }
 
 static void counts_clear(struct shape_kernel *shape, uint32_t number)
@@ -285,6 +294,7 @@ int engine_shape_class_set(struct engine *engine, uint32_t number, const struct 
 	now->meters[other] = meter;
 	control.meter = (__u8)other;
 	store(now->parent, class->parent);
+	store(shape->hints[number].parent, (__u16) class->parent);
 	store(now->ifindex, class->ifindex);
 	store(now->rule, class->rule);
 	store(now->htb, class->htb);
@@ -297,7 +307,7 @@ int engine_shape_class_set(struct engine *engine, uint32_t number, const struct 
 	store(now->ceiling, class->ceiling);
 	store(*control_of(now), control.word);
 	store(now->generation, class->generation);
-	state_forget(&shape->states[number]);
+	state_forget(shape, number);
 	return 0;
 }
 
@@ -308,7 +318,7 @@ void engine_shape_class_clear(struct engine *engine, uint32_t number)
 	if (!shape->classes || number >= SHAPE_CLASSES_MAX)
 		return;
 	store(shape->classes[number].generation, 0);
-	state_forget(&shape->states[number]);
+	state_forget(shape, number);
 }
 
 int engine_shape_class(struct engine *engine, uint32_t number, struct shape_class *ret_class)

@@ -124,13 +124,28 @@ enum shape_fresh {
  * From a bucket that is nearly full a CPU takes more than a packet needs, and lets the next ones pass by that
  * alone, without a step that all CPUs have to see.  What all hold together is at most a sixteenth of
  * the burst (SHAPE_HOLD_SHIFT), and so much less the bucket is taken to hold meanwhile: a class never passes
- * more than its burst and its rate.  Small bursts are not divided.  A hold ends with the reading of the clock
- * in whose time it was taken: struct shape_count has that reading's number beside the bytes.
+ * more than its burst and its rate.  Small bursts are not divided.  Of a class without a rate a CPU holds
+ * what there is room for, which saves it the look at the class.
+ *
+ * Who reads the clock, and so may find the whole burst in the bucket, recalls what is held before:
+ * shape_hint.recall becomes another, and struct shape_count has what stood there when its bytes were taken.
+ * So a packet that passes by what its CPU holds touches the line of its counters and that hint, which stands
+ * close to those of other classes and seldom changes, and not the class's state.
  */
 #define SHAPE_HOLD_SHIFT 4
 #define SHAPE_HOLD_LEAST 131072U /* bytes of burst */
 #define SHAPE_HOLD_BITS  16      /* of the bytes */
 #define SHAPE_HOLD_NONE  63      /* a shift that leaves none */
+
+/* The value of the map `shape_hints`: what a packet needs of a class that lets it pass at once. */
+struct shape_hint {
+	__u32 recall; /* how often, shifted by one; and whether anything was taken since (SHAPE_LENT) */
+	__u16 parent; /* as in struct shape_class, which packets need not look at for that */
+	__u16 reserved;
+};
+
+#define SHAPE_LENT   1U
+#define SHAPE_RECALL 2U /* one more */
 
 /* What a burst is divided by, as a shift, for what one of `cpus` may hold. */
 static inline __attribute__((always_inline, unused)) __u32 shape_hold_shift_of(__u32 cpus)
@@ -221,12 +236,12 @@ struct pace_stats {
 /* The value of the map `shape_counts`, of class n on a CPU at CPU * SHAPE_CLASSES_MAX + n. */
 struct shape_count {
 	__u64 sent_packets, sent_bytes; /* wire */
-	/* of those the ones that its rule led here and that stand in no other counter of the rule */
+	/* packets that its rule led here, dropped ones too, and that stand in no other counter of the rule */
 	__u64 plain_packets, plain_bytes;
 	__u64 dropped_packets, dropped_bytes;
 	__u64 marked_packets; /* ECN */
 	__u32 plain_last;     /* tick of the last of those */
-	__u32 held;           /* reading << SHAPE_HOLD_BITS | bytes: what this CPU took in advance */
+	__u32 held;           /* recall << SHAPE_HOLD_BITS | bytes: what this CPU took in advance */
 };
 
 _Static_assert(sizeof(struct shape_meter) == 64, "one cache line");
@@ -236,10 +251,16 @@ _Static_assert(sizeof(struct shape_count) == 64, "one cache line");
 
 /* The value of the map `shape_paths` (an array); the key of `shape_path_numbers`, whose value is the path. */
 struct shape_path {
-	__u16 class[SHAPE_PATH_MAX];    /* from leaf to link, then the next chain's; 0: the end */
-	__u32 counter[SHAPE_RULES_MAX]; /* of the rules that led here (rule_counts); 0: the end */
-	__u32 above; /* bits: of `class`, those that stand above another one here, which speaks for them */
+	__u16 class[SHAPE_PATH_MAX]; /* from leaf to link, then the next chain's; 0: the end */
+	/* of the rules that led here (rule_counts); 0: none, or a class's own, which counts for it (`plain`)
+	 */
+	__u16 counter[SHAPE_RULES_MAX];
+	__u8 above; /* bits: of `class`, those that stand above another one here, which speaks for them */
+	__u8 plain; /* bits: of `class`, those whose own rules led here */
+	__u16 reserved[3];
 };
+
+_Static_assert(sizeof(struct shape_path) == 32, "does not straddle two cache lines");
 
 /*
  * What is interactive: SSH, DNS, and flows that are small or sparse, which is those that have sent no more
@@ -251,10 +272,9 @@ struct shape_path {
 #define SHAPE_SPARSE_BYTES 16384U /* a second */
 
 /*
- * The path that is a class alone, to which its own rule alone led, has the class's number: it is *plain*.
- * Its packets touch two cache lines, the class's state and its counters, and no others, where neither the
- * class nor a clock must be asked.  What they count there for the rule as well, who reads the rule's counter
- * adds.
+ * A class that its own rule led to counts for the rule as well: who reads the rule's counter adds that.  So
+ * packets need not touch that counter's line.  The path that is such a class and all that stands above it has
+ * the class's number: it is *plain*, and its packets find their way up by the hints of the classes.
  *
  * All others are numbered from SHAPE_CLASSES_MAX on in two halves, one in use for new ones.  When it is
  * nearly full the agent empties the other (which nothing refers to since the last time), makes that the one

@@ -43,6 +43,7 @@ static struct shape_test_bpf *test;
 static struct shape_class *classes;
 static struct shape_state *states;
 static struct shape_count *counts;
+static struct shape_hint *hints;
 static struct shape_numbering *numbering;
 static unsigned int cpus;
 
@@ -93,6 +94,7 @@ static int programs_load(bool holding)
 	classes = map_memory(shape->maps.shape_classes, SHAPE_CLASSES_MAX * sizeof(*classes));
 	states = map_memory(shape->maps.shape_states, SHAPE_CLASSES_MAX * sizeof(*states));
 	counts = map_memory(shape->maps.shape_counts, (size_t)cpus * SHAPE_CLASSES_MAX * sizeof(*counts));
+	hints = map_memory(shape->maps.shape_hints, SHAPE_CLASSES_MAX * sizeof(*hints));
 	numbering = map_memory(shape->maps.shape_numbering, sizeof(*numbering));
 	return 0;
 }
@@ -122,6 +124,7 @@ static int forget_all(void **state)
 	(void)state;
 	memset(classes, 0, 1024 * sizeof(*classes));
 	memset(states, 0, 1024 * sizeof(*states));
+	memset(hints, 0, 1024 * sizeof(*hints));
 	for (unsigned int cpu = 0; cpu < cpus; cpu++)
 		memset(counts + (size_t)cpu * SHAPE_CLASSES_MAX, 0, 1024 * sizeof(*counts));
 	test->bss->out = 1;
@@ -130,6 +133,13 @@ static int forget_all(void **state)
 }
 
 /* -- tools -- */
+
+/* As the agent does when a class changes. */
+static void forget(unsigned int number)
+{
+	__atomic_store_n(&states[number].fresh, SHAPE_STALE, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&hints[number].recall, SHAPE_RECALL, __ATOMIC_SEQ_CST);
+}
 
 static struct shape_class *class_make(
 	unsigned int number, enum shape_engine engine, uint64_t ceiling, uint64_t burst)
@@ -143,7 +153,7 @@ static struct shape_class *class_make(
 		.flags = SHAPE_CLASS_OUT,
 		.weight = 1,
 		.ceiling = ceiling};
-	states[number].fresh = SHAPE_STALE;
+	forget(number);
 	if (ceiling)
 		assert_int_equal(
 			token_clock_start(&rate, clock_ns(CLOCK_MONOTONIC), &class->meters[0].clock), 0);
@@ -153,6 +163,16 @@ static struct shape_class *class_make(
 static void path_make(uint32_t number, const uint16_t *list, size_t count)
 {
 	struct shape_path path = {};
+
+	memcpy(path.class, list, count * sizeof(*list));
+	assert_int_equal(
+		bpf_map_update_elem(bpf_map__fd(shape->maps.shape_paths), &number, &path, BPF_ANY), 0);
+}
+
+/* The path of a class whose own rule led to it. */
+static void path_plain(uint32_t number, const uint16_t *list, size_t count)
+{
+	struct shape_path path = {.plain = 1};
 
 	memcpy(path.class, list, count * sizeof(*list));
 	assert_int_equal(
@@ -277,14 +297,13 @@ static void send_on_all(uint32_t path, uint32_t bytes, int repeat)
 #define FIRST 100000 /* packets sent at once: room for what comes in until all senders are there */
 
 /* All CPUs send at once: never more passes than the burst and what came in; and all of that but `hidden`. */
-static void send_and_compare(uint64_t hidden)
+static void send_and_compare(unsigned int number, uint64_t hidden)
 {
 	unsigned int used = cpus < CPUS ? cpus : CPUS;
 	uint64_t before, began, ended, least, most;
 	struct shape_count count;
 
-	class_make(1, SHAPE_POLICER, RATE, BURST);
-	PATH(1, 1);
+	class_make(number, SHAPE_POLICER, RATE, BURST);
 	before = clock_ns(CLOCK_MONOTONIC);
 	hand_over(1, SIZE, FIRST);
 	began = clock_ns(CLOCK_MONOTONIC);
@@ -295,7 +314,7 @@ static void send_and_compare(uint64_t hidden)
 	} while (hand_over(1, SIZE, 1) == NEXT);
 	most = BURST + (clock_ns(CLOCK_MONOTONIC) - before) * RATE / SECOND + 1;
 	least = BURST - hidden + (ended - began) * RATE / SECOND - SIZE;
-	count = count_of(1);
+	count = count_of(number);
 	print_message("%llu bytes, %llu to %llu were due\n", (unsigned long long)count.sent_bytes,
 		(unsigned long long)least, (unsigned long long)most);
 	assert_true(count.dropped_packets > 0);
@@ -309,14 +328,35 @@ static void send_and_compare(uint64_t hidden)
 static void the_rate_is_exact_on_several_cpus(void **state)
 {
 	(void)state;
-	send_and_compare(RATE >> 6);
+	PATH(1, 1);
+	send_and_compare(1, RATE >> 6);
 }
 
 /* And what CPUs hold. */
 static void what_cpus_hold_is_part_of_the_burst(void **state)
 {
 	(void)state;
-	send_and_compare((RATE >> 6) + (2ULL * cpus << SHAPE_HOLD_BITS));
+	PATH(1, 1);
+	send_and_compare(1, (RATE >> 6) + (2ULL * cpus << SHAPE_HOLD_BITS));
+}
+
+/* The same of a class two levels above the one that packets belong to, which counts what that lets pass. */
+static void a_link_is_as_exact_as_a_class_alone(void **state)
+{
+	struct shape_count leaf;
+
+	(void)state;
+	class_make(1, SHAPE_POLICER, 2 * RATE, 2 * BURST);
+	class_make(2, SHAPE_NONE, 0, 0);
+	hints[1].parent = 2;
+	hints[2].parent = 3;
+	path_plain(1, (const uint16_t[]){1, 2, 3}, 3);
+	send_and_compare(3, (RATE >> 6) + (2ULL * cpus << SHAPE_HOLD_BITS));
+	leaf = count_of(1);
+	assert_int_equal(leaf.sent_bytes, count_of(3).sent_bytes);
+	assert_int_equal(count_of(2).sent_bytes, count_of(3).sent_bytes);
+	assert_int_equal(leaf.dropped_packets, 0);
+	assert_int_equal(leaf.plain_packets, count_of(3).sent_packets + count_of(3).dropped_packets);
 }
 
 static uint32_t held_bytes(unsigned int number)
@@ -346,10 +386,47 @@ static void a_hold_ends_when_the_class_changes(void **state)
 	states[1].bucket.spent += 64000000;
 	assert_int_equal(hand_over(1, 100, 1), NEXT);
 	assert_true(held_bytes(1) >= 100);
-	/* as the agent does */
-	states[1].fresh = ((states[1].fresh >> 2) + 1) << 2 | SHAPE_STALE;
+	forget(1);
 	assert_int_equal(hand_over(1, 100, 1), DROP);
 	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+}
+
+static void send_from(unsigned int cpu, uint32_t bytes, int repeat)
+{
+	struct sender sender = {.cpu = cpu, .repeat = repeat};
+
+	test->bss->path = 1;
+	test->bss->bytes = bytes;
+	assert_int_equal(pthread_create(&sender.thread, NULL, send_on_cpu, &sender), 0);
+	pthread_join(sender.thread, NULL);
+}
+
+/* What one CPU holds is not there once more when another finds the whole burst. */
+static void a_hold_ends_when_another_cpu_finds_the_bucket_full(void **state)
+{
+	const uint64_t burst = 6400000;
+	struct shape_count count;
+	uint64_t sent_before;
+
+	(void)state;
+	if (cpus < 2) {
+		skip();
+		return;
+	}
+	class_make(1, SHAPE_POLICER, 1, burst);
+	PATH(1, 1);
+	send_from(0, 100, 1);
+	send_from(0, 100, 1);
+	assert_true(counts[1].held & ((1U << SHAPE_HOLD_BITS) - 1));
+	/* as if time had passed that fills it */
+	states[1].bucket.spent -= burst;
+	send_from(1, 1000, (int)(burst / 1000) + 100);
+	count = count_of(1);
+	assert_in_range(count.sent_bytes, burst - (2ULL * cpus << SHAPE_HOLD_BITS), burst + 200);
+	sent_before = count.sent_packets;
+	send_from(0, 1000, 10);
+	count = count_of(1);
+	assert_int_equal(count.sent_packets, sent_before);
 }
 
 static void nothing_is_held_of_a_small_burst(void **state)
@@ -385,7 +462,7 @@ static void a_change_of_rate_loses_and_gives_nothing(void **state)
 		class->meters[class->meter ^ 1] = meter;
 		class->ceiling = rates[i];
 		__atomic_store_n(&class->meter, class->meter ^ 1, __ATOMIC_RELEASE);
-		__atomic_store_n(&states[1].fresh, SHAPE_STALE, __ATOMIC_RELEASE);
+		forget(1);
 		send_on_all(1, SIZE, 400000);
 	}
 	while (hand_over(1, SIZE, 1) == NEXT)
@@ -429,6 +506,47 @@ static void every_ceiling_of_a_path_holds(void **state)
 	assert_int_equal(count_of(3).sent_packets, 90);
 }
 
+static void a_plain_path_is_its_class_and_all_above(void **state)
+{
+	struct shape_count leaf, link;
+
+	(void)state;
+	class_make(1, SHAPE_POLICER, 1, 90000);
+	class_make(2, SHAPE_NONE, 0, 0);
+	class_make(3, SHAPE_POLICER, 1, 40000);
+	hints[1].parent = 2;
+	hints[2].parent = 3;
+	path_plain(1, (const uint16_t[]){1, 2, 3}, 3);
+	hand_over(1, 1000, 100);
+	leaf = count_of(1);
+	link = count_of(3);
+	assert_int_equal(link.sent_packets, 40);
+	assert_int_equal(link.dropped_packets, 60);
+	assert_int_equal(leaf.sent_packets, 40);
+	assert_int_equal(leaf.dropped_packets, 0);
+	assert_int_equal(count_of(2).sent_packets, 40);
+	/* the leaf's rule has led all of them here */
+	assert_int_equal(leaf.plain_packets, 100);
+	assert_int_equal(leaf.plain_bytes, 100000);
+	assert_int_equal(link.plain_packets, 0);
+	class_make(3, SHAPE_NONE, 0, 0);
+	hand_over(1, 1000, 100);
+	leaf = count_of(1);
+	assert_int_equal(leaf.sent_packets, 90);
+	assert_int_equal(leaf.dropped_packets, 50);
+	assert_int_equal(leaf.plain_packets, 200);
+	assert_int_equal(count_of(3).sent_packets, 90);
+	/* a class that the path's own state cannot answer for, on the way up */
+	class_make(1, SHAPE_NONE, 0, 0);
+	class_make(2, SHAPE_HTB, 0, 0)->htb = 0x10002;
+	hand_over(1, 1000, 10);
+	assert_int_equal(seen.priority, 0x10002);
+	assert_int_equal(count_of(1).sent_packets, 100);
+	assert_int_equal(count_of(2).sent_packets, 100);
+	assert_int_equal(count_of(3).sent_packets, 100);
+	assert_int_equal(count_of(1).plain_packets, 210);
+}
+
 static void a_class_that_is_gone_does_nothing(void **state)
 {
 	(void)state;
@@ -438,7 +556,7 @@ static void a_class_that_is_gone_does_nothing(void **state)
 	hand_over(SOME, 1000, 2);
 	assert_int_equal(count_of(1).dropped_packets, 1);
 	classes[1].generation = 0;
-	states[1].fresh = SHAPE_STALE;
+	forget(1);
 	assert_int_equal(hand_over(SOME, 1000, 10), NEXT);
 	assert_int_equal(count_of(1).dropped_packets, 1);
 	assert_int_equal(count_of(2).sent_packets, 11);
@@ -580,6 +698,8 @@ static void tree_make(void)
 	classes[11].parent = 10;
 	classes[12].parent = 10;
 	classes[13].parent = 12;
+	for (unsigned int number = 10; number < 23; number++)
+		hints[number].parent = (uint16_t)classes[number].parent;
 	classes[21].flags = 0;
 	classes[22].ifindex = IFACE + 1;
 	assert_int_equal(bpf_map_update_elem(bpf_map__fd(shape->maps.shape_links), &key, &link, BPF_ANY), 0);
@@ -685,6 +805,54 @@ static void a_class_alone_counts_for_its_rule(void **state)
 	assert_true(line(0).decision.class >= SHAPE_CLASSES_MAX);
 }
 
+static void a_class_below_others_counts_for_its_rule(void **state)
+{
+	struct rule_count first, second;
+
+	(void)state;
+	tree_make();
+	states[13].counter = FIRST_COUNTER;
+	states[20].counter = FIRST_COUNTER + 1;
+	FIND(IFACE, true, 0, 13);
+	assert_int_equal(line(0).decision.class, 13);
+	EXPECT_PATH(13, 13, 12, 10);
+	/* its classes move, and flows are asked about anew */
+	classes[13].parent = 10;
+	hints[13].parent = 10;
+	FIND(IFACE, true, 0, 13);
+	assert_int_equal(line(0).decision.class, 13);
+	EXPECT_PATH(13, 13, 10);
+	/* one of those above is not meant here */
+	classes[10].ifindex = IFACE + 1;
+	FIND(IFACE, true, 1, 13);
+	assert_true(line(1).decision.class >= SHAPE_CLASSES_MAX);
+	classes[10].ifindex = IFACE;
+	/* two rules, each of which led to its class: no other counter is needed */
+	first = rule_count_of(FIRST_COUNTER);
+	second = rule_count_of(FIRST_COUNTER + 1);
+	FIND(IFACE, true, 2, 13, 20);
+	assert_true(line(2).decision.class >= SHAPE_CLASSES_MAX);
+	EXPECT_PATH(line(2).decision.class, 13, 10, 20);
+	hand_over(line(2).decision.class, 1000, 10);
+	assert_int_equal(count_of(13).plain_packets, 10);
+	assert_int_equal(count_of(20).plain_packets, 10);
+	assert_int_equal(count_of(10).plain_packets, 0);
+	/* what a class in front of it refuses counts for the rule, too */
+	class_make(13, SHAPE_POLICER, 1, 1000);
+	hand_over(line(2).decision.class, 1000, 10);
+	assert_int_equal(count_of(13).dropped_packets, 9);
+	assert_int_equal(count_of(13).plain_packets, 20);
+	assert_int_equal(count_of(20).plain_packets, 20);
+	assert_int_equal(count_of(20).sent_packets, 12);
+	assert_int_equal(rule_count_of(FIRST_COUNTER).packets, first.packets);
+	assert_int_equal(rule_count_of(FIRST_COUNTER + 1).packets, second.packets);
+	/* a third one, that is no class's own */
+	FIND(IFACE, true, 3, 13, 20, 12);
+	hand_over(line(3).decision.class, 1000, 10);
+	assert_int_equal(rule_count_of(FIRST_COUNTER + 2).packets, 10);
+	assert_int_equal(count_of(20).plain_packets, 30);
+}
+
 static void without_a_number_each_packet_is_asked_about(void **state)
 {
 	uint64_t full;
@@ -716,6 +884,7 @@ int main(void)
 		cmocka_unit_test_setup(the_rate_is_exact_on_several_cpus, forget_all),
 		cmocka_unit_test_setup(a_change_of_rate_loses_and_gives_nothing, forget_all),
 		cmocka_unit_test_setup(every_ceiling_of_a_path_holds, forget_all),
+		cmocka_unit_test_setup(a_plain_path_is_its_class_and_all_above, forget_all),
 		cmocka_unit_test_setup(a_class_that_is_gone_does_nothing, forget_all),
 		cmocka_unit_test_setup(ecn_is_marked_before_anything_is_dropped, forget_all),
 		cmocka_unit_test_setup(departures_are_as_far_apart_as_the_rate_says, forget_all),
@@ -723,14 +892,19 @@ int main(void)
 		cmocka_unit_test_setup(paths_go_up_to_the_link, forget_all),
 		cmocka_unit_test_setup(equal_paths_share_a_number, forget_all),
 		cmocka_unit_test_setup(a_class_alone_counts_for_its_rule, forget_all),
+		cmocka_unit_test_setup(a_class_below_others_counts_for_its_rule, forget_all),
 		cmocka_unit_test_setup(without_a_number_each_packet_is_asked_about, forget_all),
 	};
 	const struct CMUnitTest holding[] = {
 		cmocka_unit_test_setup(a_policer_lets_its_burst_pass_and_no_more, forget_all),
 		cmocka_unit_test_setup(what_cpus_hold_is_part_of_the_burst, forget_all),
+		cmocka_unit_test_setup(a_link_is_as_exact_as_a_class_alone, forget_all),
 		cmocka_unit_test_setup(a_hold_ends_when_the_class_changes, forget_all),
+		cmocka_unit_test_setup(a_hold_ends_when_another_cpu_finds_the_bucket_full, forget_all),
 		cmocka_unit_test_setup(nothing_is_held_of_a_small_burst, forget_all),
 		cmocka_unit_test_setup(every_ceiling_of_a_path_holds, forget_all),
+		cmocka_unit_test_setup(a_plain_path_is_its_class_and_all_above, forget_all),
+		cmocka_unit_test_setup(a_class_that_is_gone_does_nothing, forget_all),
 		cmocka_unit_test_setup(ecn_is_marked_before_anything_is_dropped, forget_all),
 	};
 	int failed;

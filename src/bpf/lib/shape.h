@@ -66,6 +66,14 @@ struct {
 	__type(value, struct shape_count);
 } shape_counts SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SHAPE_CLASSES_MAX);
+	__type(key, __u32);
+	__type(value, struct shape_hint);
+} shape_hints SEC(".maps");
+
 /* A packet on its way through its classes.  No pointers: so that functions that take it are verified each for
  * itself, not again and again for every class of a path. */
 struct shape_packet {
@@ -153,19 +161,49 @@ static __always_inline int shape_is_local_tcp(struct __sk_buff *skb, struct shap
 	return p->local;
 }
 
-/* -- the policer -- */
+/* -- what a CPU holds -- */
 
-/* What this CPU holds of the class, in bytes. */
-static __always_inline __u32 shape_held(const struct shape_count *count, __u32 fresh)
+/* … of the class, in bytes. */
+static __always_inline __u32 shape_held(const struct shape_count *count, __u32 recall)
 {
-	__u32 held = count->held ^ (fresh >> 2) << SHAPE_HOLD_BITS;
+	__u32 held = count->held ^ recall << SHAPE_HOLD_BITS;
 
 	return held >> SHAPE_HOLD_BITS ? 0 : held;
 }
 
-static __always_inline void shape_hold(struct shape_count *count, __u32 fresh, __u32 bytes)
+static __always_inline void shape_hold(struct shape_count *count, __u32 recall, __u32 bytes)
 {
-	count->held = (fresh >> 2) << SHAPE_HOLD_BITS | bytes;
+	count->held = recall << SHAPE_HOLD_BITS | bytes;
+}
+
+/* May the packet pass by that alone? */
+static __always_inline int shape_spends(struct shape_count *count, const struct shape_hint *hint, __u32 bytes)
+{
+	if (shape_held(count, *(const volatile __u32 *)&hint->recall) < bytes)
+		return 0;
+	count->held -= bytes;
+	return 1;
+}
+
+/* Notes that something is taken of what may be recalled, and returns the word by which that is known; 0: not
+ * this time.  To be called before it is taken: then who recalls in between has taken what was not held yet.
+ */
+static __always_inline __u32 shape_lend(struct shape_hint *hint, __u32 was)
+{
+	if (!(was & SHAPE_LENT) && __sync_val_compare_and_swap(&hint->recall, was, was | SHAPE_LENT) != was)
+		return 0;
+	return was | SHAPE_LENT;
+}
+
+/* Ends what all CPUs hold, and returns what this one held. */
+static __always_inline __u32 shape_recall(const struct shape_count *count, struct shape_hint *hint)
+{
+	__u32 was = *(volatile __u32 *)&hint->recall;
+
+	if (!(was & SHAPE_LENT) ||
+		__sync_val_compare_and_swap(&hint->recall, was, was - SHAPE_LENT + SHAPE_RECALL) != was)
+		return 0;
+	return shape_held(count, was);
 }
 
 /* What a CPU may hold of a bucket of this burst, or a little less. */
@@ -178,18 +216,17 @@ static __always_inline __u32 shape_hold_of(__u64 burst)
 	return bytes >> SHAPE_HOLD_BITS ? (1U << SHAPE_HOLD_BITS) - 1 : bytes;
 }
 
+/* -- the policer -- */
+
 /* May the packet pass, by the bucket's line and this CPU's alone?  0: that does not tell. */
-static __always_inline int shape_allows_unread(
-	struct shape_packet *p, struct shape_state *state, struct shape_count *count, __u32 number)
+static __always_inline int shape_allows_unread(struct shape_packet *p, struct shape_state *state,
+	struct shape_count *count, struct shape_hint *hint, __u32 number)
 {
-	__u32 fresh = *(volatile __u32 *)&state->fresh, held = shape_held(count, fresh), hold;
+	__u32 recall = *(volatile __u32 *)&hint->recall, fresh = *(volatile __u32 *)&state->fresh;
+	__u32 held = shape_held(count, recall), hold;
 	__u64 read, cap, mark, spent, gone;
 	__s64 left, ago, needed;
 
-	if (held >= p->bytes) {
-		shape_hold(count, fresh, held - p->bytes);
-		return 1;
-	}
 	if ((fresh & 3) != SHAPE_METERED && (fresh & 3) != SHAPE_FREE)
 		return 0;
 	read = *(volatile __u64 *)&state->read;
@@ -200,8 +237,10 @@ static __always_inline int shape_allows_unread(
 	mark = *(volatile __u64 *)&state->mark;
 	if (gone > SHAPE_FRESH_NS || *(volatile __u32 *)&state->fresh != fresh)
 		return 0;
-	if ((fresh & 3) == SHAPE_FREE)
+	if ((fresh & 3) == SHAPE_FREE) {
+		shape_hold(count, recall, (1U << SHAPE_HOLD_BITS) - 1);
 		return 1;
+	}
 	spent = *(volatile __u64 *)&state->bucket.spent;
 	left = (__s64)(read - spent);
 	if (left > (__s64)TOKEN_AHEAD)
@@ -212,11 +251,16 @@ static __always_inline int shape_allows_unread(
 	hold = left > (__s64)(cap - (cap >> 2)) ? shape_hold_of(cap) : 0;
 	if (left < needed + hold || left - needed - hold < (__s64)mark)
 		hold = 0;
+	if (hold) {
+		recall = shape_lend(hint, recall);
+		if (!recall)
+			return 0;
+	}
 	if (left < needed || __sync_val_compare_and_swap(
 				     &state->bucket.spent, spent, read - left + needed + hold) != spent)
 		return 0;
 	if (held | hold)
-		shape_hold(count, fresh, hold);
+		shape_hold(count, recall, hold);
 	if (left - needed < (__s64)mark)
 		p->mark = number;
 	return 1;
@@ -245,13 +289,14 @@ static __always_inline void shape_remember(
 	__sync_lock_test_and_set(&state->fresh, ((fresh >> 2) + 1) << 2 | kind);
 }
 
-/* May the packet pass?  With a new reading of the clock all holds end, so the whole burst may be there. */
+/* May the packet pass?  The whole burst may be there, so nobody may hold any of it. */
 static __always_inline int shape_police(
 	struct shape_packet *p, const struct shape_class *class, struct shape_state *state, __u32 number)
 {
 	const struct shape_meter *meter = &class->meters[class->meter & 1];
 	struct shape_count *count = shape_count_of(p, number);
-	__u32 held = count ? shape_held(count, *(volatile __u32 *)&state->fresh) : 0;
+	struct shape_hint *hint = bpf_map_lookup_elem(&shape_hints, &number);
+	__u32 held = count && hint ? shape_recall(count, hint) : 0;
 	__u64 now = token_clock_now(&meter->clock, shape_now(p));
 	__s64 left;
 
