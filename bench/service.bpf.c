@@ -26,13 +26,15 @@ struct {
 
 SEC("xdp") int restore(struct xdp_md *context)
 {
-	int delta = (int)(context->data_end - context->data) - (int)packet_bytes;
+	long bytes = (long)context->data_end - (long)context->data;
 	void *data, *end;
 	__u64 *words;
 	__u32 flow;
 	int i;
 
-	if (delta && bpf_xdp_adjust_head(context, delta))
+	asm volatile("" : "+r"(bytes)); /* all 64 bits: no half of a pointer is subtracted */
+	/* always: it costs as much around a program that puts nothing in front */
+	if (bpf_xdp_adjust_head(context, (int)(bytes - packet_bytes)))
 		return XDP_ABORTED;
 	data = (void *)(long)context->data;
 	end = (void *)(long)context->data_end;
