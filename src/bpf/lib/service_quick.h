@@ -185,7 +185,7 @@ packet_inline void quick_fill4(
 		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
 
 	if (line->serial) {
-		flow_emit4(line, at->stats, at->cpu, (at->index & (flow_sets4 - 1)) * FLOW_WAYS + at->way);
+		flow_push4(line, at->stats, at->cpu, (at->index & (flow_sets4 - 1)) * FLOW_WAYS + at->way);
 		flow_publish(line->serial, 0);
 	}
 	*(__u64 *)&line->src = at->addresses;
@@ -287,7 +287,7 @@ packet_inline void quick_fill6(
 		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
 
 	if (rest->serial) {
-		flow_emit6(
+		flow_push6(
 			line, rest, at->stats, at->cpu, (at->index & (flow_sets6 - 1)) * FLOW_WAYS + at->way);
 		flow_publish(rest->serial, 0);
 	}
