@@ -66,8 +66,8 @@ struct agent {
 uint64_t agent_now_ns(void);
 int agent_reload(struct agent *agent, struct error *error);
 void agent_stop(struct agent *agent, enum agent_end end);
-/* Has the table brought up to date for a question, unless it was a moment ago; with that goes the modules' regular
- * work. */
+/* Has the table brought up to date for a question, unless it was a moment ago; with that goes the modules'
+ * regular work. */
 void agent_refresh(struct agent *agent);
 /* The table alone: for who is in the middle of a change, where the modules' work has no place. */
 void agent_refresh_table(struct agent *agent);
