@@ -84,7 +84,7 @@ def cell(course, engine, rate, rtt, flows, control, udp, seconds, ramp):
     course.limit(engine, rate)
     said = course.lab.path("stage.log")
     with open(said, "w", encoding="ascii") as log:
-        servers = [course.start(course.stage, "stage", "n0", "f0", rtt / 2, 50, stdout=log),
+        servers = [course.start(course.stage, "stage", "n0", "f0", rtt / 2, 50, 0, stdout=log),
                    course.start(course.far, "receive", 5001), course.start(course.far, "answer", 5002)]
         wait_for(lambda: os.path.getsize(said), 5, "the stage counts")
         begin, loads = time.monotonic(), []
@@ -103,7 +103,7 @@ def cell(course, engine, rate, rtt, flows, control, udp, seconds, ramp):
             server.terminate()
             server.wait()
     with open(said, encoding="ascii") as log:
-        counts = [tuple(map(float, line.split())) for line in log if len(line.split()) == 4]
+        counts = [tuple(map(float, line.split())) for line in log if len(line.split()) == 5]
     marks = [min(counts, key=lambda c, at=begin + second: abs(c[0] - at)) for second in range(ramp, seconds + 1)]
     parts = [(b[1] - a[1]) * 8e-6 / (b[0] - a[0]) / rate for a, b in zip(marks, marks[1:])]
     parts.append((marks[-1][1] - marks[0][1]) * 8e-6 / (marks[-1][0] - marks[0][0]) / rate)
