@@ -448,7 +448,7 @@ static void show(struct bench_case *c, int rounds)
 
 int main(int argc, char **argv)
 {
-	const char *against = argc > 2 && !strcmp(argv[1], "--against") ? argv[2] : NULL;
+	const char *against = argc > 2 && argv[1] && !strcmp(argv[1], "--against") ? argv[2] : NULL;
 	int first = against ? 3 : 1;
 	int rounds = argc > first ? atoi(argv[first]) : 7;
 	uint32_t packets = argc > first + 1 ? (uint32_t)atoi(argv[first + 1]) : 1048576;

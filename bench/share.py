@@ -15,8 +15,8 @@ them.  Then, --rounds times, a stream with the guarantee comes for three seconds
 
     added       what the streams add to the probe's round trip, ms: to the median and to the 99th percentile
     guarantee   what the guaranteed stream has of it from its second second on: the median round, and the worst
-    returned    ms from its first packet until it has had 95 % of it for 50 ms: the median round, and the worst
-    borrowed    ms from its last packet until the others have had 95 % of the link for 50 ms: the same
+    returned    ms from its first packet until it has 95 % of it, for 50 ms at least: the median round, and the worst
+    borrowed    ms from its last packet until the others have 95 % of the link, for 50 ms at least: the same
 
 all of it as the stage between the two hosts sees it (bench/shape.c): headers included, and what TCP takes to begin is in
 it.  More rates than the machine can move say nothing: 1000 Mbit/s with 100 streams is too much for two cores.
@@ -60,11 +60,11 @@ def rate(counts, column, begin, end):
 
 
 def until(counts, column, begin, least):
-    """Seconds from a time until the rate was reached for a window; None: never."""
+    """Seconds from a time until the rate is there, for a window at least; None: never."""
     moment = begin
     while moment + WINDOW <= counts[-1][0]:
         if rate(counts, column, moment, moment + WINDOW) >= least:
-            return moment + WINDOW - begin
+            return moment - begin
         moment += 0.005
     return None
 
