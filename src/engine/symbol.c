@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "basic/cleanup.h"
 
@@ -101,6 +102,8 @@ static void *reader_run(void *context)
 	struct symbol *fitting;
 	char line[LINE_MAX_BYTES], *names;
 
+	/* on Linux of this thread alone: what takes so long does not go before the host's own work */
+	setpriority(PRIO_PROCESS, 0, 0);
 	/* what memory there is for has to do */
 	while (fgets(line, sizeof(line), symbols->file) && line_read(symbols, line) == 0)
 		;
