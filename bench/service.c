@@ -448,13 +448,13 @@ static void show(struct bench_case *c, int rounds)
 
 int main(int argc, char **argv)
 {
-	const char *against = argc > 2 && argv[1] && !strcmp(argv[1], "--against") ? argv[2] : NULL;
-	int first = against ? 3 : 1;
+	const bool beside = argc > 2 && !strcmp(argv[1], "--against");
+	const int first = beside ? 3 : 1;
 	int rounds = argc > first ? atoi(argv[first]) : 7;
 	uint32_t packets = argc > first + 1 ? (uint32_t)atoi(argv[first + 1]) : 1048576;
 	uint32_t lines = argc > first + 2 ? (uint32_t)atoi(argv[first + 2]) : LINES;
 	const char *only = argc > first + 3 ? argv[first + 3] : "";
-	int other = against ? program_find(against) : -1;
+	int other = beside ? program_find(argv[2]) : -1;
 	struct services services;
 	cpu_set_t cpu;
 
@@ -482,7 +482,7 @@ int main(int argc, char **argv)
 			measured_set(c->around, bpf_program__fd(c->around->progs.bare_room20));
 		if (c->port >= PORT_NAT && c->kind != PACKET_SYN4 && is_asked(c, only))
 			establish(&services, c);
-		if (c->port && against && is_asked(c, only))
+		if (c->port && beside && is_asked(c, only))
 			c->other = other_make(c, other);
 	}
 	for (int round = 0; round < rounds; round++)
@@ -490,7 +490,7 @@ int main(int argc, char **argv)
 			if (is_asked(&cases[i], only))
 				measure_round(&cases[i], round, packets, lines);
 	printf("%-34s %9s %8s %8s", "", "flows", "ns", "least");
-	if (against)
+	if (beside)
 		printf(" %8s %8s %8s", "other", "least", "of other");
 	printf("\n");
 	for (size_t i = 0; i < CASES; i++)
