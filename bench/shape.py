@@ -189,12 +189,16 @@ def costs(build, lists, seconds, rounds):
             lab.close()
 
 
-def main():
-    given = dict(OPTIONS)
+def options_given(options, usage):
+    """What the command line says, and what it does not."""
     words = sys.argv[2:]
-    if len(sys.argv) < 2 or len(words) % 2 or any(word not in OPTIONS for word in words[::2]):
-        sys.exit(__doc__)
-    given.update(zip(words[::2], words[1::2]))
+    if len(sys.argv) < 2 or len(words) % 2 or any(word not in options for word in words[::2]):
+        sys.exit(usage)
+    return {**options, **dict(zip(words[::2], words[1::2]))}
+
+
+def main():
+    given = options_given(OPTIONS, __doc__)
     lists = {name: values.split(",") for name, values in given.items()}
     seconds = int(given["--seconds"])
     if int(given["--rounds"]):

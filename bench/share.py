@@ -29,7 +29,7 @@ import subprocess
 import sys
 import time
 
-from shape import FAR, Course, Lab, wait_for
+from shape import FAR, Course, Lab, options_given, wait_for
 
 OPTIONS = {"--engine": "auto,htb", "--rate": "100", "--rtt": "0,20", "--flows": "100", "--control": "cubic", "--rounds": "7"}
 PORTS = {"others": 5001, "probe": 5002, "guaranteed": 5003}
@@ -119,10 +119,7 @@ def both(values, scale, digits, worst=max):
 
 
 def main():
-    given, words = dict(OPTIONS), sys.argv[2:]
-    if len(sys.argv) < 2 or len(words) % 2 or any(word not in OPTIONS for word in words[::2]):
-        sys.exit(__doc__)
-    given.update(zip(words[::2], words[1::2]))
+    given = options_given(OPTIONS, __doc__)
     lists = [given[name].split(",") for name in list(OPTIONS)[:5]]
     print(f"{'engine':<8}{'held by':<9}{'Mbit/s':>7}{'RTT ms':>7}{'flows':>6} {'control':<8}{'added p50':>10}{'p99':>8}"
           f"   {'guarantee':>10}{'least':>8}{'returned':>10}{'most':>6}{'borrowed':>10}{'most':>6}")
