@@ -29,7 +29,7 @@ struct engine_policy_room {
 int engine_policy_room(struct engine *engine, unsigned int number, bool xdp,
 	struct engine_policy_room *ret_room, struct error *error);
 /* A moment when nobody waits: what was in force before the last switch becomes such a room, or one is made.
- */
+ * Never between engine_policy_bring() and its switch: what was brought stands in that place. */
 void engine_policy_rest(struct engine *engine);
 
 /*

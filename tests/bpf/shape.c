@@ -478,14 +478,20 @@ static void a_change_of_rate_loses_and_gives_nothing(void **state)
 
 /* -- several classes -- */
 
+/* 1 to 3, of which the one in the middle has no ceiling and the link the lowest. */
+static void three_levels_make(void)
+{
+	class_make(1, SHAPE_POLICER, 1, 90000);
+	class_make(2, SHAPE_NONE, 0, 0);
+	class_make(3, SHAPE_POLICER, 1, 40000);
+}
+
 static void every_ceiling_of_a_path_holds(void **state)
 {
 	struct shape_count leaf, link;
 
 	(void)state;
-	class_make(1, SHAPE_POLICER, 1, 90000);
-	class_make(2, SHAPE_NONE, 0, 0);
-	class_make(3, SHAPE_POLICER, 1, 40000);
+	three_levels_make();
 	PATH(SOME, 1, 2, 3);
 	hand_over(SOME, 1000, 100);
 	leaf = count_of(1);
@@ -511,9 +517,7 @@ static void a_plain_path_is_its_class_and_all_above(void **state)
 	struct shape_count leaf, link;
 
 	(void)state;
-	class_make(1, SHAPE_POLICER, 1, 90000);
-	class_make(2, SHAPE_NONE, 0, 0);
-	class_make(3, SHAPE_POLICER, 1, 40000);
+	three_levels_make();
 	hints[1].parent = 2;
 	hints[2].parent = 3;
 	path_plain(1, (const uint16_t[]){1, 2, 3}, 3);
