@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
  * Nanoseconds that a packet of a service takes in the program at XDP: bench-service [--against PROGRAM]
- * [ROUNDS [PACKETS [LINES [WORD]]]]
+ * [ROUNDS [PACKETS [LINES [WORD]]]]; LINES 0: as the configuration has them if it says nothing
  *
  * One service address of either family, 100 backends, Maglev.  A program around the measured one restores the
  * packet before each run and takes the next flow (bench/service.bpf.c); what it takes with a program that
  * does nothing is measured in the same round and subtracted.  Shown are the median and the least of all
  * rounds.
  *
- * Flows come in a fixed order, again and again.  With fewer flows than LINES each packet finds its line
- * (a SYN, too: that of a connection that was there).  With 1,048,576 flows and the usual LINES none does:
- * each packet chooses its backend anew, pushes a line out and fills it.  A thread on another CPU reads the
- * rings of records, as the agent does.  With 1,024 LINES the same takes place in memory that is in a cache:
- * so a SYN among 65,536 shows what a new connection takes, without the memory.
+ * The flow cache has the lines that it has with every user who says nothing: 32,768 a CPU for IPv4 (2 MiB),
+ * 8,192 for IPv6.  LINES are those of either family.
+ *
+ * Flows come in a fixed order, again and again.  With far fewer flows than lines each packet finds its line
+ * (a SYN, too: that of a connection that was there).  With 65,536 and the usual lines nearly none does: it
+ * chooses its backend anew, pushes another's line out and fills it.  So does what is shown there as
+ * established, and a SYN shows what a new connection takes.  "anew" is the share of packets that took a
+ * line.  A thread on another CPU reads the rings of records, as the agent does; "lost" is the share of
+ * packets that were counted so, since it did not keep up and a ring was full.
  *
  * --against measures another balancer beside weir: a loaded program of XDP, by its id or the path it is
  * pinned at, called as weir's is, by tail call.  In each round both get the same packets, each after as many
@@ -39,7 +43,6 @@
 #include "lib/services.h"
 #include "service_bench.skel.h"
 
-#define LINES      131072 /* per CPU, unless the command says other */
 #define RING_BYTES (1U << 20)
 #define BACKENDS   100
 #define ROUNDS_MAX 99
@@ -68,6 +71,7 @@ struct bench_case {
 	uint16_t port; /* which service: deliver, and whether flows are accounted */
 	struct service_bench_bpf *around, *bare, *other; /* NULL: nothing to compare */
 	double ns[ROUNDS_MAX], other_ns[ROUNDS_MAX];
+	uint64_t packets, anew, lost; /* of all rounds */
 };
 
 #define PORT_IPIP     80
@@ -412,10 +416,27 @@ static int compare(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
-/* Both programs in turns, and what is around them. */
-static void measure_round(struct bench_case *c, int round, uint32_t packets, uint32_t lines)
+/* The program alone, once the lines are as its packets leave them; and what becomes of them. */
+static double measure_lines(
+	const struct services *services, struct bench_case *c, uint32_t packets, uint32_t before)
 {
-	/* the lines as its packets leave them */
+	struct flow_stats begin, end;
+	double ns;
+
+	measure(c, c->around, before);
+	begin = services_stats(services);
+	ns = measure(c, c->around, packets);
+	end = services_stats(services);
+	c->packets += packets;
+	c->anew += end.serial - begin.serial;
+	c->lost += end.lost - begin.lost;
+	return ns;
+}
+
+/* Both programs in turns, and what is around them. */
+static void measure_round(const struct services *services, struct bench_case *c, int round, uint32_t packets)
+{
+	uint32_t lines = services->lines4 > services->lines6 ? services->lines4 : services->lines6;
 	uint32_t before = c->flows < 2 * lines ? c->flows : 2 * lines;
 	double bare;
 
@@ -423,7 +444,7 @@ static void measure_round(struct bench_case *c, int round, uint32_t packets, uin
 		before = packets / 4;
 	if (c->other && round % 2)
 		c->other_ns[round] = measure_warm(c, c->other, packets, before);
-	c->ns[round] = measure_warm(c, c->around, packets, before);
+	c->ns[round] = measure_lines(services, c, packets, before);
 	if (c->other && round % 2 == 0)
 		c->other_ns[round] = measure_warm(c, c->other, packets, before);
 	bare = measure(c, c->bare, packets);
@@ -437,7 +458,8 @@ static void show(struct bench_case *c, int rounds)
 
 	qsort(c->ns, (size_t)rounds, sizeof(double), compare);
 	median = c->ns[rounds / 2];
-	printf("%-34s %9u %8.1f %8.1f", c->name, c->flows, median, c->ns[0]);
+	printf("%-34s %9u %8.1f %8.1f %6.1f%% %6.1f%%", c->name, c->flows, median, c->ns[0],
+		100 * (double)c->anew / (double)c->packets, 100 * (double)c->lost / (double)c->packets);
 	if (c->other) {
 		qsort(c->other_ns, (size_t)rounds, sizeof(double), compare);
 		other = c->other_ns[rounds / 2];
@@ -452,13 +474,13 @@ int main(int argc, char **argv)
 	const int first = beside ? 3 : 1;
 	int rounds = argc > first ? atoi(argv[first]) : 7;
 	uint32_t packets = argc > first + 1 ? (uint32_t)atoi(argv[first + 1]) : 1048576;
-	uint32_t lines = argc > first + 2 ? (uint32_t)atoi(argv[first + 2]) : LINES;
+	uint32_t lines = argc > first + 2 ? (uint32_t)atoi(argv[first + 2]) : 0;
 	const char *only = argc > first + 3 ? argv[first + 3] : "";
 	int other = beside ? program_find(argv[2]) : -1;
 	struct services services;
 	cpu_set_t cpu;
 
-	if (rounds < 1 || rounds > ROUNDS_MAX || !packets || !lines || lines & (lines - 1)) {
+	if (rounds < 1 || rounds > ROUNDS_MAX || !packets || lines & (lines - 1)) {
 		fprintf(stderr,
 			"usage: bench-service [--against PROGRAM] [ROUNDS [PACKETS [LINES [WORD]]]]\n");
 		return 2;
@@ -467,7 +489,8 @@ int main(int argc, char **argv)
 	CPU_SET(sysconf(_SC_NPROCESSORS_ONLN) - 1, &cpu);
 	sched_setaffinity(0, sizeof(cpu), &cpu);
 	answers_make();
-	if (services_open_large(&services, lines, RING_BYTES, FLOWS) < 0 ||
+	if (services_open_large(&services, lines ? lines : FLOW_LINES4_DEFAULT,
+		    lines ? lines : FLOW_LINES6_DEFAULT, RING_BYTES, FLOWS) < 0 ||
 		services_nat(&services, answers, 2) < 0)
 		return 1;
 	services_make(&services);
@@ -488,8 +511,10 @@ int main(int argc, char **argv)
 	for (int round = 0; round < rounds; round++)
 		for (size_t i = 0; i < CASES; i++)
 			if (is_asked(&cases[i], only))
-				measure_round(&cases[i], round, packets, lines);
-	printf("%-34s %9s %8s %8s", "", "flows", "ns", "least");
+				measure_round(&services, &cases[i], round, packets);
+	printf("lines of the flow cache per CPU: %u for IPv4, %u for IPv6\n", services.lines4,
+		services.lines6);
+	printf("%-34s %9s %8s %8s %7s %7s", "", "flows", "ns", "least", "anew", "lost");
 	if (beside)
 		printf(" %8s %8s %8s", "other", "least", "of other");
 	printf("\n");

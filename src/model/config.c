@@ -12,6 +12,7 @@
 #include "basic/text.h"
 #include "basic/units.h"
 #include "model/policy_read.h"
+#include "shared/flow.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -830,8 +831,8 @@ int config_init(struct config *ret_config)
 {
 	*ret_config = (struct config){
 		.interfaces_auto = true,
-		.cache4_lines = 32768,
-		.cache6_lines = 8192,
+		.cache4_lines = FLOW_LINES4_DEFAULT,
+		.cache6_lines = FLOW_LINES6_DEFAULT,
 		.table_flows = 131072,
 		.table_hosts = 65536,
 		.ring_bytes = 1024 * 1024,

@@ -26,6 +26,10 @@
 
 #define FLOW_WAYS 4
 
+/* Lines per CPU, if the configuration says nothing: 2 MiB of IPv4, 768 KiB of IPv6. */
+#define FLOW_LINES4_DEFAULT 32768
+#define FLOW_LINES6_DEFAULT 8192
+
 /* Time in the datapath is the kernel's tick counter, jiffies: reading it is one load, where the coarse clock
  * costs as much as all the rest of accounting.  32 bits last 49 days at 1000 Hz. */
 

@@ -62,14 +62,15 @@ static void program_put(const struct services *services, __u32 place, const stru
 
 int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes)
 {
-	return services_open_large(services, lines, ring_bytes, SERVICE_FLOWS_DEFAULT);
+	return services_open_large(services, lines, lines, ring_bytes, SERVICE_FLOWS_DEFAULT);
 }
 
-int services_open_large(struct services *services, uint32_t lines, uint32_t ring_bytes, uint32_t flows)
+int services_open_large(
+	struct services *services, uint32_t lines4, uint32_t lines6, uint32_t ring_bytes, uint32_t flows)
 {
 	int cpus = libbpf_num_possible_cpus();
 	struct balance_bpf *balance;
-	uint32_t sets = lines / FLOW_WAYS, all;
+	uint32_t sets4, sets6;
 	struct timespec tick;
 
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
@@ -77,17 +78,20 @@ int services_open_large(struct services *services, uint32_t lines, uint32_t ring
 	balance = balance_bpf__open();
 	if (!balance || cpus < 1)
 		return -1;
-	all = (uint32_t)cpus * sets;
-	*services = (struct services){.balance = balance, .cpus = (unsigned int)cpus, .lines = lines};
-	balance->rodata->flow_sets4 = balance->rodata->flow_sets6 = sets;
+	sets4 = (uint32_t)cpus * lines4 / FLOW_WAYS;
+	sets6 = (uint32_t)cpus * lines6 / FLOW_WAYS;
+	*services = (struct services){
+		.balance = balance, .cpus = (unsigned int)cpus, .lines4 = lines4, .lines6 = lines6};
+	balance->rodata->flow_sets4 = lines4 / FLOW_WAYS;
+	balance->rodata->flow_sets6 = lines6 / FLOW_WAYS;
 	balance->rodata->flow_seed[0] = 0x9e3779b97f4a7c15ULL;
 	balance->rodata->flow_seed[1] = 0xc2b2ae3d27d4eb4fULL;
 	balance->rodata->flow_ring_bytes = ring_bytes;
 	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
 	balance->rodata->service_second = (__u32)(1000000000 / tick.tv_nsec);
-	bpf_map__set_max_entries(balance->maps.flow_cache4, all);
-	bpf_map__set_max_entries(balance->maps.flow_cache6, all);
-	bpf_map__set_max_entries(balance->maps.flow_rest6, all);
+	bpf_map__set_max_entries(balance->maps.flow_cache4, sets4);
+	bpf_map__set_max_entries(balance->maps.flow_cache6, sets6);
+	bpf_map__set_max_entries(balance->maps.flow_rest6, sets6);
 	bpf_map__set_max_entries(balance->maps.flow_stats, services->cpus);
 	bpf_map__set_max_entries(balance->maps.flow_rings, services->cpus);
 	bpf_map__set_max_entries(balance->maps.service_counts, services->cpus * SERVICE_BACKENDS_MAX);
@@ -98,9 +102,9 @@ int services_open_large(struct services *services, uint32_t lines, uint32_t ring
 			strerror(errno));
 		return -1;
 	}
-	services->cache4 = map_memory(balance->maps.flow_cache4, all * sizeof(struct flow_set4));
-	services->cache6 = map_memory(balance->maps.flow_cache6, all * sizeof(struct flow_set6));
-	services->rest6 = map_memory(balance->maps.flow_rest6, all * sizeof(struct flow_rest_set6));
+	services->cache4 = map_memory(balance->maps.flow_cache4, sets4 * sizeof(struct flow_set4));
+	services->cache6 = map_memory(balance->maps.flow_cache6, sets6 * sizeof(struct flow_set6));
+	services->rest6 = map_memory(balance->maps.flow_rest6, sets6 * sizeof(struct flow_rest_set6));
 	services->stats = map_memory(balance->maps.flow_stats, services->cpus * sizeof(struct flow_stats));
 	services->backends = map_memory(
 		balance->maps.service_backends, SERVICE_BACKENDS_MAX * sizeof(struct service_backend));
@@ -125,11 +129,12 @@ int services_nat(struct services *services, const struct service_answers *answer
 
 	if (!nat)
 		return -1;
-	nat->rodata->flow_sets4 = nat->rodata->flow_sets6 = services->lines / FLOW_WAYS;
+	nat->rodata->flow_sets4 = services->lines4 / FLOW_WAYS;
+	nat->rodata->flow_sets6 = services->lines6 / FLOW_WAYS;
 	nat->rodata->flow_seed[0] = services->balance->rodata->flow_seed[0];
 	nat->rodata->flow_seed[1] = services->balance->rodata->flow_seed[1];
-	nat->rodata->nat_line_mask = services->lines - 1;
-	bpf_map__set_max_entries(nat->maps.nat_lines, services->cpus * services->lines);
+	nat->rodata->nat_line_mask = services->lines4 - 1;
+	bpf_map__set_max_entries(nat->maps.nat_lines, services->cpus * services->lines4);
 	nat->rodata->flow_ring_bytes = services->balance->rodata->flow_ring_bytes;
 	nat->rodata->service_second = services->balance->rodata->service_second;
 	bpf_object__for_each_map (map, nat->obj) {
@@ -157,7 +162,8 @@ int services_tc(struct services *services)
 
 	if (!tc)
 		return -1;
-	tc->rodata->flow_sets4 = tc->rodata->flow_sets6 = services->lines / FLOW_WAYS;
+	tc->rodata->flow_sets4 = services->lines4 / FLOW_WAYS;
+	tc->rodata->flow_sets6 = services->lines6 / FLOW_WAYS;
 	tc->rodata->flow_seed[0] = services->balance->rodata->flow_seed[0];
 	tc->rodata->flow_seed[1] = services->balance->rodata->flow_seed[1];
 	tc->rodata->flow_ring_bytes = services->balance->rodata->flow_ring_bytes;
@@ -204,7 +210,7 @@ void services_close(struct services *services)
 void services_nat_forget(const struct services *services)
 {
 	static const uint8_t zero[64];
-	uint32_t count = services->nat ? services->cpus * services->lines : 0;
+	uint32_t count = services->nat ? services->cpus * services->lines4 : 0;
 
 	for (uint32_t i = 0; i < count; i++)
 		if (bpf_map_update_elem(bpf_map__fd(services->nat->maps.nat_lines), &i, zero, BPF_ANY) < 0)
@@ -213,12 +219,13 @@ void services_nat_forget(const struct services *services)
 
 void services_clear(struct services *services)
 {
-	size_t sets = (size_t)services->cpus * services->lines / FLOW_WAYS;
+	size_t sets4 = (size_t)services->cpus * services->lines4 / FLOW_WAYS;
+	size_t sets6 = (size_t)services->cpus * services->lines6 / FLOW_WAYS;
 
 	services_nat_forget(services);
-	memset(services->cache4, 0, sets * sizeof(struct flow_set4));
-	memset(services->cache6, 0, sets * sizeof(struct flow_set6));
-	memset(services->rest6, 0, sets * sizeof(struct flow_rest_set6));
+	memset(services->cache4, 0, sets4 * sizeof(struct flow_set4));
+	memset(services->cache6, 0, sets6 * sizeof(struct flow_set6));
+	memset(services->rest6, 0, sets6 * sizeof(struct flow_rest_set6));
 	memset(services->stats, 0, services->cpus * sizeof(struct flow_stats));
 	memset(services->counts, 0,
 		(size_t)services->cpus * SERVICE_BACKENDS_MAX * sizeof(struct service_count));
@@ -352,6 +359,9 @@ struct flow_stats services_stats(const struct services *services)
 		sum.cached += services->stats[cpu].cached;
 		sum.emitted += services->stats[cpu].emitted;
 		sum.lost += services->stats[cpu].lost;
+		sum.lost_bytes += services->stats[cpu].lost_bytes;
+		sum.records += services->stats[cpu].records;
+		sum.serial += services->stats[cpu].serial;
 	}
 	return sum;
 }

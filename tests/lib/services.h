@@ -21,7 +21,7 @@ struct services {
 	const struct service_answers *answers;
 	size_t answer_count;
 	unsigned int cpus;
-	uint32_t lines; /* of the flow cache: per CPU and family */
+	uint32_t lines4, lines6; /* of the flow cache: per CPU */
 	struct flow_set4 *cache4;
 	struct flow_set6 *cache6;
 	struct flow_rest_set6 *rest6;
@@ -37,8 +37,9 @@ struct services {
 /* In a network namespace of its own, where nothing is forwarded: what a test says of a backend's next hop
  * then stays.  -1 and a message where programs cannot be loaded. */
 int services_open(struct services *services, uint32_t lines, uint32_t ring_bytes);
-/* … with room for so many connections that are written down. */
-int services_open_large(struct services *services, uint32_t lines, uint32_t ring_bytes, uint32_t flows);
+/* … with so many lines of either family, and room for so many connections that are written down. */
+int services_open_large(
+	struct services *services, uint32_t lines4, uint32_t lines6, uint32_t ring_bytes, uint32_t flows);
 void services_close(struct services *services);
 /* The programs of nat behind it, which then send from these addresses and ports: for books that come after
  * it. -1 where they cannot be loaded. */
