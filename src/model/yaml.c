@@ -152,7 +152,8 @@ size_t yaml_at(struct yaml *y, struct fy_node *node, size_t otherwise)
 	/* libfyaml's mark stands behind the quote or the alias's star, a person looks at these. */
 	if (at && (strchr("\"'", y->text[at - 1]) || fy_node_is_alias(node)))
 		at--;
-	return at;
+	/* … and that of a text in lines of its own in front of how far these are moved in */
+	return at + strspn(y->text + at, " ");
 }
 
 /* "flows.table: expected a number, got 'many'" */
@@ -174,17 +175,32 @@ int yaml_fail_expected(
 	return yaml_fail(y, at, "%s: expected %s, got '%s'", path, expected, text);
 }
 
-/* A text that the file has otherwise than it reads (escapes, several lines) is wrong where it begins. */
+/* Where a place of a text stands in the file, which may have it on several lines; where the file has it otherwise
+ * (escapes), its beginning. */
+static size_t text_place(const struct yaml *y, size_t at, const char *text, size_t place)
+{
+	static const char space[] = " \t\r\n";
+	size_t begin = at + strspn(y->text + at, space), i = 0, here = begin;
+
+	here += y->text[here] == '"' || y->text[here] == '\'';
+	while (i < place && text[i]) {
+		if (strchr(space, text[i]) && strchr(space, y->text[here])) {
+			i += strspn(text + i, space);
+			here += strspn(y->text + here, space);
+		} else if (text[i++] != y->text[here++]) {
+			return begin;
+		}
+	}
+	return here;
+}
+
 int yaml_fail_inside(
 	struct yaml *y, const char *path, const char *text, const struct error *problem, size_t at)
 {
-	size_t column = problem->column ? problem->column - 1 : 0,
-	       quote = y->text[at] == '"' || y->text[at] == '\'';
+	size_t column = problem->column ? problem->column - 1 : 0;
 	struct error found = *problem;
 
-	if (strncmp(y->text + at + quote, text, strlen(text)) == 0)
-		at += quote + column;
-	yaml_fail(y, at, "%s: %s", path, found.what);
+	yaml_fail(y, text_place(y, at, text, column), "%s: %s", path, found.what);
 	if (found.want[0])
 		error_want(y->error, "%s", found.want);
 	return -EINVAL;
