@@ -100,6 +100,7 @@ int engine_hop_find(struct engine *engine, uint8_t family, const uint8_t *to, st
 		hop.gateway = rtnl_route_nh_get_gateway(next);
 	}
 	hop.local = rtnl_route_get_type(route) == RTN_LOCAL;
+	hop.several = !hop.local && rtnl_route_get_type(route) != RTN_UNICAST;
 	hop.has_from = from && nl_addr_get_len(from) == length;
 	if (hop.has_from)
 		memcpy(hop.from, nl_addr_get_binary_addr(from), length);

@@ -106,6 +106,7 @@ uint32_t engine_service_flow_room(const struct engine *engine);
 struct engine_hop {
 	uint32_t index;
 	bool local;    /* it is this host's own */
+	bool several;  /* of all hosts of a network, or any of some */
 	bool gateway;  /* through another host */
 	bool has_from; /* … and this is what it would send from: 4 or 16 bytes */
 	uint8_t from[16];

@@ -185,6 +185,11 @@ static bool address_is_loopback(const struct address *address)
 	                            : address->bytes[0] == 127;
 }
 
+static bool address_is_link_local(const struct address *address)
+{
+	return address->family == 6 && address->bytes[0] == 0xfe && (address->bytes[1] & 0xc0) == 0x80;
+}
+
 /*
  * Backends
  */
@@ -213,6 +218,10 @@ int service_backend_name_read(
 	if (!address_is_of_a_host(&backend.address) || address_is_loopback(&backend.address)) {
 		sentence_fail(r->s, word, "%.64s can be no backend's address", word);
 		return want(r->s, "the address of another host");
+	}
+	if (address_is_link_local(&backend.address)) {
+		sentence_fail(r->s, word, "%.64s does not say on which link it is", word);
+		return want(r->s, "an address of the backend's that a route leads to");
 	}
 	sentence_skip(r->s, word);
 	*ret_word = word;
@@ -704,7 +713,8 @@ static int address_read(struct service_reader *r)
 	if (result < 0)
 		return result;
 	service->prefix = endpoint.prefix;
-	if (endpoint.prefix.length && !address_is_of_a_host(&endpoint.prefix.address)) {
+	if (endpoint.prefix.length && (!address_is_of_a_host(&endpoint.prefix.address) ||
+					      address_is_loopback(&endpoint.prefix.address))) {
 		sentence_fail(r->s, word, "%.64s can be no service's address", word);
 		return want(r->s, "an address that packets are sent to, such as 203.0.113.10");
 	}

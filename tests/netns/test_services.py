@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 
-from lab import expect, expect_equal, open_tun, wait_for
+from lab import expect, expect_equal, open_tun, udp_socket, wait_for
 from suite import test
 from test_rules import ask, done, refused
 
@@ -72,6 +72,23 @@ def services_are_listed(lab):
 
 
 @test()
+def connections_of_a_service_are_its_own(lab):
+    """a service that comes after another one was deleted has none of that one's connections, whatever numbers its backends got"""
+    host, peer = lab.hosts()
+    host.sysctl("net.ipv4.ip_forward=1")
+    peer.ip("route", "add", "203.0.113.0/24", "via", "10.1.0.1")
+    agent = lab.agent(host, "xdp: generic\n")
+    for name in ("one", "two"):
+        add(agent, f"{name} udp 203.0.113.1 port 53 to 10.1.0.2")
+        expect_equal(services(agent)[0]["connections"], 0, f"connections of {name}, which is new")
+        for port in range(3000, 3008):
+            with udp_socket(peer, "10.1.0.2", port) as sock:
+                sock.sendto(b"x", ("203.0.113.1", 53))
+        wait_for(lambda: services(agent)[0]["connections"] == 8, 5, "connections that are there")
+        done(agent, "POST", "/v1/services/delete", name=name)
+
+
+@test()
 def bad_services_are_refused(lab):
     """what cannot be is refused in one line that says what would be right, and nothing has changed"""
     host, _ = lab.hosts()
@@ -87,6 +104,8 @@ def bad_services_are_refused(lab):
             (400, "there is a service web already", "web tcp 203.0.113.11 port 443 to 10.1.0.4"),
             (400, "there is no route to 198.51.100.1", "far tcp 203.0.113.11 port 443 to 198.51.100.1"),
             (400, "10.1.0.1 is an address of this host", "own tcp 203.0.113.11 port 443 to 10.1.0.1"),
+            (400, "10.1.0.255, a backend of service all, is not the address of one host",
+             "all tcp 203.0.113.11 port 443 to 10.1.0.255"),
             (400, "10.9.0.2 is reached by t9, which has no Ethernet header", "tun tcp 203.0.113.11 port 443 to 10.9.0.2"),
             (400, "10.1.0.2 is IPv4, but ipip does not carry IPv6", "six tcp 2001:db8::1 port 443 to 10.1.0.2"),
             (400, "fd00:1::2 is IPv6, but the service IPv4", "l2 tcp 203.0.113.11 port 443 to fd00:1::2 deliver l2"),
@@ -104,6 +123,9 @@ def bad_services_are_refused(lab):
     host.ip("route", "add", "198.51.100.0/24", "via", "10.1.0.2")
     refused(agent, 400, "behind a gateway", "POST", "/v1/services/add",
             text="far tcp 203.0.113.11 port 443 to 198.51.100.1 deliver l2")
+    far = "services:\n  - \"a tcp 203.0.113.12 port 80 to 10.1.0.2\"\n  - b tcp 203.0.113.13 port 80 to 192.0.2.7\n"
+    error = refused(agent, 400, "there is no route to 192.0.2.7", "POST", "/v1/policy", far, name="p.yaml")
+    expect_equal((error["file"], error["line"], error["column"]), ("p.yaml", 3, 5), "where it says so")
     expect_equal([entry["text"] for entry in services(agent)], [entry["text"] for entry in before], "nothing has changed")
 
 

@@ -13,6 +13,7 @@
 #include "agent/owner/audit.h"
 #include "agent/rule/policies.h"
 #include "agent/rule/rules.h"
+#include "agent/service/services.h"
 #include "agent/set/sets.h"
 #include "agent/shape/shape_plan.h"
 #include "basic/cleanup.h"
@@ -173,7 +174,9 @@ static void error_locate(struct error *error, const struct policy_text *policy, 
 		}
 }
 
-int apply_check(const struct policy_text *policy, const char *text, const char *name, struct error *error)
+/* `agent` may be NULL: then backends are not looked for. */
+static int text_check(struct agent *agent, const struct policy_text *policy, const char *text,
+	const char *name, struct error *error)
 {
 	struct rule_places *places = calloc(1, sizeof(*places));
 	struct rulebook none = {}, book = {};
@@ -189,6 +192,8 @@ int apply_check(const struct policy_text *policy, const char *text, const char *
 	r = book_make(&(struct ground){places, &none, false}, policy, &book, error);
 	if (r == 0)
 		r = shape_plan_make(&book, SHAPE_PLAN_ABSENT, NULL, NULL, &plan, &about, error);
+	if (r == 0 && agent)
+		r = services_prepare(agent, &book, false, &about, error);
 	if (r < 0 && about)
 		error_locate(error, policy, &book, about, text, name);
 	shape_plan_clear(&plan);
@@ -196,6 +201,11 @@ int apply_check(const struct policy_text *policy, const char *text, const char *
 	rulebook_clear(&none);
 	free(places);
 	return r;
+}
+
+int apply_check(const struct policy_text *policy, const char *text, const char *name, struct error *error)
+{
+	return text_check(NULL, policy, text, name, error);
 }
 
 /* -- from a book to a text -- */
@@ -569,7 +579,8 @@ static void refusal_locate(struct job *job, const char *query, struct error *err
 	_cleanup_free_ char *name = query_value(query, "name");
 	struct error found = {};
 
-	if (text && !error->line && apply_check(&job->policy, text, name ? name : "policy", &found) < 0 &&
+	if (text && !error->line &&
+		text_check(job->agent, &job->policy, text, name ? name : "policy", &found) < 0 &&
 		strcmp(found.what, error->what) == 0)
 		*error = found;
 	free(text);

@@ -511,7 +511,7 @@ static int commit_begin(struct commit *commit, struct error *error)
 	r = shapes_prepare(rules->agent, commit->next,
 		commit->change->absent ? SHAPE_PLAN_ABSENT : SHAPE_PLAN_STRICT, error);
 	if (r == 0)
-		r = services_prepare(rules->agent, commit->next, commit->change->absent, error);
+		r = services_prepare(rules->agent, commit->next, commit->change->absent, NULL, error);
 	if (r == 0)
 		r = forwards_prepare(rules->agent, commit->next, error);
 	if (r == 0)

@@ -183,7 +183,9 @@ static void backend_write(const struct services *services, const struct service_
 	const struct service_backend_live *live = services->backends[entry->backends[place]];
 	const struct check_target *target =
 		checks_find(services->agent, entry->text->name, &text->address, text->port);
-	uint16_t port = service_backend_port(entry->text, text);
+	const struct port_range *ports = &entry->text->ports;
+	/* of several ports the packet's */
+	uint16_t port = text->port || ports->low == ports->high ? service_backend_port(entry->text, text) : 0;
 	enum service_backend_state state = live ? live->state : SERVICE_BACKEND_NONE;
 
 	json_write_object_begin(out, NULL);

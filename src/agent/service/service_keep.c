@@ -465,18 +465,27 @@ void service_keep_sweep(struct services *services)
 
 /* -- counting -- */
 
+/* The number of a backend that is gone may be another one's by now, while flows still name it. */
 void service_keep_count(struct services *services)
 {
+	const struct engine_service_memory *memory = engine_service_memory(services->agent->engine);
 	const struct table *table = services->agent->table;
+	uint64_t tick_ns = 1, now_ns = agent_now_ns();
+	uint32_t now = 0;
 
+	engine_clock(services->agent->engine, &now, &tick_ns);
 	for (uint32_t i = 1; i < SERVICE_BACKENDS_MAX; i++)
 		if (services->backends[i])
 			services->backends[i]->connections = 0;
 	for (uint32_t i = 0; i < table_flow_count(table); i++) {
 		const struct table_flow *flow = table_flow(table, i);
-		struct service_backend_live *live = services->backends[flow->backend % SERVICE_BACKENDS_MAX];
+		uint32_t number = flow->backend % SERVICE_BACKENDS_MAX;
+		struct service_backend_live *live = services->backends[number];
+		uint32_t last = now - (uint32_t)((now_ns - flow->last_ns) / tick_ns);
 
+		/* `since` is the tick behind that of the backend's coming, `last` exact to one */
 		if (flow->state == TABLE_LIVE && flow->backend && live &&
+			(int32_t)(last - memory->backends[number].since) >= -1 &&
 			!(flow->tcp_flags & TABLE_CLOSING_FLAGS))
 			live->connections++;
 	}

@@ -110,6 +110,11 @@ static int hop_check(struct services *services, const struct service_text *text,
 			text->name);
 		return error_want(error, "a backend that 'ip route get %s' finds a way to", address);
 	}
+	if (hop.several) {
+		error_set(error, -EINVAL, "%s, a backend of service %s, is not the address of one host", address,
+			text->name);
+		return error_want(error, "an address that the backend alone has");
+	}
 	if (hop.local) {
 		error_set(error, -EINVAL,
 			"%s is an address of this host: it cannot be a backend of service %s", address,
@@ -158,7 +163,8 @@ static bool book_has(const struct rulebook *book, const struct rule_entry *entry
 }
 
 /* Only of what is new: what was there before may have lost its routes for a while. */
-static int hops_check(struct services *services, const struct service_plan *plan, struct error *error)
+static int hops_check(struct services *services, const struct service_plan *plan,
+	const struct rule_entry **ret_about, struct error *error)
 {
 	const struct rulebook *now = rules_book(services->agent);
 	uint32_t good = 0;
@@ -171,11 +177,14 @@ static int hops_check(struct services *services, const struct service_plan *plan
 			continue;
 		for (size_t j = 0; j < text->backend_count && r == 0; j++)
 			r = hop_check(services, text, &text->backends[j].address, &good, error);
+		if (r < 0 && ret_about)
+			*ret_about = plan->entries[i].entry;
 	}
 	return r;
 }
 
-int services_prepare(struct agent *agent, const struct rulebook *book, bool absent, struct error *error)
+int services_prepare(struct agent *agent, const struct rulebook *book, bool absent,
+	const struct rule_entry **ret_about, struct error *error)
 {
 	_cleanup_(service_plan_clear) struct service_plan plan = {};
 	int r;
@@ -185,7 +194,7 @@ int services_prepare(struct agent *agent, const struct rulebook *book, bool abse
 	if (!plan.count)
 		return 0;
 	r = service_plan_check(&plan, error);
-	return r == 0 && !absent ? hops_check(services_of(agent), &plan, error) : r;
+	return r == 0 && !absent ? hops_check(services_of(agent), &plan, ret_about, error) : r;
 }
 
 bool services_same(const struct rulebook *a, const struct rulebook *b)

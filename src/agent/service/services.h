@@ -24,8 +24,10 @@ struct agent;
 struct packet_description;
 
 /* Can these services be?  `absent`: routes to their backends may come later.  0, or a negative errno with
- * `error`, and nothing has changed. */
-int services_prepare(struct agent *agent, const struct rulebook *book, bool absent, struct error *error);
+ * `error` (and *ret_about, if that is not NULL: the service that has such a backend), and nothing has
+ * changed. */
+int services_prepare(struct agent *agent, const struct rulebook *book, bool absent,
+	const struct rule_entry **ret_about, struct error *error);
 /* Are the services of both books the same? */
 bool services_same(const struct rulebook *a, const struct rulebook *b);
 /* What the services of a book need in the kernel and is not there yet, to be loaded by another thread between
