@@ -175,8 +175,8 @@ int yaml_fail_expected(
 	return yaml_fail(y, at, "%s: expected %s, got '%s'", path, expected, text);
 }
 
-/* Where a place of a text stands in the file, which may have it on several lines; where the file has it otherwise
- * (escapes), its beginning. */
+/* Where a place of a text stands in the file, which may have it on several lines; where the file has it
+ * otherwise (escapes), its beginning. */
 static size_t text_place(const struct yaml *y, size_t at, const char *text, size_t place)
 {
 	static const char space[] = " \t\r\n";

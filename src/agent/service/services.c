@@ -111,8 +111,8 @@ static int hop_check(struct services *services, const struct service_text *text,
 		return error_want(error, "a backend that 'ip route get %s' finds a way to", address);
 	}
 	if (hop.several) {
-		error_set(error, -EINVAL, "%s, a backend of service %s, is not the address of one host", address,
-			text->name);
+		error_set(error, -EINVAL, "%s, a backend of service %s, is not the address of one host",
+			address, text->name);
 		return error_want(error, "an address that the backend alone has");
 	}
 	if (hop.local) {
