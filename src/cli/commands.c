@@ -608,7 +608,9 @@ const struct command commands[] = {
 	{
 		.name = "flush",
 		.summary = "take all rules away",
-		.help = "Of the host, or of --tenant; default verdicts and sets stay.",
+		.help = "Of the host, or of --tenant; default verdicts, sets, services and what forwards or "
+			"steers\n"
+			"stay.",
 		.options = OPTIONS_CHANGE | OPTION_BIT(TENANT),
 		.run = cmd_flush,
 	},

@@ -57,6 +57,10 @@ def services_are_listed(lab):
                  [("10.1.0.2", 443, 2, "up", 0.6667), ("10.1.0.3", 443, 1, "up", 0.3333)], "backends")
     expect_equal([entry["interface"] for entry in web["hooks"]], ["w0"], "where it is balanced: not at lo")
     dns = add(agent, "dns udp 2001:db8::53 port 53 to fd00:1::2 deliver l2")
+    done(agent, "POST", "/v1/rules/add", text="drop in udp to port 9")
+    agent.weir("forward", "from", "w0", "by", "route")
+    expect_equal(done(agent, "POST", "/v1/rules/flush")["deleted"], 1, "rules that were deleted: services stay")
+    expect("from w0 by route" in agent.weir("forwards").stdout, "what is forwarded went, too")
     expect_equal([entry["name"] for entry in services(agent)], ["web", "dns"], "the list")
     expect_equal(services(agent, name="dns")[0]["id"], dns["id"], "one by its name")
     expect_equal(done(agent, "GET", "/v1/status")["services"]["backends"], 3, "status")
@@ -154,6 +158,46 @@ def new_connections_follow_the_backends(lab):
     expect_equal(set(ring(agent).values()), {"10.1.0.3"}, "without weight")
     change(agent, "web", "drain 10.1.0.3")
     expect_equal(explained(agent, 1000)["why"], "no backend gets new connections", "none is left")
+
+
+@test()
+def explain_knows_what_is_asked_before(lab):
+    """explain says that a packet goes to its service though a rule in tc would drop it, which is not asked, and that it does not
+    where a rule in XDP drops it before; without a backend it is dropped; of least it names the backend with the fewest"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host, "default: {in: drop}\n")
+    words = "in on w0 tcp from 192.0.2.1 port 4000 to 203.0.113.10 port 443"
+
+    def told():
+        return done(agent, "GET", "/v1/explain", packet=words), agent.weir("explain", *words.split()).stdout
+
+    add(agent, WEB)
+    answer, text = told()
+    expect_equal((answer["verdict"], answer["hook"], "unasked" in answer), ("accept", answer["service"]["hook"], False),
+                 "the default verdict is not asked")
+    expect(text.startswith("service 1, web: 10.1.0.") and "drop" not in text, text)
+    rule = done(agent, "POST", "/v1/rules/add", text="drop in tcp to port 443 state new")["rules"][0]
+    answer, text = told()
+    expect_equal((answer["verdict"], answer["unasked"]), ("accept", {"id": rule["id"], "text": rule["text"]}), "a rule in tc")
+    expect("not asked, since the service takes it before: rule" in text, text)
+    done(agent, "POST", "/v1/rules/delete", id=rule["id"])
+    rule = done(agent, "POST", "/v1/rules/add", text="drop in tcp to port 443")["rules"][0]
+    answer, text = told()
+    expect_equal((answer["verdict"], answer["hook"], "service" in answer), ("drop", "xdp", False), "a rule in XDP")
+    expect(text.startswith("drop by rule"), text)
+    done(agent, "POST", "/v1/rules/delete", id=rule["id"])
+    for name in ("10.1.0.2", "10.1.0.3"):
+        change(agent, "web", f"drain {name}")
+    answer, text = told()
+    expect_equal((answer["verdict"], "backend" in answer["service"]), ("drop", False), "without a backend")
+    expect("no backend" in text, text)
+    done(agent, "POST", "/v1/services/delete", name="web")
+    for choice, wanted, shown in (("least", "10.1.0.2", "10.1.0.2"), ("turns", None, "the next in turn")):
+        add(agent, f"{choice} {WEB[4:]} choose {choice}")
+        answer, text = told()
+        expect_equal((answer["verdict"], answer["service"].get("backend")), ("accept", wanted), choice)
+        expect(shown in text, text)
+        done(agent, "POST", "/v1/services/delete", name=choice)
 
 
 @test()

@@ -15,9 +15,11 @@
 #include "agent/service/services.h"
 #include "agent/shape/shapes.h"
 #include "basic/cleanup.h"
+#include "compile/policy.h"
 #include "engine/owner.h"
 #include "engine/policy.h"
 #include "engine/shape.h"
+#include "engine/shield.h"
 #include "model/packet.h"
 
 #define ETHERNET_BYTES 14
@@ -256,21 +258,50 @@ static void classes_write(
 		json_write_array_end(out);
 }
 
+/* A service takes the packet at this hook: of the rules in front of it those that XDP decides alone are
+ * asked. */
+static void taken_write(struct agent *agent, struct json_write *out,
+	const struct policy_explanation *explanation, const char *hook, bool delivered)
+{
+	json_write_string(out, "verdict", policies_action(delivered ? POLICY_ACCEPT : POLICY_DROP));
+	json_write_string(out, "hook", hook);
+	json_write_string(out, "policy", "host");
+	json_write_array_begin(out, "passed");
+	for (uint32_t i = 0; i < explanation->passed_count; i++) {
+		const struct rule_entry *entry = rules_entry(agent, explanation->passed[i]);
+
+		if (entry && policy_xdp_decides(&entry->rule))
+			rules_write_name(agent, out, NULL, explanation->passed[i]);
+	}
+	json_write_array_end(out);
+	if (explanation->rule && explanation->action != POLICY_ACCEPT)
+		rules_write_name(agent, out, "unasked", explanation->rule);
+}
+
 static void explanation_write(struct agent *agent, struct json_write *out, const char *text,
 	const struct packet_description *packet, const struct policy_explanation *explanation)
 {
 	const struct rule_policy *policy = rulebook_numbered(rules_book(agent), explanation->policy);
 	const struct rule_entry *entry = rules_entry(agent, explanation->rule);
+	bool shielded = shields_drop(agent, &explanation->facts, explanation->rule), delivered = false;
+	const char *taken = NULL;
 
 	json_write_object_begin(out, NULL);
 	json_write_string(out, "packet", text);
+	/* what would be dropped in XDP is so in front of a service in tc, too */
+	if (!explanation->rule || engine_shield_rule(agent->engine, &explanation->facts) != explanation->rule)
+		taken = services_explain(agent, packet, out, &delivered);
+	if (taken) {
+		taken_write(agent, out, explanation, taken, delivered);
+		if (policy)
+			json_write_number(out, "generation", policy->generation);
+		json_write_object_end(out);
+		return;
+	}
 	json_write_string(out, "verdict", policies_action(explanation->action));
 	if (explanation->rule)
 		rules_write_name(agent, out, "rule", explanation->rule);
-	json_write_string(out, "hook",
-		shields_drop(agent, &explanation->facts, explanation->rule)
-			? "xdp"
-			: policies_hook(explanation->hook));
+	json_write_string(out, "hook", shielded ? "xdp" : policies_hook(explanation->hook));
 	json_write_string(out, "policy", policy && *policy->name ? policy->name : "host");
 	if (policies_state(explanation->state))
 		json_write_string(out, "state", policies_state(explanation->state));
@@ -281,9 +312,10 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 		rules_write_name(agent, out, NULL, explanation->passed[i]);
 	json_write_array_end(out);
 	classes_write(agent, out, explanation);
-	services_explain(agent, packet, out);
-	forwards_explain(agent, packet, out);
-	steers_explain(agent, packet, out);
+	if (!shielded) {
+		forwards_explain(agent, packet, out);
+		steers_explain(agent, packet, out);
+	}
 	if (policy)
 		json_write_number(out, "generation", policy->generation);
 	json_write_object_end(out);

@@ -463,14 +463,22 @@ static void reply_move(struct agent *agent, struct evhttp_request *request)
 static int rule_flush(struct edit *edit, struct error *error)
 {
 	int r = rules_policy_named(&edit->next, query_of(edit->request), &edit->policy, error);
+	struct rule_list *list;
 
 	if (r < 0)
 		return r;
-	edit->count = edit->policy->list.count;
+	list = &edit->policy->list;
 	edit->was_live = true;
-	for (size_t i = 0; i < edit->count; i++)
-		edit->was_live &= edit->policy->list.slots[i].live;
-	rule_list_clear(&edit->policy->list);
+	/* what rules are to a person: services and what forwards or steers are no filter, and stay */
+	for (size_t i = list->count; i-- > 0;) {
+		enum rule_kind kind = rule_kind(&list->slots[i].entry->rule);
+
+		if (kind == RULE_ON_SERVICES || kind == RULE_ON_FORWARDING)
+			continue;
+		edit->was_live &= list->slots[i].live;
+		edit->count++;
+		rule_list_remove(list, i);
+	}
 	return 0;
 }
 

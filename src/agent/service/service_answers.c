@@ -728,6 +728,32 @@ static void ring_explain(struct explained *explained)
 	}
 }
 
+/* As the datapath has it at this moment (service_choose_least()): the next connection may be before this one.
+ */
+static void least_explain(struct explained *explained)
+{
+	const struct service *service = explained->service;
+	struct engine *engine = explained->services->agent->engine;
+	const struct service_load *loads = engine_service_memory(engine)->loads;
+	const uint16_t *listed = (const uint16_t *)&engine_service_book(engine, false)[service->backends];
+	uint64_t least = 0;
+
+	explained->why = "no backend gets new connections";
+	for (uint32_t i = 0; i < service->backend_count; i++) {
+		const struct service_load *load = &loads[listed[i] % SERVICE_BACKENDS_MAX];
+		uint64_t load_of;
+
+		if (!load->weight || !backend_of(explained, listed[i], true))
+			continue;
+		load_of = (((uint64_t)load->connections + 1) << 32) / load->weight;
+		if (explained->backend && load_of >= least)
+			continue;
+		least = load_of;
+		explained->backend = listed[i];
+		explained->why = "it has the fewest connections for its weight now";
+	}
+}
+
 static void backend_explain(struct explained *explained, const struct packet_description *packet)
 {
 	const struct service *service = explained->service;
@@ -742,27 +768,29 @@ static void backend_explain(struct explained *explained, const struct packet_des
 		return;
 	if (!explained->begins || service->choice == SERVICE_MAGLEV)
 		ring_explain(explained);
+	else if (service->choice == SERVICE_LEAST)
+		least_explain(explained);
 	else
-		explained->why =
-			service->choice == SERVICE_LEAST
-				? "a new connection goes to the backend with the fewest for its weight"
-				: "new connections go to the backends in turn";
+		explained->why = service->slots ? "new connections go to the backends in turn"
+		                                : "no backend gets new connections";
 }
 
-bool services_explain(struct agent *agent, const struct packet_description *packet, struct json_write *out)
+const char *services_explain(struct agent *agent, const struct packet_description *packet,
+	struct json_write *out, bool *ret_delivered)
 {
 	struct services *services = services_of(agent);
 	const struct policy_unit *book = engine_service_book(agent->engine, false);
 	const struct service_book *head = (const struct service_book *)book;
 	struct explained explained = {.services = services};
 	const struct service_backend_live *live;
+	const char *hook;
 
 	if (!head || !head->count || !services->live || packet->out || !packet->family)
-		return false;
+		return NULL;
 	explained.service = service_lookup(book, head->units, &packet->destination, packet->protocol,
 		packet->has_ports ? packet->destination_port : 0);
 	if (!explained.service)
-		return false;
+		return NULL;
 	backend_explain(&explained, packet);
 	live = services->backends[explained.backend % SERVICE_BACKENDS_MAX];
 	json_write_object_begin(out, "service");
@@ -775,11 +803,15 @@ bool services_explain(struct agent *agent, const struct packet_description *pack
 		answer_address(out, "backend", &live->address);
 		json_write_string(out, "state", live->down ? "down" : state_words[live->state]);
 	}
-	json_write_string(out, "hook", hook_of(services, packet->interface, explained.service->deliver));
+	hook = hook_of(services, packet->interface, explained.service->deliver);
+	json_write_string(out, "hook", hook);
 	json_write_string(out, "why", explained.why);
 	json_write_string(out, "asked", "the agent, in the datapath's memory and with its code");
 	json_write_object_end(out);
-	return true;
+	/* the next in turn is known to the datapath alone */
+	*ret_delivered = live || (explained.begins && explained.service->choice == SERVICE_TURNS &&
+					 explained.service->slots);
+	return strcmp(hook, "none") == 0 ? NULL : hook;
 }
 
 /* -- status and metrics -- */

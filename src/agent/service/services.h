@@ -46,8 +46,10 @@ void services_settle(struct agent *agent, const struct rulebook *now, const stru
 void services_backend_health(struct agent *agent, const char *service, const struct address *address,
 	uint16_t port, bool up, const char *reason);
 
-/* How a packet would be balanced: members of an object that is open. false: it is for no service. */
-bool services_explain(struct agent *agent, const struct packet_description *packet, struct json_write *out);
+/* How a packet would be balanced: members of an object that is open.  The hook at which its service takes it,
+ * and whether it gets to a backend; NULL: none does, whatever was written. */
+const char *services_explain(struct agent *agent, const struct packet_description *packet,
+	struct json_write *out, bool *ret_delivered);
 
 /* The number of a backend in the kernel; 0: it has none. */
 uint32_t services_backend_number(

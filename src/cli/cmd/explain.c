@@ -31,15 +31,15 @@ static void classes_print(const json_t *answer, const struct style *style)
 	}
 }
 
-/* Where it goes before anything else is asked. */
-static void service_print_line(const json_t *service, const struct style *style)
+/* Where it goes before rules in tc are asked. */
+static void service_print_line(const json_t *service, const char *verdict, const struct style *style)
 {
 	const char *backend = json_get_text(service, "backend");
 
-	if (!service)
-		return;
+	if (!*backend)
+		backend = strcmp(verdict, "accept") == 0 ? "the next in turn" : "no backend";
 	printf("service %" PRIu64 ", %s: %s%s%s", json_get_number(service, "id"),
-		json_get_text(service, "name"), style->bold, *backend ? backend : "no backend", style->reset);
+		json_get_text(service, "name"), style->bold, backend, style->reset);
 	if (*json_get_text(service, "state"))
 		printf(" (%s)", json_get_text(service, "state"));
 	printf(" by %s", json_get_text(service, "deliver"));
@@ -61,18 +61,25 @@ static void steer_print_line(const json_t *steer)
 static void explanation_print(const struct cli *cli, const json_t *answer)
 {
 	const struct style *style = style_choose(cli->color);
-	const json_t *rule = json_object_get(answer, "rule"), *entry;
+	const json_t *rule = json_object_get(answer, "rule"), *service = json_object_get(answer, "service"),
+		     *entry;
 	const char *verdict = json_get_text(answer, "verdict"), *policy = json_get_text(answer, "policy");
 	bool bad = strcmp(verdict, "accept") != 0;
 	size_t i;
 
-	service_print_line(json_object_get(answer, "service"), style);
+	if (service)
+		service_print_line(service, verdict, style);
 	if (json_object_get(answer, "forward"))
 		rule_print_line("sent on at XDP", json_object_get(answer, "forward"));
-	else if (json_object_get(answer, "steer") && !json_object_get(answer, "service"))
+	else if (json_object_get(answer, "steer"))
 		steer_print_line(json_object_get(answer, "steer"));
 	json_array_foreach (json_object_get(answer, "passed"), i, entry)
 		rule_print_line("passed", entry);
+	if (json_object_get(answer, "unasked"))
+		rule_print_line(
+			"not asked, since the service takes it before:", json_object_get(answer, "unasked"));
+	if (service && strcmp(json_get_text(service, "hook"), "none") != 0)
+		return;
 	classes_print(answer, style);
 	printf("%s%s%s", bad ? style->bad : style->bold, verdict, style->reset);
 	if (rule)
