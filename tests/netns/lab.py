@@ -86,13 +86,17 @@ def need_kernel(attempt, what):
 
 # ------------------------------------------------------------------------------------------------ bpf objects
 
-BPF_PROG_GET_FD_BY_ID, BPF_MAP_GET_FD_BY_ID = 13, 14
+BPF_PROG_GET_FD_BY_ID, BPF_MAP_GET_FD_BY_ID, BPF_OBJ_GET_INFO_BY_FD = 13, 14, 15
 SYS_BPF = 321  # x86-64
 
 
+def bpf_call(command, *words):
+    """bpf(2) with an attribute that begins with these words; what it returned."""
+    return LIBC.syscall(SYS_BPF, command, ctypes.create_string_buffer(struct.pack(f"{len(words)}I", *words), 128), 128)
+
+
 def bpf_object_exists(command, number):
-    attribute = ctypes.create_string_buffer(struct.pack("III", number, 0, 0), 128)
-    fd = LIBC.syscall(SYS_BPF, command, attribute, 128)
+    fd = bpf_call(command, number)
     if fd >= 0:
         os.close(fd)
         return True
@@ -100,8 +104,17 @@ def bpf_object_exists(command, number):
 
 
 def maps_of_program(number):
-    done = run("bpftool", "-j", "prog", "show", "id", number, check=False)
-    return json.loads(done.stdout).get("map_ids", []) if done.returncode == 0 else []
+    """The numbers of its maps; none if it is gone."""
+    fd = bpf_call(BPF_PROG_GET_FD_BY_ID, number)
+    if fd < 0:
+        return []
+    most = 256
+    maps = (ctypes.c_uint32 * most)()
+    info = ctypes.create_string_buffer(struct.pack("52xIQ", most, ctypes.addressof(maps)), 128)  # struct bpf_prog_info
+    where = ctypes.addressof(info)
+    failed = bpf_call(BPF_OBJ_GET_INFO_BY_FD, fd, len(info), where & 0xffffffff, where >> 32)
+    os.close(fd)
+    return [] if failed else list(maps[:struct.unpack_from("I", info, 52)[0]])
 
 
 # ------------------------------------------------------------------------------------------------ namespaces
@@ -152,7 +165,11 @@ class Namespace:
         return run("tc", "-n", self.name, *words, check=check)
 
     def sysctl(self, *settings):
-        self.run("sysctl", "-q", "-w", *settings)
+        with self:
+            for setting in settings:
+                name, _, value = setting.partition("=")
+                with open(f"/proc/sys/{name.replace('.', '/')}", "w", encoding="ascii") as file:
+                    file.write(value)
 
     def offload(self, interface, on):
         """GSO, GRO and what belongs to them: all on or all off."""
@@ -557,9 +574,8 @@ class Lab:
             if os.path.isdir(agent.run_dir):
                 left += [f"file {os.path.join(agent.run_dir, name)}" for name in os.listdir(agent.run_dir)]
         for namespace, before in self.qdiscs.items():
-            names = {entry[0] for entry in namespace.qdiscs()}
             after = [entry for entry in namespace.qdiscs() if entry not in before and "clsact" in entry]
-            left += [f"qdisc {' '.join(entry)}" for entry in after if entry[0] in names]
+            left += [f"qdisc {' '.join(entry)}" for entry in after]
         left += [f"mount {point}" for point in self.mounts()]
         return sorted(set(left))
 
