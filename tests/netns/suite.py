@@ -19,8 +19,9 @@ class Test:
 
 
 def test(*tags, seconds=40):
-    """Marks a test.  The tag `vm` has it run in the older kernels, too; `vm-6.1` or `vm-6.12` in one of them alone, so that
-    both take about as long; and `sanitize` with a weir that was built with sanitizers (tools/lint); `alone` keeps others from
+    """Marks a test.  The tag `vm` has it run in the older kernels, too, since the kernel has a part in what it shows: what
+    loads, attaches and stays, tracepoints, iterators, qdiscs, forms of packets that the kernel makes; `vm-6.1` or `vm-6.12` in
+    one of them alone, where two are as good as three; and `sanitize` with a weir that was built with sanitizers (tools/lint); `alone` keeps others from
     running at the same time, for what looks at the whole machine; `seconds` is when it is given up."""
 
     def mark(function):

@@ -173,7 +173,7 @@ def documents_are_as_documented(lab):
         expect(-0.1 < age < 30, f"last seen {age} s ago: {flow}")
 
 
-@test("vm-6.1")
+@test()
 def status_is_true(lab):
     """status names version, pid, directories, sizes and hooks as they are"""
     host, _ = lab.hosts()

@@ -92,7 +92,7 @@ def traffic(host, peer):
     host.run("ping", "-c", "2", "-i", "0.01", "fd00:1::2")
 
 
-@each(vm="tcp[13] & 3 != 0")
+@each(**{"vm-6.1": "tcp[13] & 3 != 0"})
 @variants("expression", "", "udp port 53 or tcp port 8080", "tcp[13] & 3 != 0", "icmp or icmp6")
 def capture_equals_tcpdump(lab, expression):
     """`weir capture '{expression}'` has the packets that tcpdump has, byte for byte, with their lengths"""

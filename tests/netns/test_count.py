@@ -81,7 +81,7 @@ def exact_tcp(lab, offload, family):
     agent.losses()
 
 
-@each(vm="off")
+@each()
 @variants("offload", "on", "off")
 def tcp_ipv4_is_exact_with_gso(lab, offload):
     """a TCP connection over IPv4 counts to the segment and byte the TCP stack counted, GSO {offload}"""
@@ -95,7 +95,7 @@ def tcp_ipv6_is_exact_with_gso(lab, offload):
     exact_tcp(lab, offload, 6)
 
 
-@each(vm=6)
+@each(**{"vm-6.1": 6})
 @variants("family", 4, 6)
 def udp_gso_counts_datagrams(lab, family):
     """UDP segmentation offload (IPv{family}) counts every datagram, both ways"""
@@ -176,7 +176,7 @@ def iperf_gso_equals_tcp_counters(lab, family):
     agent.losses()
 
 
-@test("vm-6.1")
+@test()
 def interface_totals_equal_the_kernels(lab):
     """the totals of an interface are the kernel's own counters, packets and bytes, ARP included"""
     host, peer = lab.hosts()

@@ -291,7 +291,7 @@ def pattern_and_auto_take_what_comes(lab):
     wait_for(lambda: states(pattern) == {} and "late0" not in states(auto), 5, "late0 to be let go")
 
 
-@test("vm-6.1")
+@test()
 def renamed_interface_is_followed(lab):
     """an interface that gets a name that is wanted is watched, one that loses it is let go"""
     host, peer = lab.hosts()

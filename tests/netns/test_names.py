@@ -204,7 +204,7 @@ def table(agent):
 # ------------------------------------------------------------------------------------------------ tests
 
 
-@test("vm-6.12")
+@test()
 def names_by_tls(lab):
     """The server name that a TLS client asks for names the flow both ways and the server's host; one that asks for none
     is TLS all the same; the name may stand in the second segment"""

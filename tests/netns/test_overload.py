@@ -71,7 +71,7 @@ def a_million_flows_through_a_small_cache(lab, family):
     expect(grown < 32 << 20, f"the agent grew by {grown} bytes")
 
 
-@test("vm-6.1")
+@test()
 def a_stalled_agent_loses_nothing_silently(lab):
     """while the agent is stopped the ring fills: what finds no room is counted lost, and the rest is there"""
     host, peer = lab.hosts()
@@ -96,7 +96,7 @@ def a_stalled_agent_loses_nothing_silently(lab):
     expect_equal(agent.losses()["lost"], losses["lost"], "packets lost afterwards")
 
 
-@test("vm-6.1")
+@test()
 def both_cpus_add_up(lab):
     """packets of one flow that several CPUs saw are one flow, with the sum"""
     host, peer = lab.hosts()
@@ -206,7 +206,7 @@ def reset_closes_a_flow(lab):
     expect_equal(flows, {"out": ("S", "active"), "in": ("AR", "closed")}, "flags and state")
 
 
-@test("vm-6.1", "sanitize")
+@test("sanitize")
 def eviction_merges_into_one_flow(lab):
     """a flow that was pushed out of the cache a thousand times is still one flow with all its packets"""
     host, peer = lab.hosts()

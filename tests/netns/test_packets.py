@@ -13,7 +13,7 @@ from test_count import HEADERS, SYN_EXTRA, expect_same_flows, set_offload, witho
 ADDRESS = {4: ("10.1.0.1", "10.1.0.2"), 6: ("fd00:1::1", "fd00:1::2")}
 
 
-@each(vm=6)
+@each()
 @variants("family", 4, 6)
 def ping_is_a_flow_each_way(lab, family):
     """ping over IPv{family} is one flow each way, with type, code and identifier, as tcpdump saw it"""
@@ -30,7 +30,7 @@ def ping_is_a_flow_each_way(lab, family):
     expect_equal(flows["out"]["packets"], 5, "packets")
 
 
-@each(vm=6)
+@each()
 @variants("family", 4, 6)
 def fragments_have_no_ports(lab, family):
     """of a fragmented datagram (IPv{family}) the first fragment has ports, later ones are flows of their own"""
@@ -62,7 +62,7 @@ def vlan(namespace, parent, name, number, own, other, kind="802.1Q", vlan_id=5):
     namespace.lab.address(namespace, name, number, own, other, lab_mac)
 
 
-@each(vm="on")
+@each(**{"vm-6.1": "on"})
 @variants("offload", "on", "off")
 def vlan_tags_are_wire_bytes(lab, offload):
     """tagged packets count with their tag and name their VLAN, tag offload and GSO {offload}"""
@@ -119,7 +119,7 @@ def qinq_names_the_inner_vlan(lab):
     expect_equal((udp["vlan"], udp["packets"], udp["bytes"]), (7, 10, 10 * (22 + 48 + 200)), "VLAN, packets, bytes")
 
 
-@test("vm")
+@test("vm-6.1")
 def gso_with_qinq_is_exact(lab):
     """doubly tagged TCP with GSO counts to the segment and byte"""
     host, peer = lab.hosts()
@@ -217,7 +217,7 @@ def odd_packets_are_flows(lab):
     expect(not lines, "flows differ from tcpdump's:\n" + "\n".join(lines))
 
 
-@test("vm-6.1")
+@test()
 def unreadable_packets_have_reasons(lab):
     """what cannot be read is counted under its reason, and stays in the totals"""
     host, peer = lab.hosts()
@@ -290,7 +290,7 @@ def interfaces_count_apart(lab):
     expect_equal(got, {"w0": 7, "w1": 9}, "packets per interface")
 
 
-@test("vm")
+@test("vm-6.1")
 def raw_gso_from_packet_sockets(lab):
     """a packet socket's GSO packet, whose segments nobody has counted yet, counts as its segments"""
     packet_vnet_hdr, sol_packet = 15, 263

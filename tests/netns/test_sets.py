@@ -80,7 +80,7 @@ def random_list(count):
     return sorted({f"{ipaddress.ip_address(numbers.getrandbits(32))}" for _ in range(count)})
 
 
-@test("vm-6.12", seconds=60)
+@test(seconds=60)
 def sets_outlive_the_agent(lab):
     """A list of 50,000 addresses is loaded in place of what was there, with progress; after kill -9 the next agent has
     it, with the time that was left to its entries"""

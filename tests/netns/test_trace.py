@@ -497,7 +497,7 @@ def programs_of(pid):
     return found
 
 
-@test("vm")
+@test("vm-6.1")
 def nothing_stays_when_the_client_or_the_agent_dies(lab):
     """A trace ends with its client, even a killed one, and with a killed agent: its programs are gone"""
     host, _ = lab.hosts()
