@@ -28,7 +28,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo '  run:   CONFIG=FILE  RUN_DIR=DIR (/run/weir)     test:  SUITES="unit cli bpf netns vm fuzz"'
-	@echo '  lint:  STEPS="format python shell man cppcheck sparse clang tidy sanitize"'
+	@echo '  lint:  STEPS="format python shell man cppcheck sparse clang tidy sanitize traffic"'
 	@echo '  fuzz:  FUZZ_SECONDS=N ($(FUZZ_SECONDS))               install:  PREFIX=DIR  DESTDIR=DIR'
 	@echo '  all:   BUILD=DIR ($(BUILD))'
 
