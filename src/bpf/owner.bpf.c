@@ -44,13 +44,13 @@ SEC("tp_btf/tcp_destroy_sock") int BPF_PROG(owner_destroy, struct sock *sk)
 
 SEC("tp_btf/sock_send_length") int BPF_PROG(owner_sent, struct sock *sk)
 {
-	owner_use(sk);
+	owner_use(sk, ctx);
 	return 0;
 }
 
 SEC("tp_btf/sock_recv_length") int BPF_PROG(owner_received, struct sock *sk)
 {
-	owner_use(sk);
+	owner_use(sk, ctx);
 	return 0;
 }
 
@@ -58,28 +58,28 @@ SEC("tp_btf/sock_recv_length") int BPF_PROG(owner_received, struct sock *sk)
 SEC("fentry/inet_sendmsg") int BPF_PROG(owner_inet_sendmsg, struct socket *socket)
 {
 	if (socket->sk)
-		owner_use(socket->sk);
+		owner_use(socket->sk, ctx);
 	return 0;
 }
 
 SEC("fentry/inet6_sendmsg") int BPF_PROG(owner_inet6_sendmsg, struct socket *socket)
 {
 	if (socket->sk)
-		owner_use(socket->sk);
+		owner_use(socket->sk, ctx);
 	return 0;
 }
 
 SEC("fentry/inet_recvmsg") int BPF_PROG(owner_inet_recvmsg, struct socket *socket)
 {
 	if (socket->sk)
-		owner_use(socket->sk);
+		owner_use(socket->sk, ctx);
 	return 0;
 }
 
 SEC("fentry/inet6_recvmsg") int BPF_PROG(owner_inet6_recvmsg, struct socket *socket)
 {
 	if (socket->sk)
-		owner_use(socket->sk);
+		owner_use(socket->sk, ctx);
 	return 0;
 }
 

@@ -489,15 +489,15 @@ int BPF_PROG(socket_error, struct sock *sk)
 }
 
 /* What is kept of a socket that the current process uses; NULL: it is not ours. */
-static __always_inline struct socket_owner *socket_use(struct sock *sk)
+static __always_inline struct socket_owner *socket_use(struct sock *sk, const void *context)
 {
-	return socket_has_owner ? owner_use(sk) : socket_find(sk);
+	return socket_has_owner ? owner_use(sk, context) : socket_find(sk);
 }
 
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(socket_sent, struct sock *sk, int length)
 {
-	struct socket_owner *entry = socket_use(sk);
+	struct socket_owner *entry = socket_use(sk, ctx);
 	struct socket_life *life;
 	struct socket_stats *stats;
 
@@ -523,7 +523,7 @@ int BPF_PROG(socket_sent, struct sock *sk, int length)
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(socket_received, struct sock *sk, int length, int flags)
 {
-	struct socket_owner *entry = socket_use(sk);
+	struct socket_owner *entry = socket_use(sk, ctx);
 
 	if (!entry || sk->sk_protocol != UDP || length < 0 || flags & MSG_PEEK || !live_here())
 		return 0;

@@ -108,6 +108,7 @@ static int owner_open(struct engine *engine, void **ret_state, struct error *err
 		return error_set(error, -errno, "cannot open the owner programs: %s", strerror(errno));
 	bpf_map__set_max_entries(state->skeleton->maps.owners, engine->meta.sizes.owners);
 	bpf_map__set_max_entries(state->skeleton->maps.owner_ids, engine->meta.sizes.owners);
+	state->skeleton->rodata->owner_casts = component_has_function("bpf_rdonly_cast");
 	choose_programs(state->skeleton, engine->watch.sockets);
 	r = component_load(engine, state->skeleton->obj, "owner", error);
 	if (r == 0)

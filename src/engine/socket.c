@@ -94,6 +94,7 @@ static int socket_open(struct engine *engine, void **ret_state, struct error *er
 	state->counts_udp = component_has_tracepoint("sock_send_length");
 	state->skeleton->rodata->socket_counts_udp = state->counts_udp;
 	state->skeleton->rodata->socket_has_owner = engine->watch.owners;
+	state->skeleton->rodata->owner_casts = component_has_function("bpf_rdonly_cast");
 	bpf_program__set_autoload(state->skeleton->progs.socket_sent, state->counts_udp);
 	bpf_program__set_autoload(state->skeleton->progs.socket_received, state->counts_udp);
 	r = component_load(engine, state->skeleton->obj, "socket", error);

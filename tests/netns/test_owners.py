@@ -10,10 +10,11 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 
 import pcap
-from lab import Skip, expect, expect_equal, need, tcp_transfer, wait_for
+from lab import Skip, expect, expect_equal, need, tcp_transfer, udp_socket, wait_for
 from suite import each, test, variants
 
 ADDRESS = {4: ("10.1.0.1", "10.1.0.2"), 6: ("fd00:1::1", "fd00:1::2")}
@@ -101,6 +102,38 @@ os.setuid(user)
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 for _ in range(count):
     sender.sendto(bytes(500), (address, port))
+"""
+
+# One socket in several hands: for each word that it reads another process sends a datagram, or the same one does as
+# somebody else, all on one CPU.  Its answers are pids.
+HANDS = """
+import os, socket, sys, threading
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+if len(sys.argv) > 2: # behind exec
+    sender = socket.socket(fileno=int(sys.argv[2]))
+else:
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.bind(("", 6000))
+    sender.connect((sys.argv[1], 6001))
+    sender.set_inheritable(True)
+def send():
+    sender.send(bytes(100))
+    print(os.getpid(), flush=True)
+def child():
+    if os.fork() == 0:
+        send()
+        os._exit(0)
+    os.wait()
+def thread():
+    other = threading.Thread(target=send)
+    other.start()
+    other.join()
+def program(name):
+    os.execv(name, [name, "-c", os.environ["TEXT"], sys.argv[1], str(sender.fileno())])
+if len(sys.argv) > 2:
+    send()
+for word, *rest in map(str.split, iter(sys.stdin.readline, "")):
+    {"send": send, "child": child, "thread": thread, "program": program, "user": lambda user: os.seteuid(int(user))}[word](*rest)
 """
 
 
@@ -406,6 +439,40 @@ def a_passed_socket_is_whose_uses_it(lab):
     packets, size = counts(found[second], "out")
     expect_equal(size - packets * HEADERS[4], 60000, "what the second sent")
     expect_sums(agent)
+
+
+@test()
+def a_socket_is_whose_uses_it_now(lab):
+    """one socket, used in turns by a process, its threads, its children, as another user and after exec, on one CPU"""
+    host, peer = lab.hosts()
+    receiver = udp_socket(peer, "10.1.0.2", 6001)
+    agent = lab.agent(host)
+    other = lab.path("other")
+    os.symlink(os.path.realpath(sys.executable), other)
+    hands = script(lab, host, HANDS, "10.1.0.2", stdin=subprocess.PIPE, env=dict(os.environ, TEXT=HANDS))
+
+    def uses(*words):
+        """The pid that sent behind these commands, and who has the socket then."""
+        for word in words:
+            hands.stdin.write(f"{word}\n")
+        hands.stdin.flush()
+        pid = int(first_line(hands)[0])
+        found = agent.get("/v1/sockets", filter="udp from port 6000")["sockets"]
+        expect_equal([s["owner"]["pid"] for s in found], [pid], f"the owner after {words}")
+        return pid, found[0]["owner"]["uid"], found[0]["owner"]["command"]
+
+    mine = uses("send")
+    expect_equal(mine, (hands.pid, 0, "python3"), "who opened it")
+    expect_equal(uses("thread"), mine, "its thread")
+    children = [uses("child") for _ in range(8)]  # the memory of one is the next one's
+    expect_equal(len({pid for pid, *_ in children} - {mine[0]}), 8, "children")
+    expect_equal(uses("send"), mine, "itself again")
+    expect_equal(uses("user 1", "send"), (mine[0], 1, "python3"), "as another user")
+    expect_equal(uses("user 0", "send"), mine, "as root again")
+    expect_equal(uses(f"program {other}"), (mine[0], 0, "other"), "after exec")
+    hands.stdin.close()
+    hands.wait(10)
+    receiver.close()
 
 
 @test()

@@ -322,6 +322,7 @@ struct signal_struct {
 };
 
 struct task_struct {
+	void *stack; /* NULL: it has ended */
 	struct signal_struct *signal;
 	int pid, tgid;
 	unsigned int flags;

@@ -73,11 +73,13 @@ static __always_inline struct socket_set *socket_set_at(__u64 hash, __u32 furthe
 
 static __always_inline struct socket_owner *socket_in_set(struct socket_set *set, __u64 key, __u64 hash)
 {
-	__u32 i;
+	__u32 first = (hash >> 32) & (SOCKET_WAYS - 1), i;
 
-	_Pragma("clang loop unroll(full)") for (i = 0; i < SOCKET_WAYS; i++)
+	if (__builtin_expect(set->key[first] == key, 1))
+		return &set->owner[first];
+	_Pragma("clang loop unroll(full)") for (i = 1; i < SOCKET_WAYS; i++)
 	{
-		__u32 way = (hash >> 32) + i & (SOCKET_WAYS - 1);
+		__u32 way = first + i & (SOCKET_WAYS - 1);
 
 		if (set->key[way] == key)
 			return &set->owner[way];
@@ -197,6 +199,18 @@ struct {
 	__type(key, __u32);
 	__type(value, struct owner_claim);
 } owner_recent SEC(".maps");
+
+/* The task that bpf_get_current_task_btf() told of last on this CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} owner_task SEC(".maps");
+
+const volatile __u32 owner_casts = 0; /* bpf_rdonly_cast() is there (6.2) */
+
+extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
 
 /* What new entries begin as: never written. */
 struct {
@@ -557,18 +571,17 @@ static __always_inline __u32 owner_check(const struct owner_claim *claim)
 }
 
 /* Who this task is, as a claim says it. */
-static __noinline __attribute__((unused)) int owner_identify(
-	struct task_struct *task, struct owner_claim *claim)
+static __always_inline void owner_identify(struct task_struct *task, struct owner_claim *claim)
 {
 	struct owner_claim *recent;
 	__u32 zero = 0;
 
 	recent = bpf_map_lookup_elem(&owner_recent, &zero);
-	if (!claim || !recent)
-		return 0;
+	if (!recent)
+		return;
 	*claim = *recent;
 	if (claim->id && claim->check == owner_check(claim) && owner_is_current(claim, task))
-		return 0;
+		return;
 	claim->id = owner_of_task(task);
 	claim->pid = task->tgid;
 	claim->exec = task->self_exec_id;
@@ -576,7 +589,6 @@ static __noinline __attribute__((unused)) int owner_identify(
 	claim->cgroups = (__u64)task->cgroups;
 	claim->check = owner_check(claim);
 	*recent = *claim;
-	return 0;
 }
 
 /* Flows have to be looked at closely for a while (bpf/lib/flow.h). */
@@ -698,19 +710,56 @@ static __always_inline int owner_is_inet(const struct sock *sk)
 	return sk->__sk_common.skc_family == OWNER_AF_INET || sk->__sk_common.skc_family == OWNER_AF_INET6;
 }
 
-/* The current process uses a socket: it is its from now on.  Returns what is kept of the socket; NULL: it is
- * not ours. */
-static __always_inline struct socket_owner *owner_use(struct sock *sk)
-{
-	struct socket_owner *entry = socket_find(sk);
-	struct task_struct *task = bpf_get_current_task_btf();
+#define OWNER_STACK_SIZE 16384 /* of a task in the kernel, at least */
 
+/*
+ * Does the process that claimed a socket run, as far as can be told without a call?
+ *
+ * The helper that gives the current task is a call, which costs more than all the rest.  What a tracing
+ * program is given (`context`) lies on the stack of the task that runs; so if the task that the helper told
+ * of last on this CPU has that stack, it is the one.  It may have ended: then it has no stack, or is another
+ * by now, with one of its own.  A pointer that was cast may be read whatever became of the task.
+ */
+static __always_inline int owner_is_known_current(const struct owner_claim *claim, const void *context)
+{
+	__u32 zero = 0;
+	__u64 *last = bpf_map_lookup_elem(&owner_task, &zero);
+	struct task_struct *task;
+
+	if (!last)
+		return 0;
+	task = bpf_rdonly_cast((void *)*last, bpf_core_type_id_kernel(struct task_struct));
+	return owner_address(context) - owner_address(task->stack) < OWNER_STACK_SIZE &&
+	       owner_is_current(claim, task);
+}
+
+/* The rest of owner_use(), out of line, so that the usual way is short. */
+static __noinline __attribute__((unused)) struct socket_owner *owner_use_asking(
+	struct sock *sk, struct socket_owner *entry)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 zero = 0;
+	__u64 *last = owner_casts ? bpf_map_lookup_elem(&owner_task, &zero) : (void *)0;
+
+	if (last)
+		*last = owner_address(task);
 	if (entry && owner_is_current(&entry->claim, task))
 		return entry;
 	/* sockets of other families pass here, too, and nobody tells when they end */
 	if (!netns_is_ours(sk) || !owner_is_inet(sk) || task->flags & OWNER_KERNEL_THREAD || !live_here())
 		return entry;
 	return owner_claim(sk, task);
+}
+
+/* The current process uses a socket: it is its from now on.  `context` is the program's.  Returns what is
+ * kept of the socket; NULL: it is not ours. */
+static __always_inline struct socket_owner *owner_use(struct sock *sk, const void *context)
+{
+	struct socket_owner *entry = socket_find(sk);
+
+	if (owner_casts && entry && owner_is_known_current(&entry->claim, context))
+		return entry;
+	return owner_use_asking(sk, entry);
 }
 
 #endif
