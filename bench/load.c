@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 /*
- * bench-load: one figure for what a connection, or a packet, takes over loopback, all of it in one process on
- * one CPU.
+ * bench-load: what a connection, or a packet, takes over loopback, all of it in one process on one CPU.
  *
- *     bench-load connections COUNT     connect, accept, close both ends: CPU ns a connection
- *     bench-load datagrams COUNT       one UDP datagram of 64 bytes there, then received: CPU ns a datagram
- *     bench-load stream COUNT          64 KiB there, then received, over TCP: CPU ns a packet, ACKs included
- *     bench-load requests COUNT        100 bytes there, 1000 back, on one TCP connection: CPU ns a request
+ * Each line of its input is answered by a figure:
  *
- * One process on one CPU: no scheduler, no idle times, so that what is added in between is what is seen.
+ *     connections COUNT     connect, accept, close both ends: CPU ns a connection
+ *     datagrams COUNT       one UDP datagram of 64 bytes there, then received: CPU ns a datagram
+ *     stream COUNT          64 KiB there, then received, over TCP: CPU ns a packet, ACKs included
+ *     requests COUNT        100 bytes there, 1000 back, on one TCP connection: CPU ns a request
+ *
+ * One process on one CPU: no scheduler, no idle times, so that what is added in between is what is seen.  It
+ * stands still between two lines, with its sockets: another process comes to lie elsewhere in memory, and
+ * that is more than what is looked for.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -57,15 +60,20 @@ static int bound(int type, struct sockaddr_in *ret_address)
 	return fd;
 }
 
-static void connections(uint64_t count)
+static double connections_cost(uint64_t count)
 {
 	/* the end that closes last resets, so that no TIME-WAIT piles up */
 	const struct linger reset = {1, 0};
-	struct sockaddr_in address;
-	int listener = bound(SOCK_STREAM, &address);
+	static struct sockaddr_in address;
+	static int listener = -1;
+	uint64_t began;
 
-	if (listen(listener, 16) < 0)
-		die("listen");
+	if (listener < 0) {
+		listener = bound(SOCK_STREAM, &address);
+		if (listen(listener, 16) < 0)
+			die("listen");
+	}
+	began = cpu_ns();
 	for (uint64_t i = 0; i < count; i++) {
 		int there = socket(AF_INET, SOCK_STREAM, 0), here;
 
@@ -78,7 +86,7 @@ static void connections(uint64_t count)
 		close(there);
 		close(here);
 	}
-	close(listener);
+	return (double)(cpu_ns() - began) / (double)count;
 }
 
 /* Both ends of a TCP connection.  Not paced, as BBR would be: timers and how many packets TCP puts in one
@@ -136,37 +144,31 @@ static uint64_t sent(int there, int here)
 	return (uint64_t)one.tcpi_segs_out + other.tcpi_segs_out;
 }
 
-static double connections_cost(uint64_t count)
-{
-	uint64_t began = cpu_ns();
-
-	connections(count);
-	return (double)(cpu_ns() - began) / (double)count;
-}
-
 static double datagrams_cost(uint64_t count)
 {
+	static int there = -1, here;
 	struct sockaddr_in to, from;
-	int here = bound(SOCK_DGRAM, &to), there = bound(SOCK_DGRAM, &from);
-	uint64_t began, took;
+	uint64_t began;
 
-	if (connect(there, (struct sockaddr *)&to, sizeof(to)) < 0)
-		die("connect");
+	if (there < 0) {
+		here = bound(SOCK_DGRAM, &to);
+		there = bound(SOCK_DGRAM, &from);
+		if (connect(there, (struct sockaddr *)&to, sizeof(to)) < 0)
+			die("connect");
+	}
 	began = cpu_ns();
 	for (uint64_t i = 0; i < count; i++)
 		move(there, here, 64);
-	took = cpu_ns() - began;
-	close(here);
-	close(there);
-	return (double)took / (double)count;
+	return (double)(cpu_ns() - began) / (double)count;
 }
 
 static double stream_cost(uint64_t count)
 {
-	uint64_t began, took, before, packets;
-	int there, here;
+	static int there = -1, here;
+	uint64_t began, before, packets;
 
-	connected(&there, &here);
+	if (there < 0)
+		connected(&there, &here);
 	before = sent(there, here);
 	began = cpu_ns();
 	do {
@@ -174,49 +176,53 @@ static double stream_cost(uint64_t count)
 			move(there, here, STREAM_BYTES);
 		packets = sent(there, here) - before;
 	} while (packets < count);
-	took = cpu_ns() - began;
-	close(there);
-	close(here);
-	return (double)took / (double)packets;
+	return (double)(cpu_ns() - began) / (double)packets;
 }
 
 static double requests_cost(uint64_t count)
 {
-	uint64_t began, took;
-	int there, here;
+	static int there = -1, here;
+	uint64_t began;
 
-	connected(&there, &here);
+	if (there < 0)
+		connected(&there, &here);
 	began = cpu_ns();
 	for (uint64_t i = 0; i < count; i++) {
 		move(there, here, 100);
 		move(here, there, 1000);
 	}
-	took = cpu_ns() - began;
-	close(there);
-	close(here);
-	return (double)took / (double)count;
+	return (double)(cpu_ns() - began) / (double)count;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
 	static const struct {
 		const char *name;
 		double (*cost)(uint64_t count);
 	} loads[] = {{"connections", connections_cost}, {"datagrams", datagrams_cost},
 		{"stream", stream_cost}, {"requests", requests_cost}};
-	uint64_t count = argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
+	const size_t number = sizeof(loads) / sizeof(loads[0]);
+	char line[64], name[16];
+	unsigned long count;
 	cpu_set_t cpus;
+	size_t i;
 
 	CPU_ZERO(&cpus);
 	CPU_SET(0, &cpus);
 	sched_setaffinity(0, sizeof(cpus), &cpus);
-	for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]) && count; i++) {
-		if (strcmp(argv[1], loads[i].name) != 0)
-			continue;
+	while (fgets(line, sizeof(line), stdin)) {
+		i = number;
+		if (sscanf(line, "%15s %lu", name, &count) == 2 && count > 0)
+			for (i = 0; i < number && strcmp(name, loads[i].name) != 0; i++)
+				;
+		if (i == number) {
+			fputs("bench-load reads lines: connections|datagrams|stream|requests COUNT\n",
+				stderr);
+			return 2;
+		}
 		loads[i].cost(count / 10 + 1); /* warm */
 		printf("%.1f\n", loads[i].cost(count));
-		return 0;
+		fflush(stdout);
 	}
-	fputs("usage: bench-load connections|datagrams|stream|requests COUNT\n", stderr);
-	return 2;
+	return 0;
 }

@@ -4,11 +4,13 @@
 
 In one namespace, over loopback, rounds take turns (ROUNDS, 11): no weir at all; weir with all of that switched off (it
 counts flows, as it always does); the same with programs that do nothing at the tracepoints and cgroup hooks that weir
-uses (the kernel takes its time to call a program, whatever that does); weir with all of it on.  In each, one process on one CPU
-(bench/load.c) has both ends of connections that come and go, of datagrams with a call each, of a TCP stream whose every
-packet passes the hook where it comes in (MTU 1500, no offloads; how many packets are one where they leave is up to TCP
-and chance, so this runs five times a round), and of requests and answers on one connection.  Printed: medians; and of
-the differences of each round, on against off, the median and the quartiles.
+uses (the kernel takes its time to call a program, whatever that does); weir with all of it on; every other round the
+other way round.  One process on one CPU (bench/load.c) has both ends of connections that come and go, of datagrams with
+a call each, of a TCP stream whose every packet passes the hook where it comes in (MTU 1500, no offloads; how many
+packets are one where they leave is up to TCP and chance), and of requests and answers on one connection.  It is the same
+process in all rounds, and stands still while agents end and start.  Printed: medians; and of the differences of each
+round, on against off, the median, and between which two it is with 95 %.  One end is half of both: a host pays that for
+a connection with another host.
 
 Then wrk asks nginx for a small file, each on a CPU of its own: PAIRS (36) times with weir off and on, a second each, in
 turns off, on, on, off.  Both go on for the two halves of a pair, with the same connections (wrk stands still while agents
@@ -35,8 +37,8 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
-LOADS = {"connections": 20_000, "datagrams": 200_000, "stream": 200_000, "requests": 60_000}
-RUNS = {"stream": 5}
+LOADS = {"connections": 5_000, "datagrams": 40_000, "stream": 40_000, "requests": 15_000}
+BURSTS = 3  # of each load, in turns
 WRK_SECONDS = 1  # short: the more pairs, the closer together the bounds, and the less changes within a pair
 SETTLE_SECONDS = 1  # the first drop has the agent read the kernel's symbols, once: 0.1 s of a CPU
 OFF = """interfaces: [lo]
@@ -59,11 +61,14 @@ ROWS = (("connection, both ends", "connections", 1), ("connection, one end", "co
         ("packet of a TCP stream", "stream", 1), ("request and answer", "requests", 1))
 
 
-def figures(host, build):
-    def once(load):
-        return float(subprocess.check_output(host.command(f"{build}/bench/bench-load", load, LOADS[load]), text=True))
+def figures(load):
+    """What it all takes now: of a few bursts, the median."""
+    def once(name):
+        load.stdin.write(f"{name} {LOADS[name]}\n")
+        return float(load.stdout.readline())
 
-    return {load: statistics.median(once(load) for _ in range(RUNS.get(load, 1))) for load in LOADS}
+    bursts = [{name: once(name) for name in LOADS} for _ in range(BURSTS)]
+    return {name: statistics.median(burst[name] for burst in bursts) for name in LOADS}
 
 
 def on_cpu_ns(pid):
@@ -145,37 +150,39 @@ def measure(lab, host, config, figure):
     return found
 
 
-def differences(rounds, load, left, right, parts=1.0):
-    """Median and quartiles of right - left, round by round."""
-    found = [(r[right][load] - r[left][load]) / parts for r in rounds]
-    low, middle, high = statistics.quantiles(found, n=4, method="inclusive")
-    return middle, low, high
+def bounded(values):
+    """The median, and between which two it is with 95 %: ranks, by the sign test."""
+    values = sorted(values)
+    low = max(0, math.floor(len(values) / 2 - 0.98 * math.sqrt(len(values))) - 1)
+    return statistics.median(values), values[low], values[-1 - low]
+
+
+def differences(rounds, load, left, right, parts):
+    """Of right - left, round by round."""
+    return bounded((r[right][load] - r[left][load]) / parts for r in rounds)
 
 
 def show(rounds):
     print(f"medians of {len(rounds)} rounds, ns of CPU; loopback, one process on one CPU has both ends\n")
-    print(f"{'':<28}{'no weir':>9}{'off':>9}{'empty':>9}{'on':>9}   {'on - off (quartiles)':<25}{'empty hooks':>12}"
-          f"{'weir alone':>11}")
+    print(f"{'':<28}{'no weir':>9}{'off':>9}{'empty':>9}{'on':>9}   {'on - off (95 %)':<28}{'empty - off (95 %)':<28}")
     for title, load, parts in ROWS:
         medians = [statistics.median(r[config][load] for r in rounds) / parts for config in CONFIGS]
-        cost, low, high = differences(rounds, load, "off", "on", parts)
-        floor = differences(rounds, load, "off", "hooks", parts)[0]
-        print(f"{title:<28}" + "".join(f"{m:>9.0f}" for m in medians)
-              + f"   {cost:>7.1f} ({low:.1f} to {high:.1f})".ljust(28) + f"{floor:>12.1f}{cost - floor:>11.1f}")
-    print("\nempty: off, and programs that do nothing at the hooks of sockets; weir alone: the rest")
+        costs = (differences(rounds, load, "off", config, parts) for config in ("on", "hooks"))
+        print(f"{title:<28}" + "".join(f"{m:>9.0f}" for m in medians) + "   "
+              + "".join(f"{cost:.1f} ({low:.1f} to {high:.1f})".ljust(28) for cost, low, high in costs).rstrip())
+    print("\nempty: off, and programs that do nothing at the hooks of sockets")
 
 
 def show_http(pairs):
     print(f"\nnginx and wrk, {len(pairs)} pairs of {WRK_SECONDS} s: {'off':>21}{'on':>9}   on against off (95 %)")
-    low = max(0, math.floor(len(pairs) / 2 - 0.98 * math.sqrt(len(pairs))) - 1)  # ranks, by the sign test
     for title, figure in (("requests a second", "seconds"), ("CPU ns a request, nginx", "nginx"),
                           ("CPU ns a request, both", "both")):
         count = figure == "seconds"
         values = {config: statistics.median(p[config][figure] for p in pairs) for config in ("off", "on")}
-        shares = sorted(100 * ((p["off"][figure] / p["on"][figure] if count else p["on"][figure] / p["off"][figure]) - 1)
-                        for p in pairs)
+        share, low, high = bounded(
+            100 * ((p["off"][figure] / p["on"][figure] if count else p["on"][figure] / p["off"][figure]) - 1) for p in pairs)
         print(f"{title:<48}" + "".join(f"{1 / v if count else v:>9.0f}" for v in values.values())
-              + f"   {statistics.median(shares):+.2f} % ({shares[low]:+.2f} to {shares[-1 - low]:+.2f})")
+              + f"   {share:+.2f} % ({low:+.2f} to {high:+.2f})")
     agents = (statistics.median(p[config]["agent"] for p in pairs) for config in ("off", "on"))
     print(f"{'CPU ns a request, the agent':<48}" + "".join(f"{ns:>9.0f}" for ns in agents))
 
@@ -199,11 +206,15 @@ def main():
         host.ip("link", "set", "lo", "mtu", "1500")
         host.offload("lo", False)
         rounds = []
+        load = lab.start(*host.command(f"{build}/bench/bench-load"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         bufsize=1, text=True)
         for turn in range(count):
-            order = list(CONFIGS)[turn % len(CONFIGS):] + list(CONFIGS)[:turn % len(CONFIGS)]
-            rounds.append({config: measure(lab, host, config, lambda _: figures(host, build)) for config in order})
+            order = list(CONFIGS) if turn % 2 else reversed(CONFIGS)
+            rounds.append({config: measure(lab, host, config, lambda _: figures(load)) for config in order})
         if rounds:
             show(rounds)
+        load.stdin.close()
+        load.wait()
         if pair_count and not (shutil.which("nginx") and shutil.which("wrk")):
             print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
         elif pair_count:
