@@ -386,13 +386,8 @@ static void records_begin(const struct services *services)
 	cpu_set_t cpu;
 
 	for (__u32 i = 0; i < services->cpus; i++) {
-		__u32 id;
-		int fd = -1;
+		int fd = services_records(services, i);
 
-		if (bpf_map_lookup_elem(bpf_map__fd(services->balance->maps.flow_rings), &i, &id) == 0)
-			fd = bpf_map_get_fd_by_id(id);
-		if (fd < 0)
-			die("ring");
 		if (rings)
 			ring_buffer__add(rings, fd, record_ignore, NULL);
 		else

@@ -140,9 +140,9 @@ void metrics_write(struct agent *agent, struct evbuffer *out)
 		losses.cached);
 	metrics_single(out, "weir_packets_emitted_total", "counter",
 		"Packets in records handed to the agent.", losses.emitted);
-	metrics_single(out, "weir_packets_lost_total", "counter", "Packets in records that found no room.",
-		losses.lost);
-	metrics_single(out, "weir_bytes_lost_total", "counter", "Bytes in records that found no room.",
+	metrics_single(out, "weir_packets_lost_total", "counter",
+		"Packets counted in no flow: a ring was full.", losses.lost);
+	metrics_single(out, "weir_bytes_lost_total", "counter", "Bytes counted in no flow: a ring was full.",
 		losses.lost_bytes);
 	metrics_single(out, "weir_records_total", "counter", "Records handed to the agent.", losses.records);
 	metrics_head(out, "weir_parse_failures_total", "counter",

@@ -15,7 +15,9 @@
  *
  * How nothing gets lost between line and record: the record of a line that is pushed out is in the ring
  * before the line's serial changes.  Who sees a new serial will find the old tenant's record in the ring, or
- * it was counted lost.
+ * it was counted lost.  It is lost only where the new tenant cannot do without a line, for what is decided
+ * about it stands there (bpf/lib/flow.h).  What services and XDP send on can: where the ring is full it is
+ * the new one's packet that is counted lost, and who was there before keeps the line and what it has counted.
  */
 #ifndef WEIR_SHARED_FLOW_H
 #define WEIR_SHARED_FLOW_H
@@ -151,11 +153,11 @@ struct flow_stats {
 	__u64 seen;
 	__u64 cached;  /* in lines now */
 	__u64 emitted; /* in records that went to the ring */
-	__u64 lost;    /* in lines whose record found no room */
+	__u64 lost;    /* in no flow: the ring was full */
 	__u64 lost_bytes;
-	__u64 records; /* records that went to the ring */
-	__u32 serial;  /* of the line filled last */
-	__u32 reserved0;
+	__u64 records;                   /* records that went to the ring */
+	__u32 serial;                    /* of the line filled last */
+	__u32 full;                      /* tick in which the ring had no room last */
 	__u64 reasons[PARSE_REASON_MAX]; /* packets per parse_reason but OK */
 	__u64 postponed;                 /* looks for an owner that had to wait for a later packet */
 	__u32 look_tick, looks;          /* this tick's looks for who receives a packet */

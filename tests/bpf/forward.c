@@ -505,6 +505,45 @@ static void a_switch_leaves_to_the_host(void **state)
 	assert_left(&cut, "broken off in the tag");
 }
 
+/* -- lines -- */
+
+static void crowd_passes(uint16_t first)
+{
+	for (uint16_t i = 0; i < 16 * SETS * FLOW_WAYS; i++) {
+		struct frame frames[] = {frame4(46), frame6(60)};
+
+		for (int j = 0; j < 2; j++) {
+			uint8_t *port = frames[j].bytes + (j ? 54 : 34);
+
+			port[0] = (uint8_t)((first + i) >> 8);
+			port[1] = (uint8_t)(first + i);
+			assert_int_equal(run_on(in, &frames[j]).verdict, XDP_REDIRECT);
+		}
+	}
+}
+
+/* There are no rings here, which is as good as full ones. */
+static void what_finds_no_line_is_sent_on_and_counted_lost(void **state)
+{
+	struct flow_stats before, after;
+	cpu_set_t cpu;
+
+	(void)state;
+	/* each CPU has lines of its own */
+	CPU_ZERO(&cpu);
+	CPU_SET(sched_getcpu(), &cpu);
+	sched_setaffinity(0, sizeof(cpu), &cpu);
+	crowd_passes(1);
+	before = stats();
+	crowd_passes(32768);
+	after = stats();
+	assert_int_equal(after.seen - before.seen, 2 * 16 * SETS * FLOW_WAYS);
+	assert_int_equal(after.lost - before.lost, 2 * 16 * SETS * FLOW_WAYS);
+	assert_int_equal(after.cached, before.cached);
+	assert_int_equal(after.emitted, 0);
+	assert_int_equal(after.seen, after.cached + after.lost);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +554,7 @@ int main(void)
 		cmocka_unit_test_setup(a_switch_learns, test_begin),
 		cmocka_unit_test_setup(a_switch_forgets, test_begin),
 		cmocka_unit_test_setup(a_switch_leaves_to_the_host, test_begin),
+		cmocka_unit_test_setup(what_finds_no_line_is_sent_on_and_counted_lost, test_begin),
 	};
 
 	return cmocka_run_group_tests(tests, all_open, all_close);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <cmocka.h>
@@ -1032,6 +1033,19 @@ static void every_packet_of_a_service_is_accounted_and_none_twice(void **state)
 	assert_int_equal(services_count(&services, 1).packets + services_count(&services, 2).packets, 100);
 }
 
+/* The same with an option of IPv4: what has some is read the long way. */
+static struct frame with_option(const struct frame *in)
+{
+	struct frame out = {.length = in->length + 4};
+
+	memcpy(out.bytes, in->bytes, 34);
+	memset(out.bytes + 34, 1, 4);
+	memcpy(out.bytes + 38, in->bytes + 34, in->length - 34);
+	out.bytes[14] = 0x46;
+	put16(out.bytes + 16, (uint16_t)(out.length - 14));
+	return out;
+}
+
 static void the_short_way_and_the_long_one_choose_the_same_backend(void **state)
 {
 	const struct variant variant = {.ring = 3};
@@ -1039,24 +1053,221 @@ static void the_short_way_and_the_long_one_choose_the_same_backend(void **state)
 	(void)state;
 	begin(&variant);
 	for (uint16_t port = 1000; port < 1200; port++) {
-		struct frame in = packet4(IPPROTO_TCP, port, 80, ACK, 10), with_option = {}, out;
+		struct frame in = packet4(IPPROTO_TCP, port, 80, ACK, 10), longer = with_option(&in), out;
 		unsigned int quick;
 
 		services_clear(&services);
 		out = run(&in);
 		quick = backend_of(&out);
-		/* options are read the long way */
-		memcpy(with_option.bytes, in.bytes, 34);
-		memset(with_option.bytes + 34, 1, 4);
-		memcpy(with_option.bytes + 38, in.bytes + 34, in.length - 34);
-		with_option.length = in.length + 4;
-		with_option.bytes[14] = 0x46;
-		put16(with_option.bytes + 16, (uint16_t)(with_option.length - 14));
 		services_clear(&services);
-		out = run(&with_option);
+		out = run(&longer);
 		assert_int_equal(backend_of(&out), quick);
 	}
 }
+
+/* -- records that nobody reads -- */
+
+static int record_take(void *context, void *record, size_t size)
+{
+	(void)context;
+	(void)record;
+	(void)size;
+	return 0;
+}
+
+static void records_read(void)
+{
+	for (unsigned int cpu = 0; cpu < services.cpus; cpu++) {
+		int fd = services_records(&services, cpu);
+		struct ring_buffer *ring = ring_buffer__new(fd, record_take, NULL, NULL);
+
+		assert_non_null(ring);
+		assert_true(ring_buffer__consume(ring) >= 0);
+		ring_buffer__free(ring);
+		close(fd);
+	}
+}
+
+#define CROWD_FIRST 1024 /* ports of connections that begin, and take all lines, and all of the ring */
+#define CROWD_LAST  30000
+#define LATE        40000
+
+/* All lines are taken, and the ring is full, once they have come. */
+static void crowd_comes(void)
+{
+	for (uint16_t port = CROWD_FIRST; port < CROWD_LAST; port++) {
+		struct frame four = tcp4(port, SYN), six = packet6(IPPROTO_TCP, port, 80, SYN, 10);
+
+		run(&four);
+		run(&six);
+	}
+}
+
+/* Some line of IPv4 that is taken. */
+static const struct flow_line4 *some_line(void)
+{
+	for (size_t i = 0; i < (size_t)services.cpus * LINES; i++)
+		if (services.cache4[i / FLOW_WAYS].line[i % FLOW_WAYS].serial)
+			return &services.cache4[i / FLOW_WAYS].line[i % FLOW_WAYS];
+	fail();
+	return NULL;
+}
+
+/* What all packets of a test make together. */
+struct sums {
+	struct flow_stats stats;
+	uint64_t packets, connections; /* of all backends */
+};
+
+static struct sums sums_now(void)
+{
+	struct sums sums = {.stats = services_stats(&services)};
+
+	for (uint32_t backend = 1; backend <= BACKENDS; backend++) {
+		struct service_count count = services_count(&services, backend);
+
+		sums.packets += count.packets;
+		sums.connections += count.connections;
+	}
+	assert_int_equal(sums.stats.seen, sums.stats.cached + sums.stats.emitted + sums.stats.lost);
+	return sums;
+}
+
+static void where_the_ring_is_full_lines_stay_and_who_is_new_goes_without_to_its_backend(void **state)
+{
+	const size_t bytes4 = (size_t)services.cpus * LINES * sizeof(struct flow_line4);
+	const size_t bytes6 = (size_t)services.cpus * LINES * sizeof(struct flow_rest6);
+	const struct variant variant = {.ring = 3};
+	void *cache4 = malloc(bytes4), *cache6 = malloc(bytes4), *rest6 = malloc(bytes6);
+	uint64_t bytes = 0, packets = 0, connections = 0;
+	struct sums before, after;
+	unsigned int backends[300];
+
+	(void)state;
+	assert_true(cache4 && cache6 && rest6);
+	begin(&variant);
+	records_read();
+	crowd_comes();
+	before = sums_now();
+	assert_true(before.stats.lost > 0);
+	memcpy(cache4, services.cache4, bytes4);
+	memcpy(cache6, services.cache6, bytes4);
+	memcpy(rest6, services.rest6, bytes6);
+	for (uint16_t i = 0; i < 300; i++) {
+		const struct frame begins = tcp4(LATE + i, SYN), goes_on = tcp4(LATE + i, ACK);
+		const struct frame all[] = {begins, goes_on, with_option(&begins), with_option(&goes_on),
+			packet4(IPPROTO_UDP, LATE + i, 80, 0, 10),
+			packet6(IPPROTO_TCP, LATE + i, 80, SYN, 10),
+			packet6(IPPROTO_TCP, LATE + i, 80, ACK, 10)};
+
+		for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
+			struct frame out = run(&all[j]);
+
+			assert_in_range(backend_of(&out), 1, BACKENDS);
+			if (j == 0)
+				backends[i] = backend_of(&out);
+			if (j < 4)
+				assert_int_equal(backend_of(&out), backends[i]);
+			packets++;
+			bytes += all[j].length;
+		}
+		connections += 4; /* SYNs, and what has none */
+	}
+	after = sums_now();
+	assert_int_equal(after.stats.seen - before.stats.seen, packets);
+	assert_int_equal(after.stats.lost - before.stats.lost, packets);
+	assert_int_equal(after.stats.lost_bytes - before.stats.lost_bytes, bytes);
+	assert_int_equal(after.stats.cached, before.stats.cached);
+	assert_int_equal(after.stats.emitted, before.stats.emitted);
+	assert_int_equal(after.packets - before.packets, packets);
+	assert_int_equal(after.connections - before.connections, connections);
+	assert_true(memcmp(cache4, services.cache4, bytes4) == 0);
+	assert_true(memcmp(cache6, services.cache6, bytes4) == 0);
+	assert_true(memcmp(rest6, services.rest6, bytes6) == 0);
+	/* who has a line is counted there */
+	before = after;
+	assert_int_not_equal(backend_for(ntohs(some_line()->sport), ACK), 0);
+	after = sums_now();
+	assert_int_equal(after.stats.cached - before.stats.cached, 1);
+	assert_int_equal(after.stats.lost, before.stats.lost);
+	assert_int_equal(some_line()->counts.packets, 2);
+	/* with free lines each goes where it went without */
+	services_clear(&services);
+	for (uint16_t i = 0; i < 300; i++)
+		assert_int_equal(backend_for(LATE + i, SYN), backends[i]);
+	assert_int_equal(sums_now().stats.cached, 300);
+	records_read();
+	free(cache4);
+	free(cache6);
+	free(rest6);
+}
+
+/* The tick of the last packet, if a packet with a line comes now. */
+static uint32_t tick_now(void)
+{
+	const struct flow_line4 *line = some_line();
+
+	backend_for(ntohs(line->sport), ACK);
+	return line->counts.last;
+}
+
+static void a_full_ring_is_not_asked_again_in_its_tick_by_what_begins(void **state)
+{
+	const struct variant variant = {.ring = 3};
+	struct sums before, begun, gone_on;
+	uint16_t port = LATE;
+	uint32_t tick;
+
+	(void)state;
+	begin(&variant);
+	crowd_comes();
+	records_read();
+	/* another tick may begin in between */
+	do {
+		tick = tick_now();
+		for (unsigned int cpu = 0; cpu < services.cpus; cpu++)
+			services.stats[cpu].full = tick;
+		before = sums_now();
+		assert_int_not_equal(backend_for(port++, SYN), 0);
+		begun = sums_now();
+		assert_int_not_equal(backend_for(port++, ACK), 0);
+		gone_on = sums_now();
+	} while (tick_now() != tick);
+	assert_int_equal(begun.stats.lost - before.stats.lost, 1);
+	assert_int_equal(begun.stats.records, before.stats.records);
+	assert_int_equal(gone_on.stats.lost, begun.stats.lost);
+	assert_int_equal(gone_on.stats.records - begun.stats.records, 1);
+	/* in a tick that comes later it is */
+	do {
+		before = sums_now();
+		assert_int_not_equal(backend_for(port++, SYN), 0);
+		begun = sums_now();
+	} while (begun.stats.records == before.stats.records);
+	records_read();
+}
+
+#ifdef SERVICE_IN_TC
+static void what_stands_for_several_packets_is_accounted_as_so_many(void **state)
+{
+	const struct variant variant = {.ring = 3, .deliver = SERVICE_L2};
+	struct __sk_buff three = {.gso_segs = 3, .gso_size = 100};
+	struct frame in = packet4(IPPROTO_TCP, 1000, 80, ACK, 300), out;
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = in.bytes, .data_size_in = in.length,
+		.data_out = out.bytes, .data_size_out = sizeof(out.bytes), .ctx_in = &three,
+		.ctx_size_in = sizeof(three), .repeat = 2);
+
+	(void)state;
+	begin(&variant);
+	memset(in.bytes, 0, 6);
+	assert_int_equal(bpf_prog_test_run_opts(bpf_program__fd(services.tc->progs.balance_tc), &options), 0);
+	assert_int_equal(options.retval, 7);
+	assert_int_equal(services_stats(&services).seen, 6);
+	assert_int_equal(services_stats(&services).cached, 6);
+	assert_int_equal(some_line()->counts.packets, 6);
+	assert_int_equal(some_line()->counts.bytes, 2 * (354 + 2 * 54));
+	assert_int_equal(sums_now().packets, 6);
+}
+#endif
 
 static void without_services_nothing_is_touched(void **state)
 {
@@ -1121,6 +1332,12 @@ int main(void)
 		cmocka_unit_test(the_mss_of_a_syn_is_lowered_and_its_checksum_stays_right),
 		cmocka_unit_test(every_packet_of_a_service_is_accounted_and_none_twice),
 		cmocka_unit_test(the_short_way_and_the_long_one_choose_the_same_backend),
+		cmocka_unit_test(
+			where_the_ring_is_full_lines_stay_and_who_is_new_goes_without_to_its_backend),
+		cmocka_unit_test(a_full_ring_is_not_asked_again_in_its_tick_by_what_begins),
+#ifdef SERVICE_IN_TC
+		cmocka_unit_test(what_stands_for_several_packets_is_accounted_as_so_many),
+#endif
 		cmocka_unit_test(without_services_nothing_is_touched),
 		cmocka_unit_test(a_change_that_nobody_confirmed_ends_by_itself),
 	};

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <cmocka.h>
@@ -1382,6 +1383,78 @@ static void what_was_remembered_of_the_connection_before_is_forgotten(void **sta
 	assert_int_equal(port_for(1000, ACK, &verdict), port);
 }
 
+#define BESIDES 500 /* connections with lines; and as many without */
+
+/* All lines but those of packets that came are somebody else's, and used after these were. */
+static void strangers_come(void)
+{
+	uint32_t last = 0;
+
+	for (size_t i = 0; i < (size_t)services.cpus * LINES; i++) {
+		struct flow_line4 *line = &services.cache4[i / FLOW_WAYS].line[i % FLOW_WAYS];
+
+		if (line->serial && (!last || (int32_t)(line->counts.last - last) > 0))
+			last = line->counts.last;
+	}
+	for (size_t i = 0; i < (size_t)services.cpus * LINES; i++) {
+		struct flow_line4 *line = &services.cache4[i / FLOW_WAYS].line[i % FLOW_WAYS];
+
+		if (line->serial) {
+			line->counts.last = last - 1000;
+			continue;
+		}
+		line->serial = line->ifindex = UINT32_MAX;
+		line->counts.last = last;
+	}
+}
+
+/* A packet of the client gets this port, and the answer comes to the client's. */
+static void assert_gets(uint16_t sport, uint16_t port)
+{
+	struct spec spec = from_client(4, IPPROTO_TCP, sport, 80), answer;
+	struct frame out = send_of(&spec);
+
+	assert_int_equal(out.verdict, XDP_TX);
+	assert_int_equal(spec_of(&out).sport, port);
+	answer = answer_to(&out);
+	out = send_of(&answer);
+	assert_int_equal(out.verdict, XDP_TX);
+	assert_int_equal(spec_of(&out).dport, sport);
+}
+
+static void what_gets_no_line_since_the_ring_is_full_leaves_what_is_beside_that_of_others(void **state)
+{
+	const struct variant variant = {};
+	uint16_t got[2 * BESIDES];
+	struct flow_stats before, after;
+	unsigned int cpu = (unsigned int)sched_getcpu();
+	int ring = services_records(&services, cpu);
+
+	(void)state;
+	begin(&variant);
+	for (uint16_t i = 0; i < BESIDES; i++)
+		got[i] = establish(1000 + i);
+	strangers_come();
+	/* none is as good as a full one */
+	assert_int_equal(bpf_map_delete_elem(bpf_map__fd(services.balance->maps.flow_rings), &cpu), 0);
+	before = services_stats(&services);
+	for (uint16_t i = BESIDES; i < 2 * BESIDES; i++) {
+		got[i] = establish(1000 + i);
+		assert_gets(1000 + i, got[i]);
+	}
+	after = services_stats(&services);
+	assert_int_equal(after.seen - before.seen, 5 * BESIDES);
+	assert_int_equal(after.lost - before.lost, 5 * BESIDES);
+	for (int round = 0; round < 2; round++)
+		for (uint16_t i = 0; i < 2 * BESIDES; i++)
+			assert_gets(1000 + i, got[i]);
+	after = services_stats(&services);
+	assert_int_equal(after.seen, after.cached + after.emitted + after.lost);
+	assert_int_equal(
+		bpf_map_update_elem(bpf_map__fd(services.balance->maps.flow_rings), &cpu, &ring, BPF_ANY), 0);
+	close(ring);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1411,6 +1484,8 @@ int main(void)
 		cmocka_unit_test(what_most_packets_are_needs_no_long_way),
 		cmocka_unit_test(what_ends_or_begins_goes_the_long_way),
 		cmocka_unit_test(what_was_remembered_of_the_connection_before_is_forgotten),
+		cmocka_unit_test(
+			what_gets_no_line_since_the_ring_is_full_leaves_what_is_beside_that_of_others),
 	};
 	cpu_set_t cpu;
 	int failed;

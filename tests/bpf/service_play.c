@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <cmocka.h>
@@ -89,11 +90,13 @@ struct variant {
 	const char *name;
 	enum service_choice choice;
 	bool affinity, no_flows;
+	bool crowded; /* strangers have half of all lines, and nobody reads the ring */
 };
 
 static struct services services;
 static unsigned int real_cpu;
 static struct cpu cpus[CPUS];
+static struct ring_buffer *records;
 
 static struct play {
 	const struct variant *variant;
@@ -181,6 +184,7 @@ static unsigned int packet_play(const struct connection *connection, uint8_t fla
 	assert_int_equal(
 		bpf_prog_test_run_opts(bpf_program__fd(services.balance->progs.balance), &options), 0);
 	cpu_exchange(&cpus[cpu], false);
+	assert_true(ring_buffer__consume(records) >= 0);
 	return options.retval == XDP_TX ? out[33] : 0;
 }
 
@@ -536,6 +540,44 @@ static void map_clear(const struct bpf_map *map)
 		bpf_map_delete_elem(bpf_map__fd(map), &key);
 }
 
+static int record_take(void *context, void *record, size_t size)
+{
+	(void)context;
+	(void)record;
+	(void)size;
+	return 0;
+}
+
+static void strangers_come(void)
+{
+	for (int cpu = 0; cpu < CPUS; cpu++)
+		for (int i = 0; i < LINES; i++) {
+			if (chance(2)) {
+				cpus[cpu].cache4[i / FLOW_WAYS].line[i % FLOW_WAYS].ifindex = UINT32_MAX;
+				cpus[cpu].cache4[i / FLOW_WAYS].line[i % FLOW_WAYS].serial = UINT32_MAX;
+			}
+			if (chance(2)) {
+				cpus[cpu].cache6[i / FLOW_WAYS].line[i % FLOW_WAYS].ifindex = UINT32_MAX;
+				cpus[cpu].rest6[i / FLOW_WAYS].line[i % FLOW_WAYS].serial = UINT32_MAX;
+			}
+		}
+}
+
+/* No ring, or one that is full: there is no room either way. */
+static void ring_take_away(int *ret_ring)
+{
+	*ret_ring = services_records(&services, real_cpu);
+	assert_int_equal(bpf_map_delete_elem(bpf_map__fd(services.balance->maps.flow_rings), &real_cpu), 0);
+}
+
+static void ring_give_back(int ring)
+{
+	assert_int_equal(bpf_map_update_elem(
+				 bpf_map__fd(services.balance->maps.flow_rings), &real_cpu, &ring, BPF_ANY),
+		0);
+	close(ring);
+}
+
 static void play_begin(const struct variant *variant)
 {
 	uint16_t slots[SLOTS];
@@ -545,6 +587,8 @@ static void play_begin(const struct variant *variant)
 	map_clear(services.balance->maps.service_flows);
 	map_clear(services.balance->maps.service_embryos);
 	services_clear(&services);
+	if (variant->crowded)
+		strangers_come();
 	play.variant = variant;
 	play.second = services.balance->rodata->service_second;
 	play.time = play.second;
@@ -560,7 +604,7 @@ static void play_begin(const struct variant *variant)
 	for (int i = 0; i < CONNECTIONS; i++)
 		play.connections[i] = (struct connection){
 			/* a datagram of what is not accounted shows nobody where it was */
-			.proto = i % 4 || variant->no_flows ? IPPROTO_TCP : IPPROTO_UDP,
+			.proto = i % 4 || variant->no_flows || variant->crowded ? IPPROTO_TCP : IPPROTO_UDP,
 			.six = i / 4 % 2,
 			.port = (uint16_t)(FIRST_PORT + i)};
 	book_bring();
@@ -625,6 +669,21 @@ static void connections_stay_that_no_line_knows(void **state)
 	play_on(&variant);
 }
 
+static void connections_stay_that_get_no_line_since_a_ring_is_full(void **state)
+{
+	const struct variant variant = {"crowded", .crowded = true},
+			     affinity = {"crowded, affinity", .affinity = true, .crowded = true};
+	int ring;
+
+	(void)state;
+	ring_take_away(&ring);
+	play_on(&variant);
+	assert_int_equal(services_stats(&services).emitted, 0);
+	assert_true(services_stats(&services).lost > 0);
+	play_on(&affinity);
+	ring_give_back(ring);
+}
+
 static void memory_make(void)
 {
 	for (uint32_t place = 0; place < 2; place++)
@@ -643,9 +702,10 @@ int main(void)
 		cmocka_unit_test(connections_stay_in_turns),
 		cmocka_unit_test(connections_stay_with_who_has_the_fewest),
 		cmocka_unit_test(connections_stay_that_no_line_knows),
+		cmocka_unit_test(connections_stay_that_get_no_line_since_a_ring_is_full),
 	};
 	cpu_set_t cpu;
-	int failed;
+	int failed, ring;
 
 	CPU_ZERO(&cpu);
 	real_cpu = (unsigned int)sched_getcpu();
@@ -654,7 +714,13 @@ int main(void)
 	if (services_open(&services, LINES, RING_BYTES) < 0)
 		return 77;
 	memory_make();
+	ring = services_records(&services, real_cpu);
+	records = ring_buffer__new(ring, record_take, NULL, NULL);
+	if (!records)
+		return 1;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	ring_buffer__free(records);
+	close(ring);
 	services_close(&services);
 	return failed;
 }

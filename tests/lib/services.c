@@ -365,3 +365,15 @@ struct flow_stats services_stats(const struct services *services)
 	}
 	return sum;
 }
+
+int services_records(const struct services *services, unsigned int cpu)
+{
+	__u32 id;
+	int ring = -1;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(services->balance->maps.flow_rings), &cpu, &id) == 0)
+		ring = bpf_map_get_fd_by_id(id);
+	if (ring < 0)
+		die("ring");
+	return ring;
+}

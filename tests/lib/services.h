@@ -73,4 +73,7 @@ struct service_count services_count(const struct services *services, uint32_t ba
 struct service_lost services_lost(const struct services *services, uint32_t service);
 struct flow_stats services_stats(const struct services *services);
 
+/* The ring that a CPU's records go to. */
+int services_records(const struct services *services, unsigned int cpu);
+
 #endif

@@ -77,7 +77,11 @@ packet_inline void account4(
 	line = &set->line[way];
 	if (line->serial) {
 	push_out:
-		flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		if (flow_forgoes(stats, sight->now, sight->origin == FLOW_ORIGIN_INITIATOR) ||
+			!flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way)) {
+			flow_refuse(stats, sight->now, sight->packets, sight->bytes);
+			return;
+		}
 		flow_publish(line->serial, 0);
 	}
 	*(__u64 *)&line->src = addresses;
@@ -135,7 +139,11 @@ push_out:
 	line = &set->line[way];
 	rest = &rest_set->line[way];
 	if (rest->serial) {
-		flow_emit6(line, rest, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		if (flow_forgoes(stats, sight->now, sight->origin == FLOW_ORIGIN_INITIATOR) ||
+			!flow_emit6(line, rest, stats, sight->cpu, set_index * FLOW_WAYS + way)) {
+			flow_refuse(stats, sight->now, sight->packets, sight->bytes);
+			return;
+		}
 		flow_publish(rest->serial, 0);
 	}
 	*(__u64 *)&line->src[0] = src[0];

@@ -115,17 +115,35 @@ packet_inline int flow_is_full(const struct flow_counts *counts)
 	return counts->packets >= 0xf0000000;
 }
 
-/* Moves a line's packets from cached to emitted or lost. */
-packet_inline void flow_pushed_out(struct flow_stats *stats, const struct flow_counts *counts, int emitted)
+/* A line's packets are emitted. */
+packet_inline void flow_pushed_out(struct flow_stats *stats, const struct flow_counts *counts)
 {
 	stats->cached -= counts->packets;
-	if (emitted) {
-		stats->emitted += counts->packets;
-		stats->records++;
-	} else {
-		stats->lost += counts->packets;
-		stats->lost_bytes += counts->bytes;
-	}
+	stats->emitted += counts->packets;
+	stats->records++;
+}
+
+/* A line's packets are lost: its record found no room. */
+packet_inline void flow_lose(struct flow_stats *stats, const struct flow_counts *counts)
+{
+	stats->cached -= counts->packets;
+	stats->lost += counts->packets;
+	stats->lost_bytes += counts->bytes;
+}
+
+/* Packets that get no line are lost: the record of the flow in its place finds no room. */
+packet_inline void flow_refuse(struct flow_stats *stats, __u32 now, __u32 packets, __u32 bytes)
+{
+	stats->full = now;
+	stats->lost += packets;
+	stats->lost_bytes += bytes;
+}
+
+/* Does a connection that begins go without a line, unless there is a free one?  A flood of such, which is
+ * what fills rings, then asks for room once a tick. */
+packet_inline int flow_forgoes(const struct flow_stats *stats, __u32 now, int begins)
+{
+	return begins && stats->full == now;
 }
 
 /* The agent sleeps until a quarter of the ring is full, or its own clock wakes it. */
@@ -137,24 +155,25 @@ packet_inline __u64 flow_wakeup(void *ring, const struct flow_stats *stats)
 	                                                                         : BPF_RB_NO_WAKEUP;
 }
 
-/* Pushes a line out into the ring. */
-packet_inline void flow_push4(struct flow_line4 *line, struct flow_stats *stats, __u32 cpu, __u32 index)
+/* Pushes a line out into the ring.  0: that is full, and nothing has changed. */
+packet_inline int flow_push4(struct flow_line4 *line, struct flow_stats *stats, __u32 cpu, __u32 index)
 {
 	struct flow_record4 *record = NULL;
 	void *ring = bpf_map_lookup_elem(&flow_rings, &cpu);
 
 	if (ring)
 		record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);
-	flow_pushed_out(stats, &line->counts, record != NULL);
 	if (!record)
-		return;
+		return 0;
+	flow_pushed_out(stats, &line->counts);
 	record->family = 4;
 	record->line = index;
 	record->flow = *line;
 	bpf_ringbuf_submit(record, flow_wakeup(ring, stats));
+	return 1;
 }
 
-packet_inline void flow_push6(
+packet_inline int flow_push6(
 	struct flow_line6 *line, struct flow_rest6 *rest, struct flow_stats *stats, __u32 cpu, __u32 index)
 {
 	struct flow_record6 *record = NULL;
@@ -162,14 +181,15 @@ packet_inline void flow_push6(
 
 	if (ring)
 		record = bpf_ringbuf_reserve(ring, sizeof(*record), 0);
-	flow_pushed_out(stats, &line->counts, record != NULL);
 	if (!record)
-		return;
+		return 0;
+	flow_pushed_out(stats, &line->counts);
 	record->family = 6;
 	record->line = index;
 	record->flow = *line;
 	record->rest = *rest;
 	bpf_ringbuf_submit(record, flow_wakeup(ring, stats));
+	return 1;
 }
 
 /* The same out of line, which takes a seventh of what a new flow does: for programs whose hits are better off
@@ -177,17 +197,13 @@ packet_inline void flow_push6(
 static __attribute__((noinline)) int flow_emit4(
 	struct flow_line4 *line, struct flow_stats *stats, __u32 cpu, __u32 index)
 {
-	if (line && stats)
-		flow_push4(line, stats, cpu, index);
-	return 0;
+	return line && stats ? flow_push4(line, stats, cpu, index) : 0;
 }
 
 static __attribute__((noinline)) int flow_emit6(
 	struct flow_line6 *line, struct flow_rest6 *rest, struct flow_stats *stats, __u32 cpu, __u32 index)
 {
-	if (line && rest && stats)
-		flow_push6(line, rest, stats, cpu, index);
-	return 0;
+	return line && rest && stats ? flow_push6(line, rest, stats, cpu, index) : 0;
 }
 
 /* An empty way, else the one unused for longest. */

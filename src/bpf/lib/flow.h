@@ -225,7 +225,8 @@ packet_inline enum flow_fate flow_account4(PACKET_CONTEXT *context, struct packe
 	line = &set->line[way];
 	if (line->serial) {
 	push_out:
-		flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		if (!flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way))
+			flow_lose(stats, &line->counts);
 		flow_publish(line->serial, 0);
 	}
 	*(__u64 *)&line->src = addresses;
@@ -307,7 +308,8 @@ push_out:
 	line = &set->line[way];
 	rest = &rest_set->line[way];
 	if (rest->serial) {
-		flow_emit6(line, rest, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		if (!flow_emit6(line, rest, stats, sight->cpu, set_index * FLOW_WAYS + way))
+			flow_lose(stats, &line->counts);
 		flow_publish(rest->serial, 0);
 	}
 	*(__u64 *)&line->src[0] = src[0];

@@ -330,8 +330,8 @@ packet_inline int nat_quick4(struct xdp_md *context, const struct service *servi
 		return -1;
 	if (accounted && beside) {
 		decision.backend = quick.number;
-		quick_account4(&at, &quick, &decision);
-		nat_line_fill(beside, flow, at.line->serial, now);
+		if (quick_account4(&at, &quick, &decision))
+			nat_line_fill(beside, flow, at.line->serial, now);
 		flow->last = now; /* nobody takes its port while the line holds */
 	} else {
 		nat_quick_touch(flow, now);
@@ -402,8 +402,8 @@ packet_inline int nat_quick6(struct xdp_md *context, const struct service *servi
 		return -1;
 	if (accounted && beside) {
 		decision.backend = quick.number;
-		quick_account6(&at, &quick, &decision);
-		nat_line_fill(beside, flow, at.rest->serial, now);
+		if (quick_account6(&at, &quick, &decision))
+			nat_line_fill(beside, flow, at.rest->serial, now);
 		flow->last = now;
 	} else {
 		nat_quick_touch(flow, now);
@@ -507,8 +507,8 @@ packet_inline int nat_quick_answer4(struct xdp_md *context, const struct service
 	if (!nat_quick_is_whole(&sums, *nat_quick_sum(l4, ip->proto)))
 		return -1;
 	if (!(flow->flags & SERVICE_FLOW_QUIET)) {
-		quick_account4(&at, &quick, &decision);
-		nat_line_fill(beside, flow, at.line->serial, flow->checked ? flow->checked : now);
+		if (quick_account4(&at, &quick, &decision))
+			nat_line_fill(beside, flow, at.line->serial, flow->checked ? flow->checked : now);
 	}
 	nat_quick_touch(flow, now);
 known:
@@ -567,8 +567,8 @@ packet_inline int nat_quick_answer6(struct xdp_md *context, const struct service
 	if (!nat_quick_is_whole(&sums, *nat_quick_sum(l4, ip->proto)))
 		return -1;
 	if (!(flow->flags & SERVICE_FLOW_QUIET)) {
-		quick_account6(&at, &quick, &decision);
-		nat_line_fill(beside, flow, at.rest->serial, flow->checked ? flow->checked : now);
+		if (quick_account6(&at, &quick, &decision))
+			nat_line_fill(beside, flow, at.rest->serial, flow->checked ? flow->checked : now);
 	}
 	nat_quick_touch(flow, now);
 known:

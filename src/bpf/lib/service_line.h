@@ -61,7 +61,11 @@ packet_inline void service_account4(
 	line = &set->line[way];
 	if (line->serial) {
 	push_out:
-		flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		if (flow_forgoes(stats, sight->now, sight->origin == FLOW_ORIGIN_INITIATOR) ||
+			!flow_emit4(line, stats, sight->cpu, set_index * FLOW_WAYS + way)) {
+			flow_refuse(stats, sight->now, sight->packets, sight->bytes);
+			return;
+		}
 		flow_publish(line->serial, 0);
 	}
 	*(__u64 *)&line->src = addresses;
@@ -71,7 +75,7 @@ packet_inline void service_account4(
 	flow_publish(line->serial, flow_next_serial(stats));
 counted:
 	work->way = way + 1;
-	stats->cached++;
+	stats->cached += sight->packets;
 }
 
 packet_inline void service_account6(
@@ -118,7 +122,11 @@ push_out:
 	line = &set->line[way];
 	rest = &rest_set->line[way];
 	if (rest->serial) {
-		flow_emit6(line, rest, stats, sight->cpu, set_index * FLOW_WAYS + way);
+		if (flow_forgoes(stats, sight->now, sight->origin == FLOW_ORIGIN_INITIATOR) ||
+			!flow_emit6(line, rest, stats, sight->cpu, set_index * FLOW_WAYS + way)) {
+			flow_refuse(stats, sight->now, sight->packets, sight->bytes);
+			return;
+		}
 		flow_publish(rest->serial, 0);
 	}
 	*(__u64 *)&line->src[0] = src[0];
@@ -131,10 +139,11 @@ push_out:
 	flow_publish(rest->serial, flow_next_serial(stats));
 counted:
 	work->way = way + 1;
-	stats->cached++;
+	stats->cached += sight->packets;
 }
 
-/* Counts the packet in its flow's line, and tells what that knew of the flow. */
+/* Counts the packet in its flow's line, and tells what that knew of the flow; where it gets none, as if there
+ * were no lines. */
 packet_function int service_account(void)
 {
 	struct service_work *work = service_work();
@@ -151,7 +160,7 @@ packet_function int service_account(void)
 	if (work->packet.tcp_flags & PACKET_TCP_SYN)
 		sight.origin = work->packet.tcp_flags & PACKET_TCP_ACK ? FLOW_ORIGIN_RESPONDER
 		                                                       : FLOW_ORIGIN_INITIATOR;
-	stats->seen++;
+	stats->seen += sight.packets;
 	if (work->packet.family == 6)
 		service_account6(work, &sight, stats);
 	else

@@ -173,8 +173,9 @@ packet_inline int quick_find4(struct quick_line4 *at, __u32 now)
 	return 1;
 }
 
-/* The line becomes this flow's. */
-packet_inline void quick_fill4(
+/* The line becomes this flow's.  0: it stays another's, since the ring is full, and the packet is counted
+ * lost. */
+packet_inline int quick_fill4(
 	const struct quick_line4 *at, const struct quick *quick, const struct flow_decision *decision)
 {
 	struct flow_line4 *line = at->line;
@@ -184,8 +185,14 @@ packet_inline void quick_fill4(
 		.owner = OWNER_FORWARDED,
 		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
 
+	at->stats->seen++;
 	if (line->serial) {
-		flow_push4(line, at->stats, at->cpu, (at->index & (flow_sets4 - 1)) * FLOW_WAYS + at->way);
+		if (flow_forgoes(at->stats, quick->now, quick->begins) ||
+			!flow_push4(line, at->stats, at->cpu,
+				(at->index & (flow_sets4 - 1)) * FLOW_WAYS + at->way)) {
+			flow_refuse(at->stats, quick->now, 1, quick->bytes);
+			return 0;
+		}
 		flow_publish(line->serial, 0);
 	}
 	*(__u64 *)&line->src = at->addresses;
@@ -195,23 +202,22 @@ packet_inline void quick_fill4(
 	line->decision.rule = decision->rule;
 	line->decision.backend = decision->backend;
 	flow_publish(line->serial, flow_next_serial(at->stats));
-	at->stats->seen++;
 	at->stats->cached++;
+	return 1;
 }
 
-/* Counts the packet there: the line is found, or becomes its flow's. */
-packet_inline void quick_account4(
+/* Counts the packet there: the line is found, or becomes its flow's.  0: it gets none. */
+packet_inline int quick_account4(
 	struct quick_line4 *at, const struct quick *quick, const struct flow_decision *decision)
 {
-	if (!at->found) {
-		quick_fill4(at, quick, decision);
-		return;
-	}
+	if (!at->found)
+		return quick_fill4(at, quick, decision);
 	at->stats->seen++;
 	at->stats->cached++;
 	quick_hit(&at->line->counts, &at->line->marks, quick);
 	at->line->decision.rule = decision->rule;
 	at->line->decision.backend = decision->backend;
+	return 1;
 }
 
 struct quick_line6 {
@@ -275,7 +281,7 @@ packet_inline int quick_find6(struct quick_line6 *at, __u32 now)
 	return 1;
 }
 
-packet_inline void quick_fill6(
+packet_inline int quick_fill6(
 	const struct quick_line6 *at, const struct quick *quick, const struct flow_decision *decision)
 {
 	struct flow_line6 *line = at->line;
@@ -286,9 +292,14 @@ packet_inline void quick_fill6(
 		.owner = OWNER_FORWARDED,
 		.origin = quick->begins ? FLOW_ORIGIN_INITIATOR : 0};
 
+	at->stats->seen++;
 	if (rest->serial) {
-		flow_push6(
-			line, rest, at->stats, at->cpu, (at->index & (flow_sets6 - 1)) * FLOW_WAYS + at->way);
+		if (flow_forgoes(at->stats, quick->now, quick->begins) ||
+			!flow_push6(line, rest, at->stats, at->cpu,
+				(at->index & (flow_sets6 - 1)) * FLOW_WAYS + at->way)) {
+			flow_refuse(at->stats, quick->now, 1, quick->bytes);
+			return 0;
+		}
 		flow_publish(rest->serial, 0);
 	}
 	*(__u64 *)&line->src[0] = at->src[0];
@@ -301,22 +312,21 @@ packet_inline void quick_fill6(
 	rest->decision.rule = decision->rule;
 	rest->decision.backend = decision->backend;
 	flow_publish(rest->serial, flow_next_serial(at->stats));
-	at->stats->seen++;
 	at->stats->cached++;
+	return 1;
 }
 
-packet_inline void quick_account6(
+packet_inline int quick_account6(
 	struct quick_line6 *at, const struct quick *quick, const struct flow_decision *decision)
 {
-	if (!at->found) {
-		quick_fill6(at, quick, decision);
-		return;
-	}
+	if (!at->found)
+		return quick_fill6(at, quick, decision);
 	at->stats->seen++;
 	at->stats->cached++;
 	quick_hit(&at->line->counts, &at->line->marks, quick);
 	at->rest->decision.rule = decision->rule;
 	at->rest->decision.backend = decision->backend;
+	return 1;
 }
 
 /* -- all of it -- */
