@@ -192,7 +192,7 @@ static int take_screen(struct cli *cli, const char *value, struct error *error)
 	near = text_nearest(value, names);
 	if (near)
 		return error_want(error, "did you mean '%s'?", near);
-	return error_want(error, "flows, hosts, ports, interfaces, drops, procs or owners");
+	return error_want(error, "flows, hosts, ports, interfaces, drops, procs, owners or rules");
 }
 
 static const struct option_entry options[OPTION_COUNT] = {

@@ -14,6 +14,7 @@
 #include "trace.skel.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define PART_MIN        3 /* letters of a name that are enough to suggest it */
 
 /* -- the table -- */
 
@@ -135,6 +136,9 @@ const struct trace_probe *engine_trace_find(const char *name, struct error *erro
 	}
 	error_set(error, -ENOENT, "there is no probe '%.64s'", name);
 	near = text_nearest(name, names);
+	/* "rtt", "retransmit" */
+	for (size_t i = 0; !near && strlen(name) >= PART_MIN && i < COUNT_OF(probes); i++)
+		near = strcasestr(names[i], name) ? names[i] : NULL;
 	if (near)
 		error_want(error, "did you mean '%s'?", near);
 	else

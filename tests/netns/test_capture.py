@@ -293,6 +293,30 @@ def capture_to_pipes_and_lines(lab):
 
 
 @test()
+def capture_lines_are_printable(lab):
+    """A process is called whatever it likes; its name does nothing to the terminal that lines are printed on"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    program = ("import socket, sys\nopen('/proc/self/comm', 'wb').write(b'a\\x1b[2J\\nb\\xff')\n"
+               "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('10.1.0.1', 4001))\n"
+               "sys.stdin.readline()\ns.sendto(b'x', ('10.1.0.2', 53))\n")
+    with udp_socket(peer, "10.1.0.2", 53) as receiver:
+        sender = host.start("python3", "-c", program, stdin=subprocess.PIPE, text=True)
+        with open(lab.path("lines"), "wb") as out:
+            capture = host.start(lab.weir, "capture", "udp port 53", "-c", "1", "--run-dir", agent.run_dir, stdout=out)
+        wait_for(lambda: agent.get("/v1/status")["captures"], 10, "the capture")
+        sender.stdin.write("\n")
+        sender.stdin.flush()
+        receiver.recvfrom(100)
+        expect_equal(sender.wait(5), 0, "the sender")
+        expect_equal(capture.wait(10), 0, "the capture's exit status")
+    with open(lab.path("lines"), "rb") as file:
+        lines = file.read()
+    expect(lines.isascii() and all(byte >= 0x20 for byte in lines[:-1]), f"not printable: {lines!r}")
+    expect(b"  a?[2J?b? (" in lines, f"the name: {lines!r}")
+
+
+@test()
 def capture_on_a_full_disk(lab):
     """When the disk is full, the file holds whole packets up to there, and the exit status is 1 with a line"""
     host, peer = lab.hosts()

@@ -532,6 +532,9 @@ def wrong_traces_are_refused(lab):
     done = agent.weir("trace", "tcp.retransmits", check=False)
     expect_equal((done.returncode, done.stderr),
                  (1, "weir: there is no probe 'tcp.retransmits'; did you mean 'tcp.retransmit'?\n"), "unknown probe")
+    for part, whole in (("rtt", "tcp.rtt"), ("retransmit", "tcp.retransmit"), ("Queue.drop", "udp.queue.drop")):
+        expect_equal(agent.weir("trace", part, check=False).stderr,
+                     f"weir: there is no probe '{part}'; did you mean '{whole}'?\n", "part of a probe's name")
     for path, wrong in (("/v1/trace", "no probe is named"), ("/v1/trace?probe=tcp.rtt&by=cpu", "histogram=1"),
                         ("/v1/trace?probe=tcp.rtt&histogram=1&by=interface", "does not know the interface"),
                         ("/v1/trace?probe=tcp.rtt&histogram=2", "neither 0 nor 1"),

@@ -50,13 +50,13 @@ static void amount_cell(
 static void info_format(const json_t *socket, char *buffer, size_t size)
 {
 	static const struct {
-		const char *key, *text;
+		const char *key, *text, *plural;
 	} counts[] = {
-		{"retransmits", "retransmitted"},
-		{"out_of_order", "out of order"},
-		{"zero_windows", "zero windows"},
-		{"drops", "drops"},
-		{"errors", "errors"},
+		{"retransmits", "retransmitted", ""},
+		{"out_of_order", "out of order", ""},
+		{"zero_windows", "zero window", "s"},
+		{"drops", "drop", "s"},
+		{"errors", "error", "s"},
 	};
 	FILE *out = fmemopen(buffer, size, "w");
 	const char *separator = "", *congestion = json_get_text(socket, "congestion");
@@ -81,7 +81,8 @@ static void info_format(const json_t *socket, char *buffer, size_t size)
 
 		if (!count)
 			continue;
-		fprintf(out, "%s%" PRIu64 " %s", separator, count, counts[i].text);
+		fprintf(out, "%s%" PRIu64 " %s%s", separator, count, counts[i].text,
+			count == 1 ? "" : counts[i].plural);
 		separator = ", ";
 	}
 	fclose(out);

@@ -135,6 +135,7 @@ static void detail_format(const json_t *event, char *buffer, size_t size)
 
 static void flow_format(const json_t *event, char *buffer, size_t size)
 {
+	const char *proto = json_get_text(event, "proto");
 	char src[80] = "", dst[80] = "";
 
 	*buffer = '\0';
@@ -143,7 +144,7 @@ static void flow_format(const json_t *event, char *buffer, size_t size)
 	if (json_object_get(event, "dst"))
 		endpoint_format(event, "dst", "dport", dst, sizeof(dst));
 	if (*dst)
-		snprintf(buffer, size, "%s %s > %s", json_get_text(event, "proto"), src, dst);
+		snprintf(buffer, size, "%s%s%s%s> %s", proto, *proto ? " " : "", src, *src ? " " : "", dst);
 }
 
 static void missed_print(const json_t *missed)

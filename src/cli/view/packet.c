@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "basic/address.h"
+#include "cli/view/table.h"
 
 /* the one parser, whose pointers are a program's for BPF */
 #pragma GCC diagnostic push
@@ -113,14 +114,14 @@ void packet_print(const struct pcapng_packet *packet, const struct packet_origin
 {
 	struct words words = {};
 	time_t seconds = (time_t)(packet->time_ns / NS_PER_S);
-	char clock[16], from[ENDPOINT_MAX], to[ENDPOINT_MAX];
+	char clock[16], from[ENDPOINT_MAX], to[ENDPOINT_MAX], fitted[4 * TEXT_MAX];
 	struct tm parts;
 
 	find_words(packet, origin->link, &words);
 	localtime_r(&seconds, &parts);
 	strftime(clock, sizeof(clock), "%H:%M:%S", &parts);
 	fprintf(out, "%s.%06u %s %-3s ", clock, (unsigned int)(packet->time_ns % NS_PER_S / 1000),
-		origin->interface, direction_of(packet));
+		text_fit(fitted, sizeof(fitted), origin->interface, 0), direction_of(packet));
 	if (words.tagged)
 		fprintf(out, "vlan %u ", words.vlan);
 	if (*words.src)
@@ -128,7 +129,8 @@ void packet_print(const struct pcapng_packet *packet, const struct packet_origin
 			endpoint(to, words.dst, &words, words.dport));
 	fprintf(out, "%s %s%s%u", words.proto, words.flags, *words.flags ? " " : "", packet->length);
 	if (origin->process)
-		fprintf(out, "  %s (%u)", origin->process->command, origin->process->pid);
+		fprintf(out, "  %s (%u)", text_fit(fitted, sizeof(fitted), origin->process->command, 0),
+			origin->process->pid);
 	if (*packet->comment)
 		fprintf(out, "  %s", packet->comment);
 	putc('\n', out);

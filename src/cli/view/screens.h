@@ -46,6 +46,7 @@ struct screen {
 	const char *nothing; /* said instead of an empty list */
 	const char *list;    /* of the list in the answer; NULL: as `name` */
 	bool unfiltered;     /* takes no match */
+	bool summed;         /* a match narrows only what is listed below it, which the live screen leaves out */
 };
 
 extern const struct screen *const screens[SCREEN_COUNT];

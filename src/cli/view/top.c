@@ -278,13 +278,14 @@ static void tabs_draw(const struct top *top)
 
 static void filter_draw(const struct top *top)
 {
+	const struct screen *screen = top->screen;
 	char title[48];
 	int x;
 
 	line_clear(3);
 	snprintf(title, sizeof(title),
-		top->screen->sorts && !top->screen->unfiltered ? "filter " : "filter (not for %s) ",
-		top->screen->name);
+		screen->sorts && !screen->unfiltered && !screen->summed ? "filter " : "filter (not for %s) ",
+		screen->name);
 	x = left_draw(3, 0, top->look.dim, title);
 	left_draw(3, x, A_BOLD, top->filter);
 }
