@@ -337,7 +337,7 @@ def transfer(farm, backend, family, port, size):
 @test()
 def large_ones_get_through(lab):
     """through tunnels of both families: who sends more than fits is told by weir and goes on, TCP and fragmented datagrams;
-    where a service lowers the MSS, TCP need not be told"""
+    where a service lowers the MSS, its backends send no larger segments"""
     farm = Farm(lab)
     backend = farm.backends["b1"]
     for family, around in ((4, 20), (6, 40)):
