@@ -176,11 +176,18 @@ def explain_knows_what_is_asked_before(lab):
     expect_equal((answer["verdict"], answer["hook"], "unasked" in answer), ("accept", answer["service"]["hook"], False),
                  "the default verdict is not asked")
     expect(text.startswith("service 1, web: 10.1.0.") and "drop" not in text, text)
-    rule = done(agent, "POST", "/v1/rules/add", text="drop in tcp to port 443 state new")["rules"][0]
+    added = done(agent, "POST", "/v1/rules/add", text="drop in tcp to port 443 state new")
+    rule = added["rules"][0]
+    expect(any("does not see what service web takes" in warning for warning in added["warnings"]), f"no warning: {added}")
     answer, text = told()
     expect_equal((answer["verdict"], answer["unasked"]), ("accept", {"id": rule["id"], "text": rule["text"]}), "a rule in tc")
     expect("not asked, since the service takes it before: rule" in text, text)
     done(agent, "POST", "/v1/rules/delete", id=rule["id"])
+    for other in ("drop in tcp to port 444 state new", "drop in udp to port 443 state new", "accept in tcp to port 443",
+                  "drop in tcp to 203.0.113.11 port 443 state new"):
+        added = done(agent, "POST", "/v1/rules/add", text=other)
+        expect(not any("service" in warning for warning in added["warnings"]), f"{other}: {added}")
+        done(agent, "POST", "/v1/rules/delete", id=added["rules"][0]["id"])
     rule = done(agent, "POST", "/v1/rules/add", text="drop in tcp to port 443")["rules"][0]
     answer, text = told()
     expect_equal((answer["verdict"], answer["hook"], "service" in answer), ("drop", "xdp", False), "a rule in XDP")

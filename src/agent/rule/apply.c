@@ -393,6 +393,7 @@ static void applied_write(struct agent *agent, struct json_write *out, const str
 	if (!applied->change.check) {
 		rules_write_absent(agent, out);
 		forwards_write_warnings(agent, out, NULL);
+		services_write_warnings(agent, out, NULL);
 	}
 	json_write_array_end(out);
 	json_write_object_end(out);

@@ -14,6 +14,7 @@
 #include "agent/rule/policies.h"
 #include "agent/rule/rules.h"
 #include "agent/rule/shields.h"
+#include "agent/service/services.h"
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/text.h"
@@ -298,6 +299,7 @@ static void reply_rule(struct agent *agent, struct evhttp_request *request, uint
 	json_write_array_begin(&json, "warnings");
 	warnings_write(agent, &json, &policy->list, policy->list.slots[place].entry);
 	forwards_write_warnings(agent, &json, policy->list.slots[place].entry);
+	services_write_warnings(agent, &json, policy->list.slots[place].entry);
 	json_write_array_end(&json);
 	rules_write_pending(agent, &json);
 	json_write_object_end(&json);

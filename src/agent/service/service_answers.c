@@ -15,6 +15,7 @@
 #include "basic/cleanup.h"
 #include "basic/log.h"
 #include "basic/text.h"
+#include "compile/policy.h"
 #include "model/packet.h"
 
 #define SERIES_MAX   1000 /* backends with metrics of their own */
@@ -322,7 +323,72 @@ static bool has_nat(const struct services *services)
 	return false;
 }
 
-static void warnings_write(struct services *services, struct json_write *out)
+/* -- rules that do not see what services take -- */
+
+static bool ports_meet(const struct endpoint *endpoint, const struct service_text *service)
+{
+	for (unsigned int i = 0; !service->any_port && i < endpoint->port_count; i++)
+		if (endpoint->ports[i].low <= service->ports.high &&
+			endpoint->ports[i].high >= service->ports.low)
+			return true;
+	return service->any_port || !endpoint->port_count;
+}
+
+static bool prefixes_meet(const struct endpoint *endpoint, const struct service_text *service)
+{
+	return !endpoint->has_prefix || prefix_contains(&endpoint->prefix, &service->prefix.address) ||
+	       prefix_contains(&service->prefix, &endpoint->prefix.address);
+}
+
+/* Is a rule of tc alone about packets of the service?  Only where its words say so: addresses and ports of
+ * sets may be any, and owners are of this host's packets. */
+static bool rule_is_blind(const struct rule *rule, const struct service_text *service)
+{
+	const struct match *match = &rule->match;
+
+	if (rule_kind(rule) != RULE_ON_PACKETS || rule->verb == RULE_ACCEPT || rule_makes_class(rule) ||
+		policy_xdp_decides(rule) || match->direction == MATCH_OUT || match->owner.kind != OWNER_ANY)
+		return false;
+	if (*rule->packet.to_set || *rule->packet.to_port_set || *rule->packet.either_set ||
+		*rule->packet.either_port_set || !(match->to.has_prefix || match->to.port_count))
+		return false;
+	if (match->protocol >= 0 && service->protocol >= 0 && match->protocol != service->protocol)
+		return false;
+	return prefixes_meet(&match->to, service) && ports_meet(&match->to, service);
+}
+
+void services_write_warnings(struct agent *agent, struct json_write *out, const struct rule_entry *about)
+{
+	const struct rule_list *list = &rules_book(agent)->policies[0].list;
+	const struct rule_entry *entry;
+	size_t place = 0;
+
+	while ((entry = rulebook_next(rules_book(agent), RULE_SERVICE, &place))) {
+		const struct service_text *service = entry->rule.service;
+		const struct rule_entry *first = NULL;
+		char text[RULE_TEXT_MAX + 256];
+		size_t count = 0;
+
+		for (size_t i = 0; i < list->count; i++) {
+			const struct rule_entry *rule = list->slots[i].entry;
+
+			if ((about && about != entry && about != rule) ||
+				!rule_is_blind(&rule->rule, service))
+				continue;
+			first = first ? first : rule;
+			count++;
+		}
+		if (!first)
+			continue;
+		snprintf(text, sizeof(text),
+			"rule %u (%.160s)%s does not see what service %s takes: only drop and limit without "
+			"state, owner, tag and log decide before",
+			first->id, first->text, count > 1 ? ", as others," : "", service->name);
+		json_write_string(out, NULL, text);
+	}
+}
+
+static void warnings_write(struct services *services, const struct rule_entry *about, struct json_write *out)
 {
 	json_write_array_begin(out, "warnings");
 	if (services->agent->config.balance == CONFIG_BALANCE_OFF)
@@ -337,6 +403,8 @@ static void warnings_write(struct services *services, struct json_write *out)
 			"no watched interface has XDP, which nat needs: packets of services with 'deliver "
 			"nat' go "
 			"on to the stack ('weir status' says why)");
+	if (about)
+		services_write_warnings(services->agent, out, about);
 	json_write_array_end(out);
 }
 
@@ -437,7 +505,7 @@ static void reply_changed(struct agent *agent, struct evhttp_request *request, u
 
 	json_write_object_begin(&json, NULL);
 	list_write(services, id, &json);
-	warnings_write(services, &json);
+	warnings_write(services, rules_entry(agent, id), &json);
 	rules_write_pending(agent, &json);
 	json_write_object_end(&json);
 	reply_json(request, HTTP_OK, "OK", &json);

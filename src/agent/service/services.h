@@ -51,6 +51,10 @@ void services_backend_health(struct agent *agent, const char *service, const str
 const char *services_explain(struct agent *agent, const struct packet_description *packet,
 	struct json_write *out, bool *ret_delivered);
 
+/* Elements of an array: which rules do not see what services take.  `about`: only where it is that rule or
+ * that service; NULL: all. */
+void services_write_warnings(struct agent *agent, struct json_write *out, const struct rule_entry *about);
+
 /* The number of a backend in the kernel; 0: it has none. */
 uint32_t services_backend_number(
 	const struct agent *agent, const char *service, const struct address *address, uint16_t port);
