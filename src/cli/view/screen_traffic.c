@@ -485,6 +485,5 @@ static void drop_cell(const json_t *drop, unsigned int column, const struct cell
 	}
 }
 
-const struct screen screen_drops = {
-	"drops", "/v1/drops", 'd', drop_sorts, drop_columns, COUNT_OF(drop_columns), drop_cell, "no drops",
-	.summed = true};
+const struct screen screen_drops = {"drops", "/v1/drops", 'd', drop_sorts, drop_columns,
+	COUNT_OF(drop_columns), drop_cell, "no drops", .summed = true};

@@ -46,7 +46,7 @@ struct screen {
 	const char *nothing; /* said instead of an empty list */
 	const char *list;    /* of the list in the answer; NULL: as `name` */
 	bool unfiltered;     /* takes no match */
-	bool summed;         /* a match narrows only what is listed below it, which the live screen leaves out */
+	bool summed;         /* a match narrows only what stands below, which no live screen shows */
 };
 
 extern const struct screen *const screens[SCREEN_COUNT];
