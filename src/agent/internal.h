@@ -110,6 +110,9 @@ void answer_address(struct json_write *out, const char *key, const struct addres
 void answer_protocol(struct json_write *out, uint8_t protocol);
 void answer_tcp_flags(struct json_write *out, uint8_t flags);
 uint64_t answer_wall_ns(uint64_t monotonic_ns); /* CLOCK_REALTIME then */
+#define ANSWER_TIME_MAX 64
+/* A time as answers have it; returns `buffer`. */
+char *answer_time_print(char buffer[static ANSWER_TIME_MAX], uint64_t realtime_ns);
 void answer_error(const struct error *error, struct json_write *out);
 
 /* metrics.c */

@@ -56,6 +56,7 @@ enum cli_option {
 	OPTION_CHECK,
 	OPTION_SKIP_BAD,
 	OPTION_TENANT,
+	OPTION_WHEN,
 	OPTION_COUNT,
 };
 
@@ -84,6 +85,7 @@ struct cli {
 	const char *confirm;         /* a time; NULL: at once for good */
 	const char *tenant;          /* NULL: the host */
 	const char *file;            /* --write */
+	const char *when;            /* an event; NULL: at once */
 	uint64_t snaplen, packets;   /* --snaplen, --count; 0: not given */
 	const struct screen *screen; /* --screen; NULL: not asked for */
 	uint64_t limit;              /* 0: all */

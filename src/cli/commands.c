@@ -136,13 +136,17 @@ const struct command commands[] = {
 			"  weir capture 'tcp port 443 and host 10.0.0.1' -w https.pcapng -s 96\n"
 			"  weir capture 'udp port 53' on eth0 -c 10\n"
 			"  weir capture -w - | wireshark -k -i -\n"
+			"  weir capture --when 'drops above 1000/s' --before 5s --for 5s -w drops-%T.pcapng\n"
+			"\n"
+			"EVENT is 'log [rule N]', 'drops above N/s' or 'backend down [SERVICE]'.  With it a\n"
+			"FILE with a % is one for each event, named by strftime(3).\n"
 			"\n"
 			"Without --write a line a packet is printed.  SIGINT ends it; losses are told at the "
 			"end "
 			"and are in\n"
 			"the file.",
 		.options = OPTION_BIT(JSON) | OPTION_BIT(WRITE) | OPTION_BIT(SNAPLEN) | OPTION_BIT(PACKETS) |
-                           OPTION_BIT(BEFORE),
+                           OPTION_BIT(BEFORE) | OPTION_BIT(FOR) | OPTION_BIT(WHEN),
 		.words = WORDS_FILTER,
 		.run = cmd_capture,
 	},

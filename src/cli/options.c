@@ -242,6 +242,7 @@ static const struct option_entry options[OPTION_COUNT] = {
 	[OPTION_WRITE] = {"write", 'w', "FILE", "to a pcapng file; '-': to standard output", SET_TEXT(file)},
 	[OPTION_SNAPLEN] = {"snaplen", 's', "BYTES", "so many bytes of a packet at most (default: 262144)",
 		TAKE_WITH(take_snaplen)},
+	[OPTION_WHEN] = {"when", 0, "EVENT", "wait until this happens", SET_TEXT(when)},
 	[OPTION_PACKETS] = {"count", 'c', "N", "end after N packets", TAKE_WITH(take_count)},
 };
 

@@ -136,6 +136,21 @@ static void copy_text(char *text, size_t size, const struct option *option)
 	text[length] = '\0';
 }
 
+int pcapng_section_read(const uint8_t *block, uint32_t bytes, struct pcapng_section *ret_section)
+{
+	struct pcapng_section section = {};
+	struct option option;
+	uint32_t offset = 24;
+
+	if (bytes < 28)
+		return -EPROTO;
+	while (option_next(block, bytes, &offset, &option))
+		if (option.code == 1)
+			copy_text(section.comment, sizeof(section.comment), &option);
+	*ret_section = section;
+	return 0;
+}
+
 int pcapng_interface_read(const uint8_t *block, uint32_t bytes, struct pcapng_interface *ret_interface)
 {
 	struct pcapng_interface interface = {};

@@ -17,6 +17,7 @@ enum {
 	PCAPNG_PACKET = 6,
 };
 #define PCAPNG_PROCESS 0x80000001U
+#define PCAPNG_SECTION 0x0a0d0d0aU
 
 #define PCAPNG_BLOCK_MAX (1U << 20) /* larger than any that weir writes */
 
@@ -34,6 +35,10 @@ int pcapng_read(
 void pcapng_reader_free(struct pcapng_reader *reader);
 
 #define PCAPNG_NAME_MAX 64
+
+struct pcapng_section {
+	char comment[512];
+};
 
 struct pcapng_interface {
 	char name[PCAPNG_NAME_MAX];
@@ -61,6 +66,7 @@ struct pcapng_packet {
 };
 
 /* Each 0 or -EPROTO. */
+int pcapng_section_read(const uint8_t *block, uint32_t bytes, struct pcapng_section *ret_section);
 int pcapng_interface_read(const uint8_t *block, uint32_t bytes, struct pcapng_interface *ret_interface);
 int pcapng_process_read(const uint8_t *block, uint32_t bytes, struct pcapng_process *ret_process);
 int pcapng_statistics_read(const uint8_t *block, uint32_t bytes, struct pcapng_statistics *ret_statistics);

@@ -18,6 +18,7 @@ struct seen {
 static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t bytes)
 {
 	struct seen *seen = user;
+	struct pcapng_section section;
 	struct pcapng_interface interface;
 	struct pcapng_process process;
 	struct pcapng_statistics statistics;
@@ -29,6 +30,8 @@ static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t by
 
 	seen->blocks++;
 	seen->sum = seen->sum * 31 + type + bytes;
+	if (pcapng_section_read(block, bytes, &section) == 0)
+		seen->sum += strlen(section.comment);
 	if (pcapng_interface_read(block, bytes, &interface) == 0)
 		seen->sum += strlen(interface.name);
 	if (pcapng_process_read(block, bytes, &process) == 0)

@@ -50,6 +50,7 @@ class File:
     def __init__(self, data):
         self.interfaces, self.processes, self.packets, self.statistics = [], [], [], {}
         self.section = None
+        self.comment = ""
         offset = 0
         while offset < len(data):
             if offset + 12 > len(data):
@@ -66,7 +67,10 @@ class File:
         if kind == SECTION:
             if struct.unpack_from("<I", body)[0] != 0x1A2B3C4D:
                 raise Malformed("the byte order is not this machine's")
+            if self.section is not None:
+                raise Malformed("a second section begins")
             self.section = options(body[16:])
+            self.comment = self.section.get(1, b"").decode()
         elif kind == INTERFACE:
             link, _, snap = struct.unpack_from("<HHI", body)
             found = options(body[8:])

@@ -18,16 +18,23 @@
 
 /* -- small parts -- */
 
-void answer_wall_time(struct json_write *out, const char *key, uint64_t realtime_ns)
+char *answer_time_print(char buffer[static ANSWER_TIME_MAX], uint64_t realtime_ns)
 {
 	time_t seconds = (time_t)(realtime_ns / NS_PER_S);
-	char text[64], day[32];
+	char day[32];
 	struct tm parts;
 
 	gmtime_r(&seconds, &parts);
 	strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &parts);
-	snprintf(text, sizeof(text), "%s.%03uZ", day, (unsigned int)(realtime_ns % NS_PER_S / 1000000));
-	json_write_string(out, key, text);
+	snprintf(buffer, ANSWER_TIME_MAX, "%s.%03uZ", day, (unsigned int)(realtime_ns % NS_PER_S / 1000000));
+	return buffer;
+}
+
+void answer_wall_time(struct json_write *out, const char *key, uint64_t realtime_ns)
+{
+	char text[ANSWER_TIME_MAX];
+
+	json_write_string(out, key, answer_time_print(text, realtime_ns));
 }
 
 uint64_t answer_wall_ns(uint64_t monotonic_ns)

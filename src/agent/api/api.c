@@ -390,6 +390,15 @@ void reply_done(struct evhttp_request *request, const char *what)
 	json_write_free(&json);
 }
 
+void reply_may_wait(struct evhttp_request *request, bool may)
+{
+	static const struct timeval timeout = {CLIENT_TIMEOUT_S, 0};
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
+
+	bufferevent_set_timeouts(
+		evhttp_connection_get_bufferevent(connection), may ? NULL : &timeout, may ? NULL : &timeout);
+}
+
 static void reply_reload(struct agent *agent, struct evhttp_request *request)
 {
 	struct error error = {};

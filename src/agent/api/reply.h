@@ -40,6 +40,9 @@ typedef bool reply_part_function(void *context, struct json_write *out);
 void reply_parts(struct evhttp_request *request, reply_part_function *function,
 	void (*release)(void *context), void *context);
 
+/* A client that has nothing to read for long is not gone; or is, as usual. */
+void reply_may_wait(struct evhttp_request *request, bool may);
+
 /* What stands behind the '?', percent-encoded; NULL where there is none. */
 const char *query_of(struct evhttp_request *request);
 /* The decoded value of one parameter of a query; to be freed; NULL: not there. */

@@ -8,6 +8,8 @@
 #include "basic/text.h"
 #include "basic/units.h"
 
+#define TIME_MAX_NS (366ULL * 86400 * 1000000000)
+
 static int read_number(const char *name, const char *text, uint64_t least, uint64_t most,
 	uint64_t *ret_number, struct error *error)
 {
@@ -97,14 +99,26 @@ static int read_owner(struct capture *capture, const char *text, struct error *e
 	return r < 0 ? r : owner_expect(capture->captures->agent, &capture->owner, error);
 }
 
-static int read_before(struct capture *capture, const char *text, struct error *error)
+static int read_time(const char *name, const char *text, uint64_t *ret_ns, struct error *error)
 {
+	uint64_t ns;
+
 	if (!text)
 		return 0;
-	if (duration_parse(text, &capture->before_ns) < 0 || !capture->before_ns) {
-		error_set(error, -EINVAL, "before: '%s' is not a time", text);
+	if (duration_parse(text, &ns) < 0 || !ns || ns > TIME_MAX_NS) {
+		error_set(error, -EINVAL, "%s: '%s' is not a time", name, text);
 		return error_want(error, "such as 5s, 500ms, 1m");
 	}
+	*ret_ns = ns;
+	return 0;
+}
+
+static int read_before(struct capture *capture, const char *text, struct error *error)
+{
+	int r = read_time("before", text, &capture->before_ns, error);
+
+	if (r < 0 || !text)
+		return r;
 	if (capture->place != CAPTURE_TC) {
 		error_set(error, -EINVAL, "packets are not kept at %s", capture_place_names[capture->place]);
 		return error_want(error, "tc");
@@ -114,6 +128,15 @@ static int read_before(struct capture *capture, const char *text, struct error *
 		return error_want(error, "capture: {before: 16mb} in the configuration, beforehand");
 	}
 	return 0;
+}
+
+static int read_when(struct capture *capture, const char *text, struct error *error)
+{
+	if (!text)
+		return 0;
+	if (alert_match_parse(text, &capture->when, error) < 0)
+		return -EINVAL;
+	return capture_alert_check(capture, error);
 }
 
 static int read_expression(struct capture *capture, char *text, struct error *error)
@@ -127,14 +150,16 @@ static int read_expression(struct capture *capture, char *text, struct error *er
 
 int capture_query_read(struct capture *capture, const char *query, struct error *error)
 {
-	static const char *const names[] = {
-		"expression", "snaplen", "count", "at", "interface", "owner", "before", "id", "share", NULL};
+	static const char *const names[] = {"expression", "snaplen", "count", "at", "interface", "owner",
+		"before", "for", "when", "id", "share", NULL};
 	_cleanup_free_ char *snaplen_text = query_value(query, "snaplen");
 	_cleanup_free_ char *count = query_value(query, "count");
 	_cleanup_free_ char *at = query_value(query, "at");
 	_cleanup_free_ char *interface = query_value(query, "interface");
 	_cleanup_free_ char *owner = query_value(query, "owner");
 	_cleanup_free_ char *before = query_value(query, "before");
+	_cleanup_free_ char *duration = query_value(query, "for");
+	_cleanup_free_ char *when = query_value(query, "when");
 	uint64_t snaplen = CAPTURE_SNAPLEN_MAX;
 	int r = query_check(query, names, error);
 
@@ -151,6 +176,10 @@ int capture_query_read(struct capture *capture, const char *query, struct error 
 		r = read_owner(capture, owner, error);
 	if (r == 0)
 		r = read_before(capture, before, error);
+	if (r == 0)
+		r = read_time("for", duration, &capture->for_ns, error);
+	if (r == 0)
+		r = read_when(capture, when, error);
 	capture->snaplen = (uint32_t)snaplen;
 	if (r == 0)
 		r = read_expression(capture, query_value(query, "expression"), error);

@@ -167,6 +167,20 @@ void capture_set_clock(const struct engine_capture_view *view)
 
 /* -- beginning and end -- */
 
+/* While a capture runs. */
+static void poll_as_needed(struct captures *captures)
+{
+	static const struct timeval poll = {0, POLL_MS * 1000};
+	bool runs = false;
+
+	for (const struct capture *capture = captures->first; capture; capture = capture->next)
+		runs |= capture->state != CAPTURE_WAITS;
+	if (!runs)
+		event_del(captures->timer);
+	else if (!event_pending(captures->timer, EV_TIMEOUT, NULL))
+		event_add(captures->timer, &poll);
+}
+
 static void capture_free(struct capture *capture)
 {
 	struct captures *captures = capture->captures;
@@ -179,13 +193,15 @@ static void capture_free(struct capture *capture)
 			break;
 		}
 	}
-	if (!captures->first)
-		event_del(captures->timer);
+	poll_as_needed(captures);
+	if (capture->gone)
+		event_free(capture->gone);
 	share_free(capture->share);
 	engine_capture_close(capture->engine);
 	expression_clear(&capture->ethernet);
 	expression_clear(&capture->raw);
 	free(capture->text);
+	free(capture->event);
 	free(capture->id);
 	free(capture->share_with);
 	free(capture->targets);
@@ -211,19 +227,112 @@ static void on_closed(struct evhttp_connection *connection, void *context)
 		evhttp_send_reply_end(request);
 }
 
+/* libevent does not listen while it answers, and one that waits says nothing. */
+static void on_gone(evutil_socket_t fd, short what, void *context)
+{
+	struct capture *capture = context;
+
+	(void)fd;
+	(void)what;
+	evhttp_connection_free(evhttp_request_get_connection(capture->request)); /* on_closed() */
+}
+
 /* Ends a capture as a person wants it to end: with its statistics. */
 static void capture_end(struct capture *capture)
 {
 	struct evhttp_request *request = capture->request;
 	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 
-	look_at_interfaces(capture, NULL);
-	tell_statistics(capture);
+	if (capture->state == CAPTURE_RUNS) {
+		look_at_interfaces(capture, NULL);
+		tell_statistics(capture);
+	}
 	capture_send(capture);
 	if (connection)
 		evhttp_connection_set_closecb(connection, NULL, NULL);
 	capture_free(capture);
 	evhttp_send_reply_end(request);
+}
+
+/* What the section's comment says. */
+static char *section_comment(const struct capture *capture)
+{
+	char time[ANSWER_TIME_MAX], when[ALERT_MATCH_MAX], *text;
+	int length;
+
+	if (!capture->when.kind)
+		return NULL;
+	length = capture->event ? asprintf(&text, "%s %s", answer_time_print(time, capture->event_ns),
+					  capture->event)
+	                        : asprintf(&text, "waiting for: %s", alert_match_print(when, &capture->when));
+	return length < 0 ? NULL : text;
+}
+
+static void section_begin(struct capture *capture)
+{
+	_cleanup_free_ char *comment = section_comment(capture);
+
+	pcapng_section(capture->out, comment ? comment : "");
+}
+
+/* Attaches it, and begins the file. */
+static int capture_start(struct capture *capture, struct error *error)
+{
+	int r;
+
+	capture->state = CAPTURE_RUNS;
+	capture->begin_ns = clock_ns(CLOCK_REALTIME);
+	capture->looked_ns = capture->told_ns = agent_now_ns();
+	capture_set_clock(capture->view);
+	if (capture->for_ns)
+		capture->end_ns = (capture->event ? capture->event_ns : capture->begin_ns) + capture->for_ns;
+	section_begin(capture);
+	if (capture->place == CAPTURE_DROP && !*capture->only) {
+		r = target_add(capture, &(struct engine_interface){.name = "none"}, error);
+		if (r < 0)
+			return r;
+	}
+	r = look_at_interfaces(capture, error);
+	if (!capture->before_ns)
+		return r;
+	capture->from_ns = clock_ns(CLOCK_REALTIME);
+	if (capture->event)
+		capture->before_ns += capture->from_ns - capture->event_ns;
+	return r;
+}
+
+/* What it has waited for has happened. */
+static void capture_wake(struct capture *capture)
+{
+	struct error error = {};
+
+	event_free(capture->gone);
+	capture->gone = NULL;
+	reply_may_wait(capture->request, false);
+	if (capture_start(capture, &error) == 0)
+		return;
+	log_warning("a capture that has waited cannot begin: %s", error.what);
+	capture->done = true;
+}
+
+/* Has everything up to its end been taken? */
+static bool capture_is_over(const struct capture *capture)
+{
+	for (unsigned int cpu = 0; cpu < capture->view->cpus; cpu++)
+		if (capture->cursors[cpu].block && capture->cursors[cpu].time_ns <= capture->end_ns)
+			return false;
+	return true;
+}
+
+static void capture_take_new(struct capture *capture)
+{
+	uint64_t until_ns = clock_ns(CLOCK_REALTIME) - SETTLE_NS;
+	bool last = capture->end_ns && until_ns >= capture->end_ns;
+
+	if (capture_backlog(capture) >= BACKLOG_MAX)
+		return;
+	capture_take(capture, last ? capture->end_ns : until_ns);
+	capture->done |= last && capture_is_over(capture);
 }
 
 static void capture_go_on(struct capture *capture)
@@ -242,8 +351,7 @@ static void capture_go_on(struct capture *capture)
 	capture->before_ns = 0;
 	if (capture->share)
 		share_give_back(capture->share);
-	if (capture_backlog(capture) < BACKLOG_MAX)
-		capture_take(capture, clock_ns(CLOCK_REALTIME) - SETTLE_NS);
+	capture_take_new(capture);
 	if (capture->done) {
 		capture_end(capture);
 		return;
@@ -263,9 +371,15 @@ static void on_poll(evutil_socket_t fd, short what, void *context)
 	(void)what;
 	for (struct capture *capture = captures->first, *next; capture; capture = next) {
 		next = capture->next;
-		capture_go_on(capture);
+		/* what was kept is read with the next look, when all of it is there */
+		if (capture->state == CAPTURE_ALERTED)
+			capture_wake(capture);
+		else if (capture->state == CAPTURE_RUNS)
+			capture_go_on(capture);
 	}
+	poll_as_needed(captures);
 }
+
 static uint32_t ring_bytes(unsigned int cpus)
 {
 	uint32_t bytes = RINGS_BYTES / cpus;
@@ -305,9 +419,6 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 	capture->scratch = malloc(capture->snaplen + 16);
 	if (!capture->cursors || !capture->out || !capture->scratch)
 		return error_set(error, -ENOMEM, "out of memory");
-	capture->begin_ns = clock_ns(CLOCK_REALTIME);
-	capture->looked_ns = capture->told_ns = agent_now_ns();
-	capture_set_clock(capture->view);
 	/* of dropped packets each block is written anew; and who could write to the memory is to be trusted
 	 */
 	if (capture->share_with && capture->place != CAPTURE_DROP && request_uid(capture->request) == 0) {
@@ -315,27 +426,32 @@ static int capture_begin(struct capture *capture, const char *query, struct erro
 		if (r < 0)
 			log_debug("sharing a capture with its client: %s", strerror(-r));
 	}
-	pcapng_section(capture->out);
-	if (capture->place == CAPTURE_DROP && !*capture->only) {
-		r = target_add(capture, &(struct engine_interface){.name = "none"}, error);
-		if (r < 0)
-			return r;
-	}
-	r = look_at_interfaces(capture, error);
-	if (capture->before_ns)
-		capture->from_ns = clock_ns(CLOCK_REALTIME);
-	return r;
+	if (!capture->when.kind)
+		return capture_start(capture, error);
+	section_begin(capture);
+	return 0;
+}
+
+/* It waits until captures_alert(), or until its client goes away. */
+static int capture_wait(struct capture *capture, struct bufferevent *stream, struct error *error)
+{
+	capture->gone = event_new(
+		capture->captures->agent->base, bufferevent_getfd(stream), EV_CLOSED, on_gone, capture);
+	if (!capture->gone || event_add(capture->gone, NULL) < 0)
+		return error_set(error, -ENOMEM, "out of memory");
+	reply_may_wait(capture->request, true);
+	capture_alert_wait(capture);
+	return 0;
 }
 
 static void reply_capture(struct agent *agent, struct evhttp_request *request)
 {
-	static const struct timeval poll = {0, POLL_MS * 1000};
 	struct captures *captures = module_state(agent, &capture_module);
 	struct capture *capture = calloc(1, sizeof(*capture));
 	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 	struct bufferevent *stream = evhttp_connection_get_bufferevent(connection);
 	struct error error = {};
-	int size = SOCKET_BUFFER;
+	int size = SOCKET_BUFFER, r;
 
 	if (!capture) {
 		reply_failure(request, -ENOMEM);
@@ -343,15 +459,20 @@ static void reply_capture(struct agent *agent, struct evhttp_request *request)
 	}
 	capture->captures = captures;
 	capture->request = request;
-	if (capture_begin(capture, query_of(request), &error) < 0) {
+	r = capture_begin(capture, query_of(request), &error);
+	if (r == 0) {
+		capture->next = captures->first;
+		captures->first = capture;
+	}
+	if (r == 0 && capture->when.kind)
+		r = capture_wait(capture, stream, &error);
+	if (r < 0) {
 		capture_free(capture);
 		reply_bad_request(request, &error);
 		return;
 	}
-	capture->next = captures->first;
-	captures->first = capture;
 	captures->captures++;
-	event_add(captures->timer, &poll);
+	poll_as_needed(captures);
 	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "application/x-pcapng");
 	evhttp_connection_set_closecb(connection, on_closed, capture);
 	bufferevent_set_max_single_write(stream, BACKLOG_MAX);
@@ -395,6 +516,7 @@ static void captures_close(void *state)
 		capture_end(capture);
 	}
 	capture_past_close(&captures->past);
+	capture_alert_close(captures);
 	if (captures->timer)
 		event_free(captures->timer);
 	free(captures);
@@ -428,8 +550,8 @@ static int captures_open(struct agent *agent, void **ret_state, struct error *er
 		return error_set(error, -ENOMEM, "out of memory");
 	captures->agent = agent;
 	captures->timer = event_new(agent->base, -1, EV_PERSIST, on_poll, captures);
-	if (!captures->timer) {
-		free(captures);
+	if (!captures->timer || capture_alert_open(captures) < 0) {
+		captures_close(captures);
 		return error_set(error, -ENOMEM, "out of memory");
 	}
 	capture_past_follow_config(captures);
@@ -440,6 +562,7 @@ static int captures_open(struct agent *agent, void **ret_state, struct error *er
 static void captures_status(struct agent *agent, void *state, struct json_write *out)
 {
 	const struct captures *captures = state;
+	char when[ALERT_MATCH_MAX];
 
 	(void)agent;
 	json_write_array_begin(out, "captures");
@@ -450,6 +573,10 @@ static void captures_status(struct agent *agent, void *state, struct json_write 
 		json_write_number(out, "packets", capture->taken);
 		json_write_number(out, "lost", lost_of(capture));
 		json_write_boolean(out, "shared", capture->share);
+		if (capture->when.kind) {
+			json_write_string(out, "when", alert_match_print(when, &capture->when));
+			json_write_boolean(out, "waiting", capture->state == CAPTURE_WAITS);
+		}
 		json_write_object_end(out);
 	}
 	json_write_array_end(out);

@@ -9,6 +9,15 @@
 #define WEIR_AGENT_CAPTURES_H
 
 #include "agent/module.h"
+#include "model/alert.h"
+
+struct agent;
+
+/* Does a capture wait for something of this kind?  Then it is worth a text. */
+bool captures_wait_for(const struct agent *agent, enum alert_kind kind);
+/* Something has happened: what waits for it begins, with the packets of the time before, as soon as the event
+ * loop goes on.  To be called from anywhere in the agent. */
+void captures_alert(struct agent *agent, const struct alert *alert);
 
 extern const struct module capture_module;
 

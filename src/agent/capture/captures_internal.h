@@ -10,6 +10,7 @@
 #include "agent/owner/owners.h"
 #include "compile/expression.h"
 #include "engine/capture.h"
+#include "model/alert.h"
 
 #define BACKLOG_MAX (8U << 20) /* bytes that wait for a client before packets stay in the rings */
 
@@ -38,6 +39,9 @@ struct capture_process {
 	bool fits;       /* the capture is of it */
 };
 
+/* One that waits has its programs loaded, and they are nowhere attached. */
+enum capture_state { CAPTURE_RUNS, CAPTURE_WAITS, CAPTURE_ALERTED };
+
 struct capture {
 	struct captures *captures;
 	struct capture *next;
@@ -49,7 +53,14 @@ struct capture {
 	uint8_t *scratch;   /* a packet, as an expression wants to see it */
 	uint64_t from_ns;   /* earlier packets are none of this capture's */
 	uint64_t before_ns; /* but for those kept of so long before; 0: none, or done */
-	char *text;         /* the expression */
+	uint64_t for_ns;    /* it ends so long behind its beginning, or the event; 0: when it is told to */
+	uint64_t end_ns;    /* then: CLOCK_REALTIME; 0: open */
+	struct alert_match when; /* kind ALERT_NONE: it does not wait */
+	enum capture_state state;
+	uint64_t event_ns; /* CLOCK_REALTIME */
+	char *event;       /* what happened, for people */
+	struct event *gone;
+	char *text; /* the expression */
 	char *id;
 	char *share_with;           /* name of the client's socket; NULL: it wants the packets sent */
 	char only[ENGINE_NAME_MAX]; /* the one interface; empty: all that are watched */
@@ -80,11 +91,16 @@ struct capture_past {
 	uint32_t count;
 };
 
+#define CAPTURE_LOOKS 10 /* at the drops, a second */
+
 struct captures {
 	struct agent *agent;
 	struct capture_past past;
 	struct capture *first;
-	struct event *timer;
+	struct event *timer;       /* while one runs */
+	struct event *drops_timer; /* while one waits for drops */
+	uint64_t drops[CAPTURE_LOOKS];
+	uint64_t drops_count;                    /* looks so far; the last CAPTURE_LOOKS of them are there */
 	uint64_t captures, packets, bytes, lost; /* of those that have ended, too */
 };
 
@@ -130,6 +146,15 @@ int capture_past_watch(struct captures *captures, struct error *error);
 /* Writes out what was kept of the time before a capture, as far as it is wanted. */
 void capture_past_tell(struct capture *capture);
 void capture_past_close(struct capture_past *past);
+
+/* capture_alert.c */
+/* Looks at what captures wait for, as long as some do. */
+int capture_alert_open(struct captures *captures);
+void capture_alert_close(struct captures *captures);
+/* Another capture waits. */
+void capture_alert_wait(struct capture *capture);
+/* Can what is waited for happen at all?  0 or a negative errno. */
+int capture_alert_check(const struct capture *capture, struct error *error);
 
 /* capture_query.c */
 /* What the capture is to be of, out of the request's parameters. */

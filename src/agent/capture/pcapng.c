@@ -90,7 +90,7 @@ static void block_end(struct block *block, struct evbuffer *out)
 	evbuffer_add(out, block->bytes, block->length);
 }
 
-void pcapng_section(struct evbuffer *out)
+void pcapng_section(struct evbuffer *out, const char *comment)
 {
 	struct block block;
 	struct utsname machine;
@@ -102,6 +102,7 @@ void pcapng_section(struct evbuffer *out)
 	put16(&block, 1); /* version 1.0 */
 	put16(&block, 0);
 	put(&block, &unknown, sizeof(unknown)); /* the section's length */
+	put_text(&block, 1, comment);
 	if (uname(&machine) == 0) {
 		snprintf(system, sizeof(system), "%s %s", machine.sysname, machine.release);
 		put_text(&block, 2, machine.machine);

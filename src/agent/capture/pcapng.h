@@ -13,8 +13,9 @@
 
 struct evbuffer;
 
-/* The beginning of a file: on which machine, by which weir. */
-void pcapng_section(struct evbuffer *out);
+/* The beginning of a file, or of another part of it: on which machine, by which weir.  `comment` may be
+ * empty. */
+void pcapng_section(struct evbuffer *out, const char *comment);
 
 /* What packets begin with; numbers of tcpdump.org/linktypes.html. */
 enum pcapng_link {

@@ -121,6 +121,26 @@ static int picture_read(struct engine *engine, struct picture *picture)
 	return 0;
 }
 
+int drops_packets(struct agent *agent, uint64_t *ret_packets)
+{
+	struct engine_drop_sum *sums = NULL;
+	struct drop_stats stats;
+	uint64_t missed, packets;
+	size_t count = 0;
+	int r = engine_drop_sums(agent->engine, &sums, &count);
+
+	if (r == 0)
+		r = engine_drop_stats(agent->engine, &stats, &missed);
+	if (r == 0) {
+		packets = stats.other.packets;
+		for (size_t i = 0; i < count; i++)
+			packets += sums[i].packets;
+		*ret_packets = packets;
+	}
+	free(sums);
+	return r;
+}
+
 static int compare_reasons(const void *left, const void *right, void *context)
 {
 	const struct reason_sum *a = left, *b = right;

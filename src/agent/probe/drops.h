@@ -5,6 +5,11 @@
 
 #include "agent/module.h"
 
+struct agent;
+
+/* Packets dropped so far, as `weir drops` counts them.  0 or a negative errno. */
+int drops_packets(struct agent *agent, uint64_t *ret_packets);
+
 extern const struct module drop_module;
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/capture/captures.h"
 #include "agent/internal.h"
 #include "agent/owner/owners.h"
 #include "agent/rule/policies.h"
@@ -138,6 +139,40 @@ static void recent_write(struct agent *agent, struct json_write *out, const stru
 	json_write_object_end(out);
 }
 
+/* "10.0.0.1:443", "[fd00::1]:443", or without a port */
+static void end_print(
+	char *buffer, size_t size, const struct policy_log *record, const __be32 words[4], __be16 port)
+{
+	struct address address = record_address(record, words);
+	char text[ADDRESS_TEXT_MAX];
+
+	address_print(text, sizeof(text), &address);
+	if (!has_ports(record))
+		snprintf(buffer, size, "%s", text);
+	else
+		snprintf(buffer, size, address.family == 6 ? "[%s]:%u" : "%s:%u", text, ntohs(port));
+}
+
+/* For captures that wait for it. */
+static void record_tell(const struct logs *logs, const struct recent *recent)
+{
+	const struct policy_log *record = &recent->record;
+	char who[32] = "the default verdict", src[ADDRESS_TEXT_MAX + 8], dst[ADDRESS_TEXT_MAX + 8], text[512];
+	int length;
+
+	if (record->rule)
+		snprintf(who, sizeof(who), "rule %u", record->rule);
+	length = snprintf(text, sizeof(text), "%s: %s %s on %s", who,
+		policies_action(record->over ? POLICY_DROP : record->action), record->out ? "out" : "in",
+		recent->interface);
+	if (record->packet.family) {
+		end_print(src, sizeof(src), record, record->packet.src, record->packet.sport);
+		end_print(dst, sizeof(dst), record, record->packet.dst, record->packet.dport);
+		snprintf(text + length, sizeof(text) - (size_t)length, " from %s to %s", src, dst);
+	}
+	captures_alert(logs->agent, &(struct alert){.kind = ALERT_LOG, .rule = record->rule, .text = text});
+}
+
 static void on_record(void *context, const struct policy_log *record)
 {
 	struct logs *logs = context;
@@ -154,6 +189,8 @@ static void on_record(void *context, const struct policy_log *record)
 		memcpy(recent->policy, policy->name, sizeof(recent->policy));
 	if (!if_indextoname(record->ifindex, recent->interface))
 		snprintf(recent->interface, sizeof(recent->interface), "#%u", record->ifindex);
+	if (captures_wait_for(logs->agent, ALERT_LOG))
+		record_tell(logs, recent);
 	if (!feed_has_followers(logs->feed))
 		return;
 	recent_write(logs->agent, &json, recent);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/capture/captures.h"
 #include "agent/rule/rules.h"
 #include "agent/service/checks_internal.h"
 #include "agent/service/services.h"
@@ -120,6 +121,18 @@ void check_run_free(struct check_run *run)
 	free(run);
 }
 
+/* For captures that wait for it. */
+static void down_tell(const struct check_target *target, const char *reason)
+{
+	char address[ADDRESS_TEXT_MAX], text[CHECK_REASON_MAX + 256];
+
+	snprintf(text, sizeof(text), "backend %s port %u of service %s is down: %s",
+		address_print(address, sizeof(address), &target->address), target->to_port,
+		check_service(target)->name, reason);
+	captures_alert(target->checks->agent,
+		&(struct alert){.kind = ALERT_BACKEND, .service = check_service(target)->name, .text = text});
+}
+
 static void result_take(struct check_run *run, bool passed, const char *reason)
 {
 	struct check_target *target = run->target;
@@ -149,6 +162,8 @@ static void result_take(struct check_run *run, bool passed, const char *reason)
 	snprintf(target->reason, sizeof(target->reason), "%s", reason);
 	services_backend_health(checks->agent, check_service(target)->name, &target->address, target->port,
 		target->health.up, target->reason);
+	if (changed && !passed)
+		down_tell(target, reason);
 }
 
 void check_run_tell(struct check_run *run, bool passed, const char *format, ...)

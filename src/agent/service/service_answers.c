@@ -445,6 +445,14 @@ static int name_find(const struct rulebook *book, const char *name, struct rule_
 						 : "there are none: 'weir service add' makes one");
 }
 
+int services_expect(const struct agent *agent, const char *name, struct error *error)
+{
+	struct rule_policy *policy;
+	size_t place;
+
+	return name_find(rules_book(agent), name, &policy, &place, error);
+}
+
 /* The service that ?name= or ?id= says is meant. */
 static int edit_find(struct edit *edit, struct error *error)
 {

@@ -63,6 +63,9 @@ uint32_t services_backend_number(
 bool services_backend_down(
 	const struct agent *agent, const char *service, const struct address *address, uint16_t port);
 
+/* Is there a service of this name?  0 or -ENOENT with `error`. */
+int services_expect(const struct agent *agent, const char *name, struct error *error);
+
 extern const struct module service_module;
 
 #endif

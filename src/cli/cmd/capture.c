@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,16 +19,19 @@
 
 #include "basic/clock.h"
 #include "basic/text.h"
+#include "basic/units.h"
 #include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/follow.h"
 #include "cli/pcapng.h"
 #include "cli/shared.h"
 #include "cli/view/packet.h"
+#include "cli/view/table.h"
 
 #define STOP        1 /* ends the stream */
 #define PIECES_MAX  CAPTURE_RUNS_MAX
 #define PROGRESS_NS 1000000000ULL
+#define NAME_NS     50000000
 
 /* A capture as it comes in. */
 struct capture {
@@ -36,9 +40,12 @@ struct capture {
 	/* to a file */
 	int file;         /* -1: lines */
 	bool made, cut;   /* the file is new; it can be cut */
-	bool begun, full; /* the first bytes have come; no more fit */
-	int failure;      /* why writing failed: errno */
-	uint64_t kept;    /* bytes of whole blocks in the file */
+	bool begun, full; /* there is something for it; no more fits */
+	bool each;        /* it is one for each event: its name is to be made of the time */
+	char name[PATH_MAX];
+	struct error unopened; /* of such a file */
+	int failure;           /* why writing failed: errno */
+	uint64_t kept;         /* bytes of whole blocks in the file */
 	struct shared shared;
 	struct iovec pieces[PIECES_MAX]; /* whole blocks that are to be written */
 	size_t piece_count;
@@ -56,6 +63,8 @@ struct capture {
 	uint64_t shown_ns;
 	int trouble; /* with the agent's answer: a negative errno */
 	bool ending;
+	/* --when: the answer has begun; what was waited for has happened */
+	bool waiting, happened;
 };
 
 /* -- the sentence -- */
@@ -165,12 +174,19 @@ static int sentence_read(const struct cli *cli, struct sentence *ret_sentence, s
 
 /* -- the question -- */
 
-static void query_add(FILE *query, const char *name, const char *value)
+/* What was given, be it empty: the agent says what is wrong with it. */
+static void query_add_given(FILE *query, const char *name, const char *value)
 {
 	_cleanup_free_ char *escaped = value ? weir_escape(value) : NULL;
 
-	if (escaped && *escaped)
+	if (escaped)
 		fprintf(query, "%s%s=%s", ftell(query) ? "&" : "", name, escaped);
+}
+
+static void query_add(FILE *query, const char *name, const char *value)
+{
+	if (value && *value)
+		query_add_given(query, name, value);
 }
 
 static void query_add_number(FILE *query, const char *name, uint64_t value)
@@ -182,7 +198,7 @@ static void query_add_number(FILE *query, const char *name, uint64_t value)
 static char *query_make(
 	const struct cli *cli, const struct sentence *sentence, const char *id, const char *shared)
 {
-	char *text = NULL;
+	char *text = NULL, duration[32];
 	size_t size;
 	FILE *query = open_memstream(&text, &size);
 
@@ -194,7 +210,10 @@ static char *query_make(
 	query_add(query, "owner", sentence->values[CLAUSE_BY]);
 	query_add_number(query, "snaplen", cli->snaplen);
 	query_add_number(query, "count", cli->packets);
-	query_add(query, "before", cli->before);
+	query_add_given(query, "before", cli->before);
+	query_add_given(query, "when", cli->when);
+	if (cli->for_ns)
+		query_add(query, "for", duration_print(duration, sizeof(duration), cli->for_ns));
 	query_add(query, "id", id);
 	query_add(query, "share", shared);
 	return fclose(query) == 0 ? text : NULL;
@@ -334,6 +353,89 @@ static void ask_end(struct capture *capture)
 		ask_text(client, "POST", "/v1/capture/end", query, &body, NULL, &error);
 }
 
+/* -- the file -- */
+
+static int file_open(struct capture *capture, const char *name, struct error *error)
+{
+	struct stat status;
+
+	if (strcmp(name, "-") == 0) {
+		if (isatty(STDOUT_FILENO)) {
+			error_set(error, -EINVAL, "pcapng is not for a terminal");
+			return error_want(error, "a pipe: weir capture -w - | wireshark -k -i -");
+		}
+		capture->file = STDOUT_FILENO;
+		return 0;
+	}
+	/* what is in it stays until there is something to put in its place */
+	capture->file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	capture->made = capture->file >= 0;
+	if (capture->file < 0 && errno == EEXIST)
+		capture->file = open(name, O_WRONLY | O_CLOEXEC);
+	if (capture->file < 0)
+		return error_set(error, -EIO, "cannot write %s: %s", name, strerror(errno));
+	capture->cut = fstat(capture->file, &status) == 0 && S_ISREG(status.st_mode);
+	return 0;
+}
+
+/* The name of a file for an event of now. */
+static int file_name(const char *pattern, char name[static PATH_MAX])
+{
+	time_t now = time(NULL);
+	struct tm parts;
+
+	/* where a pattern may be of any kind, the compiler cannot check it */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	return localtime_r(&now, &parts) && strftime(name, PATH_MAX, pattern, &parts) ? 0 : -ENAMETOOLONG;
+#pragma GCC diagnostic pop
+}
+
+/* The files of events come later: can there be any? */
+static int file_look_ahead(struct capture *capture, struct error *error)
+{
+	char *slash;
+	int r = file_name(capture->cli->file, capture->name);
+
+	if (r < 0)
+		return error_set(error, r, "cannot write %s: %s", capture->cli->file, strerror(-r));
+	slash = strrchr(capture->name, '/');
+	if (slash)
+		slash[slash == capture->name] = '\0';
+	if (access(slash ? capture->name : ".", W_OK) < 0)
+		return error_set(error, -EIO, "cannot write into %s: %s", slash ? capture->name : ".",
+			strerror(errno));
+	return 0;
+}
+
+static int file_prepare(struct capture *capture, struct error *error)
+{
+	const char *name = capture->cli->file;
+
+	if (!name)
+		return 0;
+	if (capture->each)
+		return file_look_ahead(capture, error);
+	if (strlen(name) >= sizeof(capture->name))
+		return error_set(error, -ENAMETOOLONG, "cannot write %s: %s", name, strerror(ENAMETOOLONG));
+	snprintf(capture->name, sizeof(capture->name), "%s", name);
+	return file_open(capture, name, error);
+}
+
+/* There is something to put into it.  0, or STOP with capture->unopened. */
+static int file_begin(struct capture *capture)
+{
+	if (capture->each) {
+		file_name(capture->cli->file, capture->name);
+		if (file_open(capture, capture->name, &capture->unopened) < 0)
+			return STOP;
+	}
+	capture->begun = true;
+	if (capture->cut && ftruncate(capture->file, 0) < 0)
+		capture->cut = false;
+	return 0;
+}
+
 /* -- to a file -- */
 
 /* Of pieces of which only so many bytes could be written: counts the packets that are whole. */
@@ -449,6 +551,20 @@ static int shared_keep(struct capture *capture, const uint8_t *block, uint32_t b
 	return r;
 }
 
+/* With --when there are two: what is waited for, and what has happened.  The file begins with the second. */
+static int on_section(struct capture *capture, const uint8_t *block, uint32_t bytes)
+{
+	struct pcapng_section section;
+	char text[sizeof(section.comment)];
+
+	if (pcapng_section_read(block, bytes, &section) < 0)
+		return -EPROTO;
+	fprintf(stderr, "%s\n", text_fit(text, sizeof(text), section.comment, 0));
+	capture->happened = capture->waiting;
+	capture->waiting = true;
+	return capture->happened ? file_begin(capture) : 0;
+}
+
 static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t bytes)
 {
 	struct capture *capture = user;
@@ -456,6 +572,11 @@ static int on_block(void *user, uint32_t type, const uint8_t *block, uint32_t by
 
 	if (type == CAPTURE_BLOCK_SHARED)
 		return shared_keep(capture, block, bytes);
+	if (type == PCAPNG_SECTION && capture->cli->when) {
+		r = on_section(capture, block, bytes);
+		if (r || !capture->happened)
+			return r;
+	}
 	if (capture->file < 0)
 		capture->packets += type == PCAPNG_PACKET;
 	else if (!capture->full)
@@ -485,11 +606,8 @@ static int on_part(void *user, const char *data, size_t length)
 
 	if (follow_interrupted())
 		ask_end(capture);
-	if (data && !capture->begun) {
-		capture->begun = true;
-		if (capture->cut && ftruncate(capture->file, 0) < 0)
-			capture->cut = false;
-	}
+	if (data && !capture->begun && !capture->cli->when)
+		file_begin(capture);
 	if (data) {
 		r = pcapng_read(&capture->reader, data, length, on_block, capture);
 		s = blocks_flush(capture);
@@ -504,36 +622,14 @@ static int on_part(void *user, const char *data, size_t length)
 	return capture->file >= 0 || fflush(stdout) == 0 ? 0 : STOP;
 }
 
-/* -- the file -- */
-
-static int file_open(struct capture *capture, const char *name, struct error *error)
+static int file_end(struct capture *capture, struct error *error)
 {
-	struct stat status;
+	const char *name = capture->name;
 
-	capture->file = -1;
-	if (!name)
-		return 0;
-	if (strcmp(name, "-") == 0) {
-		if (isatty(STDOUT_FILENO)) {
-			error_set(error, -EINVAL, "pcapng is not for a terminal");
-			return error_want(error, "a pipe: weir capture -w - | wireshark -k -i -");
-		}
-		capture->file = STDOUT_FILENO;
-		return 0;
+	if (capture->unopened.code) {
+		*error = capture->unopened;
+		return error->code;
 	}
-	/* what is in it stays until there is something to put in its place */
-	capture->file = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	capture->made = capture->file >= 0;
-	if (capture->file < 0 && errno == EEXIST)
-		capture->file = open(name, O_WRONLY | O_CLOEXEC);
-	if (capture->file < 0)
-		return error_set(error, -EIO, "cannot write %s: %s", name, strerror(errno));
-	capture->cut = fstat(capture->file, &status) == 0 && S_ISREG(status.st_mode);
-	return 0;
-}
-
-static int file_end(struct capture *capture, const char *name, struct error *error)
-{
 	if (capture->file < 0)
 		return 0;
 	if (!capture->failure && capture->file != STDOUT_FILENO && close(capture->file) < 0)
@@ -589,17 +685,19 @@ static int capture_run(
 		return error_set(error, -ENOMEM, "no memory");
 	r = client_open(cli, &client, error);
 	if (r == 0)
-		r = file_open(capture, cli->file, error);
+		r = file_prepare(capture, error);
 	if (r < 0)
 		return r;
-	follow_catch_signals();
+	/* what is waited for may take its time */
+	if (cli->when)
+		weir_client_set_timeout(client, 0);
 	r = ask_stream(client, "POST", "/v1/capture", query, on_part, capture, error);
 	if (capture->trouble)
 		r = error_set(error, capture->trouble, "what the agent sends cannot be used: %s",
 			strerror(-capture->trouble));
 	if (capture->shown_ns)
 		putc('\n', stderr);
-	end = file_end(capture, cli->file, &end_error);
+	end = file_end(capture, &end_error);
 	if (end < 0) {
 		*error = end_error;
 		return end;
@@ -607,20 +705,62 @@ static int capture_run(
 	return r;
 }
 
+/* One capture, and what came of it. */
+static int capture_once(
+	const struct cli *cli, const struct sentence *sentence, struct capture *capture, struct error *error)
+{
+	int r = capture_run(capture, cli, sentence, error);
+
+	if (capture->interface_count)
+		fprintf(stderr, "%" PRIu64 " packets captured, %" PRIu64 " matched, %" PRIu64 " lost\n",
+			capture->packets, matched_of(capture), lost_of(capture));
+	capture_free(capture);
+	return r;
+}
+
+/* Waits until a file would have another name: what is in this one stays. */
+static void name_wait(const char *pattern, const char *name)
+{
+	static const struct timespec moment = {.tv_nsec = NAME_NS};
+	char next[PATH_MAX];
+
+	while (!follow_interrupted() && file_name(pattern, next) == 0 && strcmp(name, next) == 0)
+		nanosleep(&moment, NULL);
+}
+
+static int capture_all(const struct cli *cli, const struct sentence *sentence, struct error *error)
+{
+	struct capture capture;
+	int r;
+
+	do {
+		capture = (struct capture){
+			.cli = cli,
+			.file = -1,
+			.each = cli->when && cli->file && strchr(cli->file, '%'),
+			.shared = {.socket = -1},
+		};
+		if (capture.each && !cli->for_ns && !cli->packets) {
+			error_set(error, -EINVAL, "with a file for each event a capture needs an end");
+			return error_want(error, "--for TIME or --count N");
+		}
+		r = capture_once(cli, sentence, &capture, error);
+		if (r == 0 && capture.each && capture.happened)
+			name_wait(cli->file, capture.name);
+	} while (r == 0 && capture.each && capture.happened && !follow_interrupted());
+	return r;
+}
+
 int cmd_capture(const struct cli *cli)
 {
-	struct capture capture = {.cli = cli, .file = -1, .shared = {.socket = -1}};
 	struct sentence sentence = {};
 	struct error error = {};
 	int r;
 
 	if (sentence_read(cli, &sentence, &error) < 0)
 		return fail_usage(&error);
-	r = capture_run(&capture, cli, &sentence, &error);
-	if (capture.interface_count)
-		fprintf(stderr, "%" PRIu64 " packets captured, %" PRIu64 " matched, %" PRIu64 " lost\n",
-			capture.packets, matched_of(&capture), lost_of(&capture));
-	capture_free(&capture);
+	follow_catch_signals();
+	r = capture_all(cli, &sentence, &error);
 	free(sentence.text);
 	return r < 0 ? fail(&error) : output_end(EXIT_OK);
 }
