@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
 """What knowing owners, sockets, drops and names costs: bench/owner.py BUILD_DIR [ROUNDS [PAIRS]]
 
-In one namespace, over loopback, rounds take turns (ROUNDS, 11): no weir at all; weir with all of that switched off (it
-counts flows, as it always does); the same with programs that do nothing at the tracepoints and cgroup hooks that weir
-uses (the kernel takes its time to call a program, whatever that does); weir with all of it on; every other round the
-other way round.  One process on one CPU (bench/load.c) has both ends of connections that come and go, of datagrams with
-a call each, of a TCP stream whose every packet passes the hook where it comes in (MTU 1500, no offloads; how many
-packets are one where they leave is up to TCP and chance), and of requests and answers on one connection.  It is the same
-process in all rounds, and stands still while agents end and start.  Printed: medians; and of the differences of each
-round, on against off, the median, and between which two it is with 95 %.  One end is half of both: a host pays that for
-a connection with another host.
+One process on one CPU (bench/load.c) has both ends of connections that come and go, of datagrams with a call each, of a
+TCP stream whose every packet passes the hook where it comes in (MTU 1500, no offloads; how many packets are one where
+they leave is up to TCP and chance), and of requests and answers on one connection; all in one namespace, over loopback.
+It is the same process all the time, and stands still while anything else changes.
+
+In rounds (ROUNDS, 15; every other one the other way round) there is no weir at all; weir with all of that switched off
+(it counts flows, as it always does); weir with all of it on.  Then, with weir switched off, programs come and go at the
+tracepoints and cgroup hooks of sockets (bench/owner.c), in ROUNDS x 3 turns: none; programs that do nothing (the kernel
+takes its time to call one, whatever it does); weir's.  That is most of what there is between on and off; the rest is in
+the programs at the interface, and the agent's.  Turns of a quarter of a second leave less to chance than agents that
+have to end and start.  Printed: medians; and of the differences of each round or turn the median, and between which two
+it is with 95 %.  One end is half of both: a host pays that for a connection with another host.
 
 Then wrk asks nginx for a small file, each on a CPU of its own: PAIRS (36) times with weir off and on, a second each, in
 turns off, on, on, off.  Both go on for the two halves of a pair, with the same connections (wrk stands still while agents
@@ -37,8 +40,10 @@ sys.path.insert(0, os.path.join(ROOT, "tests/netns"))
 
 from lab import Lab, wait_for  # pylint: disable=wrong-import-position,import-error
 
-LOADS = {"connections": 5_000, "datagrams": 40_000, "stream": 40_000, "requests": 15_000}
-BURSTS = 3  # of each load, in turns
+LOADS = {"connections": 2_000, "datagrams": 16_000, "stream": 40_000, "requests": 6_000}
+BURSTS = 3  # of each load for a round, in turns
+HOOKS = ("none", "empty", "weir")
+TURNS = 3  # for a round
 WRK_SECONDS = 1  # short: the more pairs, the closer together the bounds, and the less changes within a pair
 SETTLE_SECONDS = 1  # the first drop has the agent read the kernel's symbols, once: 0.1 s of a CPU
 OFF = """interfaces: [lo]
@@ -48,7 +53,7 @@ drops: {enabled: off}
 names: off
 """
 ON = "interfaces: [lo]\n"
-CONFIGS = {"no weir": None, "off": OFF, "hooks": OFF, "on": ON}
+CONFIGS = {"no weir": None, "off": OFF, "on": ON}
 NGINX = """daemon off; worker_processes 1; worker_cpu_affinity 01; pid {dir}/nginx.pid; error_log {dir}/error.log;
 events {{ worker_connections 512; }}
 http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
@@ -61,14 +66,32 @@ ROWS = (("connection, both ends", "connections", 1), ("connection, one end", "co
         ("packet of a TCP stream", "stream", 1), ("request and answer", "requests", 1))
 
 
-def figures(load):
-    """What it all takes now: of a few bursts, the median."""
-    def once(name):
-        load.stdin.write(f"{name} {LOADS[name]}\n")
-        return float(load.stdout.readline())
+def answer(process, line):
+    """What one of the bench's own programs says to a line."""
+    process.stdin.write(f"{line}\n")
+    said = process.stdout.readline()
+    if not said:
+        raise SystemExit(f"bench/owner: no answer to {line!r}")
+    return said
 
-    bursts = [{name: once(name) for name in LOADS} for _ in range(BURSTS)]
-    return {name: statistics.median(burst[name] for burst in bursts) for name in LOADS}
+
+def burst(load):
+    return {name: float(answer(load, f"{name} {count}")) for name, count in LOADS.items()}
+
+
+def bursts(load):
+    """What it all takes now: of a few bursts, the median."""
+    found = [burst(load) for _ in range(BURSTS)]
+    return {name: statistics.median(one[name] for one in found) for name in LOADS}
+
+
+def turns(load, hooks, count):
+    """Programs come and go, none of them first in every third turn."""
+    def with_programs(which):
+        answer(hooks, which)
+        return burst(load)
+
+    return [{which: with_programs(which) for which in HOOKS[turn % 3:] + HOOKS[:turn % 3]} for turn in range(count)]
 
 
 def on_cpu_ns(pid):
@@ -132,18 +155,9 @@ def serve(lab, host):
 def measure(lab, host, config, figure):
     """Figures with this configuration."""
     agent = lab.agent(host, CONFIGS[config]) if CONFIGS[config] else None
-    empty = None
     if agent:
         agent.wait_watched("lo")
-    if config == "hooks":
-        # pylint: disable-next=consider-using-with
-        empty = subprocess.Popen([f"{lab.build}/bench/bench-hooks"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if empty.stdout.readline() != b"attached\n":
-            raise SystemExit("bench/owner: bench-hooks cannot attach")
     found = figure(agent)
-    if empty:
-        empty.stdin.close()
-        empty.wait()
     if agent:
         agent.stop()
     time.sleep(0.2)
@@ -162,15 +176,16 @@ def differences(rounds, load, left, right, parts):
     return bounded((r[right][load] - r[left][load]) / parts for r in rounds)
 
 
-def show(rounds):
-    print(f"medians of {len(rounds)} rounds, ns of CPU; loopback, one process on one CPU has both ends\n")
-    print(f"{'':<28}{'no weir':>9}{'off':>9}{'empty':>9}{'on':>9}   {'on - off (95 %)':<28}{'empty - off (95 %)':<28}")
+def show(rounds, quick):
+    print(f"medians of {len(rounds)} rounds and {len(quick)} turns, ns of CPU; loopback, one process on one CPU has both ends\n")
+    print(f"{'':<28}" + "".join(f"{config:>9}" for config in CONFIGS)
+          + f"   {'on - off (95 %)':<26}{'empty hooks (95 %)':<26}{'weir at the hooks (95 %)'}")
     for title, load, parts in ROWS:
         medians = [statistics.median(r[config][load] for r in rounds) / parts for config in CONFIGS]
-        costs = (differences(rounds, load, "off", config, parts) for config in ("on", "hooks"))
+        costs = (differences(rounds, load, "off", "on", parts), differences(quick, load, "none", "empty", parts),
+                 differences(quick, load, "none", "weir", parts))
         print(f"{title:<28}" + "".join(f"{m:>9.0f}" for m in medians) + "   "
-              + "".join(f"{cost:.1f} ({low:.1f} to {high:.1f})".ljust(28) for cost, low, high in costs).rstrip())
-    print("\nempty: off, and programs that do nothing at the hooks of sockets")
+              + "".join(f"{cost:.1f} ({low:.1f} to {high:.1f})".ljust(26) for cost, low, high in costs).rstrip())
 
 
 def show_http(pairs):
@@ -196,7 +211,7 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(f"usage: {sys.argv[0]} BUILD_DIR [ROUNDS [PAIRS]]")
     words = sys.argv[2:4]
-    build, count = os.path.abspath(sys.argv[1]), int(words[0]) if words else 11
+    build, count = os.path.abspath(sys.argv[1]), int(words[0]) if words else 15
     pair_count = int(words[1]) if len(words) > 1 else 36
     if count == 1 or pair_count == 1:
         sys.exit("bench/owner: at least 2 rounds, and 2 pairs, or 0 to leave them out")
@@ -205,16 +220,16 @@ def main():
         host = lab.namespace("bench")
         host.ip("link", "set", "lo", "mtu", "1500")
         host.offload("lo", False)
-        rounds = []
-        load = lab.start(*host.command(f"{build}/bench/bench-load"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                         bufsize=1, text=True)
-        for turn in range(count):
-            order = list(CONFIGS) if turn % 2 else reversed(CONFIGS)
-            rounds.append({config: measure(lab, host, config, lambda _: figures(load)) for config in order})
-        if rounds:
-            show(rounds)
-        load.stdin.close()
-        load.wait()
+        if count:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 1, "text": True}
+            load = lab.start(*host.command(f"{build}/bench/bench-load"), **pipes)
+            hooks = lab.start(*host.command(f"{build}/bench/bench-hooks"), stderr=None, **pipes)
+            show([{config: measure(lab, host, config, lambda _: bursts(load))
+                   for config in (CONFIGS if turn % 2 else reversed(CONFIGS))} for turn in range(count)],
+                 measure(lab, host, "off", lambda _: turns(load, hooks, TURNS * count)))
+            for process in (load, hooks):
+                process.stdin.close()
+                process.wait()
         if pair_count and not (shutil.which("nginx") and shutil.which("wrk")):
             print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
         elif pair_count:
