@@ -20,7 +20,8 @@ turns off, on, on, off.  Both go on for the two halves of a pair, with the same 
 end and start): where in memory a new process comes to lie is some percent more or less.  Printed: of the quotients of the
 pairs the median, and between which two it is with 95 %: of the requests a second, and of the CPU time that nginx alone, and
 both, take for a request; then what the agent takes.  The server has no idle time, so a share more of that is a share less
-of requests; what others on the machine do in between is not in it.
+of requests; what others on the machine do in between is not in it.  Last the same in PAIRS x 3 turns, while programs come
+and go at the hooks of sockets as above.
 """
 
 import http.client
@@ -45,6 +46,7 @@ BURSTS = 3  # of each load for a round, in turns
 HOOKS = ("none", "empty", "weir")
 TURNS = 3  # for a round
 WRK_SECONDS = 1  # short: the more pairs, the closer together the bounds, and the less changes within a pair
+TURN_SECONDS = 0.15
 SETTLE_SECONDS = 1  # the first drop has the agent read the kernel's symbols, once: 0.1 s of a CPU
 OFF = """interfaces: [lo]
 owners: {enabled: off}
@@ -85,11 +87,11 @@ def bursts(load):
     return {name: statistics.median(one[name] for one in found) for name in LOADS}
 
 
-def turns(load, hooks, count):
-    """Programs come and go, none of them first in every third turn."""
+def turns(figure, hooks, count):
+    """Figures while programs come and go, none of them first in every third turn."""
     def with_programs(which):
         answer(hooks, which)
-        return burst(load)
+        return figure()
 
     return [{which: with_programs(which) for which in HOOKS[turn % 3:] + HOOKS[:turn % 3]} for turn in range(count)]
 
@@ -109,31 +111,54 @@ def answered(host):
     return int(re.search(r"requests\s+\d+ \d+ (\d+)", said).group(1))
 
 
-def requests(host, worker, wrk, agent):
+def requests(host, worker, wrk, agent, seconds):
     """What a request costs: the worker of nginx, both, the agent, and (the reciprocal of how many there are) seconds."""
     def now():
         return answered(host), time.monotonic(), on_cpu_ns(worker), on_cpu_ns(wrk), on_cpu_ns(agent)
 
+    before = now()
+    time.sleep(seconds)
+    count, took, nginx_ns, wrk_ns, agent_ns = (after - b for after, b in zip(now(), before))
+    return {"nginx": nginx_ns / count, "both": (nginx_ns + wrk_ns) / count, "agent": agent_ns / count,
+            "seconds": took / count}
+
+
+def settled_requests(host, worker, wrk, agent):
+    """The same of a wrk that stands still while agents end and start."""
     os.kill(wrk, signal.SIGCONT)
     answered(host)  # the end of that connection is a drop
     time.sleep(SETTLE_SECONDS)
-    before = now()
-    time.sleep(WRK_SECONDS)
-    count, seconds, nginx_ns, wrk_ns, agent_ns = (after - b for after, b in zip(now(), before))
-    os.kill(wrk, signal.SIGSTOP)  # while agents end and start
-    return {"nginx": nginx_ns / count, "both": (nginx_ns + wrk_ns) / count, "agent": agent_ns / count,
-            "seconds": seconds / count}
+    found = requests(host, worker, wrk, agent, WRK_SECONDS)
+    os.kill(wrk, signal.SIGSTOP)
+    return found
+
+
+def start_wrk(lab, host):
+    return lab.start(*host.command("taskset", "-c", "1", "wrk", "-t1", "-c32", "-d600s", "http://127.0.0.1:8080/"),
+                     stdout=subprocess.DEVNULL)
 
 
 def pair(lab, host, worker, order):
     """Figures of these configurations, one after the other, of the same wrk."""
-    wrk = lab.start(*host.command("taskset", "-c", "1", "wrk", "-t1", "-c32", "-d600s", "http://127.0.0.1:8080/"),
-                    stdout=subprocess.DEVNULL)
-    found = {config: measure(lab, host, config, lambda agent: requests(host, worker, wrk.pid, agent.pid))
+    wrk = start_wrk(lab, host)
+    found = {config: measure(lab, host, config, lambda agent: settled_requests(host, worker, wrk.pid, agent.pid))
              for config in order}
     wrk.kill()
     wrk.wait()
     return found
+
+
+def http_turns(lab, host, worker, hooks, count):
+    """Of a wrk that goes on."""
+    def with_wrk(agent):
+        wrk = start_wrk(lab, host)
+        time.sleep(SETTLE_SECONDS)
+        found = turns(lambda: requests(host, worker, wrk.pid, agent.pid, TURN_SECONDS), hooks, count)
+        wrk.kill()
+        wrk.wait()
+        return found
+
+    return measure(lab, host, "off", with_wrk)
 
 
 def serve(lab, host):
@@ -188,18 +213,16 @@ def show(rounds, quick):
               + "".join(f"{cost:.1f} ({low:.1f} to {high:.1f})".ljust(26) for cost, low, high in costs).rstrip())
 
 
-def show_http(pairs):
-    print(f"\nnginx and wrk, {len(pairs)} pairs of {WRK_SECONDS} s: {'off':>21}{'on':>9}   on against off (95 %)")
+def show_http(pairs, left, right, what):
+    print(f"\nnginx and wrk, {what + ':':<38}{left:>16}{right:>9}   {right} against {left} (95 %)")
     for title, figure in (("requests a second", "seconds"), ("CPU ns a request, nginx", "nginx"),
                           ("CPU ns a request, both", "both")):
         count = figure == "seconds"
-        values = {config: statistics.median(p[config][figure] for p in pairs) for config in ("off", "on")}
-        share, low, high = bounded(
-            100 * ((p["off"][figure] / p["on"][figure] if count else p["on"][figure] / p["off"][figure]) - 1) for p in pairs)
-        print(f"{title:<48}" + "".join(f"{1 / v if count else v:>9.0f}" for v in values.values())
+        values = {config: statistics.median(p[config][figure] for p in pairs) for config in (left, right)}
+        share, low, high = bounded(100 * ((p[left][figure] / p[right][figure] if count else p[right][figure] / p[left][figure])
+                                          - 1) for p in pairs)
+        print(f"{title:<52}" + "".join(f"{1 / v if count else v:>9.0f}" for v in values.values())
               + f"   {share:+.2f} % ({low:+.2f} to {high:+.2f})")
-    agents = (statistics.median(p[config]["agent"] for p in pairs) for config in ("off", "on"))
-    print(f"{'CPU ns a request, the agent':<48}" + "".join(f"{ns:>9.0f}" for ns in agents))
 
 
 def others():
@@ -220,22 +243,29 @@ def main():
         host = lab.namespace("bench")
         host.ip("link", "set", "lo", "mtu", "1500")
         host.offload("lo", False)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 1, "text": True}
+        hooks = lab.start(*host.command(f"{build}/bench/bench-hooks"), stderr=None, **pipes)
         if count:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 1, "text": True}
             load = lab.start(*host.command(f"{build}/bench/bench-load"), **pipes)
-            hooks = lab.start(*host.command(f"{build}/bench/bench-hooks"), stderr=None, **pipes)
             show([{config: measure(lab, host, config, lambda _: bursts(load))
                    for config in (CONFIGS if turn % 2 else reversed(CONFIGS))} for turn in range(count)],
-                 measure(lab, host, "off", lambda _: turns(load, hooks, TURNS * count)))
-            for process in (load, hooks):
-                process.stdin.close()
-                process.wait()
+                 measure(lab, host, "off", lambda _: turns(lambda: burst(load), hooks, TURNS * count)))
+            answer(hooks, "none")
+            load.stdin.close()
+            load.wait()
         if pair_count and not (shutil.which("nginx") and shutil.which("wrk")):
             print("\nnginx and wrk are not installed (tools/deps bench): the HTTP part was not run")
         elif pair_count:
             worker = serve(lab, host)
-            show_http([pair(lab, host, worker, ("off", "on") if turn % 2 else ("on", "off"))
-                       for turn in range(pair_count)])
+            pairs = [pair(lab, host, worker, ("off", "on") if turn % 2 else ("on", "off")) for turn in range(pair_count)]
+            show_http(pairs, "off", "on", f"{pair_count} pairs of {WRK_SECONDS} s")
+            agents = (statistics.median(p[config]["agent"] for p in pairs) for config in ("off", "on"))
+            print(f"{'CPU ns a request, the agent':<52}" + "".join(f"{ns:>9.0f}" for ns in agents))
+            quick = http_turns(lab, host, worker, hooks, TURNS * pair_count)
+            show_http(quick, "none", "empty", f"{len(quick)} turns of {TURN_SECONDS} s")
+            show_http(quick, "none", "weir", f"{len(quick)} turns of {TURN_SECONDS} s")
+        hooks.stdin.close()
+        hooks.wait()
     finally:
         lab.close()
     if there:
