@@ -13,6 +13,7 @@ Then the highest rate, out of a list, at which nothing is lost, one CPU sending.
 
 import collections
 import os
+import re
 import signal
 import statistics
 import struct
@@ -79,8 +80,7 @@ class Tcpdump:
         cpu = cpu_seconds(self.process.pid) - self.before
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
-        numbers = {line.split(" packets ")[1]: int(line.split()[0]) for line in self.text().splitlines()
-                   if " packets " in line and line[0].isdigit()}
+        numbers = {what: int(count) for count, what in re.findall(r"^(\d+) packets? (.*)$", self.text(), re.M)}
         return numbers["captured"], numbers["dropped by kernel"], cpu
 
 
