@@ -208,6 +208,17 @@ def explain_knows_what_is_asked_before(lab):
 
 
 @test()
+def services_that_are_not_balanced_say_so(lab):
+    """switched off, services are listed as not balanced, with the reason, and explain says that the host gets their packets"""
+    host, _ = lab.hosts()
+    agent = lab.agent(host, f"balance: {{hook: off}}\nservices:\n  - {WEB}\n")
+    expect("not balanced: off" in agent.weir("services").stdout, "the list")
+    expect("not balanced: balance.hook is off" in agent.weir("service", "show", "web").stdout, "one")
+    text = agent.weir("explain", *"in on w0 tcp from 192.0.2.1 to 203.0.113.10 port 443".split()).stdout
+    expect("but not balanced here" in text and "accept by default" in text, text)
+
+
+@test()
 def services_outlive_the_agent(lab):
     """killed and started anew the agent finds its services: the same ids, the same rings, what was drained drains"""
     host, _ = lab.hosts()

@@ -43,7 +43,9 @@ static void service_print_line(const json_t *service, const char *verdict, const
 	if (*json_get_text(service, "state"))
 		printf(" (%s)", json_get_text(service, "state"));
 	printf(" by %s", json_get_text(service, "deliver"));
-	if (*json_get_text(service, "hook"))
+	if (strcmp(json_get_text(service, "hook"), "none") == 0)
+		printf(", but not balanced here");
+	else if (*json_get_text(service, "hook"))
 		printf(" at %s", json_get_text(service, "hook"));
 	printf("\n  %s", style->dim);
 	if (json_object_get(service, "slot"))

@@ -99,6 +99,8 @@ static void why_print(const json_t *row, char *buffer, size_t size)
 		snprintf(buffer, size, "%s", json_get_text(row, "reason"));
 	else if (*json_get_text(row, "failing"))
 		snprintf(buffer, size, "no backend is up: fails %s", json_get_text(row, "failing"));
+	else if (strcmp(json_get_text(row, "hook"), "none") == 0)
+		snprintf(buffer, size, "not balanced: off, or no interface can");
 	else
 		snprintf(buffer, size, "%s, %s at %s", json_get_text(row, "deliver"),
 			json_get_text(row, "choice"), json_get_text(row, "hook"));
@@ -216,7 +218,10 @@ static void service_print_one(const struct cli *cli, const json_t *service)
 		json_get_text(service, "choice"));
 	if (slots)
 		printf(" (%" PRIu64 " slots)", slots);
-	printf(", at %s\n", json_get_text(service, "hook"));
+	if (strcmp(json_get_text(service, "hook"), "none") == 0)
+		puts(", but not balanced: balance.hook is off, or no watched interface can");
+	else
+		printf(", at %s\n", json_get_text(service, "hook"));
 	hooks_print_of(service);
 	losses_print_of(service, cli->units);
 	putchar('\n');
