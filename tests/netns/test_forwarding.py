@@ -166,7 +166,7 @@ def a_cable(lab):
     expect(entry["packets"] > 100 and entry["bytes"] > 2 << 20, f"packets: {entry}")
     expect_equal((entry["lost"], entry["passed"]), (0, 0), "lost, passed")
     told = site.agent.weir("explain", "in", "on", "w0", "tcp", "from", "10.1.0.9", "to", "10.1.0.10", "port", 80).stdout
-    expect(f"sent on at XDP rule {rule}: forward from w0 to w1 both ways" in told, f"explain: {told}")
+    expect_equal(told, f"sent on at XDP rule {rule}: forward from w0 to w1 both ways\n", "explain")
     flows = site.agent.flows(f"tcp from {site.address(0, 4)}")
     expect(sum(flow["bytes"] for flow in flows) > 1 << 20, f"flows: {flows}")
     site.agent.stop(signal.SIGKILL)
@@ -254,6 +254,10 @@ def by_route(lab):
     site.reaches(0, 1)
     entry = site.entry(both[0])
     expect_equal((entry["state"], entry.get("reason"), entry["packets"]), ("active", None, 2), "two pings")
+    for to, taken in (("10.2.0.2", True), ("10.1.0.1", False), ("10.2.0.255", False), ("fd00:2::2", True), ("fd00:1::1", False)):
+        words = f"in on w0 tcp from {site.address(0, 6 if ':' in to else 4)} to {to} port 80"
+        told = site.agent.weir("explain", *words.split()).stdout
+        expect_equal(told.startswith("sent on at XDP"), taken, f"explain of a packet to {to}: {told}")
     with site.hosts[1]:
         watch = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     watch.settimeout(2)

@@ -181,7 +181,7 @@ def explain_knows_what_is_asked_before(lab):
     expect(any("does not see what service web takes" in warning for warning in added["warnings"]), f"no warning: {added}")
     answer, text = told()
     expect_equal((answer["verdict"], answer["unasked"]), ("accept", {"id": rule["id"], "text": rule["text"]}), "a rule in tc")
-    expect("not asked, since the service takes it before: rule" in text, text)
+    expect("not asked, since it is taken before: rule" in text, text)
     done(agent, "POST", "/v1/rules/delete", id=rule["id"])
     for other in ("drop in tcp to port 444 state new", "drop in udp to port 443 state new", "accept in tcp to port 443",
                   "drop in tcp to 203.0.113.11 port 443 state new"):

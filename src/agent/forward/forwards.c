@@ -383,7 +383,17 @@ void forwards_write_entry(const struct agent *agent, struct json_write *out, con
 	json_write_number(out, "heard", engine_forward_heard(agent->engine, number));
 }
 
-void forwards_explain(
+/* By route goes what is for one other host. */
+static bool route_takes(const struct agent *agent, const struct packet_description *packet)
+{
+	struct engine_hop hop;
+
+	return packet->family && packet->vlan < 0 &&
+	       engine_hop_find(agent->engine, packet->family, packet->destination.bytes, &hop) == 0 &&
+	       !hop.local && !hop.several;
+}
+
+bool forwards_explain(
 	const struct agent *agent, const struct packet_description *packet, struct json_write *out)
 {
 	const struct rule_entry *entry;
@@ -397,9 +407,12 @@ void forwards_explain(
 			fits |= strcmp(forward->interfaces[i], packet->interface) == 0;
 		if (!fits || !state_of(agent, number_find(agent, entry->id))->active)
 			continue;
+		if (forward->kind == FORWARD_ROUTE && !route_takes(agent, packet))
+			return false;
 		rules_write_name(agent, out, "forward", entry->id);
-		return;
+		return true;
 	}
+	return false;
 }
 
 /* Does a rule judge packets that come in by this interface, in tc alone? */

@@ -41,8 +41,9 @@ void forwards_count(
 	const struct agent *agent, const struct rule_entry *entry, struct forward_count *ret_count);
 /* What the list of rules tells of a sentence that forwards: members of an object that is open. */
 void forwards_write_entry(const struct agent *agent, struct json_write *out, const struct rule_entry *entry);
-/* The sentence that takes a packet, if XDP does not drop it: a member of an object that is open. */
-void forwards_explain(
+/* The sentence that takes a packet, if XDP does not drop it: a member of an object that is open.  Is there
+ * one? */
+bool forwards_explain(
 	const struct agent *agent, const struct packet_description *packet, struct json_write *out);
 /* Elements of an array of warnings: sentences that wait, and rules that do not see what is forwarded;
  * `about`: as far as they have to do with this one.  NULL: all. */

@@ -258,8 +258,8 @@ static void classes_write(
 		json_write_array_end(out);
 }
 
-/* A service takes the packet at this hook: of the rules in front of it those that XDP decides alone are
- * asked. */
+/* A service takes the packet at this hook, or it is forwarded: of the rules in front of it those that XDP
+ * decides alone are asked. */
 static void taken_write(struct agent *agent, struct json_write *out,
 	const struct policy_explanation *explanation, const char *hook, bool delivered)
 {
@@ -291,6 +291,10 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 	/* what would be dropped in XDP is so in front of a service in tc, too */
 	if (!explanation->rule || engine_shield_rule(agent->engine, &explanation->facts) != explanation->rule)
 		taken = services_explain(agent, packet, out, &delivered);
+	if (!taken && !shielded && forwards_explain(agent, packet, out)) {
+		taken = "xdp";
+		delivered = true;
+	}
 	if (taken) {
 		taken_write(agent, out, explanation, taken, delivered);
 		if (policy)
@@ -312,10 +316,8 @@ static void explanation_write(struct agent *agent, struct json_write *out, const
 		rules_write_name(agent, out, NULL, explanation->passed[i]);
 	json_write_array_end(out);
 	classes_write(agent, out, explanation);
-	if (!shielded) {
-		forwards_explain(agent, packet, out);
+	if (!shielded)
 		steers_explain(agent, packet, out);
-	}
 	if (policy)
 		json_write_number(out, "generation", policy->generation);
 	json_write_object_end(out);

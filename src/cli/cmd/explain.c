@@ -78,9 +78,9 @@ static void explanation_print(const struct cli *cli, const json_t *answer)
 	json_array_foreach (json_object_get(answer, "passed"), i, entry)
 		rule_print_line("passed", entry);
 	if (json_object_get(answer, "unasked"))
-		rule_print_line(
-			"not asked, since the service takes it before:", json_object_get(answer, "unasked"));
-	if (service && strcmp(json_get_text(service, "hook"), "none") != 0)
+		rule_print_line("not asked, since it is taken before:", json_object_get(answer, "unasked"));
+	if ((service && strcmp(json_get_text(service, "hook"), "none") != 0) ||
+		json_object_get(answer, "forward"))
 		return;
 	classes_print(answer, style);
 	printf("%s%s%s", bad ? style->bad : style->bold, verdict, style->reset);
