@@ -183,6 +183,9 @@ def explain_knows_what_is_asked_before(lab):
     expect_equal((answer["verdict"], answer["unasked"]), ("accept", {"id": rule["id"], "text": rule["text"]}), "a rule in tc")
     expect("not asked, since it is taken before: rule" in text, text)
     done(agent, "POST", "/v1/rules/delete", id=rule["id"])
+    added = done(agent, "POST", "/v1/rules/add", text="limit in tcp to 203.0.113.10 port 443 to 1mbit")
+    expect(any("does not see what service web takes" in warning for warning in added["warnings"]), f"a class: {added}")
+    done(agent, "POST", "/v1/rules/delete", id=added["rules"][0]["id"])
     for other in ("drop in tcp to port 444 state new", "drop in udp to port 443 state new", "accept in tcp to port 443",
                   "drop in tcp to 203.0.113.11 port 443 state new"):
         added = done(agent, "POST", "/v1/rules/add", text=other)

@@ -346,7 +346,7 @@ static bool rule_is_blind(const struct rule *rule, const struct service_text *se
 {
 	const struct match *match = &rule->match;
 
-	if (rule_kind(rule) != RULE_ON_PACKETS || rule->verb == RULE_ACCEPT || rule_makes_class(rule) ||
+	if (rule_kind(rule) != RULE_ON_PACKETS || rule->verb == RULE_ACCEPT || rule_is_declared(rule) ||
 		policy_xdp_decides(rule) || match->direction == MATCH_OUT || match->owner.kind != OWNER_ANY)
 		return false;
 	if (*rule->packet.to_set || *rule->packet.to_port_set || *rule->packet.either_set ||
