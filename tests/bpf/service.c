@@ -719,6 +719,33 @@ static void the_same_source_gets_the_same_backend_where_affinity_is_wanted(void 
 		assert_int_equal(backend_for(port, SYN), first);
 }
 
+static void a_datagram_whose_line_is_forgotten_stays_where_its_source_gets_another_backend(void **state)
+{
+	const struct variant kept = {.flags = SERVICE_KEPT, .ring = 3, .affinity = true};
+	struct frame in = packet4(IPPROTO_UDP, 1000, 80, 0, 10), out;
+	struct service_key source = {.family = 4, .proto = IPPROTO_UDP};
+	struct service_flow another = {.flags = SERVICE_FLOW_SOURCE};
+	unsigned int first;
+
+	(void)state;
+	begin(&kept);
+	out = run(&in);
+	first = backend_of(&out);
+	another.backend = first % BACKENDS + 1;
+	another.generation = services.backends[another.backend].generation;
+	inet_pton(AF_INET, CLIENT4, source.src);
+	inet_pton(AF_INET, SERVICE4, source.dst);
+	assert_int_equal(bpf_map_update_elem(bpf_map__fd(services.balance->maps.service_flows), &source,
+				 &another, BPF_ANY),
+		0);
+	services_clear(&services);
+	out = run(&in);
+	assert_int_equal(backend_of(&out), first);
+	in = packet4(IPPROTO_UDP, 1001, 80, 0, 10);
+	out = run(&in);
+	assert_int_equal(backend_of(&out), another.backend);
+}
+
 static void a_connection_id_of_quic_names_the_backend(void **state)
 {
 	const struct variant quic = {.ring = 1, .quic = true};
@@ -1319,6 +1346,8 @@ int main(void)
 		cmocka_unit_test(turns_go_round_and_connections_of_turns_are_written_down),
 		cmocka_unit_test(least_connections_go_to_who_has_the_fewest_for_its_weight),
 		cmocka_unit_test(the_same_source_gets_the_same_backend_where_affinity_is_wanted),
+		cmocka_unit_test(
+			a_datagram_whose_line_is_forgotten_stays_where_its_source_gets_another_backend),
 		cmocka_unit_test(a_connection_id_of_quic_names_the_backend),
 		cmocka_unit_test(
 			without_a_living_backend_what_fails_open_is_delivered_and_what_fails_closed_is_counted),

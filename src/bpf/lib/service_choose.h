@@ -401,13 +401,22 @@ packet_inline __u32 service_held(const struct service_work *work, const struct s
 	return work->backend;
 }
 
+/* Does a packet that nothing is known of go where new connections of its source do?  What shows no beginning
+ * does, as long as that is asked: such a flow is written down wherever it is, since the source may get
+ * another backend any time. */
+packet_inline int service_strays(const struct service_work *work, const struct service *service)
+{
+	return service->flags & SERVICE_SOURCE && service->flags & SERVICE_WRITTEN &&
+	       work->key.proto != PACKET_PROTO_TCP;
+}
+
 /* Would a packet that nothing is known of go elsewhere, now or later? */
 packet_inline int service_differs(
 	const struct service_work *work, const struct service *service, __u32 backend)
 {
 	__u32 slot;
 
-	if (service->flags & SERVICE_KEEP)
+	if (service->flags & SERVICE_KEEP || service_strays(work, service))
 		return 1;
 	slot = service_slot_of(service, work);
 	return service_in_ring(service->ring, slot) != backend ||
@@ -472,10 +481,10 @@ packet_inline int service_choose_anew(struct service_work *work, const struct se
 	now = service_in_ring(service->ring, slot);
 	work->backend = now;
 	if (!(service->flags & SERVICE_MOVED))
-		return service->flags & SERVICE_KEEP;
+		return service->flags & SERVICE_KEEP || service_strays(work, service);
 	before = service_in_ring(service->before, slot);
 	if (before == now)
-		return service->flags & SERVICE_KEEP;
+		return service->flags & SERVICE_KEEP || service_strays(work, service);
 	if (begins)
 		return 1;
 	if (service_usable(service_backend(before), service->number, 0))
