@@ -635,6 +635,10 @@ def sweep(owner):
     for entry in os.listdir(tempfile.gettempdir()):
         if entry.startswith(f"{PREFIX}{owner}-"):
             remove_directory(os.path.join(tempfile.gettempdir(), entry))
+    pins = "/sys/fs/bpf/weir"
+    for entry in os.listdir(pins) if os.path.isdir(pins) else []:
+        if f"{PREFIX}{owner}-".replace("-", "%2d") in entry:
+            shutil.rmtree(os.path.join(pins, entry), ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------------------------ traffic
