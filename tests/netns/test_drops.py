@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -135,6 +136,31 @@ def what_a_closed_socket_leaves_is_its_process_(lab):
         record = wait_for(lambda words=words: [r for r in agent.get("/v1/drops", filter=words)["recent"] if "owner" in r],
                           5, f"a drop with an owner: {words}")[0]
         expect_equal((record["tcp_flags"], record["owner"].get("pid")), ("AF", os.getpid()), f"flags, process: {record}")
+
+
+@test()
+def owners_of_followed_drops(lab):
+    """whoever follows is told whose a drop is, and may ask for one owner's, where only the flow knows the owner"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    follower = host.start(lab.weir, "drops", "--follow", "--json", "--run-dir", agent.run_dir, "by", "pid", os.getpid(),
+                          stdout=subprocess.PIPE, text=True)
+    with peer, socket.create_server((ADDRESS[4][1], 4000)) as listener:
+        # whoever follows later does not see what was before: so there is one more until there is a line
+        for _ in range(50):
+            with host:
+                client = socket.create_connection((ADDRESS[4][1], 4000), 5)
+            served, _ = listener.accept()
+            client.close()
+            expect_equal(served.recv(1), b"", "what the other end reads")
+            served.close()
+            if select.select([follower.stdout], [], [], 0.3)[0]:
+                break
+    record = json.loads(follower.stdout.readline())
+    expect_equal((record["sport"], record["owner"].get("pid")), (4000, os.getpid()), f"whose: {record}")
+    follower.send_signal(signal.SIGINT)
+    expect_equal(follower.wait(5), 0, "exit status after SIGINT")
+    follower.stdout.close()
 
 
 @test()

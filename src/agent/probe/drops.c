@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/event.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@
 #include "basic/log.h"
 #include "engine/drop.h"
 
-#define RECENT_MAX 1024 /* records that are kept */
+#define RECENT_MAX 1024   /* records that are kept */
+#define LOOK_US    110000 /* until the table of flows may be brought up to date again */
 
 /* The sum of what found no room of its own, as a reason. */
 #define OTHER_REASON "other"
@@ -30,6 +32,8 @@ struct drops {
 	struct feed *feed;
 	struct recent *recent; /* a ring of RECENT_MAX */
 	uint64_t count;        /* records so far; the last RECENT_MAX of them are there */
+	uint64_t told;         /* of these, those that followers were told */
+	struct event *look;    /* brings the table up to date, and has the others told */
 };
 
 /* A reason with its sums, which stand one behind the other. */
@@ -290,29 +294,72 @@ static void recent_write(struct agent *agent, struct json_write *out, struct rec
 	json_write_object_end(out);
 }
 
-static void on_record(void *context, const struct drop_record *record)
+static void tell(struct drops *drops, struct recent *recent)
 {
-	struct drops *drops = context;
-	struct recent *recent = &drops->recent[drops->count++ % RECENT_MAX];
 	struct json_write json = {};
 
-	*recent = (struct recent){.record = *record};
-	if (record->ifindex && !if_indextoname(record->ifindex, recent->interface))
-		snprintf(recent->interface, sizeof(recent->interface), "#%u", record->ifindex);
-	if (!feed_has_followers(drops->feed))
-		return;
 	recent_write(drops->agent, &json, recent);
 	feed_publish(drops->feed, &(struct told){drops->agent, recent}, &json);
 	json_write_free(&json);
 }
 
-static void on_ring(evutil_socket_t fd, short what, void *context)
+/* In their order, up to the first whose flow the table may not know yet: with `all` none waits any longer. */
+static void tell_followers(struct drops *drops, bool all)
+{
+	if (!feed_has_followers(drops->feed))
+		drops->told = drops->count;
+	for (; drops->told < drops->count; drops->told++) {
+		struct recent *recent = &drops->recent[drops->told % RECENT_MAX];
+
+		if (!all && has_addresses(&recent->record) &&
+			recent_owner(drops->agent, recent) == OWNER_UNKNOWN) {
+			if (!evtimer_pending(drops->look, NULL))
+				evtimer_add(drops->look, &(struct timeval){.tv_usec = LOOK_US});
+			return;
+		}
+		tell(drops, recent);
+	}
+}
+
+static void on_look(evutil_socket_t fd, short what, void *context)
 {
 	struct drops *drops = context;
 
 	(void)fd;
 	(void)what;
+	if (feed_has_followers(drops->feed))
+		agent_refresh_table(drops->agent);
+	tell_followers(drops, true);
+}
+
+static void on_record(void *context, const struct drop_record *record)
+{
+	struct drops *drops = context;
+	struct recent *recent = &drops->recent[drops->count % RECENT_MAX];
+
+	/* the place of one that still waits is needed */
+	if (drops->count - drops->told == RECENT_MAX) {
+		if (feed_has_followers(drops->feed))
+			tell(drops, recent);
+		drops->told++;
+	}
+	drops->count++;
+	*recent = (struct recent){.record = *record};
+	if (record->ifindex && !if_indextoname(record->ifindex, recent->interface))
+		snprintf(recent->interface, sizeof(recent->interface), "#%u", record->ifindex);
+}
+
+static void read_ring(struct drops *drops)
+{
 	engine_drop_ring_read(drops->agent->engine, on_record, drops);
+	tell_followers(drops, false);
+}
+
+static void on_ring(evutil_socket_t fd, short what, void *context)
+{
+	(void)fd;
+	(void)what;
+	read_ring(context);
 }
 
 /* -- answers -- */
@@ -387,7 +434,7 @@ static void reply_drops(struct agent *agent, struct evhttp_request *request)
 		reply_failure(request, r);
 		return;
 	}
-	engine_drop_ring_read(agent->engine, on_record, drops);
+	read_ring(drops);
 	qsort_r(picture.reasons, picture.reason_count, sizeof(*picture.reasons), compare_reasons, &query);
 	json_write_object_begin(&json, NULL);
 	json_write_array_begin(&json, "drops");
@@ -495,6 +542,8 @@ static void drops_close(void *state)
 	struct drops *drops = state;
 
 	feed_free(drops->feed);
+	if (drops->look)
+		event_free(drops->look);
 	free(drops->recent);
 	free(drops);
 }
@@ -509,7 +558,8 @@ static int drops_open(struct agent *agent, void **ret_state, struct error *error
 	drops->agent = agent;
 	drops->feed = feed_new(agent);
 	drops->recent = calloc(RECENT_MAX, sizeof(*drops->recent));
-	r = drops->feed && drops->recent ? 0 : -ENOMEM;
+	drops->look = evtimer_new(agent->base, on_look, drops);
+	r = drops->feed && drops->recent && drops->look ? 0 : -ENOMEM;
 	if (r == 0)
 		r = engine_drop_set(agent->engine, agent->config.drops_enabled, agent->config.drops_rate);
 	if (r == 0)
