@@ -256,6 +256,11 @@ def capture_by_owner(lab):
     expect_equal({p.process[0] for p in file.packets}, {pid}, "processes")
 
 
+def read_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def cmdline(pid):
     try:
         with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
@@ -389,6 +394,24 @@ def capture_beside_an_xdp_program(lab):
                  (1, "weir: interface 'w0' has an XDP program already; capture at tc, which shares; or take that "
                      "program off first"), "second")
     first.stop()
+
+
+@test()
+def capture_on_an_interface_that_comes_again(lab):
+    """`on w0` goes on where an interface of that name is there again"""
+    host, peer = lab.hosts()
+    agent = lab.agent(host)
+    captured = Captured(lab, agent, "udp port 5000", "on", "w0")
+    udp_send(peer, host, "10.1.0.2", "10.1.0.1", 5000, 1, 100)
+    host.ip("link", "del", "w0")
+    lab.pair(host, "w0", peer, "p0")
+
+    def is_taken():
+        udp_send(peer, host, "10.1.0.2", "10.1.0.1", 5000, 1, 200)
+        return b"\0" * 200 in read_bytes(captured.path)
+
+    wait_for(is_taken, 10, "packets of the new interface", 0.2)
+    expect_equal({packet.length for packet in captured.stop().packets}, {142, 242}, "lengths")
 
 
 @test("alone")  # counts all programs of the machine

@@ -342,8 +342,7 @@ static void capture_go_on(struct capture *capture)
 	if (now_ns - capture->looked_ns >= LOOK_NS) {
 		capture->looked_ns = now_ns;
 		capture_set_clock(capture->view);
-		if (!*capture->only)
-			look_at_interfaces(capture, NULL);
+		look_at_interfaces(capture, NULL);
 	}
 	/* only now: what happened before the capture began has come into the rings since */
 	if (capture->before_ns)
