@@ -509,7 +509,7 @@ static void a_switch_leaves_to_the_host(void **state)
 
 static void crowd_passes(uint16_t first)
 {
-	for (uint16_t i = 0; i < 16 * SETS * FLOW_WAYS; i++) {
+	for (unsigned int i = 0; i < 16 * SETS * FLOW_WAYS; i++) {
 		struct frame frames[] = {frame4(46), frame6(60)};
 
 		for (int j = 0; j < 2; j++) {
