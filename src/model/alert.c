@@ -27,24 +27,13 @@ static int end_read(struct sentence *s)
 	return error_want(s->error, "%s", wanted);
 }
 
-static int word_read(struct sentence *s, const char *expected)
-{
-	const char *word = sentence_take(s);
-	char quoted[16];
-
-	if (word && strcmp(word, expected) == 0)
-		return 0;
-	snprintf(quoted, sizeof(quoted), "'%s'", expected);
-	return sentence_expected(s, word, quoted, wanted);
-}
-
 static int log_read(struct sentence *s, struct alert_match *match)
 {
 	const char *word;
 
 	if (!sentence_peek(s))
 		return 0;
-	if (word_read(s, "rule") < 0)
+	if (sentence_take_word(s, "rule", wanted) < 0)
 		return -EINVAL;
 	word = sentence_take(s);
 	if (word && number_parse(word, UINT32_MAX, &match->rule) == 0 && match->rule)
@@ -56,7 +45,7 @@ static int drops_read(struct sentence *s, struct alert_match *match)
 {
 	char *word, *slash;
 
-	if (word_read(s, "above") < 0)
+	if (sentence_take_word(s, "above", wanted) < 0)
 		return -EINVAL;
 	word = sentence_take(s);
 	slash = word ? strchr(word, '/') : NULL;
@@ -73,7 +62,7 @@ static int backend_read(struct sentence *s, struct alert_match *match)
 {
 	const char *word;
 
-	if (word_read(s, "down") < 0)
+	if (sentence_take_word(s, "down", wanted) < 0)
 		return -EINVAL;
 	word = sentence_take(s);
 	if (!word)

@@ -98,22 +98,10 @@ static int interfaces_read(struct sentence *s, struct forward_text *forward)
 	return r;
 }
 
-/* The word that has to stand here. */
-static int word_read(struct sentence *s, const char *word, const char *all)
-{
-	const char *next = sentence_take(s);
-	char expected[32];
-
-	if (next && strcmp(next, word) == 0)
-		return 0;
-	snprintf(expected, sizeof(expected), "'%s'", word);
-	return sentence_expected(s, next, expected, all);
-}
-
 static int read_route(struct sentence *s, struct forward_text *forward)
 {
 	forward->kind = FORWARD_ROUTE;
-	return word_read(s, "route", "from eth0 by route");
+	return sentence_take_word(s, "route", "from eth0 by route");
 }
 
 static int read_connect(struct sentence *s, struct forward_text *forward)
@@ -127,7 +115,7 @@ static int read_connect(struct sentence *s, struct forward_text *forward)
 		return r;
 	sentence_skip(s, word);
 	forward->both_ways = true;
-	return word_read(s, "ways", "from eth0 to eth1 both ways");
+	return sentence_take_word(s, "ways", "from eth0 to eth1 both ways");
 }
 
 static int read_chain(struct sentence *s, struct forward_text *forward)
@@ -136,7 +124,7 @@ static int read_chain(struct sentence *s, struct forward_text *forward)
 
 	forward->kind = FORWARD_CHAIN;
 	if (r == 0)
-		r = word_read(s, "to", "from eth0 via veth1, veth2 to eth1");
+		r = sentence_take_word(s, "to", "from eth0 via veth1, veth2 to eth1");
 	return r < 0 ? r : interface_read(s, forward);
 }
 

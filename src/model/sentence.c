@@ -202,6 +202,17 @@ int sentence_expected(struct sentence *s, const char *word, const char *expected
 	return -EINVAL;
 }
 
+int sentence_take_word(struct sentence *s, const char *word, const char *want)
+{
+	const char *next = sentence_take(s);
+	char expected[32];
+
+	if (next && strcmp(next, word) == 0)
+		return 0;
+	snprintf(expected, sizeof(expected), "'%s'", word);
+	return sentence_expected(s, next, expected, want);
+}
+
 static void known_add(const char **known, size_t *count, const struct name *names, size_t names_count)
 {
 	for (size_t i = 0; i < names_count && *count < KNOWN_MAX; i++)

@@ -49,6 +49,9 @@ int sentence_fail_at(struct sentence *s, const char *word);
 #define sentence_fail(s, word, ...) (error_set((s)->error, -EINVAL, __VA_ARGS__), sentence_fail_at(s, word))
 /* "expected a port, got 'htps'".  -EINVAL. */
 int sentence_expected(struct sentence *s, const char *word, const char *expected, const char *want);
+/* Takes the word that has to stand here; `want` is what sentence_expected() gets, if another does.  0 or
+ * -EINVAL. */
+int sentence_take_word(struct sentence *s, const char *word, const char *want);
 
 /* A word that only fits one family: all of them have to agree. */
 int sentence_family(struct sentence *s, const char *word, uint8_t family);
