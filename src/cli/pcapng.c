@@ -136,17 +136,24 @@ static void copy_text(char *text, size_t size, const struct option *option)
 	text[length] = '\0';
 }
 
+/* The text of the option with this code among those that begin at `offset`; as it was where there is none. */
+static void text_read(
+	const uint8_t *block, uint32_t bytes, uint32_t offset, uint16_t code, char *text, size_t size)
+{
+	struct option option;
+
+	while (option_next(block, bytes, &offset, &option))
+		if (option.code == code)
+			copy_text(text, size, &option);
+}
+
 int pcapng_section_read(const uint8_t *block, uint32_t bytes, struct pcapng_section *ret_section)
 {
 	struct pcapng_section section = {};
-	struct option option;
-	uint32_t offset = 24;
 
 	if (bytes < 28)
 		return -EPROTO;
-	while (option_next(block, bytes, &offset, &option))
-		if (option.code == 1)
-			copy_text(section.comment, sizeof(section.comment), &option);
+	text_read(block, bytes, 24, 1, section.comment, sizeof(section.comment));
 	*ret_section = section;
 	return 0;
 }
@@ -154,15 +161,11 @@ int pcapng_section_read(const uint8_t *block, uint32_t bytes, struct pcapng_sect
 int pcapng_interface_read(const uint8_t *block, uint32_t bytes, struct pcapng_interface *ret_interface)
 {
 	struct pcapng_interface interface = {};
-	struct option option;
-	uint32_t offset = 16;
 
 	if (bytes < 20)
 		return -EPROTO;
 	interface.link = get16(block + 8);
-	while (option_next(block, bytes, &offset, &option))
-		if (option.code == 2)
-			copy_text(interface.name, sizeof(interface.name), &option);
+	text_read(block, bytes, 16, 2, interface.name, sizeof(interface.name));
 	*ret_interface = interface;
 	return 0;
 }
@@ -170,15 +173,11 @@ int pcapng_interface_read(const uint8_t *block, uint32_t bytes, struct pcapng_in
 int pcapng_process_read(const uint8_t *block, uint32_t bytes, struct pcapng_process *ret_process)
 {
 	struct pcapng_process process = {};
-	struct option option;
-	uint32_t offset = 12;
 
 	if (bytes < 16)
 		return -EPROTO;
 	process.pid = get32(block + 8);
-	while (option_next(block, bytes, &offset, &option))
-		if (option.code == 2)
-			copy_text(process.command, sizeof(process.command), &option);
+	text_read(block, bytes, 12, 2, process.command, sizeof(process.command));
 	*ret_process = process;
 	return 0;
 }
